@@ -1,0 +1,324 @@
+"""The frozen video model that every method shares: a diffusers WanPipeline folder.
+
+The components are diffusers' and transformers' own. What is ours is the forward pass of the transformer, because BiCo
+gives every block a context of its own and because keys and values of the cross-attention depend neither on the noise
+level nor on the latents: they are computed once per prompt and serve all denoising steps. With one context for all
+blocks, `sample` repeats WanPipeline bit for bit (same seed, dtype and steps).
+
+Clips are generated one at a time: matrix products round differently in different batch sizes, so only then is a clip a
+function of its prompt and seed alone. On a CPU nothing is lost (0.5 % per clip against batches of 4 at Toybox size).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from tqdm import tqdm
+
+from bico.config import Media, Sampling
+from bico.prompts import clean
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+KeyValue = tuple[Tensor, Tensor]
+"""Keys and values of one block's cross-attention, [batch, slots, heads, head width] each."""
+
+TRAIN_TIMESTEPS = 1000
+"""Wan's time embedding reads sigma * 1000."""
+
+CHECKPOINT_TOKENS = 4096
+"""From this sequence length on, training recomputes the activations of each block instead of keeping them."""
+
+
+class Backbone:
+    """A Wan pipeline folder. Components open when first used: training touches nothing but the transformer."""
+
+    def __init__(self, folder: Path, text_slots: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.folder, self.text_slots, self.device, self.dtype = folder, text_slots, device, dtype
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path | str,
+        *,
+        text_slots: int = 512,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Backbone:
+        """Args: `text_slots`, length to which prompts are padded; `dtype` of transformer and text encoder (the VAE
+        stays in float32)."""
+        return cls(Path(folder), text_slots, torch.device(device), dtype)
+
+    @cached_property
+    def transformer(self) -> WanTransformer3DModel:
+        from diffusers import WanTransformer3DModel
+
+        model = WanTransformer3DModel.from_pretrained(self.folder, subfolder="transformer", dtype=self.dtype)
+        for block in model.blocks:
+            block.attn1.set_processor(AttentionProcessor())
+            block.attn2.set_processor(AttentionProcessor())
+        return self._frozen(model)
+
+    @cached_property
+    def vae(self) -> AutoencoderKLWan:
+        from diffusers import AutoencoderKLWan
+
+        return self._frozen(AutoencoderKLWan.from_pretrained(self.folder, subfolder="vae", dtype=torch.float32))
+
+    @cached_property
+    def text_encoder(self) -> UMT5EncoderModel:
+        from transformers import UMT5EncoderModel
+
+        return self._frozen(UMT5EncoderModel.from_pretrained(self.folder, subfolder="text_encoder", dtype=self.dtype))
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.folder, subfolder="tokenizer")
+
+    def _frozen(self, model: nn.Module) -> nn.Module:
+        return model.to(self.device).eval().requires_grad_(False)
+
+    @property
+    def width(self) -> int:
+        """Width of a projected text token."""
+        return self.transformer.config.num_attention_heads * self.transformer.config.attention_head_dim
+
+    @property
+    def num_blocks(self) -> int:
+        return self.transformer.config.num_layers
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells this transformer from another training of it: a digest of its last layer."""
+        weight = self.transformer.proj_out.weight.float().cpu().numpy()
+        return hashlib.sha256(weight.tobytes()).hexdigest()
+
+    # Text
+
+    def input_embeddings(self, prompt: str) -> Tensor:
+        """Token embeddings of the cleaned prompt [tokens, text width], end-of-sequence included, cut to the slots."""
+        tokens = self.tokenizer(clean(prompt), truncation=True, max_length=self.text_slots, return_tensors="pt")
+        return self.text_encoder.get_input_embeddings()(tokens.input_ids[0].to(self.device))
+
+    def encode_embeddings(self, embeddings: Sequence[Tensor], length: int | None = None) -> Tensor:
+        """The text encoder on token embeddings [tokens, text width]: prompt embeddings [prompts, slots, text width].
+
+        Slots after a prompt are zero. Differentiable.
+
+        Args:
+            embeddings: one a prompt.
+            length: to which prompts are padded in the encoder, where padding is masked; by default all text slots, as
+                in WanPipeline. Shorter is faster and equal but for rounding.
+        """
+        length = length or self.text_slots
+        counts = torch.tensor([len(each) for each in embeddings], device=self.device)
+        pad = self.text_encoder.get_input_embeddings().weight[self.tokenizer.pad_token_id]
+        inputs = [torch.cat([each, pad.expand(length - len(each), -1)]) for each in embeddings]
+        mask = torch.arange(length, device=self.device) < counts[:, None]
+        encoded = self.text_encoder(inputs_embeds=torch.stack(inputs), attention_mask=mask.long()).last_hidden_state
+        return F.pad(encoded.where(mask[..., None], 0.0), (0, 0, 0, self.text_slots - length))
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Prompt embeddings [prompts, slots, text width] with zeros after each prompt, and token counts [prompts].
+
+        Counts include the end-of-sequence token. Each prompt is encoded on its own, so neighbours do not matter.
+        """
+        embeddings = [self.input_embeddings(prompt) for prompt in prompts]
+        token_counts = torch.tensor([len(each) for each in embeddings])
+        return torch.cat([self.encode_embeddings([each]) for each in embeddings]), token_counts
+
+    def context(self, prompt_embeds: Tensor) -> Tensor:
+        """The transformer's text projection: [batch, slots, text width] to [batch, slots, width]."""
+        return self.transformer.condition_embedder.text_embedder(prompt_embeds.to(self.device, self.transformer.dtype))
+
+    # Clips
+
+    @torch.no_grad()
+    def encode_clip(self, frames: np.ndarray) -> Tensor:
+        """Frames uint8 [T, H, W, 3], T = 4k + 1, to normalised latents [channels, k + 1, H/8, W/8] (the mode)."""
+        pixels = torch.from_numpy(frames).to(self.device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+        latents = self.vae.encode(pixels).latent_dist.mode()
+        mean, inverse_std = self._latent_statistics
+        return ((latents - mean) * inverse_std)[0]
+
+    @torch.no_grad()
+    def decode_clip(self, latents: Tensor) -> np.ndarray:
+        """Normalised latents [clips, channels, t, h, w] to uint8 [clips, T, H, W, 3]."""
+        mean, inverse_std = self._latent_statistics
+        latents = latents.to(self.device, torch.float32) / inverse_std + mean
+        pixels = torch.cat([self.vae.decode(each, return_dict=False)[0] for each in latents.split(1)])
+        pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 4, 1)
+        return (pixels * 255).round().to(torch.uint8).cpu().numpy()
+
+    @cached_property
+    def _latent_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and inverse standard deviation of each latent channel, rounded where WanPipeline rounds them."""
+        shape = (1, -1, 1, 1, 1)
+        mean = torch.tensor(self.vae.config.latents_mean, device=self.device).view(shape)
+        std = torch.tensor(self.vae.config.latents_std, device=self.device).view(shape)
+        return mean, 1.0 / std
+
+    # The transformer
+
+    def keys_values(self, contexts: Tensor | Sequence[Tensor]) -> list[KeyValue]:
+        """Cross-attention keys and values of each block, from one context [batch, slots, width] or one a block."""
+        if isinstance(contexts, Tensor):
+            contexts = [contexts] * self.num_blocks
+        dtype = self.transformer.dtype
+        blocks = zip(self.transformer.blocks, contexts, strict=True)
+        return [_keys_values(block.attn2, context.to(self.device, dtype)) for block, context in blocks]
+
+    def velocity(self, latents: Tensor, timesteps: Tensor, contexts: Tensor | Sequence[Tensor]) -> Tensor:
+        """d latents / d sigma at the given noise levels.
+
+        Args:
+            latents: [batch, channels, t, h, w].
+            timesteps: sigma * 1000, [batch].
+            contexts: projected prompts, as `keys_values` takes them.
+        """
+        return self._velocity(latents.to(self.transformer.dtype), timesteps, self.keys_values(contexts))
+
+    def _velocity(self, latents: Tensor, timesteps: Tensor, keys_values: Sequence[KeyValue]) -> Tensor:
+        model = self.transformer
+        rotary_emb = model.rope(latents)
+        hidden = model.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
+        temb, modulation = self._time_embedding(timesteps, hidden)
+        recompute = torch.is_grad_enabled() and hidden.shape[1] >= CHECKPOINT_TOKENS
+        for block, key_value in zip(model.blocks, keys_values, strict=True):
+            if recompute:
+                hidden = checkpoint(block, hidden, key_value, modulation, rotary_emb, use_reentrant=False)
+            else:
+                hidden = block(hidden, key_value, modulation, rotary_emb)
+        shift, scale = (model.scale_shift_table + temb.unsqueeze(1)).chunk(2, dim=1)
+        hidden = (model.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden)
+        return self._unpatchify(model.proj_out(hidden), latents.shape)
+
+    def _time_embedding(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Time embedding [batch, width] and the blocks' modulation [batch, 6, width]."""
+        embedder = self.transformer.condition_embedder
+        frequencies = embedder.timesteps_proj(timesteps).to(next(embedder.time_embedder.parameters()).dtype)
+        temb = embedder.time_embedder(frequencies).type_as(like)
+        return temb, embedder.time_proj(embedder.act_fn(temb)).unflatten(1, (6, -1))
+
+    def _unpatchify(self, hidden: Tensor, shape: torch.Size) -> Tensor:
+        """Tokens [batch, t * h * w, patch * channels] back to [batch, channels, T, H, W]."""
+        patch = self.transformer.config.patch_size
+        grid = [size // part for size, part in zip(shape[2:], patch, strict=True)]
+        hidden = hidden.unflatten(2, (*patch, -1)).unflatten(1, grid)
+        return hidden.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+    # Sampling
+
+    @torch.no_grad()
+    def sample(
+        self,
+        contexts: Tensor | Sequence[Tensor],
+        negative_context: Tensor,
+        seed: int,
+        sampling: Sampling,
+        media: Media,
+    ) -> Tensor:
+        """Denoises one clip: normalised latents [1, channels, t, h, w].
+
+        Flow-match Euler with classifier-free guidance, as WanPipeline runs it; the noise comes from a CPU generator,
+        so a seed means the same on every device. See `generate` for the arguments.
+        """
+        from diffusers import FlowMatchEulerDiscreteScheduler
+        from diffusers.utils.torch_utils import randn_tensor
+
+        scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS, shift=sampling.shift)
+        scheduler.set_timesteps(sampling.steps, device=self.device)
+        scheduler.set_begin_index(0)
+        positive, negative = self.keys_values(contexts), self.keys_values(negative_context)
+        noise = torch.Generator().manual_seed(seed)
+        latents = randn_tensor((1, *self.latent_shape(media)), generator=noise, device=self.device, dtype=torch.float32)
+        for timestep in tqdm(scheduler.timesteps, desc="denoising", leave=False, disable=None):
+            noisy, timesteps = latents.to(self.transformer.dtype), timestep.expand(1)
+            velocity = self._velocity(noisy, timesteps, positive)
+            if sampling.guidance_scale > 1:
+                unconditional = self._velocity(noisy, timesteps, negative)
+                velocity = unconditional + sampling.guidance_scale * (velocity - unconditional)
+            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        return latents
+
+    def generate(
+        self,
+        contexts: Tensor | Sequence[Tensor],
+        negative_context: Tensor,
+        seeds: Sequence[int],
+        sampling: Sampling,
+        media: Media,
+    ) -> np.ndarray:
+        """Clips uint8 [seeds, T, H, W, 3], each a function of the contexts and its seed alone.
+
+        Args:
+            contexts: projected prompt [1, slots, width], or one for each block.
+            negative_context: projected negative prompt [1, slots, width]; no binder touches it.
+        """
+        latents = [self.sample(contexts, negative_context, seed, sampling, media) for seed in seeds]
+        return self.decode_clip(torch.cat(latents))
+
+    def latent_shape(self, media: Media) -> tuple[int, int, int, int]:
+        """(channels, t, h, w) of a clip of this size."""
+        spatial, temporal = self.vae.config.scale_factor_spatial, self.vae.config.scale_factor_temporal
+        frames = (media.num_frames - 1) // temporal + 1
+        return self.transformer.config.in_channels, frames, media.height // spatial, media.width // spatial
+
+
+class AttentionProcessor:
+    """diffusers' Wan attention, except that cross-attention receives finished keys and values as its encoder states."""
+
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: KeyValue | None = None,
+        attention_mask: None = None,
+        rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
+        key, value = encoder_hidden_states or _keys_values(attn, hidden_states)
+        if rotary_emb is not None:
+            query, key = _rotate(query, *rotary_emb), _rotate(key, *rotary_emb)
+        attended = _attention(query, key, value).flatten(2, 3).type_as(query)
+        return attn.to_out[1](attn.to_out[0](attended))
+
+
+def _keys_values(attn: nn.Module, states: Tensor) -> KeyValue:
+    heads = (attn.heads, -1)
+    return attn.norm_k(attn.to_k(states)).unflatten(2, heads), attn.to_v(states).unflatten(2, heads)
+
+
+def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding on neighbouring pairs of channels."""
+    even, odd = states.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = cos[..., 0::2], sin[..., 1::2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).type_as(states)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention over [batch, tokens, heads, head width].
+
+    Training on a CPU writes it out: the backward pass of the fused kernel is slow there (a step at Toybox size takes
+    144 ms with it, 113 ms without).
+    """
+    query, key, value = (states.transpose(1, 2) for states in (query, key, value))
+    if torch.is_grad_enabled() and query.device.type == "cpu":
+        weights = (query * (1 / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)).softmax(dim=-1)
+        return (weights @ value).transpose(1, 2)
+    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)

@@ -1,0 +1,90 @@
+"""What can be wrong before anything runs: media, models, prompts. Quick (under a second) and without heavy imports."""
+
+from pathlib import Path
+
+from bico.config import Config, ToyScene
+from bico.errors import InputError
+from bico.media import check_media
+from bico.prompts import clean, slots, spans
+from bico.provenance import file_digest
+
+# The file by which each kind of folder is opened.
+ENTRY_FILES = {
+    "wan": "model_index.json",
+    "vlm": "config.json",
+    "clip": "open_clip_config.json",
+    "dino": "config.json",
+    "probe": "config.json",
+}
+REMEDY = "'uv run snakemake --cores all zoo' trains it anew, 'git checkout' restores the shipped one"
+
+
+def preflight(config: Config) -> None:
+    """Raises InputError, one line, for the first thing that would make the benchmark fail later."""
+    for name, entry_file in ENTRY_FILES.items():
+        folder = getattr(config.models, name)
+        if folder is not None:
+            check_model(name, folder, entry_file)
+    for name, source in config.sources.items():
+        if source.file is not None:
+            check_media(source.file, source.kind)
+        else:
+            check_words(f"sources.{name}.scene", source.scene)
+    check_prompts(config)
+
+
+def check_model(name: str, folder: Path, entry_file: str) -> None:
+    """A model folder is there, and whole as far as the SHA256SUMS beside it lists its files."""
+    if not (folder / entry_file).is_file():
+        found = "has no " + entry_file if folder.is_dir() else "does not exist"
+        raise InputError(f"{folder}: models.{name} {found}: expected a model folder; {REMEDY}")
+    for path, expected in listed(folder).items():
+        if not path.is_file():
+            raise InputError(f"{path}: a file of models.{name} is missing: expected a whole folder; {REMEDY}")
+        if file_digest(path) != expected:
+            raise InputError(
+                f"{path}: a file of models.{name} is corrupt: expected SHA-256 {expected[:12]}...; {REMEDY}"
+            )
+
+
+def listed(folder: Path) -> dict[Path, str]:
+    """Files of a folder and their SHA-256, from the SHA256SUMS beside it; none if there is no such list."""
+    sums = folder.parent / "SHA256SUMS"
+    if not sums.is_file():
+        return {}
+    entries = (line.split("  ", 1) for line in sums.read_text(encoding="utf-8").splitlines())
+    return {folder.parent / path: digest for digest, path in entries if path.startswith(f"{folder.name}/")}
+
+
+def check_words(where: str, scene: ToyScene) -> None:
+    """The words of a Toybox source are words of its world."""
+    from bico.toybox import world
+
+    known = {
+        "subject": world.SUBJECTS,
+        "scene": world.SCENES,
+        "motion": world.MOTIONS,
+        "style": world.STYLES,
+        "light": world.LIGHTS,
+    }
+    for role, words in known.items():
+        word = getattr(scene, role)
+        if word is not None and word not in words:
+            raise InputError(f"{where}.{role}: the Toybox has no '{word}': expected one of {', '.join(words)}")
+
+
+def check_prompts(config: Config) -> None:
+    """Every prompt fits the text slots, and each of its tokens belongs to one source at most."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(config.models.wan / "tokenizer" / "tokenizer.json"))
+    prompts = {"sampling.negative_prompt": config.sampling.negative_prompt}
+    prompts |= {f"cases.{name}.prompt": case.prompt for name, case in config.cases.items()}
+    for where, prompt in prompts.items():
+        count = len(tokenizer.encode(clean(prompt)).ids)
+        if count > config.text_slots:
+            short = f"shorten '{clean(prompt)[:60]}...'"
+            raise InputError(f"{where}: {count} tokens, expected at most {config.text_slots} (text_slots): {short}")
+    for case in config.cases.values():
+        offsets = tokenizer.encode(clean(case.prompt)).offsets
+        slots(case.prompt, spans(case.prompt, case.bind), offsets)

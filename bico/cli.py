@@ -1,0 +1,342 @@
+"""One command per step of the benchmark: what Snakemake calls is what a person types.
+
+    bico compose --prompt "a cat bouncing" --bind cat.jpg=cat --bind clip.mp4=bouncing --out out.mp4
+    bico check --config config/toybox.yaml
+    bico learn --config results/config.yaml bico cat_beach
+
+Heavy libraries are imported inside the commands, so that a wrong argument is told at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bico.check import preflight
+from bico.config import Config, load
+from bico.errors import InputError
+from bico.files import write_json
+from bico.media import media_kind, read_media
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bico.backbone import Backbone
+
+DEFAULT_CONFIG = Path("config/toybox.yaml")
+CASE = "composition"  # the one case of `bico compose`
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; bad input is one line on stderr and exit code 2."""
+    options = vars(_parser().parse_args(arguments))
+    command = options.pop("command")
+    try:
+        if "config" in options:
+            options["config"] = load(options["config"])
+            _check_names(options["config"], options)
+        command(**options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+# --- sources --------------------------------------------------------------------------------------------------------
+
+
+def check(config: Config) -> None:
+    """Look for everything that would make a run fail later."""
+    config = config.chosen()
+    preflight(config)
+    counts = f"{len(config.sources)} sources, {len(config.cases)} cases, {len(config.methods)} methods"
+    print(f"{config.name}: {counts}, all fine")
+
+
+def render(config: Config, source: str) -> None:
+    """Render a Toybox source."""
+    from bico.toybox.benchmark import write_source
+
+    write_source(config, source)
+
+
+def truth(config: Config) -> None:
+    """Render what every Toybox case should show."""
+    from bico.toybox.benchmark import write_truth
+
+    for case in config.cases:
+        if config.cases[case].truth:
+            write_truth(config, case)
+
+
+def concepts(config: Config, source: str) -> None:
+    """Ask the VLM for a source's key concepts and for captions that hold them."""
+    from bico.concepts import Vlm, extract
+
+    entry = config.sources[source]
+    vlm = Vlm(config.models.vlm, device=_device(config))
+    frames, fps = _frames(config, source), config.media.fps
+    found = extract(frames, entry.kind, config.concepts, vlm, fps=fps, key_words=entry.concepts)
+    write_json(config.results / "concepts" / f"{source}.json", found)
+
+
+def encode(config: Config, source: str) -> None:
+    """Turn a source and its captions into the latents and prompt embeddings that training reads."""
+    from bico.encode import encode_source
+
+    found = json.loads((config.results / "concepts" / f"{source}.json").read_text(encoding="utf-8"))
+    encoded = encode_source(_backbone(config), _frames(config, source), found)
+    encoded.save(config.results / "encoded" / f"{source}.safetensors")
+
+
+# --- methods --------------------------------------------------------------------------------------------------------
+
+
+def learn(config: Config, method: str, source: str) -> None:
+    """Learn what a method keeps of a source, or of a whole case (then SOURCE is case-NAME)."""
+    from bico.encode import EncodedSource
+    from bico.methods import method as module_of
+    from bico.methods.base import save_artifact
+    from bico.training import METRICS
+
+    settings = config.methods[method]
+    encoded = config.results / "encoded"
+    if settings.LEARNS_PER == "case":
+        bound = config.cases[source.removeprefix("case-")].bind
+        data = {name: EncodedSource.load(encoded / f"{name}.safetensors") for name in bound}
+    else:
+        data = EncodedSource.load(encoded / f"{source}.safetensors")
+    artifact = config.results / "learned" / method / f"{source}.safetensors"
+    workdir = artifact.with_suffix(".ckpt")  # survives a failure, unlike the outputs that Snakemake knows
+    tensors = module_of(settings.method).learn(
+        _backbone(config),
+        data,
+        settings,
+        shift=config.sampling.shift,
+        seed=config.learning_seed,
+        workdir=workdir,
+        progress=f"{method} {source}",
+    )
+    os.replace(workdir / METRICS, artifact.with_suffix(".metrics.jsonl"))
+    metadata = {
+        "method": settings.method,
+        "source": source,
+        "settings": json.dumps(settings.learning(), sort_keys=True),
+    }
+    save_artifact(artifact, tensors, metadata)
+    shutil.rmtree(workdir)
+
+
+def generate(config: Config, method: str) -> None:
+    """Make a method's clip of every case and seed."""
+    from bico.clips import make_clips
+
+    make_clips(config, method, _backbone(config))
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+def calibrate(config: Config) -> None:
+    """Find both ends of the truth scores: the rendered truth, and another clip."""
+    from bico.scoring import calibrate
+
+    calibrate(config)
+
+
+def score(config: Config, method: str) -> None:
+    """Score a method's clips."""
+    from bico.scoring import score
+
+    score(config, method)
+
+
+def table1(config: Config) -> None:
+    """Write the main table."""
+    from bico.tables import table1
+
+    table1(config)
+
+
+def figures(config: Config) -> None:
+    """Draw each case: sources, truth and every method's clip."""
+    from bico.figures import figures
+
+    figures(config)
+
+
+# --- without a benchmark --------------------------------------------------------------------------------------------
+
+
+def compose(
+    config: Config,
+    prompt: str,
+    bind: list[tuple[Path, str]],
+    out: Path,
+    steps: int | None,
+    seed: int,
+    workdir: Path | None,
+) -> None:
+    """Bind files to words of a prompt and write the clip that they make together."""
+    with tempfile.TemporaryDirectory() if workdir is None else nullcontext(workdir) as folder:
+        config = composition(config, prompt, bind, results=Path(folder), steps=steps, seed=seed)
+        preflight(config)
+        tasks = [(step, source) for source in config.sources for step in (concepts, encode)]
+        tasks += [(partial(learn, method="bico"), source) for source in config.sources]
+        for number, (step, source) in enumerate(tasks, start=1):
+            _say(number, len(tasks) + 1, getattr(step, "func", step).__name__, config.sources[source].file.name)
+            step(config, source=source)
+        _say(len(tasks) + 1, len(tasks) + 1, "generate", out.name)
+        generate(config, "bico")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(config.results / "clips" / "bico" / CASE / f"{seed}.mp4", out)
+    print(out)
+
+
+def composition(
+    like: Config, prompt: str, bind: Sequence[tuple[Path, str]], *, results: Path, steps: int | None, seed: int
+) -> Config:
+    """A benchmark of one case: files bound to words; models, sizes and training as in `like`."""
+    files = list(dict.fromkeys(path for path, _ in bind))
+    sources = {f"source_{number}": path for number, path in enumerate(files, start=1)}
+    shared = like.model_dump(
+        mode="json", include={"media", "text_slots", "concepts", "learning_seed", "device", "dtype"}
+    )
+    sampling = like.sampling.model_dump() | ({"steps": steps} if steps else {})
+    words = {source: [word for file, word in bind if file == path] for source, path in sources.items()}
+    return load(
+        shared
+        | {
+            "name": CASE,
+            "results": results,
+            "models": like.models.model_dump() | {"probe": None},
+            "sampling": sampling,
+            "seeds": [seed],
+            "sources": {source: {"kind": media_kind(path), "file": path} for source, path in sources.items()},
+            "cases": {CASE: {"prompt": prompt, "bind": words}},
+            "methods": {"bico": like.methods["bico"].model_dump()},
+        },
+        name="--bind",
+    )
+
+
+# --- the Toybox's models ---------------------------------------------------------------------------------------------
+
+
+def zoo(model: str, folder: Path, workdir: Path) -> None:
+    """Train one of the Toybox's models into FOLDER (going on from WORKDIR), or install those of WORKDIR there."""
+    if model == "install":
+        from bico.toybox.zoo.install import install
+
+        install(workdir, folder)
+    else:
+        import_module(f"bico.toybox.zoo.{model}").train(folder, workdir=workdir)
+
+
+# --- helpers --------------------------------------------------------------------------------------------------------
+
+
+def _check_names(config: Config, options: dict[str, object]) -> None:
+    known = {"source": [*config.sources, *(f"case-{case}" for case in config.cases)], "method": config.methods}
+    for name in known.keys() & options.keys():
+        if options[name] not in known[name]:
+            raise InputError(f"no {name} '{options[name]}' in the config: expected one of {', '.join(known[name])}")
+
+
+def _device(config: Config) -> str:
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+
+
+def _backbone(config: Config) -> Backbone:
+    import torch
+
+    from bico.backbone import Backbone
+
+    dtype = getattr(torch, config.dtype)
+    return Backbone.open(config.models.wan, text_slots=config.text_slots, device=_device(config), dtype=dtype)
+
+
+def _frames(config: Config, source: str) -> np.ndarray:
+    return read_media(config.media_path(source), **config.media.model_dump())
+
+
+def _say(number: int, total: int, what: str, name: str) -> None:
+    print(f"[{number}/{total}] {what} {name}", file=sys.stderr, flush=True)
+
+
+def _binding(text: str) -> tuple[Path, str]:
+    path, _, word = text.rpartition("=")
+    if not path or not word:
+        raise argparse.ArgumentTypeError(f"'{text}': expected FILE=WORD, such as cat.jpg=cat")
+    return Path(path), word
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bico", description="Compose concepts of images and videos: BiCo and its benchmark."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(command: Callable[..., None], *names: str, config: Path | None = None) -> argparse.ArgumentParser:
+        sub = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
+        sub.set_defaults(command=command)
+        sub.add_argument(
+            "--config", type=Path, default=config, required=config is None, help="YAML file of a benchmark"
+        )
+        for name in names:
+            sub.add_argument(name)
+        return sub
+
+    for command, *names in STEPS:
+        add(command, *names)
+    sub = commands.add_parser("zoo", help=zoo.__doc__, description=zoo.__doc__)
+    sub.set_defaults(command=zoo)
+    sub.add_argument("model", choices=["vae", "wan", "vlm", "clip", "dino", "probe", "install"])
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("--workdir", type=Path, required=True)
+    sub = add(compose, config=DEFAULT_CONFIG)
+    sub.add_argument("--prompt", required=True, help="what the clip shows")
+    sub.add_argument(
+        "--bind",
+        type=_binding,
+        action="append",
+        required=True,
+        metavar="FILE=WORD",
+        help="an image or a video, and a word of the prompt that it gives its look or motion",
+    )
+    sub.add_argument("--out", type=Path, required=True, metavar="OUT.mp4")
+    sub.add_argument("--steps", type=int, help="denoising steps; default: those of the config")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--workdir", type=Path, help="keep what is computed on the way here")
+    return parser
+
+
+STEPS = [
+    (check,),
+    (render, "source"),
+    (truth,),
+    (concepts, "source"),
+    (encode, "source"),
+    (learn, "method", "source"),
+    (generate, "method"),
+    (calibrate,),
+    (score, "method"),
+    (table1,),
+    (figures,),
+]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The clips of one method: which there are to make, which are up to date, what failed, and the manifest of them all."""
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bico.backbone import Backbone
+from bico.config import Config
+from bico.errors import InputError
+from bico.files import write_json
+from bico.media import write_clip
+from bico.methods import method
+from bico.methods.base import Job
+from bico.provenance import code_digest, file_digest, folder_digest
+
+OK = {"status": "ok", "error": None}
+
+
+def make_clips(config: Config, row: str, backbone: Backbone) -> None:
+    """Makes the clips `R/clips/<row>/<case>/<seed>.mp4` and, last of all, their manifest `R/clips/<row>.json`.
+
+    A clip is kept if nothing that it depends on has changed (the JSON beside it says what that was): a run that was cut
+    off, or one with a new case, makes only what is missing. A clip that fails stays in the manifest, with its reason.
+
+    Raises:
+        InputError: not a single clip can be made.
+    """
+    planned = [(job, path_of(config, row, job), record) for job, record in _records(config, row)]
+    stale = [clip for clip in planned if not _is_current(*clip[1:])]
+    outcomes: dict[Path, dict[str, Any]] = {}
+    started = time.monotonic()
+    for done, (job, path, record) in enumerate(stale, start=1):
+        outcomes[path] = _make(config, row, backbone, job, path, record)
+        _print_progress(row, done, len(stale), time.monotonic() - started)
+    manifest = [
+        {"case": job.case_id, "seed": job.seed, "clip": str(path)} | outcomes.get(path, OK) for job, path, _ in planned
+    ]
+    if not any(entry["status"] == "ok" for entry in manifest):
+        raise InputError(f"{row}: not one of {len(manifest)} clips could be made: {manifest[0]['error']}")
+    write_json(config.results / "clips" / f"{row}.json", manifest)
+
+
+def jobs(config: Config, row: str) -> Iterator[Job]:
+    """Every clip that the table asks of a method: all cases, all seeds."""
+    folder = config.results / "learned" / row
+    for case_id, case in config.cases.items():
+        items = {
+            "nothing": {},
+            "source": {source: source for source in case.bind},
+            "case": {"case": f"case-{case_id}"},
+        }[config.methods[row].LEARNS_PER]
+        artifacts = {name: folder / f"{item}.safetensors" for name, item in items.items()}
+        media = {source: config.media_path(source) for source in case.bind}
+        for seed in config.seeds:
+            yield Job(case_id, case, seed, artifacts, media)
+
+
+def path_of(config: Config, row: str, job: Job) -> Path:
+    """Where a clip stands."""
+    return config.results / "clips" / row / job.case_id / f"{job.seed}.mp4"
+
+
+def _records(config: Config, row: str) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """Each job with what goes into the JSON beside its clip: all that the clip depends on."""
+    settings = config.methods[row]
+    shared = {
+        "method": settings.model_dump(mode="json", exclude={"checkpoint_every"}),
+        "sampling": config.sampling.model_dump(mode="json"),
+        "media": config.media.model_dump(mode="json"),
+        "text_slots": config.text_slots,
+        "dtype": config.dtype,
+        "backbone": folder_digest(config.models.wan),
+        "code": code_digest("bico.clips", f"bico.methods.{settings.method}"),
+    }
+    for job in jobs(config, row):
+        case = {"prompt": job.case.prompt, "bind": job.case.bind, "seed": job.seed}
+        files = job.artifacts or job.media
+        yield job, case | {"inputs": {name: file_digest(path) for name, path in files.items()}} | shared
+
+
+def _is_current(path: Path, record: dict[str, Any]) -> bool:
+    beside = path.with_suffix(".json")
+    return path.is_file() and beside.is_file() and json.loads(beside.read_text(encoding="utf-8")) == record
+
+
+def _make(config: Config, row: str, backbone: Backbone, job: Job, path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Makes one clip and returns how that ended, as the manifest says it."""
+    settings = config.methods[row]
+    path.with_suffix(".json").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    try:
+        ((_, clip),) = method(settings.method).compose(backbone, [job], settings, config.sampling, config.media)
+    except NotImplementedError as error:
+        return {"status": "not supported", "error": str(error)}
+    except Exception as error:  # whatever it is, this clip counts as failed and the others go on
+        traceback.print_exc()
+        return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+    write_clip(path, clip, config.media.fps)
+    write_json(path.with_suffix(".json"), record)
+    return OK
+
+
+def _print_progress(row: str, done: int, total: int, seconds: float) -> None:
+    left = seconds / done * (total - done)
+    print(f"{row}: clip {done} of {total}, {seconds:.0f} s elapsed, {left:.0f} s left", file=sys.stderr, flush=True)

@@ -1,0 +1,461 @@
+"""The configuration of a benchmark: typed, complete and checked before anything runs.
+
+`load` reads a YAML file (or the dict Snakemake made of it) and returns a frozen `Config`. The defaults are those of the
+paper at full size; the values for the Toybox stand in `config/toybox.yaml`, where every key is explained. Unknown keys,
+wrong types and names that do not fit together become an `InputError` of one line.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from bico.errors import InputError
+from bico.prompts import spans
+
+
+def _problem(message: str, **values: Any) -> PydanticCustomError:
+    return PydanticCustomError("benchmark", message, values)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}"
+
+
+def _path_part(name: str) -> str:
+    """Names become parts of paths; without hyphens none collides with the "case-..." of methods that learn per case."""
+    if not re.fullmatch(r"[A-Za-z0-9]\w*", name, re.ASCII):
+        raise _problem("expected a name of letters, digits and underscores, got '{name}'", name=name)
+    return name
+
+
+Name = Annotated[str, AfterValidator(_path_part)]
+Words = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Kind = Literal["image", "video"]
+Role = Literal["subject", "motion", "scene", "style", "light"]
+
+WAN_NEGATIVE_PROMPT = (
+    "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, overall "
+    "gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn hands, "
+    "poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three "
+    "legs, many people in the background, walking backwards"
+)
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and an unknown key is an error that names the nearest known one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, values: Any) -> Any:
+        for key in values if isinstance(values, Mapping) else ():
+            if key not in cls.model_fields:
+                raise _problem("unknown key '{key}': {hint}", key=key, hint=_nearest(str(key), cls.model_fields))
+        return values
+
+
+class Models(Section):
+    """Folders of the models, each in its own library's format."""
+
+    wan: Path = Field(description="diffusers WanPipeline folder: the backbone that every method shares")
+    vlm: Path = Field(description="transformers Qwen2.5-VL folder: concepts and captions of the sources")
+    clip: Path = Field(description="open_clip folder (open_clip_config.json and weights): CLIP-T")
+    dino: Path = Field(description="timm ViT folder (config.json and weights): DINO-I")
+    probe: Path | None = Field(
+        None, description="probe folder that reads truth from Toybox clips; null = no truth scores"
+    )
+
+
+class Media(Section):
+    """The one size and length in which sources are read and clips are generated."""
+
+    height: Positive = Field(480, description="pixels")
+    width: Positive = Field(832, description="pixels")
+    num_frames: Positive = Field(81, description="frames of a clip, 4k + 1 because the VAE packs four frames into one")
+    fps: float = Field(
+        15, gt=0, description="frames a second, of generated clips and of video sources as they are read"
+    )
+
+    @field_validator("num_frames")
+    @classmethod
+    def _whole_latents(cls, num_frames: int) -> int:
+        if num_frames % 4 != 1:
+            raise _problem("expected 4k + 1 frames (the VAE packs four into one), got {n}", n=num_frames)
+        return num_frames
+
+
+class ConceptSettings(Section):
+    """How the VLM names concepts and writes captions (Section 3.2 of the paper)."""
+
+    captions: Positive = Field(60, description="diversified captions of a source")
+    frame_captions: Positive | None = Field(
+        None, description="captions of single frames of a video; null = one a frame"
+    )
+    attempts: Positive = Field(3, description="times a caption is asked for until it holds every key word verbatim")
+    temperature: float = Field(0.7, gt=0, description="sampling of captions; key concepts are read greedily")
+    top_k: Positive = 50
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_new_tokens: Positive = 512
+    seed: Count = Field(0, description="caption i is sampled with seed + i")
+
+
+class Sampling(Section):
+    """How clips are generated, the same for every method."""
+
+    steps: Positive = Field(50, description="denoising steps (flow-match Euler)")
+    guidance_scale: float = Field(5.0, ge=1, description="classifier-free guidance; 1 = off")
+    shift: float = Field(5.0, gt=0, description="timestep shift of the schedule, in training and in sampling")
+    negative_prompt: str = Field(WAN_NEGATIVE_PROMPT, description="prompt of the unconditional pass")
+
+
+class Scoring(Section):
+    """How clips become numbers."""
+
+    pooling: Literal["mean", "renormalised"] = Field(
+        "mean",
+        description="mean: average of the unit frame features, as is; renormalised: brought back to unit length",
+    )
+    bootstrap: Positive = Field(2000, description="resamples of the cases for the 95 % intervals")
+    seed: Count = Field(0, description="of the bootstrap")
+
+
+class ToyScene(Section):
+    """A source that the Toybox renders: words, and a seed for all that the words leave open."""
+
+    seed: Count = Field(description="draws the instance: hues, pattern, proportions, layout, speed, ...")
+    subject: Words = Field(description="cat, fish, car, rocket, robot or mushroom")
+    scene: Words = Field(description="beach, forest, desert, city or space")
+    motion: Words | None = Field(None, description="videos: sliding, bouncing, spinning, circling, rising or growing")
+    style: Words | None = Field(None, description="sketch, sepia or poster")
+    light: Words | None = Field(None, description="night, sunset or fog")
+    clutter: bool = Field(False, description="add things that no prompt names")
+
+
+class KeyWords(Section):
+    """Key concepts of a source, given by hand instead of asked from the VLM."""
+
+    spatial: list[Words] = Field(min_length=1, description="objects, colours, style, lighting")
+    temporal: list[Words] = Field(default=[], description="motion, speed, change of view; videos only")
+
+
+class Source(Section):
+    """An image or a clip from which concepts are taken: the user's own file, or a scene of the Toybox."""
+
+    kind: Kind
+    file: Path | None = Field(None, description="own media, relative to the folder where the command runs")
+    scene: ToyScene | None = Field(None, description="or a Toybox scene to render")
+    concepts: KeyWords | None = Field(None, description="key words; null = ask the VLM")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Source":
+        if (self.file is None) == (self.scene is None):
+            raise _problem("expected either 'file' (own media) or 'scene' (Toybox), not both or none")
+        if self.scene and (self.scene.motion is not None) != (self.kind == "video"):
+            raise _problem("'scene.motion' belongs to videos: expected a word for a video, null for an image")
+        if self.concepts and self.concepts.temporal and self.kind == "image":
+            raise _problem("'concepts.temporal' belongs to videos: expected an empty list for an image")
+        return self
+
+
+class Case(Section):
+    """One composition: a prompt, and which of its words come from which source."""
+
+    prompt: Words
+    bind: dict[Name, Annotated[list[Words], Field(min_length=1)]] = Field(
+        min_length=1, description="source -> words or phrases that stand in the prompt verbatim"
+    )
+    truth: dict[Role, Name | None] | None = Field(
+        None,
+        description="Toybox: role -> the source it comes from; roles left out or null come from the prompt's words",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Case":
+        try:
+            spans(self.prompt, self.bind)
+        except InputError as error:
+            raise _problem("{why}", why=str(error)) from None
+        for role, source in (self.truth or {}).items():
+            if source is not None and source not in self.bind:
+                raise _problem("truth.{role} names '{source}', which is not bound", role=role, source=source)
+        return self
+
+
+class MethodSettings(Section):
+    """Settings of one row of the table. `COMPOSE_KEYS` change how clips are made, not what is learned."""
+
+    LEARNS_PER: ClassVar[Literal["nothing", "source", "case"]] = "nothing"
+    COMPOSE_KEYS: ClassVar[frozenset[str]] = frozenset()
+
+    method: str
+
+    def learning(self) -> dict[str, Any]:
+        """The settings on which a learned artifact depends, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(self.COMPOSE_KEYS) | {"checkpoint_every"})
+
+
+class BaseSettings(MethodSettings):
+    """Control: the plain prompt on the frozen backbone."""
+
+    method: Literal["base"] = "base"
+
+
+class CopySettings(MethodSettings):
+    """Control: a source's own frames, which shows what a metric rewards for copying."""
+
+    method: Literal["copy"] = "copy"
+
+
+class LearnedSettings(MethodSettings):
+    """What every method that learns from its sources has in common (AdamW)."""
+
+    LEARNS_PER = "source"
+
+    learning_rate: Rate = 1e-4
+    weight_decay: float = Field(0.01, ge=0)
+    batch_size: Positive = Field(1, description="captions, noise levels and noises a step")
+    checkpoint_every: Positive = Field(500, description="steps between checkpoints from which a broken run goes on")
+
+
+class TextualInversionSettings(LearnedSettings):
+    """New vectors at the text encoder's input embedding, everything else frozen."""
+
+    method: Literal["textual_inversion"] = "textual_inversion"
+    steps: Positive = 3000
+    vectors: Positive = Field(1, description="vectors a bound word")
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class DbLoraSettings(LearnedSettings):
+    """DreamBooth-LoRA: rare-token prompts, the LoRAs of a case merged at inference."""
+
+    COMPOSE_KEYS = frozenset({"merge_weight"})
+
+    method: Literal["db_lora"] = "db_lora"
+    steps: Positive = 1000
+    rank: Positive = Field(32, description="rank of an image's LoRA; alpha = rank")
+    video_rank: Positive = Field(64, description="rank of a video's LoRA")
+    rare_token: str = Field("sks", description="goes before the class word; empty = the class word alone")
+    merge_weight: float = Field(1.0, ge=0, description="weight of each LoRA of a case")
+
+
+class Noise(Section):
+    """Noise levels of BiCo's stage "global" (Section 3.3): P(position >= alpha) = beta."""
+
+    inversion: Literal["position", "sigma", "released", "none"] = Field(
+        "position",
+        description=(
+            "what alpha measures: position in the schedule, or sigma; released: the authors' code, 0.8 of the draws at "
+            "sigma <= 0.417 in stage global and at the noisy end in stage all; none: uniform"
+        ),
+    )
+    alpha: Share = 0.875
+    beta: Share = 0.875
+
+
+class Absorption(Section):
+    """Learnable tokens that take up what the key words do not name; dropped at inference (Section 3.2)."""
+
+    tokens: Count = Field(1, description="0 = off")
+    slot: Literal["append", "eos"] = Field("append", description="append: after the prompt (paper); eos: released code")
+    learning_rate: Rate | None = Field(None, description="null = that of the binders")
+
+
+class Stages(Section):
+    """Steps of the two-stage training: first the global binder alone, then global and per-block binders."""
+
+    global_steps: Count = Field(2400, description="0 = one stage only")
+    all_steps: Positive = 2400
+
+
+class BicoSettings(LearnedSettings):
+    """Binders after the text projection, trained in two stages, composed by token masks."""
+
+    COMPOSE_KEYS = frozenset({"strength"})
+
+    method: Literal["bico"] = "bico"
+    stages: Stages = Field(default=Stages(), description="of an image, and of a video's single frames")
+    clip_stages: Stages = Field(default=Stages(), description="of a video's clip, after its frames")
+    noise: Noise = Noise()
+    timestep_weighting: Literal["none", "diffsynth"] = Field("none", description="loss weight by noise level")
+    absorption: Absorption = Absorption()
+    hierarchical: bool = Field(True, description="per-block binders beside the global one")
+    temporal_decoupling: bool = Field(True, description="videos: frames first, then a gated temporal branch (TDS)")
+    strength: float = Field(1.0, ge=0, description="factor on the binders' change of a token, at inference")
+
+
+METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
+    "base": BaseSettings,
+    "copy": CopySettings,
+    "textual_inversion": TextualInversionSettings,
+    "db_lora": DbLoraSettings,
+    "bico": BicoSettings,
+}
+AnyMethod = Annotated[
+    BaseSettings | CopySettings | TextualInversionSettings | DbLoraSettings | BicoSettings,
+    Field(discriminator="method"),
+]
+
+
+class Benchmark(Section):
+    """Sources, and the cases that compose them."""
+
+    sources: dict[Name, Source] = Field(min_length=1)
+    cases: dict[Name, Case] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "Benchmark":
+        for case_id, case in self.cases.items():
+            for source in case.bind:
+                if source not in self.sources:
+                    hint = _nearest(source, self.sources)
+                    raise _problem(
+                        "cases.{case}.bind: no source '{source}': {hint}", case=case_id, source=source, hint=hint
+                    )
+            for role, source in (case.truth or {}).items():
+                if source is not None:
+                    self._role_exists(case_id, role, source)
+        return self
+
+    def _role_exists(self, case_id: str, role: Role, source: str) -> None:
+        scene = self.sources[source].scene
+        if scene is None or getattr(scene, role) is None:
+            raise _problem(
+                "cases.{case}.truth.{role}: source '{source}' has no {role} in a Toybox scene: expected one that has",
+                case=case_id, role=role, source=source,
+            )  # fmt: skip
+
+
+class Config(Benchmark):
+    """A whole benchmark, as a YAML file describes it."""
+
+    name: Name = Field(description="of the benchmark, in headings")
+    results: Path = Field(Path("results"), description="folder into which everything is written")
+    models: Models
+    media: Media = Media()
+    text_slots: Positive = Field(512, description="tokens of a prompt, padding included")
+    concepts: ConceptSettings = ConceptSettings()
+    sampling: Sampling = Sampling()
+    scoring: Scoring = Scoring()
+    seeds: list[Count] = Field(default=[0, 1], min_length=1, description="clips of a case, one a seed")
+    learning_seed: Count = Field(0, description="of everything that is learned")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = the GPU if there is one")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the frozen models; what is learned is float32"
+    )
+    methods: dict[Name, AnyMethod] = Field(min_length=1, description="rows of the table")
+    tuning: Benchmark | None = Field(None, description="a separate set for the choice of settings")
+    split: Literal["table", "tuning"] = Field("table", description="which of the two sets runs")
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _method_defaults_to_key(cls, methods: Any) -> Any:
+        """`bico: {}` is short for `bico: {method: bico}`."""
+        if not isinstance(methods, Mapping):
+            return methods
+        for row, entry in methods.items():
+            if not isinstance(entry, Mapping | None):
+                raise _problem(
+                    "row '{row}': expected settings, or {{}} for the defaults, got {it}", row=row, it=str(entry)
+                )
+        entries = {row: {"method": row, **(entry or {})} for row, entry in methods.items()}
+        for row, entry in entries.items():
+            if entry["method"] not in METHOD_SETTINGS:
+                hint = _nearest(str(entry["method"]), METHOD_SETTINGS)
+                raise _problem("row '{row}': unknown method '{m}': {hint}", row=row, m=entry["method"], hint=hint)
+        return entries
+
+    @model_validator(mode="after")
+    def _split_exists(self) -> "Config":
+        if self.split == "tuning" and self.tuning is None:
+            raise _problem("split: there is no tuning set: expected a 'tuning' section with sources and cases")
+        return self
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise _problem("expected each seed once")
+        return seeds
+
+    def media_path(self, source: str) -> Path:
+        """The file of a source: the user's own, or the one that is rendered for it."""
+        entry = self.sources[source]
+        suffix = ".png" if entry.kind == "image" else ".mp4"
+        return entry.file or self.results / "media" / f"{source}{suffix}"
+
+    def chosen(self) -> "Config":
+        """The benchmark of the chosen split: this one, or the same on its tuning set, below `results/tuning`."""
+        if self.split == "table":
+            return self
+        return self.model_copy(
+            update={
+                "results": self.results / "tuning",
+                "sources": self.tuning.sources,
+                "cases": self.tuning.cases,
+                "tuning": None,
+                "split": "table",
+            }
+        )
+
+    def to_yaml(self) -> str:
+        """The whole configuration with every default filled in; `load` reads it back to an equal `Config`."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def load(source: Path | str | Mapping[str, Any], *, name: str = "config") -> Config:
+    """Reads a benchmark from a YAML file, or from a dict that was read before (`name` then stands for the file).
+
+    Raises InputError, one line, at the first thing that does not fit.
+    """
+    if isinstance(source, Path | str):
+        name, source = str(source), _read_yaml(Path(source))
+    try:
+        return Config.model_validate(source)
+    except ValidationError as error:
+        raise InputError(f"{name}: {_describe(error)}") from None
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read this config ({error.strerror}): expected a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" (line {mark.line + 1})" if mark else ""
+        raise InputError(f"{path}{line}: not valid YAML: {str(error).splitlines()[0]}") from None
+
+
+def _describe(error: ValidationError) -> str:
+    """The first problem as "field.path: what was expected, got ...", and how many more there are."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    message = re.sub(r"^(Input|String|List|Dictionary) should (be |have )?", "expected ", first["msg"])
+    if first["type"] == "missing":
+        message = "missing, and there is no default"
+    elif first["type"] != "benchmark":
+        message += f", got {json.dumps(first['input'], default=str, ensure_ascii=False)[:60]}"
+    where = ".".join(_field_path(first["loc"]))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{where}: {message}{more}" if where else f"{message}{more}"
+
+
+def _field_path(loc: tuple[int | str, ...]) -> Iterator[str]:
+    """Path of a key as it stands in the file: pydantic adds the method's tag below `methods.<row>`, left out here."""
+    for depth, part in enumerate(loc):
+        if not (depth == 2 and loc[0] == "methods"):
+            yield str(part)

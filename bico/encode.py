@@ -1,0 +1,114 @@
+"""A source's media and captions as the tensors that training reads: nothing else has to be in memory then."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bico.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch: latents [B, C, t, h, w], prompt embeddings [B, S, D] and their token counts [B]."""
+
+    latents: Tensor
+    prompt_embeds: Tensor
+    token_counts: Tensor
+
+
+@dataclass(frozen=True)
+class EncodedSource:
+    """All that a method may know of a source.
+
+    N captions of S slots, width D; F frame captions, each with the frame it describes; token counts hold the
+    end-of-sequence token. Latents are normalised (zero mean, unit variance by channel).
+    """
+
+    kind: str
+    spatial: list[str]
+    temporal: list[str]
+    latents: Tensor  # [C, t, h, w]
+    prompt_embeds: Tensor  # [N, S, D]
+    token_counts: Tensor  # [N]
+    frame_latents: Tensor | None = None  # [F, C, 1, h, w], videos only, as the two below
+    frame_prompt_embeds: Tensor | None = None  # [F, S, D]
+    frame_token_counts: Tensor | None = None  # [F]
+
+    @property
+    def class_word(self) -> str:
+        """The word that stands for this source where a method needs just one: its motion, or else its first object."""
+        return (self.temporal or self.spatial)[0]
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over everything in here."""
+        total = hashlib.sha256(json.dumps(self._words(), sort_keys=True).encode())
+        for name, tensor in sorted(self._tensors().items()):
+            total.update(name.encode())
+            total.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+        return total.hexdigest()
+
+    def draw(self, batch_size: int, generator: torch.Generator, *, frames: bool) -> Batch:
+        """Captions drawn with replacement, each with the clip or, if `frames`, with the frame that it describes."""
+        if frames:
+            picked = torch.randint(len(self.frame_latents), (batch_size,), generator=generator)
+            return Batch(self.frame_latents[picked], self.frame_prompt_embeds[picked], self.frame_token_counts[picked])
+        picked = torch.randint(len(self.prompt_embeds), (batch_size,), generator=generator)
+        return Batch(
+            self.latents.expand(batch_size, *self.latents.shape), self.prompt_embeds[picked], self.token_counts[picked]
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes one safetensors file, atomically."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        save_file(self._tensors(), partial, metadata={"words": json.dumps(self._words())})
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> EncodedSource:
+        with safe_open(path, framework="pt") as file:
+            words = json.loads(file.metadata()["words"])
+            return cls(**words, **{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+    def _words(self) -> dict[str, Any]:
+        return {"kind": self.kind, "spatial": self.spatial, "temporal": self.temporal}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value.contiguous() for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def encode_source(backbone: Backbone, frames: np.ndarray, concepts: Mapping[str, Any]) -> EncodedSource:
+    """Encodes a source for training.
+
+    Args:
+        frames: uint8 [T, H, W, 3], T = 1 for an image.
+        concepts: as `results/concepts/<source>.json` holds them.
+    """
+    prompt_embeds, token_counts = backbone.encode_prompts(concepts["captions"])
+    encoded = {"latents": backbone.encode_clip(frames), "prompt_embeds": prompt_embeds, "token_counts": token_counts}
+    if concepts["kind"] == "video":
+        described = [frames[index : index + 1] for index in concepts["frame_indices"]]
+        encoded["frame_latents"] = torch.stack([backbone.encode_clip(frame) for frame in described])
+        frame_prompt_embeds, frame_token_counts = backbone.encode_prompts(concepts["frame_captions"])
+        encoded |= {"frame_prompt_embeds": frame_prompt_embeds, "frame_token_counts": frame_token_counts}
+    return EncodedSource(
+        kind=concepts["kind"],
+        spatial=concepts["spatial"],
+        temporal=concepts["temporal"],
+        **{name: tensor.cpu() for name, tensor in encoded.items()},
+    )

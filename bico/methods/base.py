@@ -1,0 +1,88 @@
+"""Control: the plain prompt on the frozen backbone. Also holds what every method's `compose` needs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bico.backbone import Backbone
+from bico.config import BaseSettings, Case, Media, Sampling
+
+LEARNS_PER = "nothing"
+
+Contexts = Tensor | list[Tensor]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip to make."""
+
+    case_id: str
+    case: Case
+    seed: int
+    artifacts: dict[str, Path] = field(default_factory=dict)
+    """What was learned, by source id; methods that learn per case: {"case": path}."""
+    media: dict[str, Path] = field(default_factory=dict)
+    """The sources' files, by source id."""
+
+
+def compose(
+    backbone: Backbone, jobs: Iterable[Job], settings: BaseSettings, sampling: Sampling, media: Media
+) -> Iterator[tuple[Job, np.ndarray]]:
+    """Clips uint8 [T, H, W, 3] of the unbound prompts."""
+
+    def plain(case: Case, artifacts: Mapping[str, Path]) -> Contexts:
+        return project(backbone, case.prompt)
+
+    return compose_with(plain, backbone, jobs, sampling, media)
+
+
+def compose_with(
+    contexts_of: Callable[[Case, Mapping[str, Path]], Contexts],
+    backbone: Backbone,
+    jobs: Iterable[Job],
+    sampling: Sampling,
+    media: Media,
+) -> Iterator[tuple[Job, np.ndarray]]:
+    """Generates every job from the contexts of its case, which are made once for neighbouring jobs of one case."""
+    negative = project(backbone, sampling.negative_prompt)
+    for _, same_case in groupby(jobs, key=lambda job: job.case_id):
+        contexts = None
+        for job in same_case:
+            if contexts is None:
+                contexts = contexts_of(job.case, job.artifacts)
+            yield job, backbone.generate(contexts, negative, [job.seed], sampling, media)[0]
+
+
+def project(backbone: Backbone, prompt: str) -> Tensor:
+    """Projected prompt [1, slots, width]."""
+    prompt_embeds, _ = backbone.encode_prompts([prompt])
+    return backbone.context(prompt_embeds)
+
+
+def save_artifact(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes what a method learned, atomically. Metadata: method, source or case, kind, digest of the config.
+
+    The metadata is one JSON value: safetensors writes several in an order that changes from run to run.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    described = {"bico": json.dumps(metadata, sort_keys=True)}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=described)
+    os.replace(partial, path)
+
+
+def load_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of `save_artifact`."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        return tensors, json.loads(file.metadata()["bico"])

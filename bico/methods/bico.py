@@ -1,0 +1,223 @@
+"""BiCo: binders tie a source's concepts to the words of its captions; words of any prompt then carry them along.
+
+Learning (sections 3.2 and 3.3): all words of the diversified captions pass through the binder, beside them an
+absorption token that takes up what no word names; first the global binder alone at high noise, then all binders. A
+video trains on its single frames first, with spatial captions, then a temporal branch opens on the whole clip (TDS).
+Composing (section 3.4): each bound word of the target prompt passes through its own source's binder, every other token
+stays as it is, and the unconditional pass never sees a binder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bico.backbone import Backbone
+from bico.binder import HierarchicalBinder
+from bico.config import Absorption, BicoSettings, Case, Media, Noise, Sampling
+from bico.encode import EncodedSource
+from bico.methods.base import Contexts, Job, compose_with, load_artifact, project
+from bico.prompts import bound_slots
+from bico.training import (
+    Group,
+    NoiseLevels,
+    Stage,
+    digest_of,
+    fit,
+    flow_matching_loss,
+    gaussian_weight,
+    position_of,
+)
+
+LEARNS_PER = "source"
+
+RELEASED_SPLIT = 0.125
+RELEASED_SHARE = 0.8
+"""The authors' code parts the schedule at position 0.125 (sigma 0.417 with shift 5), and draws 0.8 from one part."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one stage of training does."""
+
+    name: str
+    steps: int
+    noise: NoiseLevels
+    frames: bool
+    """Single frames with their captions, or the whole source (an image, a clip)."""
+    per_block: bool
+    """Stage "all", or stage "global"."""
+    temporal: bool
+    """Through both branches of a two-branch binder."""
+
+
+def phases(settings: BicoSettings, kind: str, shift: float) -> list[Phase]:
+    """The schedule of a source. A video without temporal decoupling spends the steps of both halves on its clip."""
+    frame, clip, first, second = settings.stages, settings.clip_stages, *noise_levels(settings.noise, shift)
+    if kind == "image":
+        return [
+            Phase("global", frame.global_steps, first, frames=False, per_block=False, temporal=False),
+            Phase("all", frame.all_steps, second, frames=False, per_block=True, temporal=False),
+        ]
+    if not settings.temporal_decoupling:
+        global_steps, all_steps = frame.global_steps + clip.global_steps, frame.all_steps + clip.all_steps
+        return [
+            Phase("global", global_steps, first, frames=False, per_block=False, temporal=False),
+            Phase("all", all_steps, second, frames=False, per_block=True, temporal=False),
+        ]
+    return [
+        Phase("frames_global", frame.global_steps, first, frames=True, per_block=False, temporal=False),
+        Phase("frames_all", frame.all_steps, second, frames=True, per_block=True, temporal=False),
+        Phase("clip_global", clip.global_steps, first, frames=False, per_block=False, temporal=True),
+        Phase("clip_all", clip.all_steps, second, frames=False, per_block=True, temporal=True),
+    ]
+
+
+def noise_levels(noise: Noise, shift: float) -> tuple[NoiseLevels, NoiseLevels]:
+    """Noise of stage "global" and of stage "all" under each reading of alpha (see `config.Noise`)."""
+    uniform = NoiseLevels(shift)
+    match noise.inversion:
+        case "position":
+            return NoiseLevels(shift, split=noise.alpha, upper=noise.beta), uniform
+        case "sigma":
+            return NoiseLevels(shift, split=position_of(noise.alpha, shift), upper=noise.beta), uniform
+        case "released":
+            low = NoiseLevels(shift, split=RELEASED_SPLIT, upper=1 - RELEASED_SHARE)
+            return low, NoiseLevels(shift, split=RELEASED_SPLIT, upper=RELEASED_SHARE)
+        case "none":
+            return uniform, uniform
+
+
+def learn(
+    backbone: Backbone,
+    encoded: EncodedSource,
+    settings: BicoSettings,
+    *,
+    shift: float,
+    seed: int,
+    workdir: Path,
+    progress: str = "",
+) -> dict[str, Tensor]:
+    """Learns the binder of one source.
+
+    Args:
+        shift: timestep shift of the schedule, as in sampling.
+        workdir: for checkpoints and metrics.
+        progress: label of the progress lines; "" for none.
+
+    Returns:
+        `HierarchicalBinder.state_dict`, float32. The absorption token has done its work and is dropped.
+    """
+    binder, absorption = initial(backbone, encoded.kind, settings, seed)
+
+    def stage(phase: Phase) -> Stage:
+        def loss(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            batch = encoded.draw(settings.batch_size, generator, frames=phase.frames)
+            sigmas = phase.noise.draw(settings.batch_size, generator)
+            weights = gaussian_weight(sigmas, shift) if settings.timestep_weighting == "diffsynth" else None
+            with torch.no_grad():
+                context = backbone.context(batch.prompt_embeds)
+            context, mask = with_absorption(context.float(), batch.token_counts, absorption, settings.absorption)
+            contexts = binder(context, mask, per_block=phase.per_block, temporal=phase.temporal)
+            return flow_matching_loss(backbone, batch.latents, contexts, sigmas, generator, weights), sigmas
+
+        return Stage(phase.name, phase.steps, loss)
+
+    absorption_rate = settings.absorption.learning_rate or settings.learning_rate
+    fit(
+        [
+            Group(dict(binder.named_parameters()), settings.learning_rate),
+            Group({"absorption": absorption}, absorption_rate),
+        ],
+        [stage(phase) for phase in phases(settings, encoded.kind, shift)],
+        settings,
+        seed=seed,
+        digest=digest_of(settings.learning(), encoded.digest, backbone.fingerprint, shift, seed),
+        workdir=workdir,
+        progress=progress,
+        report=binder.gammas,
+    )
+    return {name: tensor.detach().cpu() for name, tensor in binder.state_dict().items()}
+
+
+def initial(
+    backbone: Backbone, kind: str, settings: BicoSettings, seed: int
+) -> tuple[HierarchicalBinder, nn.Parameter]:
+    """An untrained binder for a source of this kind, and its absorption tokens [tokens, width], N(0, 1)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        binder = HierarchicalBinder(
+            backbone.width,
+            backbone.num_blocks,
+            two_branch=kind == "video" and settings.temporal_decoupling,
+            hierarchical=settings.hierarchical,
+        )
+        absorption = torch.randn(settings.absorption.tokens, backbone.width)
+    return binder.to(backbone.device), nn.Parameter(absorption.to(backbone.device))
+
+
+def with_absorption(
+    context: Tensor, token_counts: Tensor, absorption: Tensor, settings: Absorption
+) -> tuple[Tensor, Tensor]:
+    """Places the absorption tokens, and marks what the binder acts on: them and the words, never end-of-sequence.
+
+    Args:
+        context: [batch, slots, width].
+        token_counts: with end-of-sequence, [batch].
+        absorption: [tokens, width].
+
+    Returns:
+        Context, and mask bool [batch, slots]. A caption that fills all slots gives up its last ones.
+    """
+    batch, slots, _ = context.shape
+    words = token_counts.to(context.device)[:, None] - 1
+    mask = torch.arange(slots, device=context.device) < words
+    if len(absorption) == 0:
+        return context, mask
+    start = words + 1 if settings.slot == "append" else words
+    start = start.clamp(max=slots - len(absorption))
+    rows = torch.arange(batch, device=context.device)[:, None]
+    columns = start + torch.arange(len(absorption), device=context.device)
+    context, mask = context.clone(), mask.clone()
+    context[rows, columns] = absorption
+    mask[rows, columns] = True
+    return context, mask
+
+
+def compose(
+    backbone: Backbone, jobs: Iterable[Job], settings: BicoSettings, sampling: Sampling, media: Media
+) -> Iterator[tuple[Job, np.ndarray]]:
+    """Clips uint8 [T, H, W, 3] of the bound prompts."""
+
+    def bound(case: Case, artifacts: Mapping[str, Path]) -> Contexts:
+        binders = {
+            source: HierarchicalBinder.from_tensors(load_artifact(artifacts[source])[0], backbone.num_blocks)
+            for source in case.bind
+        }
+        return bind(backbone, case, binders, settings.strength)
+
+    return compose_with(bound, backbone, jobs, sampling, media)
+
+
+@torch.no_grad()
+def bind(
+    backbone: Backbone, case: Case, binders: Mapping[str, HierarchicalBinder], strength: float = 1.0
+) -> list[Tensor]:
+    """One context [1, slots, width] for each block: the prompt, each bound word changed by its own source's binder.
+
+    The words of different sources share no token, so their order does not matter.
+    """
+    context = project(backbone, case.prompt)
+    contexts = [context] * backbone.num_blocks
+    owned = bound_slots(backbone.tokenizer, case.prompt, case.bind, backbone.text_slots)
+    for source, slots in owned.items():
+        mask = torch.zeros(context.shape[:2], dtype=torch.bool, device=context.device)
+        mask[:, slots] = True
+        changed = binders[source].to(context.device)(context, mask, strength=strength)
+        contexts = [torch.where(mask[..., None], new, old) for new, old in zip(changed, contexts, strict=True)]
+    return contexts

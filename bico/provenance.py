@@ -1,0 +1,79 @@
+"""What a result depends on besides its inputs: the code that computes it and the models it uses, as short digests.
+
+Snakemake sees neither (a rule calls the command line, and models are no outputs of a normal run), so each rule carries
+these digests among its `params`: when one changes, the rule's results are stale and are computed again.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+# Their effect on results arrives through other params: the settings as values, the messages not at all.
+WITHOUT_EFFECT = frozenset({"bico.config", "bico.errors"})
+
+
+def code_digest(*modules: str, package: Path = PACKAGE) -> str:
+    """A digest of modules ("bico.scoring", ...) and of all that they import of this package.
+
+    It follows import statements, wherever they stand in a file. Comments and formatting do not count.
+    """
+    total = hashlib.sha256()
+    for module in sorted(closure(*modules, package=package)):
+        total.update(f"{module}\n{ast.dump(_tree(_source(module, package)))}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def closure(*modules: str, package: Path = PACKAGE) -> set[str]:
+    """These modules and everything they import of this package, packages above them included."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found | WITHOUT_EFFECT:
+            found.add(module)
+            waiting += _imported(module, package)
+    return found
+
+
+def folder_digest(folder: Path) -> str:
+    """A digest of a model folder: its lines in the SHA256SUMS beside it, else the names and sizes of its files."""
+    sums = folder.parent / "SHA256SUMS"
+    if sums.exists():
+        lines = [line for line in sums.read_text().splitlines() if line.split("  ")[-1].startswith(f"{folder.name}/")]
+    else:
+        lines = [f"{path.relative_to(folder)} {path.stat().st_size}" for path in folder.rglob("*") if path.is_file()]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _imported(module: str, package: Path) -> Iterator[str]:
+    parent = module.rpartition(".")[0]
+    if parent:
+        yield parent
+    for node in ast.walk(_tree(_source(module, package))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        yield from (name for name in names if name.partition(".")[0] == package.name and _source(name, package))
+
+
+def _source(module: str, package: Path) -> Path | None:
+    """The file of a module, None if the name is no module (but something inside one)."""
+    path = package.parent / module.replace(".", "/")
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))

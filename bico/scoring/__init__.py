@@ -1,0 +1,140 @@
+"""Scores of one method: its clips and their references in, a row per case and seed out.
+
+A clip that failed, is missing or is not supported by the method is a row too, with that status and empty scores: it is
+counted, never dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bico.config import Config
+from bico.media import read_media
+
+SCORES = ("clip_t", "dino_i")
+TRUTH_SCORES = ("truth_concept", "truth_prompt", "truth_motion", "truth_overall")
+
+
+def score_columns(config: Config) -> tuple[str, ...]:
+    """The scores that this benchmark has: those against the truth need the probe."""
+    return SCORES + (TRUTH_SCORES if config.models.probe else ())
+
+
+def clip_statuses(config: Config, method: str) -> dict[tuple[str, int], str]:
+    """(case, seed) -> "ok", "failed", "not supported" or "missing", for every clip that the table asks for."""
+    manifest = json.loads((config.results / "clips" / f"{method}.json").read_text())
+    found = {(entry["case"], entry["seed"]): entry["status"] for entry in manifest}
+    wanted = [(case_id, seed) for case_id in config.cases for seed in config.seeds]
+    return {clip: _status(config, method, clip, found.get(clip, "missing")) for clip in wanted}
+
+
+def clip_path(config: Config, method: str, case_id: str, seed: int) -> Path:
+    return config.results / "clips" / method / case_id / f"{seed}.mp4"
+
+
+def score(config: Config, method: str) -> None:
+    """Scores all clips of a method.
+
+    Writes `R/scores/<method>.csv`, a row per case and seed, and `R/scores/<method>.frames.json`, the same clips with
+    their values frame by frame. Needs `R/scores/calibration.json` (see `calibrate`) if the config has a probe.
+    """
+    scorer = _Scorer(config)
+    rows, details = [], []
+    for (case_id, seed), status in clip_statuses(config, method).items():
+        row: dict[str, Any] = {"case": case_id, "seed": seed, "status": status}
+        if status == "ok":
+            scores, frame_values = scorer.score(case_id, clip_path(config, method, case_id, seed))
+            row |= scores
+            details.append({"case": case_id, "seed": seed} | frame_values)
+        rows.append(row)
+    table = pd.DataFrame(rows).reindex(columns=["case", "seed", "status", *score_columns(config)])
+    folder = config.results / "scores"
+    write_text(folder / f"{method}.csv", table.to_csv(index=False, float_format="%.4f"))
+    write_text(folder / f"{method}.frames.json", json.dumps(_rounded(details), indent=1) + "\n")
+
+
+def calibrate(config: Config) -> dict[str, dict[str, float]]:
+    """Reads every truth clip with the probe, prints both ends of each truth score and writes them to
+    `R/scores/calibration.json`: question -> {"ceiling", "floor"}, raw values in 0..1.
+    """
+    from bico.scoring import truth
+    from bico.toybox.probe import Probe
+
+    ends = truth.calibration(*truth.read_truths(config, Probe.open(config.models.probe)))
+    for question, end in ends.items():
+        floor, ceiling = end["floor"], end["ceiling"]
+        print(f"truth_{question}: floor {floor:.3f} (another clip), ceiling {ceiling:.3f} (the truth itself)")
+    write_text(calibration_path(config), json.dumps(ends, indent=2) + "\n")
+    return ends
+
+
+def calibration_path(config: Config) -> Path:
+    return config.results / "scores" / "calibration.json"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+class _Scorer:
+    """The judges, opened once, and the case's references."""
+
+    def __init__(self, config: Config):
+        import torch
+
+        from bico.scoring.clip_t import ClipT
+        from bico.scoring.dino_i import DinoI
+
+        use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+        judge = {"pooling": config.scoring.pooling, "device": "cuda" if use_gpu else "cpu"}
+        self.config = config
+        self.clip_t, self.dino_i = ClipT(config.models.clip, **judge), DinoI(config.models.dino, **judge)
+        self.source = cache(lambda source: read_media(config.media_path(source), **dict(config.media)))
+        if config.models.probe:
+            from bico.toybox.probe import Probe
+
+            self.probe = Probe.open(config.models.probe)
+            self.ends = json.loads(calibration_path(config).read_text())
+
+    def score(self, case_id: str, path: Path) -> tuple[dict[str, float], dict[str, Any]]:
+        """The scores of one clip, and its values frame by frame."""
+        case, frames = self.config.cases[case_id], read_media(path, **dict(self.config.media))
+        clip_t, clip_frames = self.clip_t.score(frames, case.prompt)
+        dino_i, dino_frames = self.dino_i.score(frames, {source: self.source(source) for source in case.bind})
+        scores, values = {"clip_t": clip_t, "dino_i": dino_i}, {"clip_t": clip_frames, "dino_i": dino_frames}
+        if self.config.models.probe and case.truth:
+            truth_scores, truth_frames = self._truth(case_id, frames)
+            scores, values = scores | truth_scores, values | truth_frames
+        return scores, values
+
+    def _truth(self, case_id: str, frames: np.ndarray) -> tuple[dict[str, float], dict[str, Any]]:
+        from bico.scoring import truth
+
+        reading, wanted = self.probe.read(frames[None])[0], truth.Truth.of(self.config, case_id)
+        values = {"path": reading.trajectory.tolist(), "path_error": truth.path_error(reading, wanted).tolist()}
+        return truth.truth_scores(reading, wanted, self.ends), values
+
+
+def _status(config: Config, method: str, clip: tuple[str, int], promised: str) -> str:
+    """A clip that was promised but is not there is missing."""
+    return "missing" if promised == "ok" and not clip_path(config, method, *clip).is_file() else promised
+
+
+def _rounded(values: Any) -> Any:
+    """Floats at four decimals: what is kept does not depend on the last bits of a sum."""
+    if isinstance(values, dict):
+        return {key: _rounded(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_rounded(value) for value in values]
+    return round(values, 4) if isinstance(values, float) else values

@@ -1,0 +1,54 @@
+"""DINO-I: how much of every visual input a clip shows, by DINO's similarity of frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from timm.data import create_transform, resolve_model_data_config
+
+from bico.scoring.clip_t import pool
+
+
+def harmonic_mean(similarities: list[float]) -> float:
+    """Harmonic mean; 0 if any similarity is not positive, the limit as it falls to 0: that input is not there."""
+    if min(similarities) <= 0:
+        return 0.0
+    return len(similarities) / sum(1 / similarity for similarity in similarities)
+
+
+class DinoI:
+    """A timm vision transformer with the preprocessing of its own config.
+
+    Args:
+        model: a folder in timm's format, or the name of a pretrained model, such as "vit_small_patch16_224.dino".
+        pooling: see `clip_t.pool`; an input video is pooled like a generated one.
+    """
+
+    def __init__(self, model: Path | str, *, pooling: str = "mean", device: str = "cpu"):
+        name = f"local-dir:{model}" if Path(model).is_dir() else str(model)
+        self.model = timm.create_model(name, pretrained=True, num_classes=0).eval().to(device)
+        self.preprocess = create_transform(**resolve_model_data_config(self.model), is_training=False)
+        self.pooling, self.device = pooling, device
+
+    @torch.no_grad()
+    def features(self, frames: np.ndarray) -> torch.Tensor:
+        """Unit features [T, D] of uint8 frames [T, H, W, 3]."""
+        pixels = torch.stack([self.preprocess(Image.fromarray(frame)) for frame in frames]).to(self.device)
+        return F.normalize(self.model(pixels), dim=1)
+
+    def score(self, frames: np.ndarray, inputs: dict[str, np.ndarray]) -> tuple[float, dict[str, list[float]]]:
+        """DINO-I x100 of a clip uint8 [T, H, W, 3] against all of its inputs, of the same form, by source.
+
+        Also returns, by source, the similarity x100 of each frame to that input.
+        """
+        features = self.features(frames)
+        clip = pool(features, self.pooling)
+        references = {source: pool(self.features(media), self.pooling) for source, media in inputs.items()}
+        similarities = [(clip @ reference).item() for reference in references.values()]
+        frame_values = {source: (100 * features @ reference).tolist() for source, reference in references.items()}
+        return 100 * harmonic_mean(similarities), frame_values

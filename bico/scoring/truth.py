@@ -1,0 +1,181 @@
+"""Truth scores: a clip against the exact rendering of its composition, as the probe reads it (Toybox only).
+
+They mirror the paper's three questions to people. Raw values lie in 0..1:
+
+* concept: are the instances those of the sources? Hues, pattern, proportions, size of the subject; sky and ground of
+  the scene; strength of style and light. Mean over the roles that a source is bound to.
+* prompt: are the words there? Mean probability of the words that the prompt asks for.
+* motion: does the subject move as it should? 1 minus the distance of its path from the true one, relative to the length
+  of the true one: a still picture has 0. Where only a word says how it moves, that word's probability.
+
+A calibration puts them on a common scale: 100 = the truth itself, rendered and read by the probe; 0 = the truth of
+another case. A clip can fall a little outside; nothing is clipped, so that means stay comparable.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from bico.config import Config
+from bico.media import read_media
+from bico.toybox.probe import Probe, Reading
+from bico.toybox.render import trajectory
+from bico.toybox.world import Scene
+
+QUESTIONS = ("concept", "prompt", "motion")
+# Below this a case's truth cannot be told from another's, and no scale can be had.
+LEAST_SPAN = 0.02
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a case should show: the exact scene, the roles that sources play in it, the words it asks for by role."""
+
+    scene: Scene
+    bound: frozenset[str]
+    words: dict[str, str]
+
+    @classmethod
+    def of(cls, config: Config, case_id: str) -> Truth:
+        """Reads the case's scene from `R/truth/`."""
+        scene = Scene.from_dict(json.loads((config.results / "truth" / f"{case_id}.json").read_text()))
+        case = config.cases[case_id]
+        bound = frozenset(role for role, source in case.truth.items() if source is not None)
+        return cls(scene, bound, asked_words(case.prompt, scene, bound))
+
+
+def asked_words(prompt: str, scene: Scene, bound: frozenset[str] = frozenset()) -> dict[str, str]:
+    """role -> word, for the scene's words that are bound or stand in the prompt."""
+    actor = scene.actors[0]
+    named = {
+        "subject": actor,
+        "motion": actor.motion,
+        "scene": scene.backdrop,
+        "style": scene.style,
+        "light": scene.light,
+    }
+    words = {role: thing.word for role, thing in named.items() if thing is not None}
+    return {role: word for role, word in words.items() if role in bound or re.search(rf"\b{word}\b", prompt)}
+
+
+# --- raw scores -----------------------------------------------------------------------------------------------------
+
+
+def hue_match(a: float, b: float) -> float:
+    """1 for the same hue, 0 for opposite hues; hues lie on a circle of length 1."""
+    return 1 - 2 * abs((a - b + 0.5) % 1.0 - 0.5)
+
+
+def concept(reading: Reading, truth: Truth) -> float:
+    """Mean match of the instances' parameters over the roles that a source plays; NaN if none has a look."""
+    roles = {"subject": _subject, "scene": _scene, "style": _look, "light": _look}
+    return _mean([match(reading, truth.scene, role) for role, match in roles.items() if role in truth.bound])
+
+
+def prompt(reading: Reading, truth: Truth) -> float:
+    """Mean probability of the words asked for; NaN if none is."""
+    return _mean([reading.words[role][word] for role, word in truth.words.items()])
+
+
+def motion(reading: Reading, truth: Truth) -> float:
+    """Share of the true movement that the clip shows, or the probability of a motion that is only named, else NaN."""
+    if "motion" in truth.bound:
+        true = movement(trajectory(truth.scene)[0])
+        apart = np.linalg.norm(path_error(reading, truth))
+        return max(0.0, 1 - float(apart / np.linalg.norm(true)))
+    return reading.words["motion"].get(truth.words.get("motion"), np.nan)
+
+
+def path_error(reading: Reading, truth: Truth) -> np.ndarray:
+    """float [9]: distance in frame sides, frame by frame, of the movement that is read from the true one."""
+    true = trajectory(truth.scene)[0]
+    return np.linalg.norm(movement(reading.trajectory, extent=float(true[0, 2])) - movement(true), axis=1)
+
+
+def movement(path: np.ndarray, extent: float | None = None) -> np.ndarray:
+    """How far the subject has moved since the start, in frame sides: float [T, 5] of a trajectory [T, 4].
+
+    Displacement of the centre; growth and turn as displacements of the subject's rim, so that all five have one unit.
+    The rim stands at `extent` from the centre at the start (default: the trajectory's own).
+    """
+    x, y, size, angle = (path - [[*path[0, :2], 0, path[0, 3]]]).T
+    extent = extent or float(size[0])
+    return np.stack([x, y, extent * (size / size[0] - 1), extent * (np.cos(angle) - 1), extent * np.sin(angle)], axis=1)
+
+
+def _subject(reading: Reading, scene: Scene, role: str) -> float:
+    actor, values = scene.actors[0], reading.values
+    sizes = sorted([reading.trajectory[:, 2].mean(), trajectory(scene)[0, :, 2].mean()])
+    return _mean(
+        [
+            reading.words[role][actor.word],
+            reading.words["pattern"][actor.pattern],
+            hue_match(values["hue_a"], actor.hue_a),
+            hue_match(values["hue_b"], actor.hue_b),
+            1 - abs(values["shape"] - actor.shape),
+            sizes[0] / sizes[1],
+        ]
+    )
+
+
+def _scene(reading: Reading, scene: Scene, role: str) -> float:
+    backdrop, values = scene.backdrop, reading.values
+    hues = [hue_match(values["sky"], backdrop.sky), hue_match(values["ground"], backdrop.ground)]
+    return _mean([reading.words[role][backdrop.word], *hues])
+
+
+def _look(reading: Reading, scene: Scene, role: str) -> float:
+    look = getattr(scene, role)
+    return _mean([reading.words[role][look.word], 1 - abs(reading.values[f"{role}_amount"] - look.amount)])
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else np.nan
+
+
+def raw_scores(reading: Reading, truth: Truth) -> dict[str, float]:
+    """The three answers in 0..1, NaN where a question does not arise."""
+    return {"concept": concept(reading, truth), "prompt": prompt(reading, truth), "motion": motion(reading, truth)}
+
+
+# --- calibration ----------------------------------------------------------------------------------------------------
+
+
+def read_truths(config: Config, probe: Probe) -> tuple[dict[str, Truth], dict[str, Reading]]:
+    """Every case with a truth, and what the probe reads in its rendered clip, by case."""
+    cases = [case_id for case_id, case in config.cases.items() if case.truth]
+    paths = {case_id: config.results / "truth" / f"{case_id}.mp4" for case_id in cases}
+    readings = {case_id: probe.read(read_media(path, **dict(config.media))[None])[0] for case_id, path in paths.items()}
+    return {case_id: Truth.of(config, case_id) for case_id in cases}, readings
+
+
+def calibration(truths: dict[str, Truth], readings: dict[str, Reading]) -> dict[str, dict[str, float]]:
+    """question -> raw ceiling (each truth as its own answer) and floor (as the answer to every other case), means.
+
+    A single case has no other: its floor is 0.
+    """
+    ends: dict[str, dict[str, list[float]]] = {question: {"ceiling": [], "floor": []} for question in QUESTIONS}
+    for asked, truth in truths.items():
+        for shown, reading in readings.items():
+            for question, value in raw_scores(reading, truth).items():
+                ends[question]["ceiling" if shown == asked else "floor"].append(value)
+    return {
+        question: {end: float(np.nanmean(values)) if np.isfinite(values).any() else 0.0 for end, values in both.items()}
+        for question, both in ends.items()
+    }
+
+
+def truth_scores(reading: Reading, truth: Truth, ends: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The three truth scores on the calibrated scale, and truth_overall, the mean of those that are defined."""
+    raw = raw_scores(reading, truth)
+    scores = {f"truth_{question}": _scaled(value, **ends[question]) for question, value in raw.items()}
+    defined = [score for score in scores.values() if np.isfinite(score)]
+    return scores | {"truth_overall": _mean(defined)}
+
+
+def _scaled(raw: float, *, floor: float, ceiling: float) -> float:
+    return 100 * (raw - floor) / (ceiling - floor) if ceiling - floor > LEAST_SPAN else np.nan

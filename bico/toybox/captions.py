@@ -1,0 +1,109 @@
+"""Captions of Toybox scenes, from varied templates.
+
+Exact values never appear in words. Attributes are named roughly in about two thirds of the captions ("striped",
+"orange", "slowly"), so that the text encoder has directions along which looks vary. `drop` leaves out the subject, the
+scene or the motion now and then, so that no word learns to carry what its neighbours say.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bico.toybox.world import Actor, Motion, Scene
+
+# Names of the hue circle's arcs: each name holds from its hue up to the next one's.
+COLOURS = (
+    (0.00, "red"),
+    (0.05, "orange"),
+    (0.12, "yellow"),
+    (0.20, "green"),
+    (0.45, "cyan"),
+    (0.55, "blue"),
+    (0.70, "purple"),
+    (0.82, "pink"),
+    (0.95, "red"),
+)
+PLACES = {
+    "beach": ("at the beach", "on a beach"),
+    "forest": ("in the forest", "in a forest"),
+    "desert": ("in the desert", "in a desert"),
+    "city": ("in the city", "in a city"),
+    "space": ("in space", "out in space"),
+}
+LIGHT_PHRASES = {"night": ("at night",), "sunset": ("at sunset",), "fog": ("in fog", "in the fog")}
+STYLE_PHRASES = {
+    "sketch": ("a sketch of", "a pencil sketch of"),
+    "sepia": ("a sepia picture of", "a sepia shot of"),
+    "poster": ("a poster of", "a bold poster of"),
+}
+OPENINGS = ("", "", "a video of", "a clip of")
+STILL_OPENINGS = ("", "", "a photo of", "a picture of")
+SOMETHING = ("something", "a thing", "an object")
+
+
+def colour_name(hue: float) -> str:
+    """The name of a hue in 0..1."""
+    return [name for start, name in COLOURS if start <= hue % 1.0][-1]
+
+
+def _manner(motion: Motion, rng: np.random.Generator) -> str:
+    """How a motion is done, said roughly or not at all: its speed, or where it goes."""
+    words = []
+    if motion.word == "sliding":
+        words.append("to the right" if motion.direction > 0 else "to the left")
+    if motion.speed < 0.35:
+        words.append("slowly")
+    elif motion.speed > 0.65:
+        words.append("quickly")
+    return str(rng.choice(words)) if words and rng.random() < 0.5 else ""
+
+
+def _actor(actor: Actor, rng: np.random.Generator, *, motion: bool, detail: float, named: bool, moves: bool) -> str:
+    if not named:
+        subject = str(rng.choice(SOMETHING))
+    else:
+        adjectives = []
+        if rng.random() < detail and actor.pattern != "plain":
+            adjectives.append(actor.pattern)
+        if rng.random() < detail:
+            adjectives.append(colour_name(actor.hue_a))
+        noun = " ".join([*adjectives, actor.word])
+        subject = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+        if actor.pattern != "plain" and rng.random() < 0.2 * detail:
+            subject += f" with {colour_name(actor.hue_b)}"
+    if motion and moves and actor.motion is not None:
+        manner = _manner(actor.motion, rng)
+        subject += f" {'is ' if rng.random() < 0.25 else ''}{actor.motion.word}{' ' + manner if manner else ''}"
+    return subject
+
+
+def caption(
+    scene: Scene, rng: np.random.Generator, *, motion: bool = True, detail: float = 0.65, drop: float = 0.0
+) -> str:
+    """One caption in lower case.
+
+    Args:
+        motion: whether motions may be named (not for a still).
+        detail: chance that an attribute which can be named is named.
+        drop: chance that the subject, the scene or the motion stays unnamed; at least one of them is always named.
+    """
+    named, placed, moves = (rng.random(3) >= drop).tolist()
+    if not (named or placed):
+        named = True
+    cast = " and ".join(
+        _actor(actor, rng, motion=motion, detail=detail, named=named, moves=moves) for actor in scene.actors
+    )
+    where = str(rng.choice(PLACES[scene.backdrop.word])) if placed else ""
+    light = str(rng.choice(LIGHT_PHRASES[scene.light.word])) if scene.light else ""
+    opening = STYLE_PHRASES[scene.style.word] if scene.style else (OPENINGS if motion else STILL_OPENINGS)
+    place_first = where and not scene.style and rng.random() < 0.2
+    parts = [f"{where},", cast, light] if place_first else [str(rng.choice(opening)), cast, where, light]
+    return " ".join(part for part in parts if part)
+
+
+def key_words(scene: Scene) -> dict[str, list[str]]:
+    """The words that name the scene's concepts: what stands in it, and how it moves (video only)."""
+    spatial = [actor.word for actor in scene.actors] + [scene.backdrop.word]
+    spatial += [look.word for look in (scene.style, scene.light) if look]
+    temporal = [actor.motion.word for actor in scene.actors if actor.motion]
+    return {"spatial": list(dict.fromkeys(spatial)), "temporal": list(dict.fromkeys(temporal))}

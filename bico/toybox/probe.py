@@ -1,0 +1,226 @@
+"""The probe: a small network, trained on renders alone, that reads a Toybox clip back into words and parameters.
+
+It is the judge of the truth scores and of the zoo's card: what stands in the clip and where, how it looks and how its
+subject moves, frame by frame. It looks for one subject, the most prominent one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from bico.toybox.world import LIGHTS, MOTIONS, NUM_FRAMES, PATTERNS, SCENES, SIZE, STYLES, SUBJECTS
+
+NONE, STILL = "none", "still"
+# What each part of the probe says in words and in numbers: hues as points on the unit circle, levels in 0..1.
+LOOK = {"subject": SUBJECTS, "pattern": PATTERNS}, ("hue_a", "hue_b"), ("shape",)
+MOTION = {"motion": (*MOTIONS, STILL)}, (), ()
+BACKDROP = (
+    {"scene": SCENES, "style": (NONE, *STYLES), "light": (NONE, *LIGHTS)},
+    ("sky", "ground"),
+    ("style_amount", "light_amount"),
+)
+WORDS = LOOK[0] | MOTION[0] | BACKDROP[0]
+HUES, LEVELS = LOOK[1] + BACKDROP[1], LOOK[2] + BACKDROP[2]
+Answers = tuple[dict[str, tuple[str, ...]], tuple[str, ...], tuple[str, ...]]
+
+# Trajectories inside the network: centre and size at unit scale, then the angle as a point on the circle.
+CENTRE, SPREAD, TYPICAL_SIZE, SIZE_SPREAD = 0.5, 0.15, 0.25, 0.3
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the probe sees in one clip.
+
+    Attributes:
+        words: role -> word -> probability, for the roles in `WORDS`.
+        values: hues (`HUES`) and levels (`LEVELS`), all in 0..1.
+        trajectory: float32 [9, 4]: centre x, centre y, half extent (frame sides), angle (radians in -pi..pi).
+    """
+
+    words: dict[str, dict[str, float]]
+    values: dict[str, float]
+    trajectory: np.ndarray
+
+    def best(self, role: str) -> str:
+        """The most probable word of a role."""
+        return max(self.words[role], key=self.words[role].__getitem__)
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions inside each frame and one over three frames at each place, added to the input."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.space = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
+        )  # fmt: skip
+        self.time = nn.Sequential(nn.Conv1d(width, width, 3, padding=1, bias=False), nn.BatchNorm1d(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, T, C, H, W] to the same shape."""
+        b, t, c, h, w = x.shape
+        x = F.relu(x + self.space(x.flatten(0, 1)).unflatten(0, (b, t)))
+        pixels = x.permute(0, 3, 4, 2, 1).reshape(b * h * w, c, t)
+        return F.relu(x + self.time(pixels).view(b, h, w, c, t).permute(0, 4, 3, 1, 2))
+
+
+class Look(nn.Module):
+    """Reads a subject that was brought upright to the middle of a small picture."""
+
+    SIZE, MARGIN = 24, 1.15  # pixels; half side in the subject's half extents
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            *_layer(3, 24, 3, 1), *_layer(24, 48, 3, 2), *_layer(48, 64, 3, 2), *_layer(64, 64, 3, 1)
+        )
+        self.head = nn.Sequential(nn.Linear(64 * 9, 128), nn.GELU(), nn.Linear(128, _size(LOOK)))
+
+    def forward(self, clips: torch.Tensor, poses: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Clips [B, 3, T, H, W] and poses [B, T, 4] (as `render.trajectory`) to answers, one for each clip."""
+        b, _, t, _, _ = clips.shape
+        features = self.net(self.upright(clips.transpose(1, 2).flatten(0, 1), poses.flatten(0, 1)))
+        return _split(self.head(F.avg_pool2d(features, 2).flatten(1).view(b, t, -1).mean(dim=1)), LOOK)
+
+    @classmethod
+    def upright(cls, frames: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
+        """Frames [N, 3, H, W] and poses [N, 4] to [N, 3, 24, 24]: the subject centred, at unit size, upright."""
+        x, y, size, angle = poses.unbind(dim=1)
+        along, across = 2 * cls.MARGIN * size * angle.cos(), 2 * cls.MARGIN * size * angle.sin()
+        rows = [torch.stack([along, -across, 2 * x - 1], 1), torch.stack([across, along, 2 * y - 1], 1)]
+        grid = F.affine_grid(torch.stack(rows, 1), (len(frames), 3, cls.SIZE, cls.SIZE), align_corners=False)
+        return F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
+
+
+class Probe(nn.Module):
+    """About 0.4 M parameters. Convolutions over frames with attention that follows the subject tell its path, its motion
+    and the backdrop; along the path the subject is cut out, upright, and a second small network reads its look.
+    """
+
+    GRID = 6
+
+    def __init__(self, width: int = 64):
+        super().__init__()
+        half, quarter = width // 2, width // 4
+        self.stem = nn.Sequential(
+            *_layer(3, quarter, 4, 2),
+            *_layer(quarter, half, 3, 2),
+            *_layer(half, half, 3, 1),
+            *_layer(half, width, 3, 2),
+        )
+        self.blocks = nn.Sequential(Residual(width), Residual(width))
+        self.find = nn.Linear(width, 1)
+        self.frame = nn.Sequential(nn.Linear(width + 2, 96), nn.GELU())
+        self.path = nn.Linear(96, 5)
+        self.trace = nn.Linear(96, 24)
+        self.motion = nn.Sequential(nn.Linear(96 + 29 * NUM_FRAMES, 128), nn.GELU(), nn.Linear(128, _size(MOTION)))
+        self.plan = nn.Linear(width, 12)
+        self.backdrop = nn.Sequential(
+            nn.Linear(width + 12 * self.GRID**2, 128), nn.GELU(), nn.Linear(128, _size(BACKDROP))
+        )
+        self.look = Look()
+        axis = (torch.arange(self.GRID) + 0.5) / self.GRID - 0.5
+        grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).view(-1, 2)
+        self.register_buffer("grid", grid, persistent=False)
+
+    def forward(self, clips: torch.Tensor) -> dict[str, torch.Tensor]:
+        """[B, 3, 9, 48, 48] in -1..1 to logits by role, points [B, 2] by hue, levels [B], and `path` [B, 9, 5]."""
+        answers = self.story(clips)
+        return answers | self.look(clips, from_path(answers["path"]))
+
+    def story(self, clips: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Everything but the subject's look: its `path`, the motion's words, the backdrop."""
+        b, _, t, _, _ = clips.shape
+        features = self.blocks(self.stem(clips.transpose(1, 2).flatten(0, 1)).unflatten(0, (b, t)))
+        cells = features.flatten(3).transpose(2, 3)  # [B, T, 36, C]
+        focus = self.find(cells).softmax(dim=2)
+        seen = self.frame((focus * torch.cat([cells, 4 * self.grid.expand(b, t, -1, -1)], dim=-1)).sum(dim=2))
+        path = self.path(seen)
+        course = torch.cat([seen.mean(dim=1), self.trace(seen).flatten(1), path.flatten(1)], dim=1)
+        # The median over time looks past a subject that moves.
+        scenery = cells.median(dim=1).values
+        view = torch.cat([scenery.mean(dim=1), self.plan(scenery).flatten(1)], dim=1)
+        return _split(self.motion(course), MOTION) | _split(self.backdrop(view), BACKDROP) | {"path": path}
+
+    @torch.no_grad()
+    def read(self, clips: np.ndarray) -> list[Reading]:
+        """Reads uint8 clips [B, T, H, W, 3] of any length and size; frames are picked evenly, stills repeated."""
+        device = self.grid.device
+        outputs = {key: value.float().cpu() for key, value in self(prepare(clips).to(device)).items()}
+        return [_reading({key: value[i] for key, value in outputs.items()}) for i in range(len(clips))]
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({key: value.contiguous() for key, value in self.state_dict().items()}, folder / "model.safetensors")
+        config = {"width": self.find.in_features, "num_frames": NUM_FRAMES, "size": SIZE}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    @classmethod
+    def open(cls, folder: Path | str, device: str | torch.device = "cpu") -> Probe:
+        """Opens a folder of `save`, ready to read."""
+        probe = cls(json.loads((Path(folder) / "config.json").read_text())["width"])
+        probe.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+        return probe.eval().to(device)
+
+
+def _layer(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding=1, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def _sizes(answers: Answers) -> dict[str, int]:
+    words, hues, levels = answers
+    return {role: len(choices) for role, choices in words.items()} | dict.fromkeys(hues, 2) | dict.fromkeys(levels, 1)
+
+
+def _size(answers: Answers) -> int:
+    return sum(_sizes(answers).values())
+
+
+def _split(flat: torch.Tensor, answers: Answers) -> dict[str, torch.Tensor]:
+    """A head's output [B, N], taken apart by name."""
+    sizes = _sizes(answers)
+    parts = dict(zip(sizes, flat.split(list(sizes.values()), dim=1), strict=True))
+    return parts | {name: parts[name].squeeze(1) for name in answers[2]}
+
+
+def prepare(clips: np.ndarray) -> torch.Tensor:
+    """uint8 [B, T, H, W, 3] to the probe's input, float32 [B, 3, 9, 48, 48] in -1..1."""
+    picked = np.linspace(0, clips.shape[1] - 1, NUM_FRAMES).round().astype(int)
+    frames = torch.from_numpy(np.ascontiguousarray(clips[:, picked])).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    if frames.shape[-2:] != (SIZE, SIZE):
+        frames = F.interpolate(frames, (NUM_FRAMES, SIZE, SIZE), mode="area")
+    return frames
+
+
+def to_path(trajectory: torch.Tensor) -> torch.Tensor:
+    """Trajectory [..., 4] (`render.trajectory`) to the network's scale [..., 5]."""
+    x, y, size, angle = trajectory.unbind(dim=-1)
+    columns = [(x - CENTRE) / SPREAD, (y - CENTRE) / SPREAD, torch.log(size / TYPICAL_SIZE) / SIZE_SPREAD]
+    return torch.stack([*columns, angle.cos(), angle.sin()], dim=-1)
+
+
+def from_path(path: torch.Tensor) -> torch.Tensor:
+    """The inverse of `to_path`; the angle comes back in -pi..pi."""
+    x, y, size, cosine, sine = path.unbind(dim=-1)
+    columns = [CENTRE + SPREAD * x, CENTRE + SPREAD * y, TYPICAL_SIZE * torch.exp(SIZE_SPREAD * size)]
+    return torch.stack([*columns, torch.atan2(sine, cosine)], dim=-1)
+
+
+def _reading(output: dict[str, torch.Tensor]) -> Reading:
+    words = {
+        role: dict(zip(choices, output[role].softmax(dim=0).tolist(), strict=True)) for role, choices in WORDS.items()
+    }
+    points = {name: output[name].tolist() for name in HUES}
+    hues = {name: float(np.arctan2(sine, cosine) / (2 * np.pi)) % 1.0 for name, (cosine, sine) in points.items()}
+    levels = {name: float(output[name].clamp(0, 1)) for name in LEVELS}
+    return Reading(words, hues | levels, from_path(output["path"]).numpy())

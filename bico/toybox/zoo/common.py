@@ -1,0 +1,132 @@
+"""What the trainings of the zoo share: rendered scenes, checkpoints that resume exactly, progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from bico.toybox.render import render
+from bico.toybox.world import NUM_FRAMES, SIZE, Scene, sample_training_scene
+
+# Seeds of scenes: training, held-out evaluation and benchmark sources draw from streams that never meet.
+TRAIN_SEED, HELD_OUT_SEED = 1_000, 2_000
+
+
+def scenes(count: int, seed: int, start: int = 0) -> list[Scene]:
+    """`count` training scenes; scene i depends on (seed, i) alone."""
+    return [sample_training_scene(np.random.default_rng([seed, start + i])) for i in range(count)]
+
+
+def clip_pool(path: Path, count: int, seed: int) -> np.ndarray:
+    """uint8 [count, T, H, W, 3]: renders of `scenes(count, seed)`, kept at `path` and mapped into memory."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        pool = np.lib.format.open_memmap(part, "w+", np.uint8, (count, NUM_FRAMES, SIZE, SIZE, 3))
+        progress = Progress("render", count)
+        for i, scene in enumerate(scenes(count, seed)):
+            pool[i] = render(scene)
+            progress.update(i + 1)
+        pool.flush()
+        os.replace(part, path)
+    return np.load(path, mmap_mode="r")
+
+
+def to_model(clips: np.ndarray) -> torch.Tensor:
+    """uint8 [B, T, H, W, 3] to float32 [B, 3, T, H, W] in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def cosine_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
+    """Learning rate: linear warm-up to `peak`, then half a cosine down to a hundredth of it."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * done))))
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+def save_checkpoint(path: Path, step: int, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer):
+    """All weights and the optimiser's moments in one safetensors file, written atomically."""
+    tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    save_file({key: value.detach().clone().contiguous() for key, value in tensors.items()}, part, {"step": str(step)})
+    os.replace(part, path)
+
+
+def load_checkpoint(path: Path, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer) -> int:
+    """Fills modules and optimiser from a checkpoint; returns the step to go on with, 0 without a checkpoint."""
+    if not path.exists():
+        return 0
+    with safe_open(path, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        step = int(file.metadata()["step"])
+    for name, module in modules.items():
+        prefix = f"{name}/"
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            _, index, name = key.split("/")
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return step
+
+
+# --- progress -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Progress:
+    """A line on stderr every `every` seconds: how far, how fast, how long still, and the averages since the last."""
+
+    name: str
+    total: int
+    done: int = 0
+    every: float = 10.0
+    _sums: dict[str, list[float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._start, self._first, self._last = time.monotonic(), self.done, time.monotonic()
+
+    def update(self, done: int, **metrics: float) -> None:
+        for key, value in metrics.items():
+            self._sums.setdefault(key, []).append(value)
+        now = time.monotonic()
+        if now - self._last < self.every and done < self.total:
+            return
+        rate = (done - self._first) / max(now - self._start, 1e-9)
+        left = (self.total - done) / max(rate, 1e-9)
+        averages = " ".join(f"{key} {np.mean(values):.4g}" for key, values in self._sums.items())
+        text = f"{self.name} {done}/{self.total} {averages} {rate:.2f}/s eta {left / 60:.1f} min"
+        print(text, file=sys.stderr, flush=True)
+        self._last, self._sums = now, {}
+
+
+def batches(count: int, size: int, steps: range, seed: int) -> Iterator[tuple[int, np.ndarray, np.random.Generator]]:
+    """(step, indices, generator) for each step; all randomness of a step depends on (seed, step) alone."""
+    for step in steps:
+        rng = np.random.default_rng([seed, step])
+        yield step, np.sort(rng.choice(count, size, replace=False)), rng
+
+
+def write_json(path: Path, data: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(data, indent=2) + "\n")
+    os.replace(part, path)

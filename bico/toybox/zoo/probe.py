@@ -1,0 +1,202 @@
+"""The probe's training, on renders alone.
+
+    bico zoo probe          about 12 minutes on one core
+
+Only scenes with a single subject, some with clutter, styles and light. Blur and coarse noise make it read generated
+clips by what they show rather than by how sharp they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bico.toybox.probe import HUES, LEVELS, NONE, STILL, WORDS, Probe, Reading, from_path, prepare, to_path
+from bico.toybox.render import render, trajectory
+from bico.toybox.world import Scene
+from bico.toybox.zoo.common import (
+    HELD_OUT_SEED,
+    TRAIN_SEED,
+    Progress,
+    batches,
+    clip_pool,
+    cosine_rate,
+    load_checkpoint,
+    save_checkpoint,
+    scenes,
+)
+
+POOL, BATCH, RATE, STILLS = 24_000, 32, 3e-3, 0.15
+CHECKPOINT_EVERY, LOOK_FRAMES = 200, 3
+UNKNOWN = -100  # the index that cross-entropy leaves out
+
+
+def answers(scene: Scene) -> dict[str, str | float]:
+    """What a perfect probe would say of a scene with one subject; amounts of absent looks are NaN."""
+    actor = scene.actors[0]
+    looks = {"style": scene.style, "light": scene.light}
+    return {
+        "subject": actor.word,
+        "pattern": actor.pattern,
+        "motion": actor.motion.word if actor.motion else STILL,
+        "scene": scene.backdrop.word,
+        **{role: look.word if look else NONE for role, look in looks.items()},
+        "hue_a": actor.hue_a,
+        # A plain fish has no stripes, but its fins show the second hue all the same.
+        "hue_b": actor.hue_b,
+        "sky": scene.backdrop.sky,
+        "ground": scene.backdrop.ground,
+        "shape": actor.shape,
+        **{f"{role}_amount": look.amount if look else np.nan for role, look in looks.items()},
+    }
+
+
+def targets(cast: list[Scene]) -> dict[str, torch.Tensor]:
+    """Answers as tensors: word indices [N] by role, hues and levels [N] by name, `path` [N, 9, 5]."""
+    rows = [answers(scene) for scene in cast]
+    words = {role: torch.tensor([WORDS[role].index(row[role]) for row in rows]) for role in WORDS}
+    values = {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in HUES + LEVELS}
+    paths = torch.from_numpy(np.stack([trajectory(scene)[0] for scene in cast]))
+    return words | values | {"path": to_path(paths)}
+
+
+def loss(output: dict[str, torch.Tensor], target: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Cross-entropy of the words, Huber losses of hues (as points on the circle), levels and paths."""
+    total = sum(F.cross_entropy(output[role], target[role], ignore_index=UNKNOWN) for role in WORDS)
+    for name in HUES:
+        turn = 2 * np.pi * target[name]
+        total = total + 2 * F.smooth_l1_loss(output[name], torch.stack([turn.cos(), turn.sin()], dim=1), beta=0.2)
+    for name in LEVELS:
+        known = target[name].isfinite()
+        if known.any():
+            total = total + 2 * F.smooth_l1_loss(output[name][known], target[name][known], beta=0.2)
+    return total + 4 * F.smooth_l1_loss(output["path"], target["path"], beta=0.2)
+
+
+# --- augmentation ---------------------------------------------------------------------------------------------------
+
+
+def _mirror(clips: torch.Tensor, target: dict[str, torch.Tensor], chosen: torch.Tensor) -> None:
+    """Flips some clips left to right, in place: x and the sense of rotation change sign, nothing else does."""
+    clips[chosen] = clips[chosen].flip(-1)
+    path = target["path"].clone()
+    path[chosen] *= torch.tensor([-1.0, 1.0, 1.0, 1.0, -1.0])
+    target["path"] = path
+
+
+def _freeze(clips: torch.Tensor, target: dict[str, torch.Tensor], chosen: torch.Tensor) -> None:
+    """Turns some clips into stills of a random frame, in place."""
+    for i in chosen.nonzero().flatten().tolist():
+        frame = i % clips.shape[2]
+        clips[i] = clips[i, :, frame : frame + 1].clone()
+        target["path"][i] = target["path"][i, frame].clone()
+        target["motion"][i] = WORDS["motion"].index(STILL)
+
+
+def degrade(clips: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+    """Blur, fine noise and coarse noise on [B, C, T, H, W], of random strengths; a third of the clips stays clean."""
+    b, c, t, h, w = clips.shape
+    strength = torch.rand(b, 3, 1, 1, 1, 1, generator=noise) * (torch.rand(b, 1, 1, 1, 1, 1, generator=noise) > 0.33)
+    half = F.avg_pool2d(clips.flatten(0, 2), 2)
+    blurred = F.interpolate(half[:, None], (h, w), mode="bilinear").view(b, c, t, h, w)
+    clips = clips + strength[:, 0] * (blurred - clips)
+    clips = clips + 0.08 * strength[:, 1] * torch.randn(clips.shape, generator=noise)
+    coarse = torch.randn(b, c, t, 8, 8, generator=noise).repeat_interleave(h // 8, 3).repeat_interleave(w // 8, 4)
+    return clips + 0.08 * strength[:, 2] * coarse
+
+
+def _batch(clips: np.ndarray, target: dict[str, torch.Tensor], seed: int) -> tuple[torch.Tensor, dict]:
+    noise = torch.Generator().manual_seed(seed)
+    inputs, target = prepare(clips), {key: value.clone() for key, value in target.items()}
+    _mirror(inputs, target, torch.rand(len(clips), generator=noise) < 0.5)
+    _freeze(inputs, target, torch.rand(len(clips), generator=noise) < STILLS)
+    return degrade(inputs, noise), target
+
+
+def _near_poses(path: torch.Tensor, noise: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """A few frames [K], and poses [B, K, 4] near the true ones there: the look is learned from cut-outs as good as those
+    that the path will give, some of them at any angle.
+    """
+    frames = torch.randperm(path.shape[1], generator=noise)[:LOOK_FRAMES]
+    poses = from_path(path[:, frames])
+    shift = torch.randn(poses.shape, generator=noise) * torch.tensor([0.03, 0.03, 0.0, 0.25])
+    lost = torch.rand(poses.shape[:2], generator=noise) < 0.1
+    shift[..., 3] += lost * 2 * np.pi * torch.rand(poses.shape[:2], generator=noise)
+    poses = poses + shift
+    poses[..., 2] *= torch.exp(0.08 * torch.randn(poses.shape[:2], generator=noise))
+    return frames, poses
+
+
+# --- training and evaluation ----------------------------------------------------------------------------------------
+
+
+def train(out: Path, *, workdir: Path, steps: int = 3200, seed: int = 0) -> None:
+    """Trains from scratch, or goes on from the checkpoint in `workdir`, and saves the probe's folder to `out`."""
+    torch.manual_seed(seed)
+    pool = clip_pool(workdir / "pool.npy", POOL, TRAIN_SEED)
+    cast = scenes(POOL, TRAIN_SEED)
+    single = np.array([i for i, scene in enumerate(cast) if len(scene.actors) == 1])
+    target = targets([cast[i] for i in single])
+    probe = Probe()
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.02)
+    checkpoint = workdir / "probe.safetensors"
+    first = load_checkpoint(checkpoint, {"probe": probe}, optimizer)
+    progress = Progress("probe", steps, done=first)
+    for step, chosen, _ in batches(len(single), BATCH, range(first, steps), seed):
+        clips, wanted = _batch(pool[single[chosen]], {k: v[chosen] for k, v in target.items()}, seed * 1_000_003 + step)
+        optimizer.param_groups[0]["lr"] = cosine_rate(step, steps, RATE)
+        frames, poses = _near_poses(wanted["path"], torch.Generator().manual_seed(step))
+        error = loss(probe.story(clips) | probe.look(clips[:, :, frames], poses), wanted)
+        optimizer.zero_grad()
+        error.backward()
+        torch.nn.utils.clip_grad_norm_(probe.parameters(), 5.0)
+        optimizer.step()
+        progress.update(step + 1, loss=error.item())
+        if (step + 1) % CHECKPOINT_EVERY == 0:
+            save_checkpoint(checkpoint, step + 1, {"probe": probe}, optimizer)
+    probe.save(out)
+
+
+def held_out(count: int) -> list[Scene]:
+    """Scenes with one subject that no training saw."""
+    found = [scene for scene in scenes(2 * count, HELD_OUT_SEED) if len(scene.actors) == 1]
+    return found[:count]
+
+
+def evaluate(folder: Path, *, count: int = 500) -> dict[str, float]:
+    """On held-out renders: share of right words by role, mean error of values (hues in turns) and of trajectories.
+
+    Trajectories: centre and half extent in frame sides, angle in degrees.
+    """
+    probe = Probe.open(folder)
+    cast = held_out(count)
+    readings = [reading for scene in cast for reading in probe.read(render(scene)[None])]
+    truths = [answers(scene) for scene in cast]
+    both = list(zip(readings, truths, strict=True))
+    words = {role: float(np.mean([reading.best(role) == truth[role] for reading, truth in both])) for role in WORDS}
+    return words | _value_errors(readings, truths) | _path_errors(readings, cast)
+
+
+def _value_errors(readings: list[Reading], truths: list[dict]) -> dict[str, float]:
+    errors = {}
+    for name in HUES + LEVELS:
+        apart = np.array([r.values[name] - t[name] for r, t in zip(readings, truths, strict=True)])
+        if name in HUES:
+            apart = (apart + 0.5) % 1.0 - 0.5
+        errors[f"{name}_error"] = float(np.nanmean(np.abs(apart)))
+    return errors
+
+
+def _path_errors(readings: list[Reading], cast: list[Scene]) -> dict[str, float]:
+    read = np.stack([reading.trajectory for reading in readings])
+    true = np.stack([trajectory(scene)[0] for scene in cast])
+    centre = np.hypot(*np.moveaxis(read[..., :2] - true[..., :2], -1, 0))
+    turned = np.abs((read[..., 3] - true[..., 3] + np.pi) % (2 * np.pi) - np.pi)
+    return {
+        "centre_error": float(centre.mean()),
+        "size_error": float(np.abs(read[..., 2] - true[..., 2]).mean()),
+        "angle_error": float(np.degrees(turned).mean()),
+    }

@@ -1,0 +1,249 @@
+"""The one training loop that all learned methods share.
+
+A method hands over its parameters and a list of stages; each stage is a number of steps and a loss. All randomness of a
+step comes from one generator that is seeded with (seed, step), so an interrupted run that goes on from its checkpoint
+ends in the same bytes as one that was never interrupted.
+
+The loss is flow matching: x_sigma = (1 - sigma) x_0 + sigma noise, and the transformer's velocity is to equal
+noise - x_0 (BiCo, section 3.1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from bico.backbone import TRAIN_TIMESTEPS, Backbone
+from bico.errors import InputError
+
+if TYPE_CHECKING:
+    from bico.config import LearnedSettings
+
+CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.jsonl"
+
+
+# Noise levels
+
+
+def shifted(position: Tensor, shift: float) -> Tensor:
+    """Sigma at a position of the schedule: 0 is clean, 1 is noise (the flow-match scheduler's timestep shift)."""
+    return shift * position / (1 + (shift - 1) * position)
+
+
+def position_of(sigma: float, shift: float) -> float:
+    """The inverse of `shifted`."""
+    return sigma / (shift - (shift - 1) * sigma)
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """How a stage draws sigma: uniform over the steps of the schedule within two parts of it.
+
+    P(position > split) = upper. With upper = 1 - split this is uniform over the whole schedule.
+    """
+
+    shift: float
+    split: float = 0.0
+    upper: float = 1.0
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` sigmas in (0, 1]."""
+        part, within = torch.rand(2, count, generator=generator, dtype=torch.float64)
+        position = torch.where(part < self.upper, self.split + (1 - self.split) * within, self.split * within)
+        steps = (position * TRAIN_TIMESTEPS).floor() + 1
+        return shifted(steps / TRAIN_TIMESTEPS, self.shift).float()
+
+
+def gaussian_weight(sigmas: Tensor, shift: float) -> Tensor:
+    """Timestep weighting "diffsynth": a Gaussian around sigma = 0.5, lowered to zero at both ends, of mean 1 over the
+    schedule. It all but removes the noisiest steps from the loss."""
+
+    def bell(sigmas: Tensor) -> Tensor:
+        return torch.exp(-2 * (sigmas - 0.5) ** 2) - math.exp(-0.5)
+
+    schedule = shifted(torch.arange(1, TRAIN_TIMESTEPS + 1) / TRAIN_TIMESTEPS, shift)
+    return bell(sigmas) / bell(schedule).mean()
+
+
+# Loss
+
+
+def flow_matching_loss(
+    backbone: Backbone,
+    latents: Tensor,
+    contexts: Tensor | Sequence[Tensor],
+    sigmas: Tensor,
+    generator: torch.Generator,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Mean squared error of the velocity, a scalar in float32.
+
+    Args:
+        latents: clean, [batch, channels, t, h, w].
+        contexts: projected prompts, one [batch, slots, width] or one for each block.
+        sigmas: [batch].
+        generator: draws the noise.
+        weights: of each clip in the mean, [batch].
+    """
+    noise = torch.randn(latents.shape, generator=generator)
+    level = sigmas.view(-1, 1, 1, 1, 1)
+    noisy = ((1 - level) * latents + level * noise).to(backbone.device)
+    velocity = backbone.velocity(noisy, sigmas.to(backbone.device) * TRAIN_TIMESTEPS, contexts)
+    errors = (velocity.float() - (noise - latents).to(backbone.device)).square().flatten(1).mean(dim=1)
+    return errors.mean() if weights is None else (errors * weights.to(backbone.device)).mean()
+
+
+# The loop
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps that share a loss. `loss` draws all it needs from the generator and returns the loss and its sigmas."""
+
+    name: str
+    steps: int
+    loss: Callable[[torch.Generator], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters, by name, and their learning rate."""
+
+    parameters: dict[str, nn.Parameter]
+    learning_rate: float
+
+
+def fit(
+    groups: Sequence[Group],
+    stages: Sequence[Stage],
+    settings: LearnedSettings,
+    *,
+    seed: int,
+    digest: str,
+    workdir: Path,
+    progress: str = "",
+    report: Callable[[], dict[str, float]] = dict,
+) -> None:
+    """Trains the parameters in place with AdamW, through all stages.
+
+    Parameters that a stage's loss does not touch keep still in it. Every `settings.checkpoint_every` steps the whole
+    state goes to `workdir`; a call with the same `digest` continues from there. `workdir / "metrics.jsonl"` gets a line
+    a step: step, stage, loss, mean sigma, seconds, and what `report` adds.
+
+    Args:
+        digest: stands for everything that the result depends on (see `digest_of`).
+        progress: label of the progress lines on stderr; "" for none.
+
+    Raises:
+        InputError: the loss is no longer finite.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    parameters = {name: parameter for group in groups for name, parameter in group.parameters.items()}
+    optimizer = torch.optim.AdamW(
+        [{"params": list(group.parameters.values()), "lr": group.learning_rate} for group in groups],
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    plan = [stage for stage in stages for _ in range(stage.steps)]
+    first = _resume(workdir, digest, parameters, optimizer)
+    with _metrics_from(workdir / METRICS, first) as metrics, _progress(progress, len(plan), first) as advance:
+        for step, stage in enumerate(plan[first:], start=first):
+            started = time.perf_counter()
+            loss, sigmas = stage.loss(step_generator(seed, step))
+            if not math.isfinite(loss.item()):
+                raise InputError(f"{workdir.stem}: the loss is {loss.item()} in step {step}: lower the learning_rate")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            line = {"step": step, "stage": stage.name, "loss": loss.item(), "sigma": sigmas.mean().item()}
+            line |= report() | {"seconds": round(time.perf_counter() - started, 4)}
+            metrics.write(json.dumps(line) + "\n")
+            advance(loss.item())
+            if (step + 1) % settings.checkpoint_every == 0:
+                metrics.flush()
+                _save(workdir, digest, step + 1, parameters, optimizer)
+
+
+def digest_of(*parts: object) -> str:
+    """sha256 over JSON values: the key of a checkpoint."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The source of all randomness of one step."""
+    mixed = hashlib.sha256(f"{seed}/{step}".encode()).digest()[:8]
+    return torch.Generator().manual_seed(int.from_bytes(mixed) >> 1)
+
+
+def _save(
+    workdir: Path, digest: str, step: int, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    tensors = {f"parameters.{name}": parameter.data for name, parameter in parameters.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    partial = workdir / f"{CHECKPOINT}.partial"
+    save_file(tensors, partial, metadata={"digest": digest, "step": str(step)})
+    os.replace(partial, workdir / CHECKPOINT)
+
+
+def _resume(workdir: Path, digest: str, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
+    """Loads the checkpoint if it is one of this very run; returns the step to go on with."""
+    path = workdir / CHECKPOINT
+    if not path.exists():
+        return 0
+    with safe_open(path, framework="pt") as file:
+        if file.metadata()["digest"] != digest:
+            return 0
+        state: dict[int, dict[str, Tensor]] = {}
+        for key in file.keys():  # noqa: SIM118 (not a mapping)
+            kind, name = key.split(".", 1)
+            if kind == "parameters":
+                parameters[name].data.copy_(file.get_tensor(key))
+            else:
+                index, name = name.split(".")
+                state.setdefault(int(index), {})[name] = file.get_tensor(key)
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        return int(file.metadata()["step"])
+
+
+def _metrics_from(path: Path, first: int) -> TextIO:
+    """The metrics file, opened to append step `first`; later lines, of a run that broke off, are dropped."""
+    kept = path.read_text().splitlines(keepends=True)[:first] if path.exists() else []
+    path.write_text("".join(kept))
+    return path.open("a")
+
+
+@contextmanager
+def _progress(label: str, total: int, first: int) -> Iterator[Callable[[float], None]]:
+    """Yields what to call with the loss after each step: a bar with ETA on a terminal, a line every tenth in a log."""
+    if sys.stderr.isatty() and label:
+        with tqdm(desc=label, total=total, initial=first, dynamic_ncols=True) as bar:
+            yield lambda loss: (bar.set_postfix_str(f"loss {loss:.4f}", refresh=False), bar.update())
+        return
+    started, done = time.perf_counter(), first
+
+    def advance(loss: float) -> None:
+        nonlocal done
+        done += 1
+        if label and (done == total or done % max(1, total // 10) == 0):
+            rate = (time.perf_counter() - started) / (done - first)
+            left = tqdm.format_interval(rate * (total - done))
+            print(f"{label}: step {done}/{total}, loss {loss:.4f}, {rate:.3f} s/step, {left} left", file=sys.stderr)
+
+    yield advance

@@ -1,0 +1,51 @@
+"""What several tests need: a stand-in for the model folders, and a small benchmark of the Toybox."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bico.check import ENTRY_FILES
+
+ROOT = Path(__file__).parents[1]
+ZOO = ROOT / "data" / "toybox" / "zoo"
+
+
+@pytest.fixture(scope="session")
+def stub_zoo(tmp_path_factory) -> Path:
+    """Model folders as far as the checks look into them: entry files, and a tokenizer of single words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    zoo = tmp_path_factory.mktemp("zoo")
+    for name, entry_file in ENTRY_FILES.items():
+        (zoo / name).mkdir()
+        (zoo / name / entry_file).write_text("{}")
+    (zoo / "wan" / "tokenizer").mkdir()
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(zoo / "wan" / "tokenizer" / "tokenizer.json"))
+    return zoo
+
+
+@pytest.fixture(scope="session")
+def _toybox() -> dict:
+    return yaml.safe_load((ROOT / "config" / "toybox.yaml").read_text())
+
+
+@pytest.fixture
+def toybox(_toybox) -> dict:
+    """config/toybox.yaml, to be changed at will."""
+    return copy.deepcopy(_toybox)
+
+
+@pytest.fixture
+def small(toybox, stub_zoo, tmp_path) -> dict:
+    """One image and one video, one case, one seed; models that only the checks can open."""
+    toybox["results"] = str(tmp_path / "results")
+    toybox["models"] = {name: str(stub_zoo / name) for name in toybox["models"]}
+    toybox["sources"] = {name: toybox["sources"][name] for name in ("cat_beach", "fish_bouncing")}
+    toybox["cases"] = {"cat_bouncing_in_the_city": toybox["cases"]["cat_bouncing_in_the_city"]}
+    toybox["seeds"] = [0]
+    del toybox["tuning"]
+    return toybox

@@ -1,0 +1,135 @@
+"""A config is complete, refuses what it does not understand, and says so in one line."""
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from bico.config import METHOD_SETTINGS, Config, Section, load
+from bico.errors import InputError
+
+CASE = "cases.cat_bouncing_in_the_city"
+
+
+def problem(config: dict) -> str:
+    with pytest.raises(InputError) as caught:
+        load(config, name="my.yaml")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_default_benchmark_has_what_the_table_needs():
+    config = load(ROOT / "config" / "toybox.yaml")
+    kinds = [source.kind for source in config.sources.values()]
+    assert kinds.count("image") >= 5 and kinds.count("video") >= 5
+    assert len(config.cases) >= 12 and len(config.seeds) >= 2
+    assert set(METHOD_SETTINGS) == set(config.methods)
+    assert {source for case in config.cases.values() for source in case.bind} == set(config.sources)
+
+
+def test_tuning_shares_no_source_and_no_prompt_with_the_table():
+    config = load(ROOT / "config" / "toybox.yaml")
+    seeds = [source.scene.seed for part in (config, config.tuning) for source in part.sources.values()]
+    prompts = [case.prompt for part in (config, config.tuning) for case in part.cases.values()]
+    assert len(set(seeds)) == len(seeds) and len(set(prompts)) == len(prompts)
+
+
+def test_split_tuning_runs_the_tuning_set_in_a_folder_of_its_own(toybox):
+    tuning = load(toybox | {"split": "tuning"}).chosen()
+    assert set(tuning.cases) == set(toybox["tuning"]["cases"]) and str(tuning.results) == "results/tuning"
+    del toybox["tuning"]
+    assert "no tuning set" in problem(toybox | {"split": "tuning"})
+
+
+def test_written_config_reads_back_equal(toybox):
+    config = load(toybox)
+    assert load(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_every_key_is_explained_in_the_default_config():
+    text = (ROOT / "config" / "toybox.yaml").read_text()
+    keys = set()
+
+    def visit(model: type[Section]):
+        for name, field in model.model_fields.items():
+            keys.add(name)
+            nested = field.annotation
+            if isinstance(nested, type) and issubclass(nested, Section):
+                visit(nested)
+
+    for model in (Config, *METHOD_SETTINGS.values()):
+        visit(model)
+    assert [key for key in sorted(keys) if key not in text] == []
+
+
+def test_defaults_are_those_of_the_paper(toybox):
+    needed = {key: toybox[key] for key in ("name", "models", "sources", "cases")}
+    config = load(needed | {"methods": {"bico": {}, "db_lora": {}, "textual_inversion": {}}})
+    bico = config.methods["bico"]
+    assert (bico.stages.global_steps, bico.stages.all_steps, bico.learning_rate) == (2400, 2400, 1e-4)
+    assert (bico.noise.alpha, bico.noise.beta, bico.noise.inversion) == (0.875, 0.875, "position")
+    assert (config.media.num_frames, config.media.height, config.media.width) == (81, 480, 832)
+    assert (config.sampling.steps, config.sampling.shift, config.text_slots) == (50, 5.0, 512)
+
+
+def test_a_row_may_be_a_variant_of_a_method(toybox):
+    toybox["methods"] = {"bico": {}, "bico_no_tds": {"method": "bico", "temporal_decoupling": False}}
+    config = load(toybox)
+    assert config.methods["bico_no_tds"].method == "bico" and not config.methods["bico_no_tds"].temporal_decoupling
+
+
+def test_settings_of_composing_are_none_of_learning(toybox):
+    before = load(toybox).methods
+    toybox["methods"]["bico"]["strength"] = 0.3
+    toybox["methods"]["db_lora"]["merge_weight"] = 0.3
+    after = load(toybox).methods
+    assert [before[row].learning() for row in before] == [after[row].learning() for row in after]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("smpling", {}, "unknown key 'smpling': did you mean 'sampling'?"),
+        ("sampling.stepz", 3, "sampling: unknown key 'stepz': did you mean 'steps'?"),
+        ("sampling.steps", "many", "sampling.steps: expected a valid integer"),
+        ("sampling.steps", 0, "sampling.steps: expected greater than or equal to 1, got 0"),
+        ("media.num_frames", 8, "media.num_frames: expected 4k + 1"),
+        ("methods.bico.noise.alpha", 3, "methods.bico.noise.alpha: expected less than or equal to 1, got 3"),
+        ("methods.bico.noise.inversion", "x", "methods.bico.noise.inversion: expected 'position', 'sigma'"),
+        ("methods.bica", {}, "unknown method 'bica': did you mean 'bico'?"),
+        ("methods.bico", 3, "row 'bico': expected settings"),
+        ("seeds", [1, 1], "seeds: expected each seed once"),
+        ("models", None, "models: "),
+        ("sources.cat_beach.kind", "audio", "sources.cat_beach.kind: expected 'image' or 'video', got \"audio\""),
+        ("sources.cat_beach.file", "cat.png", "sources.cat_beach: expected either 'file' (own media) or 'scene'"),
+        ("sources.cat_beach.scene.motion", "bouncing", "sources.cat_beach: 'scene.motion' belongs to videos"),
+        ("sources.my cat", {"kind": "image", "file": "x"}, "expected a name of letters, digits and underscores"),
+        (f"{CASE}.bind", {"cat_beach": ["dog"]}, "'dog' (bound to cat_beach) is not in the prompt"),
+        (f"{CASE}.bind.cat_beech", ["city"], "no source 'cat_beech': did you mean 'cat_beach'?"),
+        (f"{CASE}.truth", {"light": "cat_beach"}, "source 'cat_beach' has no light"),
+        (f"{CASE}.truth", {"subject": "robot_city"}, "truth.subject names 'robot_city', which is not bound"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named_in_one_line(toybox, path, value, expected):
+    *parents, key = path.split(".")
+    section = toybox
+    for parent in parents:
+        section = section[parent]
+    section[key] = value
+    message = problem(toybox)
+    assert message.startswith("my.yaml: ") and expected in message
+
+
+def test_a_missing_section_is_named(toybox):
+    del toybox["models"]
+    assert problem(toybox) == "my.yaml: models: missing, and there is no default"
+
+
+def test_files_that_are_no_yaml_are_refused(tmp_path):
+    (tmp_path / "bad.yaml").write_text("sources: {a: b: c}")
+    with pytest.raises(InputError, match=r"bad.yaml \(line 1\): not valid YAML"):
+        load(tmp_path / "bad.yaml")
+    with pytest.raises(InputError, match=r"none.yaml: cannot read"):
+        load(tmp_path / "none.yaml")
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    with pytest.raises(InputError, match=r"list.yaml: expected"):
+        load(tmp_path / "list.yaml")

@@ -1,0 +1,313 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from bico.binder import HierarchicalBinder
+from bico.config import METHOD_SETTINGS, Absorption, BicoSettings, Case, DbLoraSettings, TextualInversionSettings
+from bico.encode import EncodedSource, encode_source
+from bico.methods import bico, db_lora, method, textual_inversion
+from bico.methods.base import Job, load_artifact, project, save_artifact
+
+CASE = Case(prompt="a cat bouncing at the beach", bind={"still": ["cat"], "clip": ["bouncing"]})
+STEPS = {"global_steps": 20, "all_steps": 20}
+LEARNED = {
+    "bico": BicoSettings(learning_rate=5e-3, batch_size=4, stages=STEPS, clip_stages=STEPS),
+    "textual_inversion": TextualInversionSettings(learning_rate=1e-2, batch_size=4, steps=20, vectors=2),
+    "db_lora": DbLoraSettings(learning_rate=1e-3, batch_size=4, steps=20, rank=4, video_rank=6),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return tiny.backbone()
+
+
+@pytest.fixture(scope="module")
+def sources() -> dict[str, EncodedSource]:
+    return {"still": tiny.source("image", seed=1), "clip": tiny.source("video", seed=2)}
+
+
+@pytest.fixture(scope="module")
+def learned(backbone, sources, tmp_path_factory) -> dict[str, SimpleNamespace]:
+    """Every learned method's artifacts of both sources, learned once."""
+    folder = tmp_path_factory.mktemp("learned")
+    everything = {}
+    for name, settings in LEARNED.items():
+        artifacts = {}
+        for source, encoded in sources.items():
+            workdir = folder / name / f"{source}.ckpt"
+            tensors = method(name).learn(backbone, encoded, settings, shift=3.0, seed=0, workdir=workdir)
+            artifacts[source] = folder / name / f"{source}.safetensors"
+            save_artifact(artifacts[source], tensors, {"method": name, "source": source})
+        everything[name] = SimpleNamespace(settings=settings, artifacts=artifacts, folder=folder / name)
+    return everything
+
+
+def clips(backbone, name: str, settings, artifacts: dict[str, Path], seeds=(0,), case: Case = CASE) -> list[np.ndarray]:
+    jobs = [Job("case", case, seed, artifacts) for seed in seeds]
+    return [clip for _, clip in method(name).compose(backbone, jobs, settings, tiny.SAMPLING, tiny.MEDIA)]
+
+
+def metrics(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", METHOD_SETTINGS)
+def test_every_method_says_what_it_learns_from(name: str) -> None:
+    assert method(name).LEARNS_PER in ("nothing", "source", "case")
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_learned_clips_differ_from_the_base_and_repeat(backbone, learned, name: str) -> None:
+    entry = learned[name]
+    first, second = clips(backbone, name, entry.settings, entry.artifacts, seeds=(0, 1))
+    assert first.shape == (5, 32, 32, 3)
+    assert first.dtype == np.uint8
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, clips(backbone, "base", None, {})[0])
+    assert np.array_equal(second, clips(backbone, name, entry.settings, entry.artifacts, seeds=(1,))[0])
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_learning_twice_gives_the_same_bytes(backbone, sources, learned, tmp_path: Path, name: str) -> None:
+    settings = learned[name].settings
+    again = method(name).learn(backbone, sources["clip"], settings, shift=3.0, seed=0, workdir=tmp_path / "work")
+    path = tmp_path / "again.safetensors"
+    save_artifact(path, again, {"method": name, "source": "clip"})
+    assert path.read_bytes() == learned[name].artifacts["clip"].read_bytes()
+
+
+def test_base_is_the_plain_pipeline(backbone) -> None:
+    negative = project(backbone, tiny.SAMPLING.negative_prompt)
+    expected = backbone.generate(project(backbone, CASE.prompt), negative, [0], tiny.SAMPLING, tiny.MEDIA)
+    assert np.array_equal(clips(backbone, "base", None, {})[0], expected[0])
+
+
+def test_copy_returns_the_source_itself(backbone, tmp_path: Path) -> None:
+    path = tmp_path / "still.png"
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(path)
+    case = Case(prompt="a cat", bind={"still": ["cat"]})
+    job = Job("case", case, 0, media={"still": path})
+    ((_, clip),) = method("copy").compose(backbone, [job], None, tiny.SAMPLING, tiny.MEDIA)
+    assert clip.shape == (5, 32, 32, 3)
+    assert all(np.array_equal(frame, picture) for frame in clip)
+
+
+# BiCo
+
+
+def test_bico_lowers_the_loss_of_its_source(learned) -> None:
+    for source, last in (("still", "all"), ("clip", "clip_all")):
+        losses = [line["loss"] for line in metrics(learned["bico"].folder / f"{source}.ckpt") if line["stage"] == last]
+        assert np.mean(losses[-5:]) < 0.97 * np.mean(losses[:5])
+
+
+def test_a_video_learns_on_frames_first_then_opens_its_temporal_branch(learned) -> None:
+    names = [line["stage"] for line in metrics(learned["bico"].folder / "clip.ckpt")]
+    assert list(dict.fromkeys(names)) == ["frames_global", "frames_all", "clip_global", "clip_all"]
+    tensors, metadata = load_artifact(learned["bico"].artifacts["clip"])
+    assert metadata == {"method": "bico", "source": "clip"}
+    assert tensors["shared.gate.1.weight"].any()
+    assert tensors["blocks.0.gate.1.weight"].any()
+    assert not any("absorption" in name for name in tensors)
+    assert "shared.gate.1.weight" not in load_artifact(learned["bico"].artifacts["still"])[0]
+
+
+def test_binding_touches_bound_words_only_and_order_does_not_matter(backbone, learned) -> None:
+    binders = {
+        source: HierarchicalBinder.from_tensors(load_artifact(path)[0], backbone.num_blocks)
+        for source, path in learned["bico"].artifacts.items()
+    }
+    contexts = bico.bind(backbone, CASE, binders)
+    plain = project(backbone, CASE.prompt)
+    for each in contexts:
+        changed = (each != plain).any(dim=-1)[0].nonzero().flatten().tolist()
+        assert changed == [1, 2, 3]  # cat, bounc, ing
+    other = Case(prompt=CASE.prompt, bind={"clip": ["bouncing"], "still": ["cat"]})
+    for one, two in zip(contexts, bico.bind(backbone, other, dict(reversed(binders.items()))), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_strength_zero_is_the_base(backbone, learned) -> None:
+    off = learned["bico"].settings.model_copy(update={"strength": 0.0})
+    bound = clips(backbone, "bico", off, learned["bico"].artifacts)[0]
+    assert np.array_equal(bound, clips(backbone, "base", None, {})[0])
+
+
+@pytest.mark.parametrize(
+    ("slot", "tokens", "masked", "absorbed"),
+    [
+        ("append", 1, [0, 1, 3], [3]),
+        ("append", 2, [0, 1, 3, 4], [3, 4]),
+        ("eos", 1, [0, 1, 2], [2]),
+        ("eos", 0, [0, 1], []),
+    ],
+)
+def test_the_absorption_token_stands_after_the_prompt_or_on_its_end(slot, tokens, masked, absorbed) -> None:
+    context, absorption = torch.zeros(1, 6, 4), torch.ones(tokens, 4)
+    placed, mask = bico.with_absorption(context, torch.tensor([3]), absorption, Absorption(tokens=tokens, slot=slot))
+    assert mask[0].nonzero().flatten().tolist() == masked
+    assert placed[0].any(dim=-1).nonzero().flatten().tolist() == absorbed
+    assert not context.any()
+
+
+def test_a_caption_that_fills_all_slots_gives_one_up() -> None:
+    placed, _ = bico.with_absorption(torch.zeros(1, 6, 4), torch.tensor([6]), torch.ones(1, 4), Absorption())
+    assert placed[0].any(dim=-1).nonzero().flatten().tolist() == [5]
+
+
+@pytest.mark.parametrize(
+    ("change", "names", "steps"),
+    [
+        ({}, ["frames_global", "frames_all", "clip_global", "clip_all"], 10),
+        ({"temporal_decoupling": False}, ["global", "all"], 10),
+        (
+            {"stages": {"global_steps": 0, "all_steps": 3}},
+            ["frames_global", "frames_all", "clip_global", "clip_all"],
+            8,
+        ),
+    ],
+)
+def test_schedules_of_a_video(change: dict, names: list[str], steps: int) -> None:
+    short = {"stages": {"global_steps": 2, "all_steps": 3}, "clip_stages": {"global_steps": 1, "all_steps": 4}}
+    plan = bico.phases(BicoSettings(**(short | change)), "video", shift=3.0)
+    assert [phase.name for phase in plan] == names
+    assert sum(phase.steps for phase in plan) == steps
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hierarchical": False},
+        {"temporal_decoupling": False},
+        {"absorption": {"tokens": 0}},
+        {"absorption": {"slot": "eos", "learning_rate": 1e-5}},
+        {"noise": {"inversion": "released"}, "timestep_weighting": "diffsynth"},
+    ],
+)
+def test_every_ablation_learns_and_composes(backbone, sources, tmp_path: Path, change: dict) -> None:
+    two = {"global_steps": 1, "all_steps": 1}
+    settings = BicoSettings(learning_rate=1e-2, stages=two, clip_stages=two, **change)
+    path = tmp_path / "clip.safetensors"
+    save_artifact(path, bico.learn(backbone, sources["clip"], settings, shift=3.0, seed=0, workdir=tmp_path / "w"), {})
+    case = Case(prompt="a cat bouncing", bind={"clip": ["bouncing"]})
+    assert clips(backbone, "bico", settings, {"clip": path}, case=case)[0].shape == (5, 32, 32, 3)
+
+
+# Textual Inversion
+
+
+def test_vectors_start_from_the_class_word(backbone) -> None:
+    embeddings = backbone.input_embeddings("a video of bouncing")
+    vectors = textual_inversion.initial(embeddings, {"source": [3, 4]}, count=3)
+    assert torch.equal(vectors, embeddings[[3, 4, 3]])
+
+
+def test_vectors_replace_each_bound_word_once() -> None:
+    embeddings, vectors = torch.arange(6.0)[:, None], {"a": torch.tensor([[70.0], [80.0]]), "b": torch.tensor([[90.0]])}
+    placed = textual_inversion.replaced(embeddings, {"a": [1, 2, 5], "b": [3]}, vectors)
+    assert placed.flatten().tolist() == [0, 70, 80, 90, 4, 70, 80]
+
+
+def test_textual_inversion_moves_its_vectors(learned) -> None:
+    tensors, _ = load_artifact(learned["textual_inversion"].artifacts["still"])
+    assert tensors["vectors"].shape == (2, 32)
+    norms = [line["norm"] for line in metrics(learned["textual_inversion"].folder / "still.ckpt")]
+    assert norms[0] != norms[-1]
+
+
+# DB-LoRA
+
+
+def weights(backbone) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in backbone.transformer.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_loras_merge_and_leave_no_trace(backbone, learned) -> None:
+    loras = [load_artifact(path)[0] for path in learned["db_lora"].artifacts.values()]
+    before = weights(backbone)
+    layer = "blocks.1.attn2.to_k"
+    with db_lora.merged(backbone.transformer, loras, weight=0.5):
+        delta = sum(lora[f"{layer}.lora_B"] @ lora[f"{layer}.lora_A"] for lora in loras)
+        torch.testing.assert_close(
+            backbone.transformer.state_dict()[f"{layer}.weight"], before[f"{layer}.weight"] + 0.5 * delta
+        )
+        changed = [name for name, tensor in weights(backbone).items() if not torch.equal(tensor, before[name])]
+        assert len(changed) == 3 * 10  # blocks, and layers in each
+    assert same(weights(backbone), before)
+
+
+def test_merged_weights_act_as_the_adapter_that_was_trained(backbone, sources) -> None:
+    latents, timesteps = torch.randn(1, 4, 2, 4, 4), torch.tensor([500.0])
+    context = project(backbone, CASE.prompt)
+    with db_lora.adapter(backbone.transformer, rank=3, seed=0) as parameters, torch.no_grad():
+        for parameter in parameters.values():
+            parameter.copy_(torch.randn_like(parameter))
+        tensors = {name: parameter.clone() for name, parameter in parameters.items()}
+        trained = backbone.velocity(latents, timesteps, context)
+    with db_lora.merged(backbone.transformer, [tensors], weight=1.0), torch.no_grad():
+        torch.testing.assert_close(backbone.velocity(latents, timesteps, context), trained, rtol=1e-4, atol=1e-4)
+
+
+def test_learning_a_lora_leaves_the_backbone_as_it_was(backbone, sources, tmp_path: Path) -> None:
+    before = weights(backbone)
+    db_lora.learn(backbone, sources["still"], LEARNED["db_lora"], shift=3.0, seed=0, workdir=tmp_path)
+    assert same(weights(backbone), before)
+
+
+def test_images_and_videos_have_their_own_rank(learned) -> None:
+    for source, rank in (("still", 4), ("clip", 6)):
+        tensors, _ = load_artifact(learned["db_lora"].artifacts[source])
+        assert {tensor.shape[0] for name, tensor in tensors.items() if name.endswith("lora_A")} == {rank}
+
+
+def test_rare_tokens_go_before_the_bound_words() -> None:
+    case = Case(prompt="an orange cat bouncing", bind={"a": ["orange cat"], "b": ["bouncing"]})
+    assert db_lora.target_prompt(case, "sks") == "a sks orange cat sks bouncing"
+    assert db_lora.target_prompt(case, "") == "an orange cat bouncing"
+
+
+# Encoding
+
+
+def test_an_encoded_source_survives_its_file(sources, tmp_path: Path) -> None:
+    for name, encoded in sources.items():
+        encoded.save(tmp_path / name)
+        opened = EncodedSource.load(tmp_path / name)
+        assert opened.digest == encoded.digest
+        assert (opened.kind, opened.spatial, opened.temporal) == (encoded.kind, encoded.spatial, encoded.temporal)
+
+
+def test_a_clip_is_encoded_whole_and_by_the_frames_that_captions_describe(backbone) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    concepts = {
+        "kind": "video", "spatial": ["cat"], "temporal": ["bouncing"], "captions": ["a cat bouncing", "a cat"],
+        "frame_captions": ["a cat", "the cat", "cat"], "frame_indices": [0, 2, 4],
+    }  # fmt: skip
+    encoded = encode_source(backbone, frames, concepts)
+    assert torch.equal(encoded.latents, backbone.encode_clip(frames))
+    assert torch.equal(encoded.frame_latents[1], backbone.encode_clip(frames[2:3]))
+    assert encoded.token_counts.tolist() == [5, 3]
+    assert encoded.frame_prompt_embeds.shape == (3, tiny.TEXT_SLOTS, 32)
+    still = encode_source(backbone, frames[:1], {**concepts, "kind": "image", "temporal": []})
+    assert still.latents.shape == (4, 1, 4, 4)
+    assert still.frame_latents is None
+
+
+def test_frames_are_drawn_with_their_own_captions(sources) -> None:
+    clip = sources["clip"]
+    batch = clip.draw(8, torch.Generator().manual_seed(0), frames=True)
+    for latents, prompt_embeds in zip(batch.latents, batch.prompt_embeds, strict=True):
+        frame = next(i for i, each in enumerate(clip.frame_latents) if torch.equal(each, latents))
+        assert torch.equal(prompt_embeds, clip.frame_prompt_embeds[frame])

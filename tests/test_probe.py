@@ -1,0 +1,76 @@
+"""The probe: what goes in and comes out, and what the one that ships reads in held-out scenes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bico.toybox import probe
+from bico.toybox.probe import Probe
+from bico.toybox.render import render, trajectory
+from bico.toybox.world import sample_scene
+from bico.toybox.zoo import probe as zoo_probe
+from bico.toybox.zoo.common import scenes
+
+SHIPPED = Path(__file__).parents[1] / "data/toybox/zoo/probe"
+needs_zoo = pytest.mark.skipif(not SHIPPED.exists(), reason="needs data/toybox/zoo/probe: run 'bico zoo probe'")
+
+
+def test_paths_survive_the_networks_scale():
+    path = torch.from_numpy(trajectory(sample_scene(np.random.default_rng(0), motion="circling"))[0])
+    assert torch.allclose(probe.from_path(probe.to_path(path)), path, atol=1e-5)
+
+
+def test_a_turned_subject_is_cut_out_upright():
+    scene = sample_scene(np.random.default_rng(1), subject="cat", scene="desert", motion="spinning")
+    clip, path = probe.prepare(render(scene)[None])[0].transpose(0, 1), torch.from_numpy(trajectory(scene)[0])
+    upright = probe.Look.upright(clip, path)[:, :, 6:18, 8:16]  # the body, clear of the backdrop
+    resting = probe.Look.upright(clip, path * torch.tensor([1, 1, 1, 0]))[:, :, 6:18, 8:16]
+    assert (upright[4] - upright[0]).abs().mean() < 0.15
+    assert (resting[4] - resting[0]).abs().mean() > 0.3
+
+
+def test_a_saved_probe_reads_the_same(tmp_path):
+    torch.manual_seed(0)
+    clips = np.stack([render(scene) for scene in scenes(2, 7)])
+    untrained = Probe().eval()
+    untrained.save(tmp_path)
+    first, again = untrained.read(clips), Probe.open(tmp_path).read(clips)
+    assert first[1].words == again[1].words
+    assert (first[1].trajectory == again[1].trajectory).all()
+    for role, words in first[0].words.items():
+        assert sum(words.values()) == pytest.approx(1, abs=1e-5), role
+
+
+def test_mirrored_targets_are_those_of_the_mirrored_scene():
+    """A flipped clip and its flipped path belong together: the subject is where its pixels are."""
+    scene = sample_scene(np.random.default_rng(3), subject="car", scene="space", motion="sliding")
+    clips, target = probe.prepare(render(scene)[None]), zoo_probe.targets([scene])
+    before = probe.from_path(target["path"])[0].numpy()
+    zoo_probe._mirror(clips, target, torch.tensor([True]))
+    after = probe.from_path(target["path"])[0].numpy()
+    assert after[:, 0] == pytest.approx(1 - before[:, 0], abs=1e-5)
+    assert after[:, 1:3] == pytest.approx(before[:, 1:3], abs=1e-5)
+    assert torch.equal(clips, probe.prepare(render(scene)[None, :, :, ::-1]))
+
+
+def test_training_resumes_exactly(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo_probe, "POOL", 12)
+    monkeypatch.setattr(zoo_probe, "BATCH", 2)
+    monkeypatch.setattr(zoo_probe, "CHECKPOINT_EVERY", 2)
+    zoo_probe.train(tmp_path / "straight", workdir=tmp_path / "a", steps=3)
+    zoo_probe.train(tmp_path / "unused", workdir=tmp_path / "b", steps=3)
+    zoo_probe.train(tmp_path / "resumed", workdir=tmp_path / "b", steps=3)
+    files = [tmp_path / name / "model.safetensors" for name in ("straight", "resumed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@needs_zoo
+def test_the_shipped_probe_is_small_and_right():
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 2e6
+    figures = zoo_probe.evaluate(SHIPPED, count=60)
+    assert figures["scene"] >= 0.95
+    assert figures["subject"] >= 0.9
+    assert figures["motion"] >= 0.9
+    assert figures["centre_error"] < 0.05

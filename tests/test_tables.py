@@ -1,0 +1,106 @@
+"""Statistics on data whose answer is known, and the table's columns."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import toy
+
+from bico import tables
+from bico.scoring import TRUTH_SCORES, write_text
+
+RESAMPLES = {"resamples": 2000, "seed": 0}
+
+
+def test_interval_has_the_coverage_it_claims():
+    """On normal data a 95 % interval over 30 cases holds the true mean in about 95 % of experiments."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(300):
+        _, low, high = tables.interval(rng.normal(5.0, 2.0, 30), resamples=500, seed=0)
+        hits += low <= 5.0 <= high
+    assert 0.89 <= hits / 300 <= 0.98
+
+
+def test_interval_of_identical_cases_is_a_point():
+    assert tables.interval(np.full(12, 7.0), **RESAMPLES) == (7.0, 7.0, 7.0)
+
+
+def test_interval_leaves_out_cases_without_a_value_and_is_repeatable():
+    mean, low, high = tables.interval(np.array([1.0, np.nan, 3.0]), **RESAMPLES)
+    assert (mean, low, high) == (2.0, 1.0, 3.0)
+    assert np.isnan(tables.interval(np.array([np.nan, np.nan]), **RESAMPLES)).all()
+    values = np.random.default_rng(1).normal(size=20)
+    assert tables.interval(values, **RESAMPLES) == tables.interval(values, **RESAMPLES)
+
+
+def test_pairing_sees_a_difference_that_is_smaller_than_the_spread_of_cases():
+    rng = np.random.default_rng(0)
+    hard_and_easy_cases = rng.normal(50, 20, 16)
+    better = hard_and_easy_cases + 2 + rng.normal(0, 0.5, 16)
+    mean, low, high = tables.paired_difference(better, hard_and_easy_cases, **RESAMPLES)
+    assert low > 1.5
+    assert high < 2.5
+    assert mean == pytest.approx((better - hard_and_easy_cases).mean())
+
+
+def test_seeds_are_averaged_within_their_case():
+    rows = pd.DataFrame({"case": ["b", "b", "a", "a"], "seed": [0, 1, 0, 1], "clip_t": [1.0, 3.0, 8.0, np.nan]})
+    assert tables.case_means(rows, "clip_t").tolist() == [2.0, 8.0]
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """Three methods with made-up scores; `base` lacks one clip and does not support two others."""
+    config = toy.config(tmp_path)
+    for offset, method in enumerate(config.methods):
+        rows = [
+            {"case": case, "seed": seed, "status": "ok", "clip_t": 20 + offset + seed, "dino_i": 30 - number}
+            for number, case in enumerate(config.cases)
+            for seed in config.seeds
+        ]
+        table = pd.DataFrame(rows).astype({"clip_t": float, "dino_i": float})
+        if method == "base":
+            table.loc[0, "status"] = "failed"
+            table.loc[2:3, "status"] = "not supported"
+            table.loc[table.status != "ok", ["clip_t", "dino_i"]] = np.nan
+        write_text(tmp_path / f"scores/{method}.csv", table.to_csv(index=False))
+    return config
+
+
+def test_every_clip_is_counted(scored):
+    table = tables.table1(scored).set_index("method")
+    counts = ["cases", "seeds", "clips", "missing", "not_supported"]
+    assert table.loc["base", counts].tolist() == [3, 2, 6, 1, 2]
+    assert table.loc["bico", counts].tolist() == [3, 2, 6, 0, 0]
+
+
+def test_columns_of_a_benchmark_without_truth(scored):
+    table = tables.table1(scored)
+    read = pd.read_csv(scored.results / "table1.csv")
+    assert list(read.columns) == list(table.columns)
+    assert read["method"].tolist() == ["base", "copy", "bico"]
+    assert not [column for column in table if column.startswith("truth")]
+    assert table[[f"human_{question}" for question in tables.HUMAN]].isna().all(axis=None)
+    paper = read.set_index("method").filter(like="paper_")
+    assert paper.loc["bico"].tolist() == [32.66, 38.04, 4.71, 4.76, 4.46, 4.64]
+    assert paper.loc["base"].isna().all()
+
+
+def test_truth_columns_come_with_the_probe(tmp_path):
+    models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
+    config = toy.config(tmp_path, models=models, methods={"bico": {}})
+    row = {"case": "cat_bounces", "seed": 0, "status": "ok", "clip_t": 1.0, "dino_i": 1.0}
+    write_text(
+        tmp_path / "scores/bico.csv", pd.DataFrame([row | dict.fromkeys(TRUTH_SCORES, 50.0)]).to_csv(index=False)
+    )
+    write_text(tmp_path / "scores/calibration.json", '{"concept": {"ceiling": 0.9, "floor": 0.4}}')
+    assert set(TRUTH_SCORES) < set(tables.table1(config).columns)
+    assert "concept 0.400 to 0.900" in (tmp_path / "table1.md").read_text()
+
+
+def test_markdown_is_aligned_and_says_what_differs(scored):
+    tables.table1(scored)
+    text = (scored.results / "table1.md").read_text()
+    block = [line for line in text.split("\n\n")[2].split("\n")]
+    assert len({len(line) for line in block}) == 1
+    assert "| copy   | -1.0 [-1.0, -1.0] |" in text

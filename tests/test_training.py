@@ -1,0 +1,158 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bico.config import BicoSettings, LearnedSettings, Noise, TextualInversionSettings
+from bico.errors import InputError
+from bico.methods.bico import noise_levels
+from bico.training import CHECKPOINT, Group, NoiseLevels, Stage, fit, gaussian_weight, position_of, shifted
+
+SHIFT = 5.0
+
+
+def settings(**values: float) -> LearnedSettings:
+    return TextualInversionSettings(learning_rate=0.1, **values)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def stages(parameters: dict[str, nn.Parameter], stop_at: int | None = None) -> list[Stage]:
+    """Two stages; the second trains one parameter more. Breaks off before step `stop_at`."""
+    calls = iter(range(1000))
+
+    def loss(names: list[str]) -> Stage:
+        def compute(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+            if next(calls) == stop_at:
+                raise Interrupted
+            target = torch.randn(3, generator=generator)
+            return sum((parameters[name] - target).square().mean() for name in names), torch.rand(1)
+
+        return compute
+
+    return [Stage("first", 7, loss(["a"])), Stage("second", 6, loss(["a", "b"]))]
+
+
+def run(workdir: Path, *, stop_at: int | None = None, digest: str = "x", seed: int = 0) -> dict[str, nn.Parameter]:
+    parameters = {"a": nn.Parameter(torch.zeros(3)), "b": nn.Parameter(torch.ones(3))}
+    groups = [Group({"a": parameters["a"]}, 0.1), Group({"b": parameters["b"]}, 0.01)]
+    fit(
+        groups,
+        stages(parameters, stop_at),
+        settings(checkpoint_every=4),
+        seed=seed,
+        digest=digest,
+        workdir=workdir,
+        report=lambda: {"size": parameters["a"].norm().item()},
+    )
+    return parameters
+
+
+def lines(workdir: Path) -> list[dict]:
+    entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in entry.items() if key not in ("seconds", "sigma")} for entry in entries]
+
+
+def equal(one: dict[str, nn.Parameter], other: dict[str, nn.Parameter]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("stop_at", [3, 6, 10])
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(tmp_path: Path, stop_at: int) -> None:
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "broken", stop_at=stop_at)
+    assert equal(run(tmp_path / "broken"), whole)
+    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+
+
+def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_at=6, digest="other settings", seed=1)
+    assert (tmp_path / CHECKPOINT).exists()
+    assert equal(run(tmp_path), run(tmp_path / "fresh"))
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    assert equal(run(tmp_path / "one"), run(tmp_path / "two"))
+    assert not equal(run(tmp_path / "one", digest="again", seed=1), run(tmp_path / "two", digest="again"))
+
+
+def test_metrics_hold_a_line_a_step(tmp_path: Path) -> None:
+    run(tmp_path)
+    entries = lines(tmp_path)
+    assert [entry["step"] for entry in entries] == list(range(13))
+    assert [entry["stage"] for entry in entries] == ["first"] * 7 + ["second"] * 6
+    assert entries[-1].keys() == {"step", "stage", "loss", "size"}
+
+
+def test_a_diverging_run_says_so(tmp_path: Path) -> None:
+    parameter = nn.Parameter(torch.ones(1))
+    stage = Stage("all", 1, lambda generator: (parameter.sum() * torch.inf, torch.rand(1)))
+    with pytest.raises(InputError, match="the loss is inf in step 0: lower the learning_rate"):
+        fit([Group({"p": parameter}, 0.1)], [stage], settings(), seed=0, digest="", workdir=tmp_path)
+
+
+def test_progress_is_a_line_every_tenth_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    parameter = nn.Parameter(torch.ones(1))
+    stage = Stage("all", 40, lambda generator: (parameter.square().sum(), torch.rand(1)))
+    fit([Group({"p": parameter}, 0.1)], [stage], settings(), seed=0, digest="", workdir=tmp_path, progress="cat")
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 10
+    assert printed[0].startswith("cat: step 4/40, loss ")
+    assert printed[-1].endswith("00:00 left")
+
+
+def draws(levels: NoiseLevels) -> torch.Tensor:
+    return levels.draw(20_000, torch.Generator().manual_seed(0))
+
+
+def share(condition: torch.Tensor) -> pytest.approx:
+    return pytest.approx(condition.float().mean().item(), abs=0.01)
+
+
+def test_position_reading_draws_the_noisiest_steps() -> None:
+    first, second = noise_levels(Noise(inversion="position", alpha=0.875, beta=0.875), SHIFT)
+    assert share(draws(first) > 0.9722) == 0.875
+    assert share(draws(second) > 0.9722) == 0.125
+
+
+def test_sigma_reading_means_the_noise_level() -> None:
+    first, second = noise_levels(Noise(inversion="sigma", alpha=0.875, beta=0.875), SHIFT)
+    assert share(draws(first) > 0.875) == 0.875
+    assert share(draws(second) > 0.875) == 0.417
+
+
+def test_released_reading_swaps_the_ends() -> None:
+    first, second = noise_levels(Noise(inversion="released"), SHIFT)
+    assert share(draws(first) <= 0.4167) == 0.8
+    assert share(draws(second) <= 0.4167) == 0.2
+
+
+def test_without_inversion_both_stages_are_uniform_over_the_steps() -> None:
+    for levels in noise_levels(Noise(inversion="none"), SHIFT):
+        sigmas = draws(levels)
+        assert share(sigmas > shifted(torch.tensor(0.5), SHIFT)) == 0.5
+        assert 0 < sigmas.min() < sigmas.max() <= 1
+
+
+def test_positions_and_sigmas_are_inverse() -> None:
+    assert position_of(shifted(torch.tensor(0.3), SHIFT).item(), SHIFT) == pytest.approx(0.3)
+    assert shifted(torch.tensor(0.875), SHIFT).item() == pytest.approx(0.9722, abs=1e-4)
+
+
+def test_diffsynth_weighting_cancels_the_noisiest_steps() -> None:
+    weights = gaussian_weight(torch.tensor([0.0, 0.5, 0.9722, 1.0]), SHIFT)
+    assert weights[0] == weights[3] == pytest.approx(0, abs=1e-6)
+    assert weights[2] < 0.2 < 1 < weights[1]
+    everywhere = gaussian_weight(draws(NoiseLevels(SHIFT)), SHIFT)
+    assert everywhere.mean().item() == pytest.approx(1, abs=0.02)
+
+
+def test_defaults_are_the_papers() -> None:
+    paper = BicoSettings()
+    assert (paper.noise.inversion, paper.noise.alpha, paper.noise.beta) == ("position", 0.875, 0.875)

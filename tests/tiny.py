@@ -1,0 +1,91 @@
+"""A WanPipeline folder with random weights, small enough for tests to open and run in a second."""
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import torch
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from bico.backbone import Backbone
+from bico.config import Media, Sampling
+from bico.encode import EncodedSource
+
+TEXT_SLOTS = 32
+MEDIA = Media(height=32, width=32, num_frames=5, fps=8)
+SAMPLING = Sampling(steps=3, guidance_scale=4.0, shift=3.0, negative_prompt="blurry")
+CAPTIONS = ["a cat bouncing at the beach", "the cat at a beach, bouncing", "a video of a bouncing cat at the beach"]
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A unigram model over sentencepiece-like pieces with T5's special tokens.
+
+    Short words are one piece ("▁cat"), "bouncing" and "striped" are two, anything else falls into letters.
+    """
+    pieces = ["▁a", "▁the", "▁cat", "▁car", "▁at", "▁beach", "▁bounc", "▁strip", "ing", "ed", "cat", "▁video", "▁of"]
+    letters = ["▁", *"abcdefghijklmnopqrstuvwxyz,.'-"]
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0)]
+    scores = [(piece, -3.0) for piece in pieces] + [(letter, -6.0) for letter in letters]
+    tiny = Tokenizer(models.Unigram(special + scores, unk_id=2))
+    tiny.normalizer = normalizers.NFKC()
+    tiny.pre_tokenizer = pre_tokenizers.Metaspace()
+    tiny.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tiny, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=TEXT_SLOTS
+    )
+
+
+def pipeline() -> WanPipeline:
+    torch.manual_seed(0)
+    words = tokenizer()
+    return WanPipeline(
+        tokenizer=words,
+        text_encoder=UMT5EncoderModel(
+            UMT5Config(vocab_size=len(words), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
+        ).eval(),
+        transformer=WanTransformer3DModel(
+            patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4,
+            text_dim=32, freq_dim=16, ffn_dim=48, num_layers=3,
+        ).eval(),
+        vae=AutoencoderKLWan(
+            base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
+            latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[0.7, 1.3, 0.9, 1.1],
+        ).eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=SAMPLING.shift),
+    )  # fmt: skip
+
+
+@cache
+def folder() -> Path:
+    """The pipeline on disk; written once a test run."""
+    path = Path(mkdtemp(prefix="tiny-wan-"))
+    pipeline().save_pretrained(path)
+    return path
+
+
+def backbone() -> Backbone:
+    return Backbone.open(folder(), text_slots=TEXT_SLOTS)
+
+
+def source(kind: str = "video", seed: int = 0) -> EncodedSource:
+    """A source that was encoded from random latents: the prompts are real, the pictures are not."""
+    opened = backbone()
+    noise = torch.Generator().manual_seed(seed)
+    frames = (MEDIA.num_frames - 1) // 4 + 1 if kind == "video" else 1
+    prompt_embeds, token_counts = opened.encode_prompts(CAPTIONS)
+    clip = {
+        "frame_latents": torch.randn(3, 4, 1, 4, 4, generator=noise),
+        "frame_prompt_embeds": prompt_embeds.clone(),
+        "frame_token_counts": token_counts.clone(),
+    }
+    return EncodedSource(
+        kind=kind,
+        spatial=["cat", "beach"],
+        temporal=["bouncing"] if kind == "video" else [],
+        latents=torch.randn(4, frames, 4, 4, generator=noise),
+        prompt_embeds=prompt_embeds,
+        token_counts=token_counts,
+        **(clip if kind == "video" else {}),
+    )

@@ -1,0 +1,95 @@
+# The checked configuration, and what the rules' params are made of. Results depend on the config only through params that
+# hold the leaves they need, and on code only through digests of the modules they use: see `bico/provenance.py`.
+
+import json
+import sys
+from pathlib import Path
+
+from bico.check import preflight
+from bico.config import load
+from bico.errors import InputError
+from bico.files import write_text
+from bico.provenance import code_digest, folder_digest
+
+
+def open_config():
+    """The benchmark to run, after every check that needs no model in memory; bad input ends here, in one line."""
+    try:
+        benchmark = load(
+            config, name=", ".join(map(str, workflow.configfiles))
+        ).chosen()
+        if not any(
+            argument.startswith("zoo") for argument in sys.argv
+        ):  # `snakemake zoo` mends what this refuses
+            preflight(benchmark)
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
+    return benchmark
+
+
+def write_config():
+    """`R/config.yaml`, which the commands read: touched only when it changes."""
+    path = CONFIG.results / "config.yaml"
+    text = CONFIG.to_yaml()
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+    return path
+
+
+def leaves(*parts):
+    """Parts of the config as one JSON scalar, the same for equal parts."""
+    return json.dumps(
+        parts, sort_keys=True, default=lambda part: part.model_dump(mode="json")
+    )
+
+
+def model(name):
+    """Digest of a model folder; null where the benchmark has no such model."""
+    folder = getattr(CONFIG.models, name)
+    return folder and folder_digest(folder)
+
+
+def media_of(source):
+    return str(CONFIG.media_path(source))
+
+
+def rows(learns_per):
+    """Rows of the table whose method learns per "source", "case" or "nothing"."""
+    return [
+        row
+        for row, settings in CONFIG.methods.items()
+        if settings.LEARNS_PER == learns_per
+    ]
+
+
+def code_of(row):
+    return f"bico.methods.{CONFIG.methods[row].method}"
+
+
+def artifacts(row):
+    """What a row of the table has to learn before it can compose."""
+    items = {
+        "nothing": [],
+        "source": [source for case in CONFIG.cases.values() for source in case.bind],
+        "case": [f"case-{case}" for case in CONFIG.cases],
+    }[CONFIG.methods[row].LEARNS_PER]
+    return sorted({f"{R}/learned/{row}/{item}.safetensors" for item in items})
+
+
+def any_of(names):
+    """A wildcard constraint that allows just these names; nothing, if there are none."""
+    return "|".join(names) or "(?!)"
+
+
+CONFIG = open_config()
+R = str(CONFIG.results)
+CONFIG_FILE = str(write_config())
+TOYBOX = [source for source, entry in CONFIG.sources.items() if entry.scene]
+TRUTHS = [case for case, entry in CONFIG.cases.items() if entry.truth]
+BOUND = sorted({source for case in CONFIG.cases.values() for source in case.bind})
+
+
+wildcard_constraints:
+    source=any_of(CONFIG.sources),
+    case=any_of(CONFIG.cases),
+    method=any_of(CONFIG.methods),

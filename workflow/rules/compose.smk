@@ -1,0 +1,33 @@
+# Every method's clips. The manifest is the declared output: clips that are up to date survive a rerun.
+
+
+rule generate:
+    input:
+        artifacts=lambda w: artifacts(w.method),
+        media=[media_of(source) for source in BOUND],
+    output:
+        manifest=f"{R}/clips/{{method}}.json",
+    log:
+        f"{R}/logs/generate/{{method}}.log",
+    benchmark:
+        f"{R}/benchmarks/generate/{{method}}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 2
+    resources:
+        mem_mb=3500,
+    params:
+        config=CONFIG_FILE,
+        code=lambda w: code_digest("bico.clips", code_of(w.method)),
+        wan=model("wan"),
+        settings=lambda w: leaves(
+            CONFIG.methods[w.method],
+            CONFIG.sampling,
+            CONFIG.media,
+            CONFIG.text_slots,
+            CONFIG.dtype,
+            CONFIG.seeds,
+            {case: [entry.prompt, entry.bind] for case, entry in CONFIG.cases.items()},
+        ),
+    shell:
+        "python -m bico.cli generate --config {params.config} {wildcards.method} 2>&1 | tee {log}"

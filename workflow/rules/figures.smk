@@ -1,0 +1,29 @@
+# For each case its sources, the truth and every method's clip, side by side.
+
+
+rule figures:
+    input:
+        manifests=expand(rules.generate.output.manifest, method=CONFIG.methods),
+        media=[media_of(source) for source in BOUND],
+        truth=rules.truth.output.clips,
+    output:
+        figures=report(
+            expand(f"{R}/figures/{{case}}.png", case=CONFIG.cases),
+            caption="../report/figure.rst",
+            category="Compositions",
+        ),
+    log:
+        f"{R}/logs/figures.log",
+    benchmark:
+        f"{R}/benchmarks/figures.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        config=CONFIG_FILE,
+        code=code_digest("bico.figures"),
+        settings=leaves(dict(CONFIG.cases), CONFIG.media, CONFIG.seeds[0]),
+    shell:
+        "python -m bico.cli figures --config {params.config} 2>&1 | tee {log}"

@@ -1,0 +1,55 @@
+# From clips to numbers. On the Toybox the probe is calibrated first, on the rendered truth.
+
+
+rule calibrate:
+    input:
+        truth=rules.truth.output.clips,
+        scenes=rules.truth.output.scenes,
+    output:
+        calibration=f"{R}/scores/calibration.json",
+    log:
+        f"{R}/logs/calibrate.log",
+    benchmark:
+        f"{R}/benchmarks/calibrate.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        config=CONFIG_FILE,
+        code=code_digest("bico.scoring.truth"),
+        probe=model("probe"),
+        settings=leaves(
+            {case: CONFIG.cases[case].prompt for case in TRUTHS}, CONFIG.media
+        ),
+    shell:
+        "python -m bico.cli calibrate --config {params.config} 2>&1 | tee {log}"
+
+
+rule score:
+    input:
+        manifest=rules.generate.output.manifest,
+        media=[media_of(source) for source in BOUND],
+        calibration=rules.calibrate.output.calibration if CONFIG.models.probe else [],
+    output:
+        scores=f"{R}/scores/{{method}}.csv",
+        frames=f"{R}/scores/{{method}}.frames.json",
+    log:
+        f"{R}/logs/score/{{method}}.log",
+    benchmark:
+        f"{R}/benchmarks/score/{{method}}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        config=CONFIG_FILE,
+        code=code_digest("bico.scoring"),
+        clip=model("clip"),
+        dino=model("dino"),
+        probe=model("probe"),
+        settings=leaves(CONFIG.scoring.pooling, CONFIG.media),
+    shell:
+        "python -m bico.cli score --config {params.config} {wildcards.method} 2>&1 | tee {log}"

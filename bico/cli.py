@@ -234,8 +234,12 @@ def composition(
 
 
 def zoo(model: str, folder: Path, workdir: Path) -> None:
-    """Train one of the Toybox's models into FOLDER (going on from WORKDIR), or install those of WORKDIR there."""
-    if model == "install":
+    """Train one of the Toybox's models into FOLDER, or install them all there, or measure them and write their card."""
+    if model == "card":
+        from bico.toybox.zoo.card import write_card
+
+        write_card(folder)
+    elif model == "install":
         from bico.toybox.zoo.install import install
 
         install(workdir, folder)
@@ -303,9 +307,11 @@ def _parser() -> argparse.ArgumentParser:
         add(command, *names)
     sub = commands.add_parser("zoo", help=zoo.__doc__, description=zoo.__doc__)
     sub.set_defaults(command=zoo)
-    sub.add_argument("model", choices=["vae", "wan", "vlm", "clip", "dino", "probe", "install"])
+    sub.add_argument("model", choices=["vae", "wan", "vlm", "clip", "dino", "probe", "install", "card"])
     sub.add_argument("folder", type=Path)
-    sub.add_argument("--workdir", type=Path, required=True)
+    sub.add_argument(
+        "--workdir", type=Path, default=Path("build/zoo/work"), help="checkpoints of a training; install: models"
+    )
     sub = add(compose, config=DEFAULT_CONFIG)
     sub.add_argument("--prompt", required=True, help="what the clip shows")
     sub.add_argument(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bico.backbone import Backbone
+from bico.files import replacing
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,8 @@ class EncodedSource:
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file, atomically."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        save_file(self._tensors(), partial, metadata={"words": json.dumps(self._words())})
-        os.replace(partial, path)
+        with replacing(path) as unfinished:
+            save_file(self._tensors(), unfinished, metadata={"words": json.dumps(self._words())})
 
     @classmethod
     def load(cls, path: Path) -> EncodedSource:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from bico.config import Case, Config
+from bico.files import replacing
 from bico.media import read_media
 from bico.scoring import clip_path, clip_statuses
 
@@ -90,8 +90,6 @@ def _row(axes: Axes, label: str, colour: str, content: np.ndarray | str, columns
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    figure.savefig(unfinished, format="png", metadata={"Software": None})  # the same bytes from every version
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format="png", metadata={"Software": None})  # the same bytes from every version
     return path

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from bico.config import Config
-from bico.scoring import calibration_path, score_columns, write_text
+from bico.files import write_text
+from bico.scoring import calibration_path, score_columns
 
 # Published figures (arXiv 2512.09824 v2, Table 1): CLIP-T and DINO-I x100, human ratings from 1 to 5.
 PAPER = Path(__file__).parent / "paper_table1.csv"
@@ -171,8 +172,8 @@ def _legend(config: Config) -> str:
         ends = json.loads(calibration_path(config).read_text())
         raw = ", ".join(f"{name} {end['floor']:.3f} to {end['ceiling']:.3f}" for name, end in ends.items())
         lines.append(
-            "- The truth scores run from 0 (the truth of another case) to 100 (the truth itself, rendered and read by "
-            f"the same probe), unclipped; raw values at these ends: {raw}"
+            "- The truth scores run from 0 (another clip: the truth of a case that shares no source) to 100 (the truth "
+            f"itself, rendered and read by the same probe), unclipped; raw values at these ends: {raw}"
         )
     lines.append(
         f"- In brackets: 95 % interval, {config.scoring.bootstrap} bootstrap resamples of the cases (seeds of a case "

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from tqdm import tqdm
 
 from bico.backbone import TRAIN_TIMESTEPS, Backbone
 from bico.errors import InputError
+from bico.files import replacing
 
 if TYPE_CHECKING:
     from bico.config import LearnedSettings
@@ -197,9 +197,8 @@ def _save(
     tensors = {f"parameters.{name}": parameter.data for name, parameter in parameters.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-    partial = workdir / f"{CHECKPOINT}.partial"
-    save_file(tensors, partial, metadata={"digest": digest, "step": str(step)})
-    os.replace(partial, workdir / CHECKPOINT)
+    with replacing(workdir / CHECKPOINT) as unfinished:
+        save_file(tensors, unfinished, metadata={"digest": digest, "step": str(step)})
 
 
 def _resume(workdir: Path, digest: str, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:

@@ -18,7 +18,16 @@ dependencies:
 
 def environment() -> str:
     """The conda environment: every package that uv.lock pins for running (not for developing) the benchmark."""
-    export = ["uv", "export", "--frozen", "--no-dev", "--no-emit-project", "--no-hashes", "--no-annotate", "--no-header"]
+    export = [
+        "uv",
+        "export",
+        "--frozen",
+        "--no-dev",
+        "--no-emit-project",
+        "--no-hashes",
+        "--no-annotate",
+        "--no-header",
+    ]
     pins = subprocess.run(export, cwd=ENVS.parent, check=True, capture_output=True, text=True).stdout.splitlines()
     return HEADER + "".join(f'      - "{pin}"\n' for pin in pins if pin)
 

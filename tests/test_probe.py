@@ -17,18 +17,22 @@ SHIPPED = Path(__file__).parents[1] / "data/toybox/zoo/probe"
 needs_zoo = pytest.mark.skipif(not SHIPPED.exists(), reason="needs data/toybox/zoo/probe: run 'bico zoo probe'")
 
 
-def test_paths_survive_the_networks_scale():
-    path = torch.from_numpy(trajectory(sample_scene(np.random.default_rng(0), motion="circling"))[0])
-    assert torch.allclose(probe.from_path(probe.to_path(path)), path, atol=1e-5)
+def test_poses_survive_the_networks_scales():
+    poses = torch.from_numpy(trajectory(sample_scene(np.random.default_rng(0), motion="spinning"))[0])
+    rough = probe.from_scale(probe.to_scale(poses))
+    assert torch.allclose(rough[:, :3], poses[:, :3], atol=1e-5)
+    rough = rough * 1.1 + torch.tensor([0, 0, 0, 0.7])
+    again = probe.settle(rough, probe.turns_of(rough, poses))
+    assert torch.allclose(again[:, :3], poses[:, :3], atol=1e-5)
+    assert torch.allclose(again[:, 3].cos(), poses[:, 3].cos(), atol=1e-5)
 
 
 def test_a_turned_subject_is_cut_out_upright():
     scene = sample_scene(np.random.default_rng(1), subject="cat", scene="desert", motion="spinning")
     clip, path = probe.prepare(render(scene)[None])[0].transpose(0, 1), torch.from_numpy(trajectory(scene)[0])
-    upright = probe.Look.upright(clip, path)[:, :, 6:18, 8:16]  # the body, clear of the backdrop
-    resting = probe.Look.upright(clip, path * torch.tensor([1, 1, 1, 0]))[:, :, 6:18, 8:16]
-    assert (upright[4] - upright[0]).abs().mean() < 0.15
-    assert (resting[4] - resting[0]).abs().mean() > 0.3
+    upright = probe.CutOut.upright(clip, path)[:, :, 6:18, 8:16]  # the body, clear of the backdrop
+    resting = probe.CutOut.upright(clip, path * torch.tensor([1, 1, 1, 0]))[:, :, 6:18, 8:16]
+    assert (upright[4] - upright[0]).abs().mean() < (resting[4] - resting[0]).abs().mean() / 2
 
 
 def test_a_saved_probe_reads_the_same(tmp_path):
@@ -37,8 +41,8 @@ def test_a_saved_probe_reads_the_same(tmp_path):
     untrained = Probe().eval()
     untrained.save(tmp_path)
     first, again = untrained.read(clips), Probe.open(tmp_path).read(clips)
-    assert first[1].words == again[1].words
-    assert (first[1].trajectory == again[1].trajectory).all()
+    assert first[1].words["scene"] == pytest.approx(again[1].words["scene"], abs=1e-2)  # kept in half precision
+    assert first[1].trajectory[:, :3] == pytest.approx(again[1].trajectory[:, :3], abs=1e-2)
     for role, words in first[0].words.items():
         assert sum(words.values()) == pytest.approx(1, abs=1e-5), role
 
@@ -47,11 +51,11 @@ def test_mirrored_targets_are_those_of_the_mirrored_scene():
     """A flipped clip and its flipped path belong together: the subject is where its pixels are."""
     scene = sample_scene(np.random.default_rng(3), subject="car", scene="space", motion="sliding")
     clips, target = probe.prepare(render(scene)[None]), zoo_probe.targets([scene])
-    before = probe.from_path(target["path"])[0].numpy()
+    before = target["poses"].clone()
     zoo_probe._mirror(clips, target, torch.tensor([True]))
-    after = probe.from_path(target["path"])[0].numpy()
-    assert after[:, 0] == pytest.approx(1 - before[:, 0], abs=1e-5)
-    assert after[:, 1:3] == pytest.approx(before[:, 1:3], abs=1e-5)
+    assert torch.allclose(target["poses"][..., 0], 1 - before[..., 0])
+    assert torch.equal(target["poses"][..., 1:3], before[..., 1:3])
+    assert torch.equal(target["poses"][..., 3], -before[..., 3])
     assert torch.equal(clips, probe.prepare(render(scene)[None, :, :, ::-1]))
 
 

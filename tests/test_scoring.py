@@ -159,7 +159,9 @@ def _mean_scores(pairs, ends):
 def test_the_truth_itself_scores_100_and_other_truths_0(benchmark):
     _, _, truths, readings, ends = benchmark
     right = _mean_scores([(readings[case], truths[case]) for case in truths], ends)
-    wrong = _mean_scores([(readings[b], truths[a]) for a in truths for b in truths if a != b], ends)
+    apart = [(a, b) for a in truths for b in truths if truths[a].sources.isdisjoint(truths[b].sources)]
+    assert len(apart) == 4
+    wrong = _mean_scores([(readings[b], truths[a]) for a, b in apart], ends)
     assert right.to_numpy() == pytest.approx(100)
     assert wrong[["truth_concept", "truth_prompt", "truth_motion"]].to_numpy() == pytest.approx(0, abs=1e-9)
     for question, end in ends.items():

@@ -6,7 +6,8 @@ import pytest
 import toy
 
 from bico import tables
-from bico.scoring import TRUTH_SCORES, write_text
+from bico.files import write_text
+from bico.scoring import TRUTH_SCORES
 
 RESAMPLES = {"resamples": 2000, "seed": 0}
 

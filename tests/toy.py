@@ -1,11 +1,11 @@
 """A Toybox benchmark of three cases on disk: sources, truths and clips, rendered instead of generated."""
 
-import json
 from pathlib import Path
 
 from bico.config import Config, load
+from bico.files import write_json
 from bico.media import write_clip, write_image
-from bico.scoring import clip_path, write_text
+from bico.scoring import clip_path
 from bico.toybox import world
 from bico.toybox.render import render
 from bico.toybox.world import Scene
@@ -74,7 +74,7 @@ def write_media(toy: Config) -> None:
     for case_id in toy.cases:
         scene = truth_scene(toy, case_id)
         write_clip(toy.results / "truth" / f"{case_id}.mp4", render(scene), toy.media.fps)
-        write_text(toy.results / "truth" / f"{case_id}.json", json.dumps(scene.to_dict()))
+        write_json(toy.results / "truth" / f"{case_id}.json", scene.to_dict())
 
 
 def write_clips(toy: Config, method: str, shown: dict[str, str], statuses: dict[tuple[str, int], str] = {}) -> None:  # noqa: B006
@@ -87,4 +87,4 @@ def write_clips(toy: Config, method: str, shown: dict[str, str], statuses: dict[
                 path = clip_path(toy, method, case_id, seed)
                 write_clip(path, render(truth_scene(toy, shown[case_id])), toy.media.fps)
             manifest.append({"case": case_id, "seed": seed, "clip": None, "status": status, "error": None})
-    write_text(toy.results / "clips" / f"{method}.json", json.dumps(manifest))
+    write_json(toy.results / "clips" / f"{method}.json", manifest)

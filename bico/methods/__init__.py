@@ -1,12 +1,13 @@
 """The rows of the table: one module a method.
 
-Each module says what it learns from (`LEARNS_PER`: "nothing", "source" or "case") and holds
+Each module holds
 
     learn(backbone, encoded, settings, *, shift, seed, workdir, progress) -> tensors of the artifact
     compose(backbone, jobs, settings, sampling, media) -> iterator of (job, clip)
 
-`encoded` is the `EncodedSource`, or a dict of them by source id where a method learns per case. Methods that learn
-nothing have no `learn`.
+`encoded` is the `EncodedSource`, or a dict of them by source id where a method learns per case; methods that learn
+nothing have no `learn` (the settings' `LEARNS_PER` says which). A clip that a method cannot make is a
+`NotImplementedError` with the reason.
 """
 
 from importlib import import_module

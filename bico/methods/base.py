@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -16,8 +16,7 @@ from torch import Tensor
 
 from bico.backbone import Backbone
 from bico.config import BaseSettings, Case, Media, Sampling
-
-LEARNS_PER = "nothing"
+from bico.files import replacing
 
 Contexts = Tensor | list[Tensor]
 
@@ -69,19 +68,17 @@ def project(backbone: Backbone, prompt: str) -> Tensor:
     return backbone.context(prompt_embeds)
 
 
-def save_artifact(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes what a method learned, atomically. Metadata: method, source or case, kind, digest of the config.
+def save_artifact(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Writes what a method learned, atomically. Metadata: what it was learned from, by which method and settings.
 
     The metadata is one JSON value: safetensors writes several in an order that changes from run to run.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     described = {"bico": json.dumps(metadata, sort_keys=True)}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=described)
-    os.replace(partial, path)
+    with replacing(path) as unfinished:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, metadata=described)
 
 
-def load_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and metadata of `save_artifact`."""
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)

@@ -34,8 +34,6 @@ from bico.training import (
     position_of,
 )
 
-LEARNS_PER = "source"
-
 RELEASED_SPLIT = 0.125
 RELEASED_SHARE = 0.8
 """The authors' code parts the schedule at position 0.125 (sigma 0.417 with shift 5), and draws 0.8 from one part."""
@@ -149,15 +147,12 @@ def initial(
     backbone: Backbone, kind: str, settings: BicoSettings, seed: int
 ) -> tuple[HierarchicalBinder, nn.Parameter]:
     """An untrained binder for a source of this kind, and its absorption tokens [tokens, width], N(0, 1)."""
+    width, num_blocks = backbone.width, backbone.num_blocks  # opens the transformer, which draws random numbers
+    two_branch = kind == "video" and settings.temporal_decoupling
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        binder = HierarchicalBinder(
-            backbone.width,
-            backbone.num_blocks,
-            two_branch=kind == "video" and settings.temporal_decoupling,
-            hierarchical=settings.hierarchical,
-        )
-        absorption = torch.randn(settings.absorption.tokens, backbone.width)
+        binder = HierarchicalBinder(width, num_blocks, two_branch=two_branch, hierarchical=settings.hierarchical)
+        absorption = torch.randn(settings.absorption.tokens, width)
     return binder.to(backbone.device), nn.Parameter(absorption.to(backbone.device))
 
 

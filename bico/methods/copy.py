@@ -11,8 +11,6 @@ from bico.config import CopySettings, Media, Sampling
 from bico.media import media_kind, read_media
 from bico.methods.base import Job
 
-LEARNS_PER = "nothing"
-
 
 def compose(
     backbone: Backbone, jobs: Iterable[Job], settings: CopySettings, sampling: Sampling, media: Media

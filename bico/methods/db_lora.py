@@ -24,8 +24,6 @@ from bico.methods.base import Job, load_artifact, project
 from bico.prompts import clean, spans
 from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss
 
-LEARNS_PER = "source"
-
 ADAPTER = "db_lora"
 LAYERS = r"blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))"
 

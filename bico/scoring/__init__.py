@@ -7,7 +7,6 @@ counted, never dropped.
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bico.config import Config
+from bico.files import write_json, write_text
 from bico.media import read_media
 
 SCORES = ("clip_t", "dino_i")
@@ -57,7 +57,7 @@ def score(config: Config, method: str) -> None:
     table = pd.DataFrame(rows).reindex(columns=["case", "seed", "status", *score_columns(config)])
     folder = config.results / "scores"
     write_text(folder / f"{method}.csv", table.to_csv(index=False, float_format="%.4f"))
-    write_text(folder / f"{method}.frames.json", json.dumps(_rounded(details), indent=1) + "\n")
+    write_json(folder / f"{method}.frames.json", _rounded(details))
 
 
 def calibrate(config: Config) -> dict[str, dict[str, float]]:
@@ -71,20 +71,12 @@ def calibrate(config: Config) -> dict[str, dict[str, float]]:
     for question, end in ends.items():
         floor, ceiling = end["floor"], end["ceiling"]
         print(f"truth_{question}: floor {floor:.3f} (another clip), ceiling {ceiling:.3f} (the truth itself)")
-    write_text(calibration_path(config), json.dumps(ends, indent=2) + "\n")
+    write_json(calibration_path(config), ends)
     return ends
 
 
 def calibration_path(config: Config) -> Path:
     return config.results / "scores" / "calibration.json"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 class _Scorer:

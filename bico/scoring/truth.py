@@ -8,8 +8,8 @@ They mirror the paper's three questions to people. Raw values lie in 0..1:
 * motion: does the subject move as it should? 1 minus the distance of its path from the true one, relative to the length
   of the true one: a still picture has 0. Where only a word says how it moves, that word's probability.
 
-A calibration puts them on a common scale: 100 = the truth itself, rendered and read by the probe; 0 = the truth of
-another case. A clip can fall a little outside; nothing is clipped, so that means stay comparable.
+A calibration puts them on a common scale: 100 = the truth itself, rendered and read by the probe; 0 = another clip, the
+truth of a case that shares no source. A clip can fall a little outside; nothing is clipped, so that means stay honest.
 """
 
 from __future__ import annotations
@@ -33,11 +33,19 @@ LEAST_SPAN = 0.02
 
 @dataclass(frozen=True)
 class Truth:
-    """What a case should show: the exact scene, the roles that sources play in it, the words it asks for by role."""
+    """What a case should show.
+
+    Attributes:
+        scene: the exact composition.
+        bound: the roles that a source plays in it.
+        words: role -> word, those that the case asks for.
+        sources: all that it is composed of.
+    """
 
     scene: Scene
     bound: frozenset[str]
     words: dict[str, str]
+    sources: frozenset[str]
 
     @classmethod
     def of(cls, config: Config, case_id: str) -> Truth:
@@ -45,7 +53,7 @@ class Truth:
         scene = Scene.from_dict(json.loads((config.results / "truth" / f"{case_id}.json").read_text()))
         case = config.cases[case_id]
         bound = frozenset(role for role, source in case.truth.items() if source is not None)
-        return cls(scene, bound, asked_words(case.prompt, scene, bound))
+        return cls(scene, bound, asked_words(case.prompt, scene, bound), frozenset(case.bind))
 
 
 def asked_words(prompt: str, scene: Scene, bound: frozenset[str] = frozenset()) -> dict[str, str]:
@@ -154,15 +162,15 @@ def read_truths(config: Config, probe: Probe) -> tuple[dict[str, Truth], dict[st
 
 
 def calibration(truths: dict[str, Truth], readings: dict[str, Reading]) -> dict[str, dict[str, float]]:
-    """question -> raw ceiling (each truth as its own answer) and floor (as the answer to every other case), means.
-
-    A single case has no other: its floor is 0.
+    """question -> raw ceiling (each truth read as its own answer) and floor (as the answer to every case with which it
+    shares no source), means over cases. Where there is no such pair the floor is 0.
     """
     ends: dict[str, dict[str, list[float]]] = {question: {"ceiling": [], "floor": []} for question in QUESTIONS}
     for asked, truth in truths.items():
         for shown, reading in readings.items():
-            for question, value in raw_scores(reading, truth).items():
-                ends[question]["ceiling" if shown == asked else "floor"].append(value)
+            if shown == asked or truth.sources.isdisjoint(truths[shown].sources):
+                for question, value in raw_scores(reading, truth).items():
+                    ends[question]["ceiling" if shown == asked else "floor"].append(value)
     return {
         question: {end: float(np.nanmean(values)) if np.isfinite(values).any() else 0.0 for end, values in both.items()}
         for question, both in ends.items()

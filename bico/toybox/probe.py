@@ -6,6 +6,8 @@ subject moves, frame by frame. It looks for one subject, the most prominent one.
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +33,7 @@ WORDS = LOOK[0] | MOTION[0] | BACKDROP[0]
 HUES, LEVELS = LOOK[1] + BACKDROP[1], LOOK[2] + BACKDROP[2]
 Answers = tuple[dict[str, tuple[str, ...]], tuple[str, ...], tuple[str, ...]]
 
-# Trajectories inside the network: centre and size at unit scale, then the angle as a point on the circle.
+# Typical values and spreads of places, by which the network's own scale is made.
 CENTRE, SPREAD, TYPICAL_SIZE, SIZE_SPREAD = 0.5, 0.15, 0.25, 0.3
 
 
@@ -73,23 +75,21 @@ class Residual(nn.Module):
         return F.relu(x + self.time(pixels).view(b, h, w, c, t).permute(0, 4, 3, 1, 2))
 
 
-class Look(nn.Module):
-    """Reads a subject that was brought upright to the middle of a small picture."""
+class CutOut(nn.Module):
+    """Convolutions over a small picture that was cut out of a frame around the subject."""
 
     SIZE, MARGIN = 24, 1.15  # pixels; half side in the subject's half extents
 
-    def __init__(self) -> None:
+    def __init__(self, outputs: int, width: int):
         super().__init__()
-        self.net = nn.Sequential(
-            *_layer(3, 24, 3, 1), *_layer(24, 48, 3, 2), *_layer(48, 64, 3, 2), *_layer(64, 64, 3, 1)
-        )
-        self.head = nn.Sequential(nn.Linear(64 * 9, 128), nn.GELU(), nn.Linear(128, _size(LOOK)))
+        layers = [_layer(3, 24, 3, 1), _layer(24, 48, 3, 2), _layer(48, width, 3, 2), _layer(width, width, 3, 1)]
+        self.net = nn.Sequential(*itertools.chain(*layers))
+        self.head = nn.Sequential(nn.Linear(width * 9, 128), nn.GELU(), nn.Linear(128, outputs))
 
-    def forward(self, clips: torch.Tensor, poses: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Clips [B, 3, T, H, W] and poses [B, T, 4] (as `render.trajectory`) to answers, one for each clip."""
-        b, _, t, _, _ = clips.shape
-        features = self.net(self.upright(clips.transpose(1, 2).flatten(0, 1), poses.flatten(0, 1)))
-        return _split(self.head(F.avg_pool2d(features, 2).flatten(1).view(b, t, -1).mean(dim=1)), LOOK)
+    def features(self, clips: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
+        """Clips [B, 3, T, H, W] and poses [B, T, 4] (as `render.trajectory`) to [B, T, 9 * width]."""
+        pictures = self.upright(clips.transpose(1, 2).flatten(0, 1), poses.flatten(0, 1))
+        return F.avg_pool2d(self.net(pictures), 2).flatten(1).view(*poses.shape[:2], -1)
 
     @classmethod
     def upright(cls, frames: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
@@ -101,9 +101,53 @@ class Look(nn.Module):
         return F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
 
 
+class Turn(CutOut):
+    """The subject's exact pose, given a rough one: refines centre and size, and reads the angle."""
+
+    def __init__(self) -> None:
+        super().__init__(outputs=5, width=48)
+
+    def forward(self, clips: torch.Tensor, rough: torch.Tensor) -> torch.Tensor:
+        """Clips [B, 3, T, H, W] and rough poses [B, T, 4] to [B, T, 5]: shift of the centre in half extents along the
+        axes of the cut-out, logarithm of the factor of the size, cosine and sine of the angle that is still missing.
+        """
+        return self.head(self.features(clips, rough))
+
+
+class Look(CutOut):
+    """What the subject looks like, given its exact pose; its features are averaged over the frames."""
+
+    def __init__(self) -> None:
+        super().__init__(outputs=_size(LOOK), width=64)
+
+    def forward(self, clips: torch.Tensor, poses: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Clips [B, 3, T, H, W] and poses [B, T, 4] to answers, one for each clip."""
+        return _split(self.head(self.features(clips, poses).mean(dim=1)), LOOK)
+
+
+def settle(rough: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Exact poses [..., 4] from rough ones [..., 4] and what `Turn` says of them [..., 5]; angles in -pi..pi."""
+    centre = rough[..., :2] + rough[..., 2:3] * _rotated(turns[..., :2], rough[..., 3])
+    size = rough[..., 2] * torch.exp(turns[..., 2])
+    angle = torch.remainder(rough[..., 3] + torch.atan2(turns[..., 4], turns[..., 3]) + torch.pi, 2 * torch.pi)
+    return torch.cat([centre, torch.stack([size, angle - torch.pi], dim=-1)], dim=-1)
+
+
+def turns_of(rough: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
+    """The inverse of `settle`: what `Turn` should say of rough poses, given the exact ones."""
+    shift = _rotated((poses[..., :2] - rough[..., :2]) / rough[..., 2:3], -rough[..., 3])
+    growth, missing = torch.log(poses[..., 2] / rough[..., 2]), poses[..., 3] - rough[..., 3]
+    return torch.cat([shift, torch.stack([growth, missing.cos(), missing.sin()], dim=-1)], dim=-1)
+
+
+def _rotated(points: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+    x, y = points.unbind(dim=-1)
+    return torch.stack([angle.cos() * x - angle.sin() * y, angle.sin() * x + angle.cos() * y], dim=-1)
+
+
 class Probe(nn.Module):
-    """About 0.4 M parameters. Convolutions over frames with attention that follows the subject tell its path, its motion
-    and the backdrop; along the path the subject is cut out, upright, and a second small network reads its look.
+    """About 0.6 M parameters. Convolutions over frames with attention that follows the subject tell about where it is,
+    its motion and the backdrop. There it is cut out to see how it is turned, and cut out upright to read its look.
     """
 
     GRID = 6
@@ -120,36 +164,38 @@ class Probe(nn.Module):
         self.blocks = nn.Sequential(Residual(width), Residual(width))
         self.find = nn.Linear(width, 1)
         self.frame = nn.Sequential(nn.Linear(width + 2, 96), nn.GELU())
-        self.path = nn.Linear(96, 5)
+        self.place = nn.Linear(96, 3)
         self.trace = nn.Linear(96, 24)
-        self.motion = nn.Sequential(nn.Linear(96 + 29 * NUM_FRAMES, 128), nn.GELU(), nn.Linear(128, _size(MOTION)))
+        self.motion = nn.Sequential(nn.Linear(96 + 27 * NUM_FRAMES, 128), nn.GELU(), nn.Linear(128, _size(MOTION)))
         self.plan = nn.Linear(width, 12)
         self.backdrop = nn.Sequential(
             nn.Linear(width + 12 * self.GRID**2, 128), nn.GELU(), nn.Linear(128, _size(BACKDROP))
         )
-        self.look = Look()
+        self.turn, self.look = Turn(), Look()
         axis = (torch.arange(self.GRID) + 0.5) / self.GRID - 0.5
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).view(-1, 2)
         self.register_buffer("grid", grid, persistent=False)
 
     def forward(self, clips: torch.Tensor) -> dict[str, torch.Tensor]:
-        """[B, 3, 9, 48, 48] in -1..1 to logits by role, points [B, 2] by hue, levels [B], and `path` [B, 9, 5]."""
+        """[B, 3, 9, 48, 48] in -1..1 to logits by role, points [B, 2] by hue, levels [B], and `poses` [B, 9, 4]."""
         answers = self.story(clips)
-        return answers | self.look(clips, from_path(answers["path"]))
+        rough = from_scale(answers["places"])
+        poses = settle(rough, self.turn(clips, rough))
+        return answers | self.look(clips, poses) | {"poses": poses}
 
     def story(self, clips: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Everything but the subject's look: its `path`, the motion's words, the backdrop."""
+        """About where the subject is, `places` [B, 9, 3] at unit scale; the motion's words; the backdrop."""
         b, _, t, _, _ = clips.shape
         features = self.blocks(self.stem(clips.transpose(1, 2).flatten(0, 1)).unflatten(0, (b, t)))
         cells = features.flatten(3).transpose(2, 3)  # [B, T, 36, C]
         focus = self.find(cells).softmax(dim=2)
         seen = self.frame((focus * torch.cat([cells, 4 * self.grid.expand(b, t, -1, -1)], dim=-1)).sum(dim=2))
-        path = self.path(seen)
-        course = torch.cat([seen.mean(dim=1), self.trace(seen).flatten(1), path.flatten(1)], dim=1)
+        places = self.place(seen)
+        course = torch.cat([seen.mean(dim=1), self.trace(seen).flatten(1), places.flatten(1)], dim=1)
         # The median over time looks past a subject that moves.
         scenery = cells.median(dim=1).values
         view = torch.cat([scenery.mean(dim=1), self.plan(scenery).flatten(1)], dim=1)
-        return _split(self.motion(course), MOTION) | _split(self.backdrop(view), BACKDROP) | {"path": path}
+        return _split(self.motion(course), MOTION) | _split(self.backdrop(view), BACKDROP) | {"places": places}
 
     @torch.no_grad()
     def read(self, clips: np.ndarray) -> list[Reading]:
@@ -160,7 +206,7 @@ class Probe(nn.Module):
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({key: value.contiguous() for key, value in self.state_dict().items()}, folder / "model.safetensors")
+        save_file(copy.deepcopy(self).half().state_dict(), folder / "model.safetensors")
         config = {"width": self.find.in_features, "num_frames": NUM_FRAMES, "size": SIZE}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
@@ -202,18 +248,16 @@ def prepare(clips: np.ndarray) -> torch.Tensor:
     return frames
 
 
-def to_path(trajectory: torch.Tensor) -> torch.Tensor:
-    """Trajectory [..., 4] (`render.trajectory`) to the network's scale [..., 5]."""
-    x, y, size, angle = trajectory.unbind(dim=-1)
-    columns = [(x - CENTRE) / SPREAD, (y - CENTRE) / SPREAD, torch.log(size / TYPICAL_SIZE) / SIZE_SPREAD]
-    return torch.stack([*columns, angle.cos(), angle.sin()], dim=-1)
+def to_scale(poses: torch.Tensor) -> torch.Tensor:
+    """Centre and size of poses [..., 4] at unit scale [..., 3]."""
+    centre, size = (poses[..., :2] - CENTRE) / SPREAD, torch.log(poses[..., 2:3] / TYPICAL_SIZE) / SIZE_SPREAD
+    return torch.cat([centre, size], dim=-1)
 
 
-def from_path(path: torch.Tensor) -> torch.Tensor:
-    """The inverse of `to_path`; the angle comes back in -pi..pi."""
-    x, y, size, cosine, sine = path.unbind(dim=-1)
-    columns = [CENTRE + SPREAD * x, CENTRE + SPREAD * y, TYPICAL_SIZE * torch.exp(SIZE_SPREAD * size)]
-    return torch.stack([*columns, torch.atan2(sine, cosine)], dim=-1)
+def from_scale(places: torch.Tensor) -> torch.Tensor:
+    """Rough poses [..., 4] from places [..., 3], the inverse of `to_scale`; the angle is 0."""
+    centre, size = CENTRE + SPREAD * places[..., :2], TYPICAL_SIZE * torch.exp(SIZE_SPREAD * places[..., 2:])
+    return F.pad(torch.cat([centre, size], dim=-1), (0, 1))
 
 
 def _reading(output: dict[str, torch.Tensor]) -> Reading:
@@ -223,4 +267,4 @@ def _reading(output: dict[str, torch.Tensor]) -> Reading:
     points = {name: output[name].tolist() for name in HUES}
     hues = {name: float(np.arctan2(sine, cosine) / (2 * np.pi)) % 1.0 for name, (cosine, sine) in points.items()}
     levels = {name: float(output[name].clamp(0, 1)) for name in LEVELS}
-    return Reading(words, hues | levels, from_path(output["path"]).numpy())
+    return Reading(words, hues | levels, output["poses"].numpy())

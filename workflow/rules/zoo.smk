@@ -66,4 +66,5 @@ rule zoo:
         built=lambda w, input: Path(input.models[-1]).parents[1],
         zoo="data/toybox/zoo",
     shell:
-        "python -m bico.cli zoo install --workdir {params.built} {params.zoo} 2>&1 | tee {log}"
+        "(python -m bico.cli zoo install --workdir {params.built} {params.zoo}"
+        " && python -m bico.cli zoo card {params.zoo}) 2>&1 | tee {log}"

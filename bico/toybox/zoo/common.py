@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +53,51 @@ def cosine_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
         return peak * (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
     return peak * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * done))))
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose updates are orthogonalised (Newton-Schulz) for convolutions and matrices, Adam for all else.
+
+    The VAE's decoder gains with it in a hundred steps what takes AdamW several hundred. `rate` scales both learning
+    rates.
+    """
+
+    ORTHOGONAL, ADAM = 0.02, 2e-3  # learning rates at rate 1
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter]):
+        super().__init__(parameters, {"rate": 1.0})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state, gradient = self.state[parameter], parameter.grad
+                if not state:
+                    state["first"], state["second"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+                    state["step"] = torch.zeros(())
+                state["step"] += 1
+                if parameter.ndim >= 2 and parameter[0].numel() > 1:
+                    state["first"].mul_(0.95).add_(gradient)
+                    update = _orthogonal((gradient + 0.95 * state["first"]).flatten(1)).view_as(parameter)
+                    parameter.add_(update, alpha=-group["rate"] * self.ORTHOGONAL)
+                else:
+                    state["first"].lerp_(gradient, 0.1)
+                    state["second"].lerp_(gradient.square(), 0.02)
+                    first = state["first"] / (1 - 0.9 ** state["step"])
+                    second = state["second"] / (1 - 0.98 ** state["step"])
+                    parameter.addcdiv_(first, second.sqrt() + 1e-8, value=-group["rate"] * self.ADAM)
+
+
+def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """About the nearest matrix with equal singular values, scaled by its shape (the quintic iteration of Muon)."""
+    scale = max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
+    x = matrix / (matrix.norm() + 1e-7)
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return scale * (x.T if tall else x)
 
 
 # --- checkpoints ----------------------------------------------------------------------------------------------------

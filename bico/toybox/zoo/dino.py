@@ -3,8 +3,9 @@
     bico zoo dino           about 12 minutes on one core
 
 `timm.create_model("local-dir:data/toybox/zoo/dino", pretrained=True)` opens it. As in DINO (Caron et al. 2021) a
-student follows a teacher that is its own running average, both see different views, and the teacher's outputs are
-centred and sharpened. Views of one subject are frames of several scenes and motions, cropped and degraded: what they
+student follows a teacher that is its own running average and sees another view. DINO's loss over prototypes stays at
+its start for as long as we can afford to train; the contrastive one of MoCo v3 (Chen et al. 2021), for the same pair of
+networks, learns at once. Views are moments of one scene, or one subject in two scenes, cropped and degraded: what they
 share is the instance.
 """
 
@@ -22,7 +23,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from bico.toybox.render import render
+from bico.toybox.render import render, trajectory
 from bico.toybox.world import SIZE, SUBJECTS, Scene, sample_actor, sample_motion, sample_scene
 from bico.toybox.zoo.common import (
     HELD_OUT_SEED,
@@ -37,10 +38,8 @@ from bico.toybox.zoo.common import (
 )
 from bico.toybox.zoo.probe import degrade
 
-POOL, VIEWS, BATCH, RATE = 10_000, 4, 64, 1e-3
-MOMENTUM, CENTRE_MOMENTUM = 0.99, 0.9
-TEACHER_TEMPERATURE, STUDENT_TEMPERATURE = 0.05, 0.1
-PROTOTYPES, SMALLEST_CROP = 1024, 36
+POOL, VIEWS, BATCH, RATE = 4_000, 4, 64, 1e-3
+MOMENTUM, TEMPERATURE, SMALLEST_CROP = 0.99, 0.1, 0.45
 ARCHITECTURE = "vit_tiny_patch16_224"
 MODEL = {"img_size": SIZE, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}
 HALF = (0.5, 0.5, 0.5)
@@ -90,97 +89,95 @@ def view_pool(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
-def _views(pool: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> list[torch.Tensor]:
-    """Two different pictures of each instance: float32 [B, 3, H, W] in -1..1, cropped and degraded."""
-    picks = np.stack([rng.choice(pool.shape[1], 2, replace=False) for _ in chosen])
-    return [_crop(_degraded(np.stack([pool[i, j] for i, j in zip(chosen, column, strict=True)]), rng), rng)
-            for column in picks.T]  # fmt: skip
+def subject_centres() -> np.ndarray:
+    """float32 [instances, scenes * 2, 2]: where the subject stands in each picture of `view_pool`."""
+    casts = [instance_scenes(TRAIN_SEED, i, VIEWS) for i in range(POOL)]
+    return np.stack([np.concatenate([trajectory(scene, 3)[0, :2, :2] for scene in cast]) for cast in casts])
+
+
+def _views(pool: np.ndarray, centres: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> list[torch.Tensor]:
+    """Two pictures of each instance, cropped and degraded, float32 [B, 3, H, W] in -1..1: two moments of one scene as
+    often as two scenes.
+    """
+    scene = rng.integers(VIEWS, size=len(chosen))
+    other = np.where(rng.random(len(chosen)) < 0.5, scene, (scene + rng.integers(1, VIEWS, size=len(chosen))) % VIEWS)
+    views = []
+    for picks in (2 * scene, 2 * other + 1):
+        frames = np.stack([pool[i, j] for i, j in zip(chosen, picks, strict=True)])
+        views.append(_crop(_degraded(frames, rng), centres[chosen, picks], rng))
+    return views
 
 
 def _degraded(frames: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
     return degrade(to_model(frames[:, None]), torch.Generator().manual_seed(int(rng.integers(2**31))))[:, :, 0]
 
 
-def _crop(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """One random square of each half of the batch, brought back to full size."""
-    return torch.cat([_square(half, rng) for half in frames.chunk(2)])
-
-
-def _square(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    side = int(rng.integers(SMALLEST_CROP, SIZE + 1))
-    top, left = rng.integers(SIZE - side + 1, size=2)
-    return F.interpolate(frames[:, :, top : top + side, left : left + side], (SIZE, SIZE), mode="bilinear")
+def _crop(frames: torch.Tensor, centres: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+    """A square of each frame that holds the subject, of any size up to the whole frame, brought back to full size."""
+    side = rng.uniform(SMALLEST_CROP, 1, size=(len(frames), 1))
+    x, y = np.clip(centres + rng.normal(0, 0.06, centres.shape), side / 2, 1 - side / 2).T
+    side, zero = side[:, 0], np.zeros(len(frames))
+    squares = np.stack([np.stack([side, zero, 2 * x - 1], 1), np.stack([zero, side, 2 * y - 1], 1)], 1)
+    grid = F.affine_grid(torch.from_numpy(squares).float(), list(frames.shape), align_corners=False)
+    return F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
 
 
 # --- self-distillation ----------------------------------------------------------------------------------------------
 
 
 class Learner(nn.Module):
-    """A backbone with DINO's head: features to logits over prototypes of unit length."""
+    """A backbone with a head that projects its features to unit points, [B, 3, H, W] to [B, 64]."""
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
-        width = backbone.num_features
         self.backbone = backbone
-        self.project = nn.Sequential(nn.Linear(width, 256), nn.GELU(), nn.Linear(256, 64))
-        self.prototypes = nn.Parameter(torch.randn(PROTOTYPES, 64))
+        self.project = nn.Sequential(nn.Linear(backbone.num_features, 256), nn.GELU(), nn.Linear(256, 64))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        points = F.normalize(self.project(self.backbone(frames)), dim=1)
-        return points @ F.normalize(self.prototypes, dim=1).T
+        return F.normalize(self.project(self.backbone(frames)), dim=1)
 
 
-class Teacher(nn.Module):
-    """The running average of a student, and the centre of its outputs."""
-
-    def __init__(self, student: Learner):
-        super().__init__()
-        self.learner = copy.deepcopy(student).requires_grad_(False)
-        self.register_buffer("centre", torch.zeros(PROTOTYPES))
-
-    @torch.no_grad()
-    def targets(self, views: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Sharpened, centred distributions over prototypes, one for each view."""
-        logits = [self.learner(view) for view in views]
-        targets = [((view - self.centre) / TEACHER_TEMPERATURE).softmax(dim=1) for view in logits]
-        self.centre.lerp_(torch.cat(logits).mean(dim=0), 1 - CENTRE_MOMENTUM)
-        return targets
-
-    @torch.no_grad()
-    def follow(self, student: Learner) -> None:
-        for mine, theirs in zip(self.learner.parameters(), student.parameters(), strict=True):
+def follow(teacher: Learner, student: Learner) -> None:
+    """Moves the teacher's weights a little towards the student's."""
+    with torch.no_grad():
+        for mine, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
             mine.lerp_(theirs, 1 - MOMENTUM)
 
 
-def distillation_loss(student: Learner, teacher: Teacher, views: list[torch.Tensor]) -> torch.Tensor:
-    """Cross-entropy of each view's student output to the other view's target."""
-    first, second = teacher.targets(views)
-    logs = [(student(view) / STUDENT_TEMPERATURE).log_softmax(dim=1) for view in views]
-    return -((second * logs[0]).sum(dim=1).mean() + (first * logs[1]).sum(dim=1).mean()) / 2
+def distillation_loss(student: Learner, teacher: Learner, views: list[torch.Tensor]) -> torch.Tensor:
+    """Each view's student point finds, among all teacher points of the batch, that of the other view."""
+    with torch.no_grad():
+        targets = [teacher(view) for view in views]
+    same = torch.arange(len(views[0]))
+    losses = [
+        F.cross_entropy(student(view) @ target.T / TEMPERATURE, same)
+        for view, target in zip(views, reversed(targets), strict=True)
+    ]
+    return sum(losses) / 2
 
 
-def train(out: Path, *, workdir: Path, steps: int = 1200, seed: int = 0) -> None:
+def train(out: Path, *, workdir: Path, steps: int = 600, seed: int = 0) -> None:
     """Trains from scratch, or goes on from the checkpoint in `workdir`, and saves the teacher's folder to `out`."""
     torch.manual_seed(seed)
-    pool = view_pool(workdir / "views.npy")
+    pool, centres = view_pool(workdir / "views.npy"), subject_centres()
     student = Learner(build())
-    teacher = Teacher(student)
+    teacher = copy.deepcopy(student).requires_grad_(False)
     optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.04)
     checkpoint = workdir / "dino.safetensors"
     first = load_checkpoint(checkpoint, {"student": student, "teacher": teacher}, optimizer)
     progress = Progress("dino", steps, done=first)
     for step, chosen, rng in batches(POOL, BATCH, range(first, steps), seed):
-        optimizer.param_groups[0]["lr"] = cosine_rate(step, steps, RATE)
-        loss = distillation_loss(student, teacher, _views(pool, chosen, rng))
+        optimizer.param_groups[0]["lr"] = cosine_rate(step, steps, RATE, warmup=30)
+        loss = distillation_loss(student, teacher, _views(pool, centres, chosen, rng))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 3.0)
         optimizer.step()
-        teacher.follow(student)
+        follow(teacher, student)
         progress.update(step + 1, loss=loss.item())
         if (step + 1) % 200 == 0:
             save_checkpoint(checkpoint, step + 1, {"student": student, "teacher": teacher}, optimizer)
-    write_folder(out, teacher.learner.backbone)
+    write_folder(out, teacher.backbone)
 
 
 # --- evaluation, through the scorer that the benchmark uses ----------------------------------------------------------

@@ -11,7 +11,7 @@ MODELS = ("wan", "vlm", "clip", "dino", "probe")
 
 
 def install(built: Path, zoo: Path) -> None:
-    """Copies the model folders of `built` over their namesakes in `zoo`, then lists all of their files in SHA256SUMS."""
+    """Copies the model folders of `built` over their namesakes in `zoo`; SHA256SUMS then lists all of their files."""
     zoo.mkdir(parents=True, exist_ok=True)
     for name in MODELS:
         fresh, target = zoo / f".{name}.unfinished", zoo / name

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from bico.toybox.probe import HUES, LEVELS, NONE, STILL, WORDS, Probe, Reading, from_path, prepare, to_path
+from bico.toybox.probe import HUES, LEVELS, NONE, STILL, WORDS, Probe, Reading, prepare, to_scale, turns_of
 from bico.toybox.render import render, trajectory
 from bico.toybox.world import Scene
 from bico.toybox.zoo.common import (
@@ -30,8 +30,7 @@ from bico.toybox.zoo.common import (
 )
 
 POOL, BATCH, RATE, STILLS = 24_000, 32, 3e-3, 0.15
-CHECKPOINT_EVERY, LOOK_FRAMES = 200, 3
-UNKNOWN = -100  # the index that cross-entropy leaves out
+CHECKPOINT_EVERY, CUT_FRAMES = 200, 3
 
 
 def answers(scene: Scene) -> dict[str, str | float]:
@@ -55,36 +54,40 @@ def answers(scene: Scene) -> dict[str, str | float]:
 
 
 def targets(cast: list[Scene]) -> dict[str, torch.Tensor]:
-    """Answers as tensors: word indices [N] by role, hues and levels [N] by name, `path` [N, 9, 5]."""
+    """Answers as tensors: word indices [N] by role, hues and levels [N] by name, `poses` [N, 9, 4]."""
     rows = [answers(scene) for scene in cast]
     words = {role: torch.tensor([WORDS[role].index(row[role]) for row in rows]) for role in WORDS}
     values = {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in HUES + LEVELS}
-    paths = torch.from_numpy(np.stack([trajectory(scene)[0] for scene in cast]))
-    return words | values | {"path": to_path(paths)}
+    return words | values | {"poses": torch.from_numpy(np.stack([trajectory(scene)[0] for scene in cast]))}
 
 
 def loss(output: dict[str, torch.Tensor], target: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Cross-entropy of the words, Huber losses of hues (as points on the circle), levels and paths."""
-    total = sum(F.cross_entropy(output[role], target[role], ignore_index=UNKNOWN) for role in WORDS)
+    """Cross-entropy of the words, Huber losses of hues (as points on the circle), levels, places and turns."""
+    total = sum(F.cross_entropy(output[role], target[role]) for role in WORDS)
     for name in HUES:
         turn = 2 * np.pi * target[name]
-        total = total + 2 * F.smooth_l1_loss(output[name], torch.stack([turn.cos(), turn.sin()], dim=1), beta=0.2)
+        total = total + 2 * _huber(output[name], torch.stack([turn.cos(), turn.sin()], dim=1))
     for name in LEVELS:
         known = target[name].isfinite()
         if known.any():
-            total = total + 2 * F.smooth_l1_loss(output[name][known], target[name][known], beta=0.2)
-    return total + 4 * F.smooth_l1_loss(output["path"], target["path"], beta=0.2)
+            total = total + 2 * _huber(output[name][known], target[name][known])
+    return (
+        total + 4 * _huber(output["places"], to_scale(target["poses"])) + 4 * _huber(output["turns"], target["turns"])
+    )
+
+
+def _huber(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return F.smooth_l1_loss(output, target, beta=0.2)
 
 
 # --- augmentation ---------------------------------------------------------------------------------------------------
 
 
 def _mirror(clips: torch.Tensor, target: dict[str, torch.Tensor], chosen: torch.Tensor) -> None:
-    """Flips some clips left to right, in place: x and the sense of rotation change sign, nothing else does."""
+    """Flips some clips left to right, in place: x and the sense of rotation change, nothing else does."""
     clips[chosen] = clips[chosen].flip(-1)
-    path = target["path"].clone()
-    path[chosen] *= torch.tensor([-1.0, 1.0, 1.0, 1.0, -1.0])
-    target["path"] = path
+    poses = target["poses"][chosen]
+    target["poses"][chosen] = torch.tensor([1.0, 0, 0, 0]) + poses * torch.tensor([-1.0, 1, 1, -1])
 
 
 def _freeze(clips: torch.Tensor, target: dict[str, torch.Tensor], chosen: torch.Tensor) -> None:
@@ -92,7 +95,7 @@ def _freeze(clips: torch.Tensor, target: dict[str, torch.Tensor], chosen: torch.
     for i in chosen.nonzero().flatten().tolist():
         frame = i % clips.shape[2]
         clips[i] = clips[i, :, frame : frame + 1].clone()
-        target["path"][i] = target["path"][i, frame].clone()
+        target["poses"][i] = target["poses"][i, frame].clone()
         target["motion"][i] = WORDS["motion"].index(STILL)
 
 
@@ -116,24 +119,36 @@ def _batch(clips: np.ndarray, target: dict[str, torch.Tensor], seed: int) -> tup
     return degrade(inputs, noise), target
 
 
-def _near_poses(path: torch.Tensor, noise: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """A few frames [K], and poses [B, K, 4] near the true ones there: the look is learned from cut-outs as good as those
-    that the path will give, some of them at any angle.
+def _near(poses: torch.Tensor, noise: torch.Generator, spread: float) -> torch.Tensor:
+    """Poses [B, K, 4] as a network might give them: off by `spread` in frame sides, and by a multiple of it in the
+    logarithm of the size and in the angle.
     """
-    frames = torch.randperm(path.shape[1], generator=noise)[:LOOK_FRAMES]
-    poses = from_path(path[:, frames])
-    shift = torch.randn(poses.shape, generator=noise) * torch.tensor([0.03, 0.03, 0.0, 0.25])
-    lost = torch.rand(poses.shape[:2], generator=noise) < 0.1
-    shift[..., 3] += lost * 2 * np.pi * torch.rand(poses.shape[:2], generator=noise)
-    poses = poses + shift
-    poses[..., 2] *= torch.exp(0.08 * torch.randn(poses.shape[:2], generator=noise))
-    return frames, poses
+    off = spread * torch.randn(poses.shape, generator=noise) * torch.tensor([1.0, 1.0, 2.0, 10.0])
+    growth = torch.tensor([False, False, True, False])
+    return torch.where(growth, poses * off.exp(), poses + off)
+
+
+def cut_outs(
+    probe: Probe, clips: torch.Tensor, poses: torch.Tensor, noise: torch.Generator
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """What `turn` and `look` say of a few frames near the true poses [B, 9, 4], and what `turn` should have said.
+
+    They learn from cut-outs no better than those that they will be given. Half of those for `turn` are turned
+    themselves, so that it sees every subject at every angle.
+    """
+    frames = torch.randperm(clips.shape[2], generator=noise)[:CUT_FRAMES]
+    clips, poses = clips[:, :, frames], poses[:, frames]
+    rough = _near(poses, noise, spread=0.045)
+    turned = torch.rand(poses.shape[:2], generator=noise) < 0.5
+    rough[..., 3] = turned * 2 * np.pi * torch.rand(poses.shape[:2], generator=noise)
+    answers = probe.look(clips, _near(poses, noise, spread=0.015)) | {"turns": probe.turn(clips, rough)}
+    return answers, turns_of(rough, poses)
 
 
 # --- training and evaluation ----------------------------------------------------------------------------------------
 
 
-def train(out: Path, *, workdir: Path, steps: int = 3200, seed: int = 0) -> None:
+def train(out: Path, *, workdir: Path, steps: int = 2700, seed: int = 0) -> None:
     """Trains from scratch, or goes on from the checkpoint in `workdir`, and saves the probe's folder to `out`."""
     torch.manual_seed(seed)
     pool = clip_pool(workdir / "pool.npy", POOL, TRAIN_SEED)
@@ -148,8 +163,8 @@ def train(out: Path, *, workdir: Path, steps: int = 3200, seed: int = 0) -> None
     for step, chosen, _ in batches(len(single), BATCH, range(first, steps), seed):
         clips, wanted = _batch(pool[single[chosen]], {k: v[chosen] for k, v in target.items()}, seed * 1_000_003 + step)
         optimizer.param_groups[0]["lr"] = cosine_rate(step, steps, RATE)
-        frames, poses = _near_poses(wanted["path"], torch.Generator().manual_seed(step))
-        error = loss(probe.story(clips) | probe.look(clips[:, :, frames], poses), wanted)
+        seen, wanted["turns"] = cut_outs(probe, clips, wanted["poses"], torch.Generator().manual_seed(step))
+        error = loss(probe.story(clips) | seen, wanted)
         optimizer.zero_grad()
         error.backward()
         torch.nn.utils.clip_grad_norm_(probe.parameters(), 5.0)

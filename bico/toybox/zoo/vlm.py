@@ -53,9 +53,9 @@ from bico.toybox.zoo.common import (
 )
 
 POOL, RATE, CHECKPOINT_EVERY = 8_000, 2e-3, 250
-SIGHT_STEPS, SIGHT_BATCH = 1_200, 64
-STEPS, BATCH = 1_200, 48
-SIGHT_KEPT = 0.6  # share of the second stage in which the vision tower stays as it is
+SIGHT_STEPS, SIGHT_BATCH = 800, 64
+STEPS, BATCH = 700, 32
+SIGHT_KEPT = 0.7  # share of the second stage in which the vision tower stays as it is
 CAPTION_SHARE, INVENTED_SHARE = 0.4, 0.12
 PATCH, MERGE = 8, 2
 GRID = SIZE // PATCH
@@ -113,8 +113,8 @@ def build(folder: Path, corpus: list[str], seed: int) -> None:
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": 160,
-            "intermediate_size": 448,
-            "num_hidden_layers": 4,
+            "intermediate_size": 320,
+            "num_hidden_layers": 3,
             "num_attention_heads": 5,
             "num_key_value_heads": 5,
             "max_position_embeddings": 1024,

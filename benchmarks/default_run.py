@@ -1,0 +1,84 @@
+"""How long the default benchmark takes, from a clean checkout: wall time by rule, start-up, memory, and a second run.
+
+    uv run python benchmarks/default_run.py [--cores 2] [--keep FOLDER]
+
+It clones the last commit into a temporary folder and runs `snakemake all` there with this environment. Every job
+reports its imports (Python's own PYTHONPROFILEIMPORTTIME): start-up is measured in the very run, not guessed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[1]
+IMPORT = re.compile(r"import time:\s+(\d+) \|")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="run here, and leave the results")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = options.keep or Path(folder) / "checkout"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
+        cold, second = run(checkout, options.cores), run(checkout, options.cores)
+        print(report(jobs(checkout / "results"), cold, options.cores))
+        print(f"\ncold {cold / 60:.1f} min, second run {second:.1f} s")
+
+
+def run(checkout: Path, cores: int) -> float:
+    """Wall time of `snakemake all` in seconds."""
+    environment = os.environ | {"PYTHONPATH": str(checkout), "PYTHONPROFILEIMPORTTIME": "1"}
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "all"]
+    started = time.monotonic()
+    finished = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    if finished.returncode:
+        lines = [line for line in finished.stderr.splitlines() if not IMPORT.match(line)]
+        sys.exit("\n".join(lines[-40:]))
+    return time.monotonic() - started
+
+
+def jobs(results: Path) -> pd.DataFrame:
+    """A row per job: rule, wall and CPU seconds, peak memory in MB, seconds of imports."""
+    rows = []
+    for path in sorted((results / "benchmarks").rglob("*.tsv")):
+        job = path.relative_to(results / "benchmarks").with_suffix("")
+        measured = pd.read_csv(path, sep="\t").iloc[0]
+        log = (results / "logs" / job).with_suffix(".log")
+        imports = sum(int(self_time) for self_time in IMPORT.findall(log.read_text(encoding="utf-8")))
+        rows.append(
+            {
+                "rule": " ".join(job.parts[:-1]) or job.name,
+                "wall": measured["s"],
+                "cpu": measured["cpu_time"],
+                "rss": measured["max_rss"],
+                "imports": imports / 1e6,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def report(table: pd.DataFrame, wall: float, cores: int) -> str:
+    """Sums by rule, and what share of the cores' time went into imports."""
+    rules = table.groupby("rule", sort=False).agg(
+        jobs=("wall", "size"), wall=("wall", "sum"), imports=("imports", "sum"), peak_mb=("rss", "max")
+    )
+    share = rules["imports"].sum() / rules["wall"].sum()
+    return (
+        f"{rules.round(1).to_string()}\n\n{len(table)} jobs, {rules['wall'].sum():.0f} job seconds in {wall:.0f} s on "
+        f"{cores} cores; imports {100 * share:.0f} % of job time; highest peak {rules['peak_mb'].max():.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()

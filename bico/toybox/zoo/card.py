@@ -1,0 +1,63 @@
+"""The zoo's card: every figure measured anew on held-out scenes, and how each model was made.
+
+bico zoo card data/toybox/zoo --workdir build/zoo/work
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bico.files import write_text
+from bico.toybox.zoo import clip, dino, probe, vae, vlm, wan
+
+Measured = dict[str, float]
+
+# What each model is, and how it is measured.
+MODELS: dict[str, tuple[str, Callable[[Path], Measured]]] = {
+    "wan/vae": (
+        "`AutoencoderKLWan`: encoder fitted in closed form, decoder trained; PSNR in dB of reconstructed clips",
+        lambda zoo: vae.evaluate(zoo / "wan" / "vae"),
+    ),
+    "wan": (
+        "`WanTransformer3DModel` and `UMT5EncoderModel`, trained together by flow matching on captioned latents; "
+        "shares of generated clips in which the probe reads the prompt's word",
+        lambda zoo: wan.evaluate(zoo / "wan", probe=zoo / "probe"),
+    ),
+    "vlm": ("`Qwen2_5_VLForConditionalGeneration`, next-token loss on answers", lambda zoo: vlm.evaluate(zoo / "vlm")),
+    "clip": ("open_clip, contrastive on captioned frames", lambda zoo: clip.evaluate(zoo / "clip")),
+    "dino": ("timm ViT, self-distillation", lambda zoo: dino.evaluate(zoo / "dino")),
+    "probe": (
+        "the judge of the truth scores, trained on renders alone; shares of right words, mean errors of values",
+        lambda zoo: probe.evaluate(zoo / "probe"),
+    ),
+}
+
+
+def write_card(zoo: Path) -> None:
+    """Measures all models of a zoo and writes its README.md; takes a few minutes."""
+    parts = [HEAD.format(size=_megabytes(zoo))]
+    for name, (recipe, measure) in MODELS.items():
+        print(f"measuring {name}", flush=True)
+        parts.append(_section(zoo / name, name, recipe, measure(zoo)))
+    write_text(zoo / "README.md", "\n".join(parts))
+
+
+HEAD = """# The zoo
+
+Small models of the real classes, trained from scratch on rendered scenes of the Toybox by `uv run snakemake zoo`
+(resumable; on two cores several hours in all). Each folder opens with its own library; {size:.1f} MB in all, all of it
+safetensors.
+No figure below comes from a scene that training saw. To measure them anew:
+
+    uv run bico zoo card data/toybox/zoo --workdir build/zoo/work
+"""
+
+
+def _section(folder: Path, name: str, recipe: str, measured: Measured) -> str:
+    figures = "\n".join(f"| {key.replace('_', ' ')} | {value:.3g} |" for key, value in measured.items())
+    return f"## {name}\n\n{recipe}. {_megabytes(folder):.1f} MB.\n\n| measure | value |\n|---|---|\n{figures}\n"
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6

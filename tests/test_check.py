@@ -1,0 +1,87 @@
+"""Whatever would make a run fail later is said before it starts: in one line, and quickly."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from bico.check import preflight
+from bico.config import load
+from bico.errors import InputError
+from bico.provenance import file_digest
+
+
+def problem(config: dict) -> str:
+    with pytest.raises(InputError) as caught:
+        preflight(load(config))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def own_media(config: dict, folder) -> dict:
+    """The small benchmark with a picture of one's own in place of the rendered one."""
+    Image.new("RGB", (64, 48), "orange").save(folder / "cat.jpg")
+    config["sources"]["cat_beach"] = {"kind": "image", "file": str(folder / "cat.jpg")}
+    config["cases"]["cat_bouncing_in_the_city"].pop("truth")
+    return config
+
+
+def test_a_good_benchmark_passes_in_less_than_a_second(small, tmp_path):
+    config = load(own_media(small, tmp_path))
+    preflight(config)
+    started = time.process_time()
+    preflight(config)
+    assert time.process_time() - started < 1
+
+
+def test_checks_import_no_heavy_library():
+    code = "import sys, bico.cli; print({'torch', 'transformers', 'diffusers', 'scipy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_a_broken_source_is_named(small, tmp_path):
+    config = own_media(small, tmp_path)
+    (tmp_path / "cat.jpg").write_bytes(b"")
+    assert "cat.jpg: the file is empty" in problem(config)
+
+
+def test_a_folder_that_is_not_there(small, tmp_path):
+    small["models"]["wan"] = str(tmp_path / "nowhere")
+    message = problem(small)
+    assert message.startswith(f"{tmp_path}/nowhere: models.wan does not exist") and "snakemake" in message
+
+
+def test_a_folder_of_something_else(small, tmp_path):
+    small["models"]["clip"] = str(tmp_path)
+    assert "models.clip has no open_clip_config.json" in problem(small)
+
+
+def test_missing_and_corrupt_files_of_a_listed_zoo(small, tmp_path):
+    dino = tmp_path / "zoo" / "dino"
+    dino.mkdir(parents=True)
+    (dino / "config.json").write_text("{}")
+    (dino / "model.safetensors").write_bytes(b"weights")
+    lines = [f"{file_digest(path)}  dino/{path.name}\n" for path in sorted(dino.iterdir())]
+    (tmp_path / "zoo" / "SHA256SUMS").write_text("".join(lines))
+    small["models"]["dino"] = str(dino)
+    preflight(load(small))
+    (dino / "model.safetensors").write_bytes(b"weight")
+    assert "model.safetensors: a file of models.dino is corrupt" in problem(small)
+    (dino / "model.safetensors").unlink()
+    message = problem(small)
+    assert "model.safetensors: a file of models.dino is missing" in message and "git checkout" in message
+
+
+def test_a_prompt_longer_than_the_text_slots(small):
+    small["text_slots"] = 5
+    assert "cases.cat_bouncing_in_the_city.prompt: 6 tokens, expected at most 5" in problem(small)
+    small["text_slots"] = 64
+    small["sampling"]["negative_prompt"] = "blurred " * 70
+    assert "sampling.negative_prompt: 70 tokens, expected at most 64" in problem(small)
+
+
+def test_words_that_the_toybox_does_not_have(small):
+    small["sources"]["cat_beach"]["scene"]["subject"] = "dog"
+    assert "sources.cat_beach.scene.subject: the Toybox has no 'dog': expected one of cat, fish" in problem(small)

@@ -1,0 +1,90 @@
+"""The command line: one command per step, errors of one line, and a composition without any config."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, ZOO
+from PIL import Image
+from test_media import moving_square
+
+from bico import cli
+from bico.config import load
+from bico.media import read_media, write_clip
+
+
+def write(config: dict, folder: Path) -> str:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return str(path)
+
+
+def test_check_says_what_there_is(small, tmp_path, capsys):
+    assert cli.main(["check", "--config", write(small, tmp_path)]) == 0
+    assert "2 sources, 1 cases, 5 methods, all fine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["encode", "cat"], "error: no source 'cat' in the config: expected one of cat_beach, fish_bouncing"),
+        (["generate", "bica"], "error: no method 'bica' in the config: expected one of base, copy"),
+    ],
+)
+def test_names_that_the_config_does_not_have(small, tmp_path, capsys, arguments, expected):
+    command, *names = arguments
+    assert cli.main([command, "--config", write(small, tmp_path), *names]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(expected) and error.count("\n") == 1
+
+
+def test_sources_and_truth_are_rendered_as_anybodys_media(small, tmp_path):
+    config = write(small, tmp_path)
+    for arguments in (["render", "cat_beach"], ["render", "fish_bouncing"], ["truth"]):
+        assert cli.main([arguments[0], "--config", config, *arguments[1:]]) == 0
+    results, size = Path(small["results"]), small["media"]
+    assert len(read_media(results / "media" / "cat_beach.png", **size)) == 1
+    clip = read_media(results / "media" / "fish_bouncing.mp4", **size)
+    truth = read_media(results / "truth" / "cat_bouncing_in_the_city.mp4", **size)
+    assert len(clip) == len(truth) == 9
+    assert (results / "truth" / "cat_bouncing_in_the_city.json").exists()
+    first = (results / "media" / "fish_bouncing.mp4").read_bytes()
+    cli.main(["render", "--config", config, "fish_bouncing"])
+    assert (results / "media" / "fish_bouncing.mp4").read_bytes() == first
+
+
+def test_binding_files_makes_a_benchmark_of_one_case(small, tmp_path):
+    Image.new("RGB", (64, 48), "orange").save(tmp_path / "cat.jpg")
+    write_clip(tmp_path / "clip.mp4", moving_square(9), fps=8)
+    bind = [(tmp_path / "cat.jpg", "cat"), (tmp_path / "clip.mp4", "sliding"), (tmp_path / "cat.jpg", "orange")]
+    config = cli.composition(load(small), "an orange cat sliding", bind, results=tmp_path / "work", steps=7, seed=3)
+    ((_, case),) = config.cases.items()
+    assert list(case.bind.values()) == [["cat", "orange"], ["sliding"]]
+    assert [source.kind for source in config.sources.values()] == ["image", "video"]
+    assert config.sampling.steps == 7 and config.seeds == [3] and config.models.probe is None
+    assert config.methods["bico"] == load(small).methods["bico"]
+
+
+def test_composing_with_a_word_that_is_not_in_the_prompt(small, tmp_path, capsys):
+    Image.new("RGB", (64, 48), "orange").save(tmp_path / "cat.jpg")
+    arguments = ["compose", "--config", write(small, tmp_path), "--prompt", "a dog", "--out", str(tmp_path / "out.mp4")]
+    assert cli.main([*arguments, "--bind", f"{tmp_path}/cat.jpg=cat"]) == 2
+    error = capsys.readouterr().err
+    assert "'cat'" in error and "is not in the prompt 'a dog'" in error and error.count("\n") == 1
+
+
+@pytest.mark.skipif(not (ZOO / "SHA256SUMS").exists(), reason="needs the Toybox's models")
+def test_compose_without_a_config_writes_a_clip(toybox, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    toybox["concepts"] |= {"captions": 4, "frame_captions": 2}
+    few = {"global_steps": 1, "all_steps": 2}
+    toybox["methods"]["bico"] |= {"stages": few, "clip_stages": few}
+    Image.new("RGB", (640, 480), "orange").save(tmp_path / "cat.jpg")
+    write_clip(tmp_path / "clip.mp4", moving_square(20), fps=25)
+    out = tmp_path / "out" / "out.mp4"
+    arguments = ["compose", "--config", write(toybox, tmp_path), "--prompt", "a cat bouncing", "--steps", "2"]
+    binding = ["--bind", f"{tmp_path}/cat.jpg=cat", "--bind", f"{tmp_path}/clip.mp4=bouncing"]
+    assert cli.main([*arguments, *binding, "--out", str(out)]) == 0
+    assert read_media(out, **toybox["media"]).shape == (9, 48, 48, 3)
+    progress = capsys.readouterr().err
+    assert "[1/7] concepts cat.jpg" in progress and "[7/7] generate" in progress

@@ -1,0 +1,185 @@
+"""The DAG: what it runs, what an edit makes it run again, and that it runs as a whole and then rests."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, ZOO
+
+from bico.provenance import PACKAGE, closure, code_digest
+
+needs_zoo = pytest.mark.skipif(not (ZOO / "SHA256SUMS").exists(), reason="needs the Toybox's models")
+
+
+def snakemake(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Runs Snakemake in a checkout; its output comes back as one text."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *map(str, arguments)]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """What Snakemake needs of the repository, to be edited at will; models and all are linked."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    for name in ("Snakefile", "workflow", "profiles", "config", "envs", "bico"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    if ZOO.exists():
+        (folder / "data").symlink_to(ROOT / "data")
+    return folder
+
+
+@pytest.fixture
+def config_file(small, tmp_path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(small, sort_keys=False))
+    return path
+
+
+def jobs(output: str) -> dict[str, int]:
+    """Rule -> number of jobs, from the statistics of a dry run."""
+    if "Job stats:" not in output:
+        assert "Nothing to be done" in output, output
+        return {}
+    lines = output.split("Job stats:")[1].split("total")[0].splitlines()[3:]
+    return {rule: int(count) for rule, count in (line.split() for line in lines if line.strip())}
+
+
+# --- what runs ------------------------------------------------------------------------------------------------------
+
+
+def test_dry_run_has_one_job_for_each_thing(config_file):
+    output = snakemake("-n", "--configfile", config_file).stdout
+    expected = {"render": 2, "concepts": 2, "encode": 2, "learn": 6, "generate": 5, "score": 5, "table1": 1, "truth": 1}
+    assert jobs(output).items() >= expected.items()
+
+
+def test_a_config_of_ones_own_is_not_mixed_with_the_default_one(config_file, small):
+    snakemake("-n", "--configfile", config_file)
+    written = yaml.safe_load((Path(small["results"]) / "config.yaml").read_text())
+    assert set(written["sources"]) == {"cat_beach", "fish_bouncing"}
+
+
+def test_without_a_probe_there_is_no_truth(small, config_file):
+    small["models"]["probe"] = None
+    small["cases"]["cat_bouncing_in_the_city"].pop("truth")
+    config_file.write_text(yaml.safe_dump(small))
+    assert not {"truth", "calibrate"} & set(
+        jobs(snakemake("-n", "--configfile", config_file, "--", f"{small['results']}/table1.csv").stdout)
+    )
+
+
+def test_zoo_can_be_trained_when_there_is_none(small, config_file):
+    small["models"]["wan"] = "nowhere"
+    config_file.write_text(yaml.safe_dump(small))
+    refused = snakemake("-n", "--configfile", config_file)
+    assert refused.returncode != 0 and "nowhere: models.wan does not exist" in refused.stdout
+    assert snakemake("-n", "--configfile", config_file, "--", "zoo").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "change", [{"smpling": {}}, {"seeds": "many"}, {"cases": {"a": {"prompt": "a", "bind": {"b": ["a"]}}}}]
+)
+def test_bad_config_ends_in_one_line_before_anything_runs(small, config_file, change):
+    config_file.write_text(yaml.safe_dump(small | change))
+    done = snakemake("--configfile", config_file)
+    errors = [line for line in done.stdout.splitlines() if "error: " in line]
+    assert done.returncode != 0 and len(errors) == 1 and errors[0].startswith(f"error: {config_file}: ")
+    assert "Traceback" not in done.stdout and not Path(small["results"]).exists()
+
+
+# --- what an edit makes run again -----------------------------------------------------------------------------------
+
+
+def test_code_digests_follow_imports():
+    assert {"bico.training", "bico.binder", "bico.backbone", "bico.methods.base"} <= closure("bico.methods.bico")
+    assert not {"bico.methods.db_lora", "bico.figures", "bico.cli", "bico.scoring"} & closure("bico.methods.bico")
+    assert "bico.toybox.world" in closure("bico.toybox.render") and "bico.binder" not in closure("bico.figures")
+
+
+def test_code_digests_see_edits_but_no_comments(tmp_path):
+    package = shutil.copytree(PACKAGE, tmp_path / "bico")
+    before = code_digest("bico.methods.bico", package=package)
+    (package / "figures.py").write_text("WIDTH = 3\n")
+    training = package / "training.py"
+    training.write_text(training.read_text() + "\n# nothing new\n")
+    other = shutil.copytree(package, tmp_path / "other" / "bico")
+    assert code_digest("bico.methods.bico", package=other) == before
+    (other / "training.py").write_text((other / "training.py").read_text() + "\nNEW = 1\n")
+    third = shutil.copytree(other, tmp_path / "third" / "bico")
+    assert code_digest("bico.methods.bico", package=third) != before
+
+
+def test_imports_are_absolute_so_that_digests_can_follow_them():
+    relative = [path for path in PACKAGE.rglob("*.py") if "\nfrom ." in path.read_text()]
+    assert relative == []
+
+
+def test_an_edit_reschedules_what_depends_on_it_and_nothing_else(checkout, config_file, small):
+    def scheduled() -> dict[str, int]:
+        return jobs(snakemake("-n", "--configfile", config_file, folder=checkout).stdout)
+
+    pretend_results(checkout, config_file)
+    assert scheduled() == {}
+    for file, due, kept in [
+        ("training.py", {"learn", "generate", "score"}, {"render", "concepts", "encode"}),
+        ("figures.py", {"figures"}, {"learn", "generate", "score", "table1"}),
+        ("scoring/dino_i.py", {"score", "table1"}, {"learn", "generate"}),
+    ]:
+        edited = checkout / "bico" / file
+        before = edited.read_text()
+        edited.write_text(before + "\nEDITED = True\n")
+        found = set(scheduled())
+        assert due <= found and not kept & found, file
+        edited.write_text(before)
+
+    small["methods"]["bico"]["strength"] = 0.5  # is no matter of learning
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    found = scheduled()
+    assert found["generate"] == 1 and "learn" not in found
+
+
+def pretend_results(checkout: Path, config_file: Path) -> None:
+    """Runs the DAG with commands that only make the outputs, empty."""
+    for rules in (checkout / "workflow" / "rules").glob("*.smk"):
+        text = rules.read_text().replace("python -m bico.cli", "touch {output} #")
+        rules.write_text(text)
+    done = snakemake("--configfile", config_file, folder=checkout)
+    assert done.returncode == 0, done.stdout
+
+
+# --- the whole way --------------------------------------------------------------------------------------------------
+
+
+@needs_zoo
+def test_the_whole_dag_runs_and_then_rests(small, toybox, config_file):
+    small["models"] = toybox["models"]
+    small["concepts"] |= {"captions": 4, "frame_captions": 2}
+    few = {"global_steps": 1, "all_steps": 2}
+    small["methods"]["bico"] |= {"stages": few, "clip_stages": few}
+    for row in ("textual_inversion", "db_lora"):
+        small["methods"][row] |= {"steps": 2}
+    small["sampling"]["steps"] = 2
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    done = snakemake("--configfile", config_file)
+    assert done.returncode == 0, done.stdout[-4000:]
+    results = Path(small["results"])
+    table = (results / "table1.csv").read_text().splitlines()
+    assert len(table) == 1 + len(small["methods"]) and (results / "table1.md").exists()
+    assert (results / "figures" / "cat_bouncing_in_the_city.png").exists()
+    assert not list(results.rglob("*.ckpt")) and not list(results.rglob("*.unfinished"))
+    again = snakemake("--configfile", config_file)
+    assert again.returncode == 0 and "Nothing to be done" in again.stdout

@@ -38,7 +38,7 @@ def learn(
     workdir: Path,
     progress: str = "",
 ) -> dict[str, Tensor]:
-    """Learns "<number> <word>": [vectors, text width], float32, for each key word of one source, its class word first."""
+    """Learns "<number> <word>": [vectors, text width], float32, for each key word of a source, its class word first."""
     words = list(dict.fromkeys([encoded.class_word, *encoded.spatial, *encoded.temporal]))
     phrase, bindings = " ".join([*encoded.spatial, *encoded.temporal]), {word: [word] for word in words}
     prompts = [template.format(phrase) for template in TEMPLATES[encoded.kind]]

@@ -45,12 +45,13 @@ def write_card(zoo: Path) -> None:
 
 HEAD = """# The zoo
 
-Small models of the real classes, trained from scratch on rendered scenes of the Toybox by `uv run snakemake zoo`
-(resumable; on two cores several hours in all). Each folder opens with its own library; {size:.1f} MB in all, all of it
-safetensors.
-No figure below comes from a scene that training saw. To measure them anew:
+Small models of the real classes, trained from scratch on rendered Toybox scenes by `uv run snakemake zoo`, which
+resumes where it stopped. Each folder opens with its own library; {size:.1f} MB in all, safetensors only. No figure below
+comes from a scene that training saw. To measure them anew:
 
-    uv run bico zoo card data/toybox/zoo --workdir build/zoo/work
+    uv run bico zoo card data/toybox/zoo
+
+The VAE keeps every frame. diffusers' `WanPipeline` rounds `num_frames` up for such a VAE: ask it for 8 to get 9.
 """
 
 

@@ -37,7 +37,7 @@ from bico.toybox.zoo.common import (
 
 CHANNELS, PATCH = 24, 8
 ENCODER_WIDTH, DECODER_WIDTH = 56, 96  # room for every channel with both signs, and the constant
-BATCH, RATE, POOL = 4, 0.04, 8_000
+BATCH, RATE, POOL = 4, 1.0, 8_000
 # The constant channel and the scale of the features beside it: small enough to make the last normalisation linear.
 CONSTANT, SCALE = 10.0, 0.1
 

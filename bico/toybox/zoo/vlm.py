@@ -2,8 +2,8 @@
 
     bico zoo vlm            about 25 minutes on one core
 
-First its vision tower learns to see: what covers each patch, which way it is turned, where it is in the next frame, and
-the words of the whole frame. Without this stage it takes many times as long to tell subjects apart. Then the whole
+First its vision tower learns to see: what covers each patch, how that is turned and how it moves on in the next frame,
+and the words of the whole frame. Without this stage it takes many times as long to tell subjects apart. Then the whole
 model learns two things: to name concepts as JSON, from a frame or a clip, and to write a caption that holds the words
 of a given JSON. Now and then those words are invented ones, so that it learns to copy any word.
 
@@ -39,7 +39,7 @@ from bico import concepts
 from bico.config import ConceptSettings, KeyWords
 from bico.toybox.captions import caption, key_words
 from bico.toybox.render import masks, render, trajectory
-from bico.toybox.world import FPS, LIGHTS, NUM_FRAMES, SCENES, SIZE, STYLES, SUBJECTS, Scene
+from bico.toybox.world import FPS, LIGHTS, MOTIONS, NUM_FRAMES, SCENES, SIZE, STYLES, SUBJECTS, Scene
 from bico.toybox.zoo.common import (
     HELD_OUT_SEED,
     TRAIN_SEED,
@@ -53,8 +53,8 @@ from bico.toybox.zoo.common import (
 )
 
 POOL, RATE, CHECKPOINT_EVERY = 8_000, 2e-3, 250
-SIGHT_STEPS, SIGHT_BATCH = 800, 64
-STEPS, BATCH = 700, 32
+SIGHT_STEPS, SIGHT_BATCH = 1_500, 64
+STEPS, BATCH = 1_200, 32
 SIGHT_KEPT = 0.7  # share of the second stage in which the vision tower stays as it is
 CAPTION_SHARE, INVENTED_SHARE = 0.4, 0.12
 PATCH, MERGE = 8, 2
@@ -162,17 +162,17 @@ def build(folder: Path, corpus: list[str], seed: int) -> None:
 class Sight(nn.Module):
     """What is there to see, read from the merged tokens of a frame (or of a pair of frames): dropped after training."""
 
-    FACTS = 14  # see `facts`
+    PARTS = (1 + len(SUBJECTS), 1 + len(MOTIONS), 14)  # of a patch: its subject or none, its motion or none, `facts`
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.words = nn.Linear(width, len(WORDS))
-        self.patches = nn.Linear(width, MERGE**2 * (1 + len(SUBJECTS) + self.FACTS))
+        self.patches = nn.Linear(width, MERGE**2 * sum(self.PARTS))
 
-    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """[B, tokens, width] to logits of words [B, W], of subjects [B, patches, 1 + S], and facts [B, patches, F]."""
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """[B, tokens, width] to logits of words [B, W], then [B, patches, part] of the parts, facts as numbers."""
         patches = self.patches(tokens).unflatten(2, (MERGE**2, -1)).flatten(1, 2)
-        return self.words(tokens.mean(1)), *patches.split([1 + len(SUBJECTS), self.FACTS], dim=2)
+        return self.words(tokens.mean(1)), *patches.split(self.PARTS, dim=2)
 
 
 def facts(scene: Scene) -> np.ndarray:
@@ -194,36 +194,39 @@ def sights(scene: Scene) -> dict[str, np.ndarray]:
         cells = grid.reshape(NUM_FRAMES, GRID // MERGE, MERGE, GRID // MERGE, MERGE, -1)
         return cells.swapaxes(2, 3).reshape(NUM_FRAMES, GRID**2, -1)
 
-    subjects = np.zeros((NUM_FRAMES, GRID, GRID), np.int64)
-    values = np.zeros((NUM_FRAMES, GRID, GRID, Sight.FACTS), np.float32)
+    subjects, motions = np.zeros((2, NUM_FRAMES, GRID, GRID), np.int64)
+    values = np.zeros((NUM_FRAMES, GRID, GRID, Sight.PARTS[2]), np.float32)
     for actor, mask, known in zip(scene.actors, masks(scene, size=GRID), facts(scene), strict=True):
         subjects[mask] = 1 + SUBJECTS.index(actor.word)
+        motions[mask] = 1 + MOTIONS.index(actor.motion.word)
         values = np.where(mask[..., None], known[:, None, None], values)
     present = np.float32([word in key_words(scene)["spatial"] for word in WORDS])
-    return {"words": present, "subjects": blocks(subjects)[..., 0], "facts": blocks(values)}
+    seen = {"subjects": blocks(subjects)[..., 0], "motions": blocks(motions)[..., 0], "facts": blocks(values)}
+    return {"words": present, **seen}
 
 
 def _at(known: dict[str, np.ndarray], frame: int, move: int) -> dict[str, np.ndarray]:
-    """What there is to read in one frame; where nothing moves on (an image) the next pose is the same."""
-    values = known["facts"][frame].copy()
+    """What there is to read in one frame; without a next frame (an image) nothing moves."""
+    now = {key: value if key == "words" else value[frame].copy() for key, value in known.items()}
     if not move:
-        values[:, 5:10] = values[:, :5]
-    return {"words": known["words"], "subjects": known["subjects"][frame], "facts": values}
+        now["motions"][:] = 0
+        now["facts"][:, 5:10] = now["facts"][:, :5]
+    return now
 
 
 def sight_loss(vlm: concepts.Vlm, head: Sight, pairs: list[np.ndarray], seen: list[dict]) -> dict[str, torch.Tensor]:
     """Losses of what is read from pairs of frames, uint8 [2, H, W, 3] each."""
     inputs = vlm.processor.video_processor(pairs, return_tensors="pt")
-    grid = inputs["video_grid_thw"]
-    tokens = vlm.model.model.visual(inputs["pixel_values_videos"], grid_thw=grid).pooler_output
-    words, subjects, values = head(tokens.unflatten(0, (len(pairs), -1)))
+    tokens = vlm.model.model.visual(inputs["pixel_values_videos"], grid_thw=inputs["video_grid_thw"]).pooler_output
+    words, subjects, motions, values = head(tokens.unflatten(0, (len(pairs), -1)))
     truth = {key: torch.from_numpy(np.stack([entry[key] for entry in seen])) for key in seen[0]}
     covered = truth["subjects"] > 0
     weight = torch.tensor([0.3] + [1.0] * len(SUBJECTS))  # most patches are background
     return {
         "words": 5 * F.binary_cross_entropy_with_logits(words, truth["words"]),
         "subjects": 2 * F.cross_entropy(subjects.flatten(0, 1), truth["subjects"].flatten(), weight),
-        "facts": F.mse_loss(values[covered], truth["facts"][covered].to(values.dtype)),
+        "motions": F.cross_entropy(motions[covered], truth["motions"][covered]),
+        "facts": F.mse_loss(values[covered], truth["facts"][covered]),
     }
 
 

@@ -9,6 +9,7 @@ latent of its frame as an image, so images cost nothing more to prepare.
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import os
 import re
@@ -157,6 +158,12 @@ def _latent_masks(scene: Scene) -> np.ndarray:
     return covered.reshape(NUM_FRAMES, cells, PATCH, cells, PATCH).mean((2, 4))
 
 
+def _fingerprint(vae: AutoencoderKLWan) -> str:
+    """Tells one encoder from another; the decoder does not count."""
+    weights = [vae.encoder.conv_in.weight, vae.encoder.conv_out.weight, torch.tensor(vae.config.latents_std)]
+    return hashlib.sha256(b"".join(each.detach().numpy().tobytes() for each in weights)).hexdigest()[:12]
+
+
 @torch.no_grad()
 def latent_pool(path: Path, vae: AutoencoderKLWan, count: int) -> dict[str, torch.Tensor]:
     """{"latents": float16 [N, C, T, h, w], normalised; "masks": float16 [N, T, h, w]} of the training scenes."""
@@ -213,7 +220,7 @@ def train(out: Path, *, workdir: Path, steps: int = 4_000, seed: int = 0) -> Non
     """
     torch.manual_seed(seed)
     vae = AutoencoderKLWan.from_pretrained(out / "vae")
-    pool = latent_pool(workdir / f"latents-{CLIPS}.safetensors", vae, CLIPS)
+    pool = latent_pool(workdir / f"latents-{_fingerprint(vae)}.safetensors", vae, CLIPS)
     cast = scenes(CLIPS, TRAIN_SEED)
     corpus_rng = np.random.default_rng(seed)
     tokenizer = build_tokenizer([caption(scene, corpus_rng, drop=DROP) for scene in cast[:8000]])

@@ -122,7 +122,7 @@ def _document(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFram
             _markdown(["method", *columns], _differences(config, scores)),
         ]
     parts += [
-        "## People",
+        "## People, and the paper",
         "Human ratings of these clips (1 to 5), empty until there are any, and the paper's published figures: measured "
         "there, on other cases with other models.",
         _people(table),

@@ -165,8 +165,8 @@ def pretend_results(checkout: Path, config_file: Path) -> None:
 
 
 @needs_zoo
-def test_the_whole_dag_runs_and_then_rests(small, toybox, config_file):
-    small["models"] = toybox["models"]
+def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
+    small["models"] = _toybox["models"]
     small["concepts"] |= {"captions": 4, "frame_captions": 2}
     few = {"global_steps": 1, "all_steps": 2}
     small["methods"]["bico"] |= {"stages": few, "clip_stages": few}

@@ -46,8 +46,8 @@ def write_card(zoo: Path) -> None:
 HEAD = """# The zoo
 
 Small models of the real classes, trained from scratch on rendered Toybox scenes by `uv run snakemake zoo`, which
-resumes where it stopped. Each folder opens with its own library; {size:.1f} MB in all, safetensors only. No figure below
-comes from a scene that training saw. To measure them anew:
+resumes where it stopped. Each folder opens with its own library; {size:.1f} MB in all, safetensors only. No figure
+below comes from a scene that training saw. To measure them anew:
 
     uv run bico zoo card data/toybox/zoo
 

@@ -109,7 +109,7 @@ class ConceptSettings(Section):
     top_k: Positive = 50
     top_p: float = Field(0.95, gt=0, le=1)
     max_new_tokens: Positive = 512
-    seed: Count = Field(0, description="caption i is sampled with seed + i")
+    seed: Count = Field(0, description="each caption has a seed of its own, drawn from this one")
 
 
 class Sampling(Section):

@@ -113,7 +113,7 @@ def contrastive_loss(model: open_clip.CLIP, frames: torch.Tensor, tokens: torch.
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def train(out: Path, *, workdir: Path, steps: int = 700, seed: int = 0) -> None:
+def train(out: Path, *, workdir: Path, steps: int = 1800, seed: int = 0) -> None:
     """Trains from scratch, or goes on from the checkpoint in `workdir`, and saves open_clip's folder to `out`."""
     torch.manual_seed(seed)
     pool, cast = clip_pool(workdir / "pool.npy", POOL, TRAIN_SEED), scenes(POOL, TRAIN_SEED)

@@ -156,7 +156,7 @@ def distillation_loss(student: Learner, teacher: Learner, views: list[torch.Tens
     return sum(losses) / 2
 
 
-def train(out: Path, *, workdir: Path, steps: int = 600, seed: int = 0) -> None:
+def train(out: Path, *, workdir: Path, steps: int = 1800, seed: int = 0) -> None:
     """Trains from scratch, or goes on from the checkpoint in `workdir`, and saves the teacher's folder to `out`."""
     torch.manual_seed(seed)
     pool, centres = view_pool(workdir / "views.npy"), subject_centres()

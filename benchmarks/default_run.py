@@ -38,7 +38,8 @@ def main() -> None:
 
 def run(checkout: Path, cores: int) -> float:
     """Wall time of `snakemake all` in seconds."""
-    environment = os.environ | {"PYTHONPATH": str(checkout), "PYTHONPROFILEIMPORTTIME": "1"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # the rules' python is this one
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(checkout), "PYTHONPROFILEIMPORTTIME": "1"}
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "all"]
     started = time.monotonic()
     finished = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)

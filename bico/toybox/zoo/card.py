@@ -26,7 +26,7 @@ MODELS: dict[str, tuple[str, Callable[[Path], Measured]]] = {
     ),
     "vlm": ("`Qwen2_5_VLForConditionalGeneration`, next-token loss on answers", lambda zoo: vlm.evaluate(zoo / "vlm")),
     "clip": ("open_clip, contrastive on captioned frames", lambda zoo: clip.evaluate(zoo / "clip")),
-    "dino": ("timm ViT, self-distillation", lambda zoo: dino.evaluate(zoo / "dino")),
+    "dino": ("timm ViT, contrastive against a momentum teacher", lambda zoo: dino.evaluate(zoo / "dino")),
     "probe": (
         "the judge of the truth scores, trained on renders alone; shares of right words, mean errors of values",
         lambda zoo: probe.evaluate(zoo / "probe"),
@@ -50,6 +50,9 @@ resumes where it stopped. Each folder opens with its own library; {size:.1f} MB 
 below comes from a scene that training saw. To measure them anew:
 
     uv run bico zoo card data/toybox/zoo
+
+The weights of this first zoo come from trainings that were cut short or done in stages (`docs/log.md` says how); the
+recipes as they stand have not yet been run whole.
 
 The VAE keeps every frame. diffusers' `WanPipeline` rounds `num_frames` up for such a VAE: ask it for 8 to get 9.
 """

@@ -1,0 +1,102 @@
+"""The training of the zoo's VAE and text-to-video model, at small size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bico.toybox.captions import caption
+from bico.toybox.render import render
+from bico.toybox.zoo import vae, wan
+from bico.toybox.zoo.common import HELD_OUT_SEED, TRAIN_SEED, Muon, load_checkpoint, save_checkpoint, scenes, to_model
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    model = vae.build()
+    vae.fit_linear(model, to_model(np.stack([render(scene) for scene in scenes(60, TRAIN_SEED)])))
+    return model
+
+
+@pytest.fixture(scope="module")
+def held_out() -> torch.Tensor:
+    return to_model(np.stack([render(scene) for scene in scenes(4, HELD_OUT_SEED)]))
+
+
+def test_the_closed_form_vae_reconstructs_before_any_training(fitted, held_out):
+    with torch.no_grad():
+        decoded = vae.decode(fitted, vae.encode(fitted, held_out))
+    assert 10 * torch.log10(4 / (decoded - held_out).square().mean()) > 18
+
+
+def test_one_pass_equals_the_chunks_of_diffusers(fitted, held_out):
+    with torch.no_grad():
+        latents = fitted.encode(held_out).latent_dist.mode()
+        assert torch.allclose(vae.encode(fitted, held_out), latents, atol=1e-4)
+        assert torch.allclose(vae.decode(fitted, latents).clamp(-1, 1), fitted.decode(latents).sample, atol=1e-4)
+
+
+def test_a_frame_of_a_clip_is_encoded_like_an_image(fitted, held_out):
+    with torch.no_grad():
+        clip, image = (vae.encode(fitted, part) for part in (held_out, held_out[:, :, 3:4]))
+    assert torch.allclose(clip[:, :, 3:4], image, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    rng = np.random.default_rng(0)
+    return wan.build_tokenizer([caption(scene, rng) for scene in scenes(2000, TRAIN_SEED)])
+
+
+def test_known_words_are_one_token_and_any_text_comes_back(tokenizer):
+    assert tokenizer.tokenize("A striped cat, bouncing") == ["▁a", "▁striped", "▁cat", ",", "▁bouncing"]
+    for text in ("an astronaut at the beach", "café 東京", "50% (off)!"):
+        ids = tokenizer(text).input_ids
+        assert ids[-1] == tokenizer.eos_token_id and tokenizer.unk_token_id not in ids
+        assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_captions_leave_a_slot_of_padding(tokenizer):
+    rng = np.random.default_rng(1)
+    counts = [len(tokenizer(caption(scene, rng, detail=1.0)).input_ids) for scene in scenes(2000, TRAIN_SEED)]
+    assert max(counts) < wan.TOKENS
+
+
+def test_one_weighted_slot_stands_for_all_padding(tokenizer):
+    torch.manual_seed(0)
+    transformer, plain = wan.build_transformer(4), wan.build_transformer(4)
+    plain.load_state_dict(transformer.state_dict())
+    trainee = wan.Trainee(transformer, wan.build_text_encoder(len(tokenizer)))
+    tokens = tokenizer(["a cat", "a robot sliding in space"], padding="max_length", max_length=12, return_tensors="pt")
+    noisy, mask = torch.randn(2, 4, 3, 6, 6), tokens.attention_mask.float()
+    with torch.no_grad():
+        short = trainee(noisy, torch.tensor([0.3, 0.8]), tokens.input_ids, mask, torch.tensor(64.0))
+        embeds = trainee.text_encoder(tokens.input_ids, mask).last_hidden_state * mask[..., None]
+        embeds = torch.nn.functional.pad(embeds, (0, 0, 0, 64 - 12))
+        full = plain(noisy, torch.tensor([300.0, 800.0]), embeds, return_dict=False)[0]
+    assert torch.allclose(short, full, atol=1e-5)
+
+
+def test_a_checkpoint_brings_back_weights_moments_and_step(tmp_path: Path):
+    def fresh() -> tuple[torch.nn.Linear, Muon]:
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(5, 4)
+        return layer, Muon(layer.parameters())
+
+    def advance(layer: torch.nn.Linear, optimizer: Muon, steps: range) -> None:
+        for step in steps:
+            x = torch.randn(8, 5, generator=torch.Generator().manual_seed(step))
+            optimizer.zero_grad()
+            (layer(x) - x[:, :4]).square().mean().backward()
+            optimizer.step()
+
+    whole, optimizer = fresh()
+    advance(whole, optimizer, range(6))
+    part, optimizer = fresh()
+    advance(part, optimizer, range(3))
+    save_checkpoint(tmp_path / "c.safetensors", 3, {"layer": part}, optimizer)
+    resumed, optimizer = fresh()
+    first = load_checkpoint(tmp_path / "c.safetensors", {"layer": resumed}, optimizer)
+    advance(resumed, optimizer, range(first, 6))
+    assert first == 3 and torch.equal(resumed.weight, whole.weight) and torch.equal(resumed.bias, whole.bias)

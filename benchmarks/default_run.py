@@ -55,7 +55,7 @@ def jobs(results: Path) -> pd.DataFrame:
     for path in sorted((results / "benchmarks").rglob("*.tsv")):
         job = path.relative_to(results / "benchmarks").with_suffix("")
         measured = pd.read_csv(path, sep="\t").iloc[0]
-        log = (results / "logs" / job).with_suffix(".log")
+        log = results / "logs" / f"{job}.log"
         imports = sum(int(self_time) for self_time in IMPORT.findall(log.read_text(encoding="utf-8")))
         rows.append(
             {

@@ -41,6 +41,7 @@ from bico.toybox.zoo.common import (
     to_model,
 )
 from bico.toybox.zoo.vae import PATCH, encode
+from bico.toybox.zoo.vae import build as build_vae
 
 TEXT_WIDTH, WIDTH, HEADS, BLOCKS, FFN = 128, 192, 4, 6, 768
 CLIPS, BATCH, RATE, EMA = 16_000, 32, 1e-3, 0.998
@@ -264,10 +265,13 @@ def save(out: Path, model: Trainee, tokenizer: PreTrainedTokenizerFast, vae: Aut
     """Writes the pipeline folder; the large models in float16, which diffusers reads back as float32."""
     transformer = build_transformer(vae.config.z_dim)
     transformer.load_state_dict(model.transformer.state_dict())
+    # Built anew, the models do not remember the folder of this machine that they were opened from.
+    nameless = build_vae(vae.config.latents_mean, vae.config.latents_std)
+    nameless.load_state_dict(vae.state_dict())
     WanPipeline(
         tokenizer=tokenizer,
         text_encoder=model.text_encoder,
-        vae=vae.half(),
+        vae=nameless.half(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
         transformer=transformer.half(),
     ).save_pretrained(out)

@@ -151,7 +151,7 @@ class Backbone:
 
     @torch.no_grad()
     def encode_clip(self, frames: np.ndarray) -> Tensor:
-        """Frames uint8 [T, H, W, 3], T = 4k + 1, to normalised latents [channels, k + 1, H/8, W/8] (the mode)."""
+        """Frames uint8 [T, H, W, 3] to normalised latents [channels, t, h, w] (the mode); in Wan2.1 T = 4t - 3."""
         pixels = torch.tensor(frames).to(self.device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
         latents = self.vae.encode(pixels).latent_dist.mode()
         mean, inverse_std = self._latent_statistics

@@ -11,6 +11,8 @@ from bico.check import ENTRY_FILES
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "data" / "toybox" / "zoo"
 
+needs_zoo = pytest.mark.skipif(not (ZOO / "SHA256SUMS").exists(), reason="needs the Toybox's models")
+
 
 @pytest.fixture(scope="session")
 def stub_zoo(tmp_path_factory) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, ZOO
+from conftest import ROOT, needs_zoo
 from PIL import Image
 from test_media import moving_square
 
@@ -73,7 +73,7 @@ def test_composing_with_a_word_that_is_not_in_the_prompt(small, tmp_path, capsys
     assert "'cat'" in error and "is not in the prompt 'a dog'" in error and error.count("\n") == 1
 
 
-@pytest.mark.skipif(not (ZOO / "SHA256SUMS").exists(), reason="needs the Toybox's models")
+@needs_zoo
 def test_compose_without_a_config_writes_a_clip(toybox, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     toybox["concepts"] |= {"captions": 4, "frame_captions": 2}

@@ -7,7 +7,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 import yaml
-from conftest import ROOT, ZOO
+from conftest import ROOT, needs_zoo
 from PIL import Image
 from test_workflow import snakemake
 
@@ -75,7 +75,7 @@ def test_example_config_fits_the_checks(own_media, stub_zoo):
     preflight(load(own_media))
 
 
-@pytest.mark.skipif(not (ZOO / "SHA256SUMS").exists(), reason="needs the Toybox's models")
+@needs_zoo
 def test_the_same_dag_runs_on_own_media(own_media, tmp_path):
     few = {"global_steps": 1, "all_steps": 2}
     own_media["methods"]["bico"] |= {"stages": few, "clip_stages": few}

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, ZOO
+from conftest import ROOT, ZOO, needs_zoo
 
 from bico.provenance import PACKAGE, closure, code_digest
-
-needs_zoo = pytest.mark.skipif(not (ZOO / "SHA256SUMS").exists(), reason="needs the Toybox's models")
 
 
 def snakemake(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:

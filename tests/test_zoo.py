@@ -9,7 +9,16 @@ import torch
 from bico.toybox.captions import caption
 from bico.toybox.render import render
 from bico.toybox.zoo import vae, wan
-from bico.toybox.zoo.common import HELD_OUT_SEED, TRAIN_SEED, Muon, load_checkpoint, save_checkpoint, scenes, to_model
+from bico.toybox.zoo.common import (
+    HELD_OUT_SEED,
+    TRAIN_SEED,
+    Muon,
+    clip_pool,
+    load_checkpoint,
+    save_checkpoint,
+    scenes,
+    to_model,
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +109,11 @@ def test_a_checkpoint_brings_back_weights_moments_and_step(tmp_path: Path):
     first = load_checkpoint(tmp_path / "c.safetensors", {"layer": resumed}, optimizer)
     advance(resumed, optimizer, range(first, 6))
     assert first == 3 and torch.equal(resumed.weight, whole.weight) and torch.equal(resumed.bias, whole.bias)
+
+
+def test_a_pool_is_rendered_once_and_kept_whole(tmp_path: Path):
+    pool = clip_pool(tmp_path / "clips.npy", 3, TRAIN_SEED)
+    assert np.array_equal(pool, np.stack([render(scene) for scene in scenes(3, TRAIN_SEED)]))
+    written = (tmp_path / "clips.npy").stat().st_mtime_ns
+    assert np.array_equal(clip_pool(tmp_path / "clips.npy", 3, TRAIN_SEED), pool)
+    assert (tmp_path / "clips.npy").stat().st_mtime_ns == written and len(list(tmp_path.iterdir())) == 1

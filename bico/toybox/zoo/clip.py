@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from bico.files import write_json
 from bico.toybox.captions import caption
 from bico.toybox.render import render
 from bico.toybox.world import NUM_FRAMES, SCENES, SIZE, SUBJECTS, Scene
@@ -33,7 +34,6 @@ from bico.toybox.zoo.common import (
     save_checkpoint,
     scenes,
     to_model,
-    write_json,
 )
 from bico.toybox.zoo.probe import degrade
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from bico.files import replacing
 from bico.toybox.render import render
 from bico.toybox.world import NUM_FRAMES, SIZE, Scene, sample_training_scene
 
@@ -27,19 +26,22 @@ def scenes(count: int, seed: int, start: int = 0) -> list[Scene]:
     return [sample_training_scene(np.random.default_rng([seed, start + i])) for i in range(count)]
 
 
-def clip_pool(path: Path, count: int, seed: int) -> np.ndarray:
-    """uint8 [count, T, H, W, 3]: renders of `scenes(count, seed)`, kept at `path` and mapped into memory."""
+def render_pool(path: Path, shape: tuple[int, ...], render_item: Callable[[int], np.ndarray]) -> np.ndarray:
+    """uint8 array of `shape`, item i rendered by `render_item(i)`, kept at `path` and mapped into memory."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        pool = np.lib.format.open_memmap(part, "w+", np.uint8, (count, NUM_FRAMES, SIZE, SIZE, 3))
-        progress = Progress("render", count)
-        for i, scene in enumerate(scenes(count, seed)):
-            pool[i] = render(scene)
-            progress.update(i + 1)
-        pool.flush()
-        os.replace(part, path)
+        with replacing(path) as unfinished:
+            pool = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
+            progress = Progress("render", len(pool))
+            for i in range(len(pool)):
+                pool[i] = render_item(i)
+                progress.update(i + 1)
+            pool.flush()
     return np.load(path, mmap_mode="r")
+
+
+def clip_pool(path: Path, count: int, seed: int) -> np.ndarray:
+    """uint8 [count, T, H, W, 3]: renders of `scenes(count, seed)`."""
+    return render_pool(path, (count, NUM_FRAMES, SIZE, SIZE, 3), lambda i: render(scenes(1, seed, start=i)[0]))
 
 
 def to_model(clips: np.ndarray) -> torch.Tensor:
@@ -108,10 +110,9 @@ def save_checkpoint(path: Path, step: int, modules: dict[str, torch.nn.Module], 
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file({key: value.detach().clone().contiguous() for key, value in tensors.items()}, part, {"step": str(step)})
-    os.replace(part, path)
+    whole = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
+    with replacing(path) as unfinished:
+        save_file(whole, unfinished, {"step": str(step)})
 
 
 def load_checkpoint(path: Path, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer) -> int:
@@ -168,10 +169,3 @@ def batches(count: int, size: int, steps: range, seed: int) -> Iterator[tuple[in
     for step in steps:
         rng = np.random.default_rng([seed, step])
         yield step, np.sort(rng.choice(count, size, replace=False)), rng
-
-
-def write_json(path: Path, data: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(data, indent=2) + "\n")
-    os.replace(part, path)

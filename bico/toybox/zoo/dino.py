@@ -12,7 +12,6 @@ share is the instance.
 from __future__ import annotations
 
 import copy
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from bico.files import write_json
 from bico.toybox.render import render, trajectory
 from bico.toybox.world import SIZE, SUBJECTS, Scene, sample_actor, sample_motion, sample_scene
 from bico.toybox.zoo.common import (
@@ -32,9 +32,9 @@ from bico.toybox.zoo.common import (
     batches,
     cosine_rate,
     load_checkpoint,
+    render_pool,
     save_checkpoint,
     to_model,
-    write_json,
 )
 from bico.toybox.zoo.probe import degrade
 
@@ -76,17 +76,11 @@ def instance_scenes(seed: int, index: int, count: int, word: str | None = None) 
 
 def view_pool(path: Path) -> np.ndarray:
     """uint8 [instances, scenes * 2, H, W, 3], first and middle frame in each scene; kept at `path`."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        pool = np.lib.format.open_memmap(part, "w+", np.uint8, (POOL, 2 * VIEWS, SIZE, SIZE, 3))
-        progress = Progress("views", POOL)
-        for i in range(POOL):
-            pool[i] = np.concatenate([render(scene, 3)[:2] for scene in instance_scenes(TRAIN_SEED, i, VIEWS)])
-            progress.update(i + 1)
-        pool.flush()
-        os.replace(part, path)
-    return np.load(path, mmap_mode="r")
+
+    def views(i: int) -> np.ndarray:
+        return np.concatenate([render(scene, 3)[:2] for scene in instance_scenes(TRAIN_SEED, i, VIEWS)])
+
+    return render_pool(path, (POOL, 2 * VIEWS, SIZE, SIZE, 3), views)
 
 
 def subject_centres() -> np.ndarray:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -25,6 +24,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from tokenizers.decoders import ByteFallback, Fuse, Metaspace, Sequence
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+from bico.files import replacing
 from bico.toybox.captions import PLACES, caption
 from bico.toybox.probe import Probe
 from bico.toybox.render import masks, render
@@ -178,10 +178,9 @@ def latent_pool(path: Path, vae: AutoencoderKLWan, count: int) -> dict[str, torc
             latents.append(((encode(vae, clips) - mean) / std).half())
             covered.append(torch.from_numpy(np.stack([_latent_masks(scene) for scene in part])).half())
             progress.update(start + len(part))
-        part_file = path.with_suffix(".part")
         whole = {"latents": torch.cat(latents)[:count], "masks": torch.cat(covered)[:count]}
-        save_file({key: value.contiguous() for key, value in whole.items()}, part_file)
-        os.replace(part_file, path)
+        with replacing(path) as unfinished:
+            save_file({key: value.contiguous() for key, value in whole.items()}, unfinished)
     return load_file(path)
 
 
@@ -286,7 +285,9 @@ def evaluate(folder: Path, *, probe: Path, count: int = 60, steps: int = 25, see
     Returns the share of clips in which subject, scene and motion are read as the prompt says.
     """
     words = _prompts(count, seed)
-    clips = np.concatenate([_generate(folder, words[i : i + 20], steps, seed + i) for i in range(0, count, 20)])
+    pipeline = WanPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    clips = np.concatenate([_generate(pipeline, words[i : i + 20], steps, seed + i) for i in range(0, count, 20)])
     readings = Probe.open(probe).read(clips)
     roles = ("subject", "scene", "motion")
     return {
@@ -304,10 +305,8 @@ def _prompts(count: int, seed: int) -> list[dict[str, str]]:
     return [{role: str(column[i]) for role, column in columns.items()} for i in range(count)]
 
 
-def _generate(folder: Path, words: list[dict[str, str]], steps: int, seed: int) -> np.ndarray:
+def _generate(pipeline: WanPipeline, words: list[dict[str, str]], steps: int, seed: int) -> np.ndarray:
     """uint8 [B, T, H, W, 3]."""
-    pipeline = WanPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
     prompts = [f"a {w['subject']} {w['motion']} {PLACES[w['scene']][0]}" for w in words]
     frames = pipeline(
         prompts,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -233,11 +233,16 @@ class Backbone:
         seed: int,
         sampling: Sampling,
         media: Media,
+        *,
+        before_pass: Callable[[bool], object] = lambda conditional: None,
     ) -> Tensor:
         """Denoises one clip: normalised latents [1, channels, t, h, w].
 
         Flow-match Euler with classifier-free guidance, as WanPipeline runs it; the noise comes from a CPU generator,
-        so a seed means the same on every device. See `generate` for the arguments.
+        so a seed means the same on every device. See `generate` for the other arguments.
+
+        Args:
+            before_pass: told before each pass whether it is the conditional one, for what acts differently in the two.
         """
         from diffusers import FlowMatchEulerDiscreteScheduler
         from diffusers.utils.torch_utils import randn_tensor
@@ -250,8 +255,10 @@ class Backbone:
         latents = randn_tensor((1, *self.latent_shape(media)), generator=noise, device=self.device, dtype=torch.float32)
         for timestep in tqdm(scheduler.timesteps, desc="denoising", leave=False, disable=None):
             noisy, timesteps = latents.to(self.transformer.dtype), timestep.expand(1)
+            before_pass(True)
             velocity = self._velocity(noisy, timesteps, positive)
             if sampling.guidance_scale > 1:
+                before_pass(False)
                 unconditional = self._velocity(noisy, timesteps, negative)
                 velocity = unconditional + sampling.guidance_scale * (velocity - unconditional)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]

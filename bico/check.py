@@ -1,8 +1,9 @@
 """What can be wrong before anything runs: media, models, prompts. Quick (under a second) and without heavy imports."""
 
+import json
 from pathlib import Path
 
-from bico.config import Config, ToyScene
+from bico.config import Config, DualRealSettings, ToyScene
 from bico.errors import InputError
 from bico.media import check_media
 from bico.prompts import clean, slots, spans
@@ -31,6 +32,7 @@ def preflight(config: Config) -> None:
         else:
             check_words(f"sources.{name}.scene", source.scene)
     check_prompts(config)
+    check_groups(config)
 
 
 def check_model(name: str, folder: Path, entry_file: str) -> None:
@@ -71,6 +73,20 @@ def check_words(where: str, scene: ToyScene) -> None:
         word = getattr(scene, role)
         if word is not None and word not in words:
             raise InputError(f"{where}.{role}: the Toybox has no '{word}': expected one of {', '.join(words)}")
+
+
+def check_groups(config: Config) -> None:
+    """The groups into which DualReal parts the backbone's blocks are of one size."""
+    for row, settings in config.methods.items():
+        if isinstance(settings, DualRealSettings):
+            transformer = json.loads((config.models.wan / "transformer" / "config.json").read_text(encoding="utf-8"))
+            blocks = transformer["num_layers"]
+            if blocks % settings.groups:
+                fitting = ", ".join(str(count) for count in range(1, blocks + 1) if blocks % count == 0)
+                raise InputError(
+                    f"methods.{row}.groups: {settings.groups} does not divide the {blocks} blocks of models.wan: "
+                    f"expected one of {fitting}"
+                )
 
 
 def check_prompts(config: Config) -> None:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -25,13 +26,14 @@ from typing import TYPE_CHECKING
 from bico.check import preflight
 from bico.config import Config, load
 from bico.errors import InputError
-from bico.files import write_json
+from bico.files import replacing, write_json
 from bico.media import media_kind, read_media
 
 if TYPE_CHECKING:
     import numpy as np
 
     from bico.backbone import Backbone
+    from bico.encode import EncodedSource
 
 DEFAULT_CONFIG = Path("config/toybox.yaml")
 CASE = "composition"  # the one case of `bico compose`
@@ -99,23 +101,34 @@ def encode(config: Config, source: str) -> None:
     encoded.save(config.results / "encoded" / f"{source}.safetensors")
 
 
+def appearance(config: Config, source: str) -> None:
+    """Embed a source's frames with CLIP, for the methods that learn from it."""
+    from safetensors.torch import save_file
+
+    from bico.clip import Clip
+
+    embeddings = Clip(config.models.clip, device=_device(config)).image_embeddings(_frames(config, source))
+    with replacing(config.results / "appearance" / f"{source}.safetensors") as unfinished:
+        save_file({"appearance": embeddings.cpu()}, unfinished)
+
+
 # --- methods --------------------------------------------------------------------------------------------------------
 
 
 def learn(config: Config, method: str, source: str) -> None:
     """Learn what a method keeps of a source, or of a whole case (then SOURCE is case-NAME)."""
-    from bico.encode import EncodedSource
     from bico.methods import method as module_of
     from bico.methods.base import save_artifact
     from bico.training import METRICS
 
     settings = config.methods[method]
-    encoded = config.results / "encoded"
     if settings.LEARNS_PER == "case":
-        bound = config.cases[source.removeprefix("case-")].bind
-        data = {name: EncodedSource.load(encoded / f"{name}.safetensors") for name in bound}
+        case = source.removeprefix("case-")
+        if reason := config.unsupported(method, case):
+            raise InputError(f"{method} {source}: {reason}")
+        data = {name: _encoded(config, method, name) for name in config.cases[case].bind}
     else:
-        data = EncodedSource.load(encoded / f"{source}.safetensors")
+        data = _encoded(config, method, source)
     artifact = config.results / "learned" / method / f"{source}.safetensors"
     workdir = artifact.with_suffix(".ckpt")  # survives a failure, unlike the outputs that Snakemake knows
     tensors = module_of(settings.method).learn(
@@ -144,6 +157,13 @@ def generate(config: Config, method: str) -> None:
     make_clips(config, method, _backbone(config))
 
 
+def binding(config: Config, method: str) -> None:
+    """Measure on its own what a method has learned of each source: reconstruction, and the leak test."""
+    from bico.binding import binding
+
+    binding(config, method, _backbone(config))
+
+
 # --- results --------------------------------------------------------------------------------------------------------
 
 
@@ -168,11 +188,25 @@ def table1(config: Config) -> None:
     table1(config)
 
 
+def binding_table(config: Config) -> None:
+    """Write the table of all methods' binding."""
+    from bico.binding import collect
+
+    collect(config, [row for row, settings in config.methods.items() if settings.LEARNS_PER == "source"])
+
+
 def figures(config: Config) -> None:
     """Draw each case: sources, truth and every method's clip."""
     from bico.figures import figures
 
     figures(config)
+
+
+def gallery(config: Config) -> None:
+    """Write the page on which all clips can be looked at, filtered and played in step."""
+    from bico.gallery import gallery
+
+    gallery(config)
 
 
 # --- without a benchmark --------------------------------------------------------------------------------------------
@@ -276,6 +310,18 @@ def _frames(config: Config, source: str) -> np.ndarray:
     return read_media(config.media_path(source), **config.media.model_dump())
 
 
+def _encoded(config: Config, method: str, source: str) -> EncodedSource:
+    """What a method may know of a source."""
+    from safetensors.torch import load_file
+
+    from bico.encode import EncodedSource
+
+    encoded = EncodedSource.load(config.results / "encoded" / f"{source}.safetensors")
+    if not config.methods[method].APPEARANCE:
+        return encoded
+    return replace(encoded, **load_file(config.results / "appearance" / f"{source}.safetensors"))
+
+
 def _say(number: int, total: int, what: str, name: str) -> None:
     print(f"[{number}/{total}] {what} {name}", file=sys.stderr, flush=True)
 
@@ -294,7 +340,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(command: Callable[..., None], *names: str, config: Path | None = None) -> argparse.ArgumentParser:
-        sub = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
+        sub = commands.add_parser(command.__name__.replace("_", "-"), help=command.__doc__, description=command.__doc__)
         sub.set_defaults(command=command)
         sub.add_argument(
             "--config", type=Path, default=config, required=config is None, help="YAML file of a benchmark"
@@ -335,12 +381,16 @@ STEPS = [
     (truth,),
     (concepts, "source"),
     (encode, "source"),
+    (appearance, "source"),
     (learn, "method", "source"),
     (generate, "method"),
+    (binding, "method"),
+    (binding_table,),
     (calibrate,),
     (score, "method"),
     (table1,),
     (figures,),
+    (gallery,),
 ]
 
 

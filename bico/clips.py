@@ -27,7 +27,7 @@ def make_clips(config: Config, row: str, backbone: Backbone) -> None:
     off, or one with a new case, makes only what is missing. A clip that fails stays in the manifest, with its reason.
 
     Raises:
-        InputError: not a single clip can be made.
+        InputError: every clip that the method supports fails.
     """
     planned = [(job, path_of(config, row, job), record) for job, record in _records(config, row)]
     stale = [clip for clip in planned if not _is_current(*clip[1:])]
@@ -39,20 +39,22 @@ def make_clips(config: Config, row: str, backbone: Backbone) -> None:
     manifest = [
         {"case": job.case_id, "seed": job.seed, "clip": str(path)} | outcomes.get(path, OK) for job, path, _ in planned
     ]
-    if not any(entry["status"] == "ok" for entry in manifest):
-        raise InputError(f"{row}: not one of {len(manifest)} clips could be made: {manifest[0]['error']}")
+    failed = [entry for entry in manifest if entry["status"] == "failed"]
+    if failed and not any(entry["status"] == "ok" for entry in manifest):
+        raise InputError(f"{row}: not one of {len(manifest)} clips could be made: {failed[0]['error']}")
     write_json(config.results / "clips" / f"{row}.json", manifest)
 
 
 def jobs(config: Config, row: str) -> Iterator[Job]:
     """Every clip that the table asks of a method: all cases, all seeds."""
-    folder = config.results / "learned" / row
+    folder = config.results / "learned" / config.learner(row)
     for case_id, case in config.cases.items():
+        learns_per = "nothing" if config.unsupported(row, case_id) else config.methods[row].LEARNS_PER
         items = {
             "nothing": {},
             "source": {source: source for source in case.bind},
             "case": {"case": f"case-{case_id}"},
-        }[config.methods[row].LEARNS_PER]
+        }[learns_per]
         artifacts = {name: folder / f"{item}.safetensors" for name, item in items.items()}
         media = {source: config.media_path(source) for source in case.bind}
         for seed in config.seeds:
@@ -93,6 +95,8 @@ def _make(config: Config, row: str, backbone: Backbone, job: Job, path: Path, re
     path.with_suffix(".json").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     try:
+        if reason := config.unsupported(row, job.case_id):
+            raise NotImplementedError(reason)
         ((_, clip),) = method(settings.method).compose(backbone, [job], settings, config.sampling, config.media)
     except NotImplementedError as error:
         return {"status": "not supported", "error": str(error)}

@@ -8,7 +8,7 @@ wrong types and names that do not fit together become an `InputError` of one lin
 import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -195,12 +195,21 @@ class Case(Section):
 
 
 class MethodSettings(Section):
-    """Settings of one row of the table. `COMPOSE_KEYS` change how clips are made, not what is learned."""
+    """Settings of one row of the table.
+
+    `COMPOSE_KEYS` change how clips are made, not what is learned. With `APPEARANCE` a method also learns from CLIP
+    embeddings of its sources' frames.
+    """
 
     LEARNS_PER: ClassVar[Literal["nothing", "source", "case"]] = "nothing"
     COMPOSE_KEYS: ClassVar[frozenset[str]] = frozenset()
+    APPEARANCE: ClassVar[bool] = False
 
     method: str
+
+    def unsupported(self, kinds: Sequence[Kind]) -> str | None:
+        """Why the method cannot take a case that binds sources of these kinds; None if it can."""
+        return None
 
     def learning(self) -> dict[str, Any]:
         """The settings on which a learned artifact depends, as JSON values."""
@@ -250,6 +259,54 @@ class DbLoraSettings(LearnedSettings):
     video_rank: Positive = Field(64, description="rank of a video's LoRA")
     rare_token: str = Field("sks", description="goes before the class word; empty = the class word alone")
     merge_weight: float = Field(1.0, ge=0, description="weight of each LoRA of a case")
+
+
+class DreamVideoSettings(LearnedSettings):
+    """Vectors and an identity adapter for an image, a motion adapter for a video, all active together."""
+
+    COMPOSE_KEYS = frozenset({"guidance_scale"})
+    APPEARANCE = True
+
+    method: Literal["dreamvideo"] = "dreamvideo"
+    inversion_steps: Positive = Field(3000, description="of an image's textual inversion, before its adapter")
+    inversion_rate: Rate = Field(1e-4, description="learning rate of the textual inversion")
+    vectors: Positive = Field(1, description="vectors a key word")
+    identity_steps: Positive = Field(1000, description="of an image's adapter")
+    motion_steps: Positive = Field(1000, description="of a video's adapter")
+    learning_rate: Rate = 1e-5
+    weight_decay: float = Field(0.0, ge=0)
+    batch_size: Positive = Field(4, description="prompts, noise levels and noises a step")
+    text_dropout: Share = Field(0.5, description="share of a video's captions that are left empty")
+    guidance_scale: float | None = Field(
+        None, ge=1, description="of this method alone (original: 9); null = that of `sampling`"
+    )
+
+    def unsupported(self, kinds: Sequence[Kind]) -> str | None:
+        missing = [kind for kind in ("image", "video") if kind not in kinds]
+        return f"takes an image and a video: no {missing[0]} is bound" if missing else None
+
+
+class DualRealSettings(LearnedSettings):
+    """Identity and motion adapters of one image and one video, trained together and weighted by a controller."""
+
+    LEARNS_PER = "case"
+    COMPOSE_KEYS = frozenset({"guidance_scale"})
+    APPEARANCE = True
+
+    method: Literal["dualreal"] = "dualreal"
+    steps: Positive = 1000
+    warm_up: Count = Field(200, description="steps in which the learning rate rises; then it falls as a cosine")
+    learning_rate: Rate = 1e-3
+    weight_decay: float = Field(1e-4, ge=0)
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
+    bottleneck: Positive = Field(64, description="hidden width of the adapters")
+    controller_width: Positive = Field(512, description="hidden width of the controller")
+    groups: Positive = Field(5, description="groups of blocks that share a weight; divides the number of blocks")
+    guidance_scale: float | None = Field(6.0, ge=1, description="of this method alone; null = that of `sampling`")
+
+    def unsupported(self, kinds: Sequence[Kind]) -> str | None:
+        images, videos = kinds.count("image"), kinds.count("video")
+        return None if images == videos == 1 else f"takes one image and one video, not {images} and {videos}"
 
 
 class Noise(Section):
@@ -302,10 +359,18 @@ METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
     "copy": CopySettings,
     "textual_inversion": TextualInversionSettings,
     "db_lora": DbLoraSettings,
+    "dreamvideo": DreamVideoSettings,
+    "dualreal": DualRealSettings,
     "bico": BicoSettings,
 }
 AnyMethod = Annotated[
-    BaseSettings | CopySettings | TextualInversionSettings | DbLoraSettings | BicoSettings,
+    BaseSettings
+    | CopySettings
+    | TextualInversionSettings
+    | DbLoraSettings
+    | DreamVideoSettings
+    | DualRealSettings
+    | BicoSettings,
     Field(discriminator="method"),
 ]
 
@@ -390,6 +455,16 @@ class Config(Benchmark):
         if len(set(seeds)) < len(seeds):
             raise _problem("expected each seed once")
         return seeds
+
+    def unsupported(self, row: str, case_id: str) -> str | None:
+        """Why a row of the table cannot take a case; None if it can."""
+        return self.methods[row].unsupported([self.sources[source].kind for source in self.cases[case_id].bind])
+
+    def learner(self, row: str) -> str:
+        """The row in whose name a row's artifacts are kept: the first that learns just the same. So rows that differ in
+        how they compose learn once."""
+        wanted = self.methods[row].learning()
+        return next(name for name, settings in self.methods.items() if settings.learning() == wanted)
 
     def media_path(self, source: str) -> Path:
         """The file of a source: the user's own, or the one that is rendered for it."""

@@ -43,9 +43,11 @@ class EncodedSource:
     latents: Tensor  # [C, t, h, w]
     prompt_embeds: Tensor  # [N, S, D]
     token_counts: Tensor  # [N]
+    empty_prompt_embeds: Tensor  # [S, D], of a prompt without words
     frame_latents: Tensor | None = None  # [F, C, 1, h, w], videos only, as the two below
     frame_prompt_embeds: Tensor | None = None  # [F, S, D]
     frame_token_counts: Tensor | None = None  # [F]
+    appearance: Tensor | None = None  # [T, E], CLIP image embeddings of all frames, for methods that learn from them
 
     @property
     def class_word(self) -> str:
@@ -99,6 +101,7 @@ def encode_source(backbone: Backbone, frames: np.ndarray, concepts: Mapping[str,
     """
     prompt_embeds, token_counts = backbone.encode_prompts(concepts["captions"])
     encoded = {"latents": backbone.encode_clip(frames), "prompt_embeds": prompt_embeds, "token_counts": token_counts}
+    encoded["empty_prompt_embeds"] = backbone.encode_prompts([""])[0][0]
     if concepts["kind"] == "video":
         described = [frames[index : index + 1] for index in concepts["frame_indices"]]
         encoded["frame_latents"] = torch.stack([backbone.encode_clip(frame) for frame in described])

@@ -137,6 +137,8 @@ def fit(
     seed: int,
     digest: str,
     workdir: Path,
+    rate: Callable[[int], float] = lambda step: 1.0,
+    clip_norm: float | None = None,
     progress: str = "",
     report: Callable[[], dict[str, float]] = dict,
 ) -> None:
@@ -148,6 +150,8 @@ def fit(
 
     Args:
         digest: stands for everything that the result depends on (see `digest_of`).
+        rate: factor on the learning rates at each step.
+        clip_norm: gradients of a larger norm are scaled down to it; None = none are.
         progress: label of the progress lines on stderr; "" for none.
 
     Raises:
@@ -170,6 +174,10 @@ def fit(
                 raise InputError(f"{workdir.stem}: the loss is {loss.item()} in step {step}: lower the learning_rate")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters.values(), clip_norm)
+            for group, tuned in zip(groups, optimizer.param_groups, strict=True):
+                tuned["lr"] = group.learning_rate * rate(step)
             optimizer.step()
             line = {"step": step, "stage": stage.name, "loss": loss.item(), "sigma": sigmas.mean().item()}
             line |= report() | {"seconds": round(time.perf_counter() - started, 4)}
@@ -178,6 +186,13 @@ def fit(
             if (step + 1) % settings.checkpoint_every == 0:
                 metrics.flush()
                 _save(workdir, digest, step + 1, parameters, optimizer)
+
+
+def warm_up_cosine(step: int, *, warm_up: int, steps: int) -> float:
+    """A `rate` that rises to 1 over the steps of the warm-up, then falls to 0 as half a cosine."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
 
 
 def digest_of(*parts: object) -> str:

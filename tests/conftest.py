@@ -16,13 +16,15 @@ needs_zoo = pytest.mark.skipif(not (ZOO / "SHA256SUMS").exists(), reason="needs 
 
 @pytest.fixture(scope="session")
 def stub_zoo(tmp_path_factory) -> Path:
-    """Model folders as far as the checks look into them: entry files, and a tokenizer of single words."""
+    """Model folders as far as the checks look into them: entry files, blocks, and a tokenizer of single words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     zoo = tmp_path_factory.mktemp("zoo")
     for name, entry_file in ENTRY_FILES.items():
         (zoo / name).mkdir()
         (zoo / name / entry_file).write_text("{}")
+    (zoo / "wan" / "transformer").mkdir()
+    (zoo / "wan" / "transformer" / "config.json").write_text('{"num_layers": 6}')
     (zoo / "wan" / "tokenizer").mkdir()
     tokenizer = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -82,6 +82,12 @@ def test_a_prompt_longer_than_the_text_slots(small):
     assert "sampling.negative_prompt: 70 tokens, expected at most 64" in problem(small)
 
 
+def test_groups_of_blocks_of_different_size(small):
+    small["methods"]["dualreal"]["groups"] = 4
+    expected = "methods.dualreal.groups: 4 does not divide the 6 blocks of models.wan: expected one of 1, 2, 3, 6"
+    assert problem(small) == expected
+
+
 def test_words_that_the_toybox_does_not_have(small):
     small["sources"]["cat_beach"]["scene"]["subject"] = "dog"
     assert "sources.cat_beach.scene.subject: the Toybox has no 'dog': expected one of cat, fish" in problem(small)

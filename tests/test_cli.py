@@ -21,7 +21,7 @@ def write(config: dict, folder: Path) -> str:
 
 def test_check_says_what_there_is(small, tmp_path, capsys):
     assert cli.main(["check", "--config", write(small, tmp_path)]) == 0
-    assert "2 sources, 1 cases, 5 methods, all fine" in capsys.readouterr().out
+    assert "2 sources, 1 cases, 7 methods, all fine" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,26 @@ def test_settings_of_composing_are_none_of_learning(toybox):
     before = load(toybox).methods
     toybox["methods"]["bico"]["strength"] = 0.3
     toybox["methods"]["db_lora"]["merge_weight"] = 0.3
+    toybox["methods"]["dreamvideo"]["guidance_scale"] = toybox["methods"]["dualreal"]["guidance_scale"] = 2.0
     after = load(toybox).methods
     assert [before[row].learning() for row in before] == [after[row].learning() for row in after]
+
+
+@pytest.mark.parametrize(
+    ("method", "kinds", "reason"),
+    [
+        ("dreamvideo", ["image", "video"], None),
+        ("dreamvideo", ["video", "image", "image"], None),
+        ("dreamvideo", ["video", "video"], "takes an image and a video: no image is bound"),
+        ("dreamvideo", ["image"], "takes an image and a video: no video is bound"),
+        ("dualreal", ["video", "image"], None),
+        ("dualreal", ["image", "image", "video"], "takes one image and one video, not 2 and 1"),
+        ("dualreal", ["video"], "takes one image and one video, not 0 and 1"),
+        ("bico", ["video", "video"], None),
+    ],
+)
+def test_cases_that_a_method_cannot_take(method, kinds, reason):
+    assert METHOD_SETTINGS[method]().unsupported(kinds) == reason
 
 
 @pytest.mark.parametrize(
@@ -95,6 +113,8 @@ def test_settings_of_composing_are_none_of_learning(toybox):
         ("media.num_frames", 8, "media.num_frames: expected 4k + 1"),
         ("methods.bico.noise.alpha", 3, "methods.bico.noise.alpha: expected less than or equal to 1, got 3"),
         ("methods.bico.noise.inversion", "x", "methods.bico.noise.inversion: expected 'position', 'sigma'"),
+        ("methods.dualreal.groups", 0, "methods.dualreal.groups: expected greater than or equal to 1, got 0"),
+        ("methods.dreamvideo.guidance_scale", 0, "guidance_scale: expected greater than or equal to 1, got 0"),
         ("methods.bica", {}, "unknown method 'bica': did you mean 'bico'?"),
         ("methods.bico", 3, "row 'bico': expected settings"),
         ("seeds", [1, 1], "seeds: expected each seed once"),

@@ -9,7 +9,15 @@ import torch
 from PIL import Image
 
 from bico.binder import HierarchicalBinder
-from bico.config import METHOD_SETTINGS, Absorption, BicoSettings, Case, DbLoraSettings, TextualInversionSettings
+from bico.config import (
+    METHOD_SETTINGS,
+    Absorption,
+    BicoSettings,
+    Case,
+    DbLoraSettings,
+    DreamVideoSettings,
+    TextualInversionSettings,
+)
 from bico.encode import EncodedSource, encode_source
 from bico.methods import bico, db_lora, method, textual_inversion
 from bico.methods.base import Job, load_artifact, project, save_artifact
@@ -21,6 +29,9 @@ LEARNED = {
     "bico": BicoSettings(learning_rate=1e-2, batch_size=4, stages=STEPS, clip_stages=STEPS),
     "textual_inversion": TextualInversionSettings(learning_rate=1e-2, batch_size=2, steps=4, vectors=2),
     "db_lora": DbLoraSettings(learning_rate=1e-3, batch_size=2, steps=4, rank=4, video_rank=6),
+    "dreamvideo": DreamVideoSettings(
+        inversion_steps=2, identity_steps=4, motion_steps=4, inversion_rate=1e-2, learning_rate=1e-2, batch_size=2
+    ),
 }  # fmt: skip
 
 

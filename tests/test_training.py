@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,17 @@ from torch import nn
 from bico.config import BicoSettings, LearnedSettings, Noise, TextualInversionSettings
 from bico.errors import InputError
 from bico.methods.bico import noise_levels
-from bico.training import CHECKPOINT, Group, NoiseLevels, Stage, fit, gaussian_weight, position_of, shifted
+from bico.training import (
+    CHECKPOINT,
+    Group,
+    NoiseLevels,
+    Stage,
+    fit,
+    gaussian_weight,
+    position_of,
+    shifted,
+    warm_up_cosine,
+)
 
 SHIFT = 5.0
 
@@ -37,7 +48,9 @@ def stages(parameters: dict[str, nn.Parameter], stop_at: int | None = None) -> l
     return [Stage("first", 7, loss(["a"])), Stage("second", 6, loss(["a", "b"]))]
 
 
-def run(workdir: Path, *, stop_at: int | None = None, digest: str = "x", seed: int = 0) -> dict[str, nn.Parameter]:
+def run(
+    workdir: Path, *, stop_at: int | None = None, digest: str = "x", seed: int = 0, **tuning: object
+) -> dict[str, nn.Parameter]:
     parameters = {"a": nn.Parameter(torch.zeros(3)), "b": nn.Parameter(torch.ones(3))}
     groups = [Group({"a": parameters["a"]}, 0.1), Group({"b": parameters["b"]}, 0.01)]
     fit(
@@ -48,6 +61,7 @@ def run(workdir: Path, *, stop_at: int | None = None, digest: str = "x", seed: i
         digest=digest,
         workdir=workdir,
         report=lambda: {"size": parameters["a"].norm().item()},
+        **tuning,
     )
     return parameters
 
@@ -68,6 +82,30 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(tmp_path: Path, stop
         run(tmp_path / "broken", stop_at=stop_at)
     assert equal(run(tmp_path / "broken"), whole)
     assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+
+
+def test_the_schedule_goes_on_where_it_was(tmp_path: Path) -> None:
+    tuning = {"rate": partial(warm_up_cosine, warm_up=4, steps=13), "clip_norm": 0.5}
+    whole = run(tmp_path / "whole", **tuning)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "broken", stop_at=10, **tuning)
+    assert equal(run(tmp_path / "broken", **tuning), whole)
+    assert not equal(run(tmp_path / "constant"), whole)
+
+
+def test_warm_up_rises_to_one_and_the_cosine_falls_to_zero() -> None:
+    rates = [warm_up_cosine(step, warm_up=4, steps=12) for step in range(12)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0] and rates[8] == pytest.approx(0.5)
+    assert rates[4:] == sorted(rates[4:], reverse=True) and 0 < rates[-1] < 0.05
+
+
+def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
+    parameter, seen = nn.Parameter(torch.full((4,), 100.0)), []
+    stage = Stage("all", 1, lambda generator: (parameter.square().sum(), torch.rand(1)))
+    report = lambda: seen.append(parameter.grad.norm().item()) or {}  # noqa: E731
+    groups = [Group({"p": parameter}, 0.1)]
+    fit(groups, [stage], settings(), seed=0, digest="", workdir=tmp_path, clip_norm=1.0, report=report)
+    assert seen == [pytest.approx(1.0, abs=1e-4)]
 
 
 def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path) -> None:

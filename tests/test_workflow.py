@@ -61,8 +61,33 @@ def jobs(output: str) -> dict[str, int]:
 
 def test_dry_run_has_one_job_for_each_thing(config_file):
     output = snakemake("-n", "--configfile", config_file).stdout
-    expected = {"render": 2, "concepts": 2, "encode": 2, "learn": 6, "generate": 5, "score": 5, "table1": 1, "truth": 1}
+    expected = {"render": 2, "concepts": 2, "encode": 2, "appearance": 2, "learn": 8, "learn_case": 1}
+    expected |= {"generate": 7, "score": 7, "table1": 1, "truth": 1}
     assert jobs(output).items() >= expected.items()
+
+
+def test_nothing_is_learned_for_cases_that_a_method_cannot_take(small, config_file):
+    """Two videos: DualReal and DreamVideo have no image, all others go on as ever."""
+    small["sources"]["rocket_circling"] = {
+        "kind": "video", "scene": {"seed": 7012, "subject": "rocket", "scene": "space", "motion": "circling"}
+    }  # fmt: skip
+    bind = {"rocket_circling": ["rocket"], "fish_bouncing": ["bouncing"]}
+    small["cases"] = {"rocket_bouncing": {"prompt": "a rocket bouncing", "bind": bind}}
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    found = jobs(snakemake("-n", "--configfile", config_file).stdout)
+    assert not {"learn_case", "appearance"} & set(found)
+    assert found["learn"] == 6 and found["generate"] == 7
+
+
+def test_rows_that_learn_the_same_learn_once(small, config_file):
+    bico = small["methods"]["bico"]
+    small["methods"] |= {
+        "bico_half": bico | {"method": "bico", "strength": 0.5},
+        "bico_single": bico | {"method": "bico", "hierarchical": False},
+    }
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    found = jobs(snakemake("-n", "--configfile", config_file).stdout)
+    assert found["learn"] == 8 + 2 and found["generate"] == 9  # two sources of bico_single
 
 
 def test_a_config_of_ones_own_is_not_mixed_with_the_default_one(config_file, small):
@@ -153,7 +178,8 @@ def test_an_edit_reschedules_what_depends_on_it_and_nothing_else(checkout, confi
 def pretend_results(checkout: Path, config_file: Path) -> None:
     """Runs the DAG with commands that only make the outputs, empty."""
     for rules in (checkout / "workflow" / "rules").glob("*.smk"):
-        text = rules.read_text().replace("python -m bico.cli", "touch {output} #")
+        text = rules.read_text().replace("python -m bico.cli gallery", "mkdir -p {output} #")
+        text = text.replace("python -m bico.cli", "touch {output} #")
         rules.write_text(text)
     done = snakemake("--configfile", config_file, folder=checkout)
     assert done.returncode == 0, done.stdout
@@ -170,6 +196,8 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     small["methods"]["bico"] |= {"stages": few, "clip_stages": few}
     for row in ("textual_inversion", "db_lora"):
         small["methods"][row] |= {"steps": 2}
+    small["methods"]["dreamvideo"] |= {"inversion_steps": 1, "identity_steps": 1, "motion_steps": 1}
+    small["methods"]["dualreal"] |= {"steps": 2}
     small["sampling"]["steps"] = 2
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     done = snakemake("--configfile", config_file)
@@ -178,6 +206,7 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     table = (results / "table1.csv").read_text().splitlines()
     assert len(table) == 1 + len(small["methods"]) and (results / "table1.md").exists()
     assert (results / "figures" / "cat_bouncing_in_the_city.png").exists()
+    assert (results / "gallery" / "index.html").exists()
     assert not list(results.rglob("*.ckpt")) and not list(results.rglob("*.unfinished"))
     again = snakemake("--configfile", config_file)
     assert again.returncode == 0 and "Nothing to be done" in again.stdout

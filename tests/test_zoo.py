@@ -1,10 +1,14 @@
 """The training of the zoo's VAE and text-to-video model, at small size."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
+from safetensors.torch import load_file
 
 from bico.toybox.captions import caption
 from bico.toybox.render import render
@@ -15,6 +19,7 @@ from bico.toybox.zoo.common import (
     Muon,
     clip_pool,
     load_checkpoint,
+    muon,
     save_checkpoint,
     scenes,
     to_model,
@@ -117,3 +122,39 @@ def test_a_pool_is_rendered_once_and_kept_whole(tmp_path: Path):
     written = (tmp_path / "clips.npy").stat().st_mtime_ns
     assert np.array_equal(clip_pool(tmp_path / "clips.npy", 3, TRAIN_SEED), pool)
     assert (tmp_path / "clips.npy").stat().st_mtime_ns == written and len(list(tmp_path.iterdir())) == 1
+
+
+WORKERS = """
+import sys, torch
+from safetensors.torch import save_file
+from bico.toybox.zoo.common import average_gradients, join_workers
+
+rank, workers = join_workers()
+torch.manual_seed(0)
+layer, batch = torch.nn.Linear(5, 4), torch.randn(8, 5)
+layer(batch[rank::workers]).square().mean().backward()
+average_gradients(layer, workers)
+if rank == 0:
+    save_file({"weight": layer.weight.grad, "bias": layer.bias.grad}, sys.argv[1])
+"""
+
+
+def test_two_workers_find_the_gradient_of_one(tmp_path: Path):
+    (tmp_path / "step.py").write_text(WORKERS)
+    alone, torchrun = [sys.executable], [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    found = []
+    for name, start in {"one": alone, "two": [*torchrun, "--standalone"]}.items():
+        subprocess.run([*start, tmp_path / "step.py", tmp_path / name], check=True, capture_output=True, cwd=ROOT)
+        found.append(load_file(tmp_path / name))
+    for key in ("weight", "bias"):
+        assert torch.allclose(found[0][key], found[1][key], atol=1e-7)
+
+
+def test_muon_takes_matrices_inside_and_adam_all_else(tokenizer):
+    trainee = wan.Trainee(wan.build_transformer(4), wan.build_text_encoder(len(tokenizer)))
+    optimizer = muon(trainee, trainee.transformer.blocks, trainee.text_encoder.encoder.block)
+    matrices, plain = ({id(p) for p in group["params"]} for group in optimizer.param_groups)
+    names = {id(p): name for name, p in trainee.named_parameters()}
+    assert all(".weight" in names[p] for p in matrices)
+    assert {names[p] for p in plain} >= {"text_encoder.shared.weight", "transformer.proj_out.weight"}
+    assert len(matrices) + len(plain) == len(list(trainee.parameters())) and not matrices & plain

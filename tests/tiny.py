@@ -16,6 +16,7 @@ from bico.encode import EncodedSource
 TEXT_SLOTS = 32
 MEDIA = Media(height=32, width=32, num_frames=5, fps=8)
 SAMPLING = Sampling(steps=3, guidance_scale=4.0, shift=3.0, negative_prompt="blurry")
+APPEARANCE = 6  # width of a CLIP image embedding
 CAPTIONS = ["a cat bouncing at the beach", "the cat at a beach, bouncing", "a video of a bouncing cat at the beach"]
 
 
@@ -87,5 +88,7 @@ def source(kind: str = "video", seed: int = 0) -> EncodedSource:
         latents=torch.randn(4, frames, 4, 4, generator=noise),
         prompt_embeds=prompt_embeds,
         token_counts=token_counts,
+        empty_prompt_embeds=opened.encode_prompts([""])[0][0],
+        appearance=torch.randn(MEDIA.num_frames if kind == "video" else 1, APPEARANCE, generator=noise),
         **(clip if kind == "video" else {}),
     )

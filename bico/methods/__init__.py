@@ -7,7 +7,8 @@ Each module holds
 
 `encoded` is the `EncodedSource`, or a dict of them by source id where a method learns per case; methods that learn
 nothing have no `learn` (the settings' `LEARNS_PER` says which). A clip that a method cannot make is a
-`NotImplementedError` with the reason.
+`NotImplementedError` with the reason; where the kinds of a case's sources are that reason, the settings' `unsupported`
+says so before anything is learned for the case.
 """
 
 from importlib import import_module

@@ -68,6 +68,11 @@ def project(backbone: Backbone, prompt: str) -> Tensor:
     return backbone.context(prompt_embeds)
 
 
+def guided(sampling: Sampling, guidance_scale: float | None) -> Sampling:
+    """`sampling` with a method's own guidance scale, if it has one."""
+    return sampling if guidance_scale is None else sampling.model_copy(update={"guidance_scale": guidance_scale})
+
+
 def save_artifact(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Writes what a method learned, atomically. Metadata: what it was learned from, by which method and settings.
 

@@ -9,6 +9,7 @@ the target prompt that is bound to a source is replaced by that source's vectors
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,36 +40,59 @@ def learn(
     progress: str = "",
 ) -> dict[str, Tensor]:
     """Learns "<number> <word>": [vectors, text width], float32, for each key word of a source, its class word first."""
-    words = list(dict.fromkeys([encoded.class_word, *encoded.spatial, *encoded.temporal]))
-    phrase, bindings = " ".join([*encoded.spatial, *encoded.temporal]), {word: [word] for word in words}
-    prompts = [template.format(phrase) for template in TEMPLATES[encoded.kind]]
-    templates = [
-        (backbone.input_embeddings(prompt), bound_slots(backbone.tokenizer, prompt, bindings, backbone.text_slots))
-        for prompt in prompts
-    ]
-    vectors = {f"{number} {word}": initial(*templates[0], word, settings.vectors) for number, word in enumerate(words)}
-    placed = dict(zip(words, vectors.values(), strict=True))
-    noise = NoiseLevels(shift)
-
-    def loss(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        sigmas = noise.draw(settings.batch_size, generator)
-        picked = torch.randint(len(templates), (settings.batch_size,), generator=generator)
-        embeddings = [replaced(*templates[index], placed) for index in picked]
-        context = backbone.context(backbone.encode_embeddings(embeddings, length=max(map(len, embeddings))))
-        latents = encoded.latents.expand(settings.batch_size, *encoded.latents.shape)
-        return flow_matching_loss(backbone, latents, context, sigmas, generator), sigmas
-
+    inversion = Inversion(backbone, encoded, settings.vectors)
     fit(
-        [Group(vectors, settings.learning_rate)],
-        [Stage("vectors", settings.steps, loss)],
+        [Group(inversion.vectors, settings.learning_rate)],
+        [Stage("vectors", settings.steps, partial(inversion.loss, NoiseLevels(shift), settings.batch_size))],
         settings,
         seed=seed,
         digest=digest_of(settings.learning(), encoded.digest, backbone.fingerprint, shift, seed),
         workdir=workdir,
         progress=progress,
-        report=lambda: {"norm": torch.cat([*vectors.values()]).norm(dim=-1).mean().item()},
+        report=inversion.report,
     )
-    return {name: vector.detach().cpu() for name, vector in vectors.items()}
+    return inversion.learned()
+
+
+class Inversion:
+    """The key words of a source as vectors to learn, and neutral prompts that hold them.
+
+    Attributes:
+        vectors: "<number> <word>" -> [vectors, text width], the class word first.
+        prompts: number of the prompts.
+    """
+
+    def __init__(self, backbone: Backbone, encoded: EncodedSource, vectors: int) -> None:
+        words = list(dict.fromkeys([encoded.class_word, *encoded.spatial, *encoded.temporal]))
+        phrase, bindings = " ".join([*encoded.spatial, *encoded.temporal]), {word: [word] for word in words}
+        prompts = [template.format(phrase) for template in TEMPLATES[encoded.kind]]
+        self._backbone, self._encoded, self.prompts = backbone, encoded, len(prompts)
+        self._templates = [
+            (backbone.input_embeddings(prompt), bound_slots(backbone.tokenizer, prompt, bindings, backbone.text_slots))
+            for prompt in prompts
+        ]
+        first = self._templates[0]
+        self.vectors = {f"{number} {word}": initial(*first, word, vectors) for number, word in enumerate(words)}
+        self._placed = dict(zip(words, self.vectors.values(), strict=True))
+
+    def context(self, picked: Iterable[int]) -> Tensor:
+        """The projected prompts of these numbers, [prompts, slots, width]. Differentiable."""
+        embeddings = [replaced(*self._templates[index], self._placed) for index in picked]
+        prompt_embeds = self._backbone.encode_embeddings(embeddings, length=max(map(len, embeddings)))
+        return self._backbone.context(prompt_embeds)
+
+    def loss(self, noise: NoiseLevels, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Loss of the source under prompts drawn with replacement, and its sigmas: what a `Stage` asks for."""
+        sigmas = noise.draw(batch_size, generator)
+        context = self.context(torch.randint(self.prompts, (batch_size,), generator=generator))
+        latents = self._encoded.latents.expand(batch_size, *self._encoded.latents.shape)
+        return flow_matching_loss(self._backbone, latents, context, sigmas, generator), sigmas
+
+    def report(self) -> dict[str, float]:
+        return {"norm": torch.cat([*self.vectors.values()]).norm(dim=-1).mean().item()}
+
+    def learned(self) -> dict[str, Tensor]:
+        return {name: vector.detach().cpu() for name, vector in self.vectors.items()}
 
 
 def initial(embeddings: Tensor, slots: Mapping[str, list[int]], word: str, count: int) -> nn.Parameter:
@@ -105,15 +129,20 @@ def compose(
 ) -> Iterator[tuple[Job, np.ndarray]]:
     """Clips uint8 [T, H, W, 3] of the prompts with every bound word replaced by its source's vectors."""
 
-    @torch.no_grad()
-    def inverted(case: Case, artifacts: Mapping[str, Path]) -> Contexts:
-        bound = [(source, word) for source, words in case.bind.items() for word in words]
-        learned = {source: load_artifact(artifacts[source])[0] for source in case.bind}
-        # Each bound word is an owner of its own, also where a source has several.
-        vectors = {str(place): vectors_for(word, learned[source]) for place, (source, word) in enumerate(bound)}
-        bindings = {str(place): [word] for place, (_, word) in enumerate(bound)}
-        slots = bound_slots(backbone.tokenizer, case.prompt, bindings, backbone.text_slots)
-        embeddings = replaced(backbone.input_embeddings(case.prompt), slots, vectors)[: backbone.text_slots]
-        return backbone.context(backbone.encode_embeddings([embeddings]))
+    def contexts(case: Case, artifacts: Mapping[str, Path]) -> Contexts:
+        return inverted(backbone, case, {source: load_artifact(artifacts[source])[0] for source in case.bind})
 
-    return compose_with(inverted, backbone, jobs, sampling, media)
+    return compose_with(contexts, backbone, jobs, sampling, media)
+
+
+@torch.no_grad()
+def inverted(backbone: Backbone, case: Case, learned: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+    """The projected prompt [1, slots, width]; words bound to a source of `learned` have become its vectors."""
+    # Each bound word is an owner of its own, also where a source has several.
+    bound = {str(place): pair for place, pair in enumerate((s, word) for s in case.bind for word in case.bind[s])}
+    bindings = {place: [word] for place, (_, word) in bound.items()}
+    vectors = {place: vectors_for(word, learned[s]) for place, (s, word) in bound.items() if s in learned}
+    slots = bound_slots(backbone.tokenizer, case.prompt, bindings, backbone.text_slots)
+    slots = {place: slots[place] for place in vectors}
+    embeddings = replaced(backbone.input_embeddings(case.prompt), slots, vectors)[: backbone.text_slots]
+    return backbone.context(backbone.encode_embeddings([embeddings]))

@@ -8,7 +8,8 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from PIL import Image
+
+from bico.clip import Clip
 
 
 def pool(features: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -17,26 +18,17 @@ def pool(features: torch.Tensor, pooling: str) -> torch.Tensor:
     return F.normalize(mean, dim=0) if pooling == "renormalised" else mean
 
 
-class ClipT:
-    """An open_clip model with its own preprocessing and tokenizer.
-
-    Args:
-        model: a folder in open_clip's format, or "architecture:tag" of pretrained weights, such as "ViT-B-32:openai".
-        pooling: see `pool`.
-    """
+class ClipT(Clip):
+    """CLIP with its own tokenizer. Args: `model`, see `Clip`; `pooling`, see `pool`."""
 
     def __init__(self, model: Path | str, *, pooling: str = "mean", device: str = "cpu"):
-        name, tag = (f"local-dir:{model}", None) if Path(model).is_dir() else str(model).split(":")
-        self.model, _, self.preprocess = open_clip.create_model_and_transforms(name, pretrained=tag, device=device)
-        self.model.eval()
-        self.tokenizer = open_clip.get_tokenizer(name)
-        self.pooling, self.device = pooling, device
+        super().__init__(model, device=device)
+        self.tokenizer = open_clip.get_tokenizer(self.name)
+        self.pooling = pooling
 
-    @torch.no_grad()
     def features(self, frames: np.ndarray) -> torch.Tensor:
         """Unit features [T, D] of uint8 frames [T, H, W, 3]."""
-        pixels = torch.stack([self.preprocess(Image.fromarray(frame)) for frame in frames]).to(self.device)
-        return F.normalize(self.model.encode_image(pixels), dim=1)
+        return F.normalize(self.image_embeddings(frames), dim=1)
 
     @torch.no_grad()
     def text_feature(self, text: str) -> torch.Tensor:

@@ -9,7 +9,7 @@ from bico.check import preflight
 from bico.config import load
 from bico.errors import InputError
 from bico.files import write_text
-from bico.provenance import code_digest, folder_digest
+from bico.provenance import code_digest, file_digest, folder_digest
 
 
 def open_config():
@@ -62,18 +62,36 @@ def rows(learns_per):
     ]
 
 
+def learners(learns_per):
+    """Those of them in whose name something is learned."""
+    return [row for row in rows(learns_per) if CONFIG.learner(row) == row]
+
+
 def code_of(row):
     return f"bico.methods.{CONFIG.methods[row].method}"
 
 
 def artifacts(row):
-    """What a row of the table has to learn before it can compose."""
+    """What a row of the table has to learn before it can compose the cases that it supports."""
+    cases = {
+        case: entry.bind
+        for case, entry in CONFIG.cases.items()
+        if not CONFIG.unsupported(row, case)
+    }
     items = {
         "nothing": [],
-        "source": [source for case in CONFIG.cases.values() for source in case.bind],
-        "case": [f"case-{case}" for case in CONFIG.cases],
+        "source": [source for bind in cases.values() for source in bind],
+        "case": [f"case-{case}" for case in cases],
     }[CONFIG.methods[row].LEARNS_PER]
-    return sorted({f"{R}/learned/{row}/{item}.safetensors" for item in items})
+    return sorted(
+        {f"{R}/learned/{CONFIG.learner(row)}/{item}.safetensors" for item in items}
+    )
+
+
+def appearances(row, sources):
+    """What a row's method learns from besides the encoded sources."""
+    wanted = sources if CONFIG.methods[row].APPEARANCE else []
+    return [f"{R}/appearance/{source}.safetensors" for source in wanted]
 
 
 def any_of(names):

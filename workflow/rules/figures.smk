@@ -27,3 +27,37 @@ rule figures:
         settings=leaves(dict(CONFIG.cases), CONFIG.media, CONFIG.seeds[0]),
     shell:
         "python -m bico.cli figures --config {params.config} 2>&1 | tee {log}"
+
+
+# The same and all seeds to play, on a page of its own.
+
+
+rule gallery:
+    input:
+        manifests=expand(rules.generate.output.manifest, method=CONFIG.methods),
+        scores=expand(rules.score.output.scores, method=CONFIG.methods),
+        media=[media_of(source) for source in BOUND],
+        truth=rules.truth.output.clips,
+    output:
+        page=report(
+            directory(f"{R}/gallery"),
+            caption="../report/gallery.rst",
+            htmlindex="index.html",
+            category="Gallery",
+        ),
+    log:
+        f"{R}/logs/gallery.log",
+    benchmark:
+        f"{R}/benchmarks/gallery.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        config=CONFIG_FILE,
+        code=code_digest("bico.gallery"),
+        page=file_digest(Path("bico/gallery.html")),
+        settings=leaves(dict(CONFIG.cases), CONFIG.media, CONFIG.seeds),
+    shell:
+        "python -m bico.cli gallery --config {params.config} 2>&1 | tee {log}"

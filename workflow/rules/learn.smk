@@ -1,9 +1,11 @@
-# One artifact per method and source, or per method and case. A run that breaks goes on from <artifact>.ckpt/.
+# One artifact per method and source, or per method and case; rows that learn the same share it. A run that breaks goes on
+# from <artifact>.ckpt/.
 
 
 rule learn:
     input:
         encoded=rules.encode.output.encoded,
+        appearance=lambda w: appearances(w.method, [w.source]),
     output:
         artifact=f"{R}/learned/{{method}}/{{source}}.safetensors",
         metrics=f"{R}/learned/{{method}}/{{source}}.metrics.jsonl",
@@ -12,7 +14,7 @@ rule learn:
     benchmark:
         f"{R}/benchmarks/learn/{{method}}/{{source}}.tsv"
     wildcard_constraints:
-        method=any_of(rows("source")),
+        method=any_of(learners("source")),
     conda:
         "../../envs/environment.yaml"
     threads: 1  # two jobs of one thread each learn faster than one of two
@@ -38,6 +40,7 @@ rule learn_case:
         encoded=lambda w: expand(
             rules.encode.output.encoded, source=CONFIG.cases[w.case].bind
         ),
+        appearance=lambda w: appearances(w.method, CONFIG.cases[w.case].bind),
     output:
         artifact=f"{R}/learned/{{method}}/case-{{case}}.safetensors",
         metrics=f"{R}/learned/{{method}}/case-{{case}}.metrics.jsonl",
@@ -46,7 +49,7 @@ rule learn_case:
     benchmark:
         f"{R}/benchmarks/learn/{{method}}/case-{{case}}.tsv"
     wildcard_constraints:
-        method=any_of(rows("case")),
+        method=any_of(learners("case")),
     conda:
         "../../envs/environment.yaml"
     threads: 1

@@ -31,13 +31,14 @@ from bico.toybox.zoo.common import (
     clip_pool,
     cosine_rate,
     load_checkpoint,
+    muon,
     save_checkpoint,
     scenes,
     to_model,
 )
 from bico.toybox.zoo.probe import degrade
 
-POOL, BATCH, RATE = 24_000, 96, 1.5e-3
+POOL, BATCH, RATE = 16_000, 128, 1.0
 VOCABULARY, CONTEXT = 512, 40
 PAD, BEGIN, END = "<pad>", "<start>", "<end>"
 HALF = (0.5, 0.5, 0.5)
@@ -119,13 +120,14 @@ def train(out: Path, *, workdir: Path, steps: int = 1800, seed: int = 0) -> None
     pool, cast = clip_pool(workdir / "pool.npy", POOL, TRAIN_SEED), scenes(POOL, TRAIN_SEED)
     words = np.random.default_rng([seed, POOL])
     model, tokenizer = build([caption(scene, words) for scene in cast[:4000]])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.1)
+    optimizer = muon(model, model.visual.transformer, model.transformer)
     checkpoint = workdir / "clip.safetensors"
     first = load_checkpoint(checkpoint, {"clip": model}, optimizer)
     progress = Progress("clip", steps, done=first)
     for step, chosen, rng in batches(POOL, BATCH, range(first, steps), seed):
         tokens = _tokens(tokenizer, [caption(cast[i], rng, drop=0.1) for i in chosen])
-        optimizer.param_groups[0]["lr"] = cosine_rate(step, steps, RATE)
+        for group in optimizer.param_groups:
+            group["rate"] = cosine_rate(step, steps, RATE)
         loss = contrastive_loss(model, _frames(pool, chosen, rng), tokens)
         optimizer.zero_grad()
         loss.backward()

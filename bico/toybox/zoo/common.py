@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,7 @@ from bico.toybox.render import render
 from bico.toybox.world import NUM_FRAMES, SIZE, Scene, sample_training_scene
 
 # Seeds of scenes: training, held-out evaluation and benchmark sources draw from streams that never meet.
-TRAIN_SEED, HELD_OUT_SEED = 1_000, 2_000
+TRAIN_SEED, STILL_SEED, HELD_OUT_SEED = 1_000, 1_500, 2_000
 
 
 def scenes(count: int, seed: int, start: int = 0) -> list[Scene]:
@@ -66,8 +67,10 @@ class Muon(torch.optim.Optimizer):
 
     ORTHOGONAL, ADAM = 0.02, 2e-3  # learning rates at rate 1
 
-    def __init__(self, parameters: Iterable[torch.nn.Parameter]):
-        super().__init__(parameters, {"rate": 1.0})
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], plain: Iterable[torch.nn.Parameter] = ()):
+        """`plain`: parameters for Adam whatever their shape, such as embeddings."""
+        groups = [{"params": list(parameters), "matrices": True}, {"params": list(plain), "matrices": False}]
+        super().__init__([group for group in groups if group["params"]], {"rate": 1.0})
 
     @torch.no_grad()
     def step(self) -> None:
@@ -78,7 +81,7 @@ class Muon(torch.optim.Optimizer):
                     state["first"], state["second"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
                     state["step"] = torch.zeros(())
                 state["step"] += 1
-                if parameter.ndim >= 2 and parameter[0].numel() > 1:
+                if group["matrices"] and parameter.ndim >= 2 and parameter[0].numel() > 1:
                     state["first"].mul_(0.95).add_(gradient)
                     update = _orthogonal((gradient + 0.95 * state["first"]).flatten(1)).view_as(parameter)
                     parameter.add_(update, alpha=-group["rate"] * self.ORTHOGONAL)
@@ -88,6 +91,13 @@ class Muon(torch.optim.Optimizer):
                     first = state["first"] / (1 - 0.9 ** state["step"])
                     second = state["second"] / (1 - 0.98 ** state["step"])
                     parameter.addcdiv_(first, second.sqrt() + 1e-8, value=-group["rate"] * self.ADAM)
+
+
+def muon(module: torch.nn.Module, *inside: torch.nn.Module) -> Muon:
+    """Muon for the matrices of the parts `inside` a network, Adam for all that faces pixels, words and time."""
+    matrices = [p for part in inside for p in part.parameters() if p.ndim == 2 and min(p.shape) > 16]
+    known = {id(matrix) for matrix in matrices}
+    return Muon(matrices, [p for p in module.parameters() if id(p) not in known])
 
 
 def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
@@ -100,6 +110,32 @@ def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
     return scale * (x.T if tall else x)
+
+
+# --- several processes ----------------------------------------------------------------------------------------------
+
+
+def join_workers() -> tuple[int, int]:
+    """(rank, number of processes) under torchrun, else (0, 1).
+
+    On a CPU two processes of one thread each do not stall when something else takes a core; two threads do.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        return 0, 1
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def average_gradients(module: torch.nn.Module, workers: int) -> None:
+    """Every process gets the mean of all processes' gradients."""
+    if workers == 1:
+        return
+    gradients = [parameter.grad for parameter in module.parameters()]
+    whole = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(whole)
+    for gradient, mean in zip(gradients, (whole / workers).split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 # --- checkpoints ----------------------------------------------------------------------------------------------------

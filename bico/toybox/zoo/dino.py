@@ -1,4 +1,4 @@
-"""The Toybox's DINO: a timm vision transformer of 0.5 M parameters, trained by self-distillation without labels.
+"""The Toybox's DINO: a timm vision transformer of 0.5 M parameters, trained by self-distillation.
 
     bico zoo dino           about 20 minutes on one core
 
@@ -6,7 +6,7 @@
 student follows a teacher that is its own running average and sees another view. DINO's loss over prototypes stays at
 its start for as long as we can afford to train; the contrastive one of MoCo v3 (Chen et al. 2021), for the same pair of
 networks, learns at once. Views are moments of one scene, or one subject in two scenes, cropped and degraded: what they
-share is the instance.
+share is the instance. Every second batch holds subjects of one word, so that the word alone tells nothing apart.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ from bico.toybox.zoo.common import (
     batches,
     cosine_rate,
     load_checkpoint,
+    muon,
     render_pool,
     save_checkpoint,
     to_model,
 )
 from bico.toybox.zoo.probe import degrade
 
-POOL, VIEWS, BATCH, RATE = 4_000, 4, 64, 1e-3
-MOMENTUM, TEMPERATURE, SMALLEST_CROP = 0.99, 0.1, 0.45
+POOL, VIEWS, BATCH, RATE = 6_000, 4, 128, 1.0
+MOMENTUM, TEMPERATURE, SMALLEST_CROP = 0.99, 0.07, 0.45
 ARCHITECTURE = "vit_tiny_patch16_224"
 MODEL = {"img_size": SIZE, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}
 HALF = (0.5, 0.5, 0.5)
@@ -154,14 +155,19 @@ def train(out: Path, *, workdir: Path, steps: int = 1800, seed: int = 0) -> None
     """Trains from scratch, or goes on from the checkpoint in `workdir`, and saves the teacher's folder to `out`."""
     torch.manual_seed(seed)
     pool, centres = view_pool(workdir / "views.npy"), subject_centres()
+    words = np.array([instance_scenes(TRAIN_SEED, i, 1)[0].actors[0].word for i in range(POOL)])
     student = Learner(build())
     teacher = copy.deepcopy(student).requires_grad_(False)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.04)
+    optimizer = muon(student, student.backbone.blocks, student.project)
     checkpoint = workdir / "dino.safetensors"
     first = load_checkpoint(checkpoint, {"student": student, "teacher": teacher}, optimizer)
     progress = Progress("dino", steps, done=first)
     for step, chosen, rng in batches(POOL, BATCH, range(first, steps), seed):
-        optimizer.param_groups[0]["lr"] = cosine_rate(step, steps, RATE, warmup=30)
+        for group in optimizer.param_groups:
+            group["rate"] = cosine_rate(step, steps, RATE, warmup=30)
+        if step % 2:
+            same_word = np.flatnonzero(words == SUBJECTS[step // 2 % len(SUBJECTS)])
+            chosen = np.sort(rng.choice(same_word, BATCH, replace=False))
         loss = distillation_loss(student, teacher, _views(pool, centres, chosen, rng))
         optimizer.zero_grad()
         loss.backward()

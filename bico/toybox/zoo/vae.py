@@ -35,8 +35,8 @@ from bico.toybox.zoo.common import (
     to_model,
 )
 
-CHANNELS, PATCH = 24, 8
-ENCODER_WIDTH, DECODER_WIDTH = 56, 96  # room for every channel with both signs, and the constant
+CHANNELS, PATCH = 32, 8
+ENCODER_WIDTH, DECODER_WIDTH = 72, 96  # room for every channel with both signs, and the constant
 BATCH, RATE, POOL = 4, 1.0, 8_000
 # The constant channel and the scale of the features beside it: small enough to make the last normalisation linear.
 CONSTANT, SCALE = 10.0, 0.1

@@ -43,16 +43,18 @@ from bico.toybox.world import FPS, LIGHTS, MOTIONS, NUM_FRAMES, SCENES, SIZE, ST
 from bico.toybox.zoo.common import (
     HELD_OUT_SEED,
     TRAIN_SEED,
+    Muon,
     Progress,
     batches,
     clip_pool,
     cosine_rate,
     load_checkpoint,
+    muon,
     save_checkpoint,
     scenes,
 )
 
-POOL, RATE, CHECKPOINT_EVERY = 8_000, 2e-3, 250
+POOL, RATE, CHECKPOINT_EVERY = 8_000, 1.0, 250
 SIGHT_STEPS, SIGHT_BATCH = 1_500, 64
 STEPS, BATCH = 1_200, 32
 SIGHT_KEPT = 0.7  # share of the second stage in which the vision tower stays as it is
@@ -236,8 +238,8 @@ def learn_to_see(vlm: concepts.Vlm, pool: np.ndarray, drawn: list[Scene], workdi
     visual = vlm.model.model.visual.train()
     head = Sight(vlm.model.config.vision_config.out_hidden_size)
     known = cache(lambda index: sights(drawn[index]))
-    modules = {"visual": visual, "head": head}
-    optimizer, checkpoint = _optimizer(*modules.values()), workdir / "vlm-sight.safetensors"
+    modules = nn.ModuleDict({"visual": visual, "head": head})
+    optimizer, checkpoint = muon(modules, visual.blocks), workdir / "vlm-sight.safetensors"
     first = load_checkpoint(checkpoint, modules, optimizer)
     progress = Progress("vlm sight", steps, first)
     for step, indices, rng in batches(len(pool), min(SIGHT_BATCH, len(pool)), range(first, steps), seed):
@@ -251,16 +253,11 @@ def learn_to_see(vlm: concepts.Vlm, pool: np.ndarray, drawn: list[Scene], workdi
             save_checkpoint(checkpoint, step + 1, modules, optimizer)
 
 
-def _optimizer(*modules: nn.Module) -> torch.optim.AdamW:
-    parameters = [parameter for module in modules for parameter in module.parameters()]
-    return torch.optim.AdamW(parameters, lr=RATE, betas=(0.9, 0.98), weight_decay=0.02)
-
-
-def _descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer, rate: float) -> None:
+def _descend(loss: torch.Tensor, optimizer: Muon, rate: float) -> None:
     optimizer.zero_grad()
     loss.backward()
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["rate"] = rate
         torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
     optimizer.step()
 
@@ -310,7 +307,8 @@ def loss_of(vlm: concepts.Vlm, media: list[np.ndarray], dialogues: list[tuple[st
 def learn_to_answer(vlm: concepts.Vlm, pool: np.ndarray, drawn: list[Scene], workdir: Path, seed: int, steps: int):
     """The second stage: the whole model; every batch is half frames, half clips. The vision tower joins in late."""
     model = vlm.model.train()
-    optimizer, checkpoint = _optimizer(model), workdir / "vlm.safetensors"
+    inside = model.model.visual.blocks, model.model.language_model.layers
+    optimizer, checkpoint = muon(model, *inside), workdir / "vlm.safetensors"
     first = load_checkpoint(checkpoint, {"model": model}, optimizer)
     progress = Progress("vlm", steps, first)
     for step, indices, rng in batches(len(pool), min(BATCH, len(pool)), range(first, steps), seed + 1):

@@ -2,8 +2,8 @@
 
     bico zoo wan            after `bico zoo vae`; resumes where it stopped
 
-Trained on cached latents of rendered clips, a quarter of the steps on single frames: each latent frame of a clip is the
-latent of its frame as an image, so images cost nothing more to prepare.
+Trained on cached latents: first of stills, from which words, looks and places are learned at a ninth of the cost, then
+of clips and stills in turn.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +25,24 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from tokenizers.decoders import ByteFallback, Fuse, Metaspace, Sequence
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+from bico.attention import word_maps
+from bico.backbone import Backbone
 from bico.files import replacing
+from bico.prompts import bound_slots
 from bico.toybox.captions import PLACES, caption
 from bico.toybox.probe import Probe
 from bico.toybox.render import masks, render
-from bico.toybox.world import MOTIONS, NUM_FRAMES, SCENES, SIZE, SUBJECTS, Scene
+from bico.toybox.world import MOTIONS, NUM_FRAMES, SCENES, SIZE, SUBJECTS, Scene, sample_scene
 from bico.toybox.zoo.common import (
     HELD_OUT_SEED,
+    STILL_SEED,
     TRAIN_SEED,
     Progress,
-    batches,
+    average_gradients,
     cosine_rate,
+    join_workers,
     load_checkpoint,
+    muon,
     save_checkpoint,
     scenes,
     to_model,
@@ -44,7 +51,11 @@ from bico.toybox.zoo.vae import PATCH, encode
 from bico.toybox.zoo.vae import build as build_vae
 
 TEXT_WIDTH, WIDTH, HEADS, BLOCKS, FFN = 128, 192, 4, 6, 768
-CLIPS, BATCH, RATE, EMA = 16_000, 32, 1e-3, 0.998
+PATCHES = (1, 1, 1)  # a token for each latent cell: words are to act where their subject is
+STILLS, CLIPS = 48_000, 16_000
+STILL_BATCH, CLIP_BATCH = 128, 16  # about as many tokens
+STILL_SHARE = 0.24  # of the steps, before the first clip is seen; a fifth of the others see stills, too
+RATE, EMA = 1.0, 0.998
 SHIFT = 3.0  # of noise levels, in training and in sampling
 UNCONDITIONAL, DROP = 0.1, 0.12  # shares of captions that are empty, of roles that a caption leaves out
 SUBJECT_WEIGHT = 4.0  # the loss on a subject's area against the backdrop's
@@ -97,7 +108,7 @@ def build_text_encoder(vocabulary: int) -> UMT5EncoderModel:
 
 def build_transformer(channels: int) -> WanTransformer3DModel:
     return WanTransformer3DModel(
-        patch_size=(1, 2, 2),
+        patch_size=PATCHES,
         num_attention_heads=HEADS,
         attention_head_dim=WIDTH // HEADS,
         in_channels=channels,
@@ -152,11 +163,19 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 # --- data -----------------------------------------------------------------------------------------------------------
 
 
-def _latent_masks(scene: Scene) -> np.ndarray:
+def _latent_masks(scene: Scene, num_frames: int) -> np.ndarray:
     """float32 [T, h, w]: the share of each latent cell that a subject covers."""
-    covered = masks(scene).any(0).astype(np.float32)
+    covered = masks(scene, num_frames).any(0).astype(np.float32)
     cells = SIZE // PATCH
-    return covered.reshape(NUM_FRAMES, cells, PATCH, cells, PATCH).mean((2, 4))
+    return covered.reshape(num_frames, cells, PATCH, cells, PATCH).mean((2, 4))
+
+
+def _still_scenes(count: int, start: int = 0) -> list[Scene]:
+    return [scene.still() for scene in scenes(count, STILL_SEED, start)]
+
+
+def _clip_scenes(count: int, start: int = 0) -> list[Scene]:
+    return scenes(count, TRAIN_SEED, start)
 
 
 def _fingerprint(vae: AutoencoderKLWan) -> str:
@@ -166,17 +185,19 @@ def _fingerprint(vae: AutoencoderKLWan) -> str:
 
 
 @torch.no_grad()
-def latent_pool(path: Path, vae: AutoencoderKLWan, count: int) -> dict[str, torch.Tensor]:
-    """{"latents": float16 [N, C, T, h, w], normalised; "masks": float16 [N, T, h, w]} of the training scenes."""
+def latent_pool(
+    path: Path, vae: AutoencoderKLWan, count: int, draw: Callable[[int, int], list[Scene]], num_frames: int
+) -> dict[str, torch.Tensor]:
+    """{"latents": float16 [N, C, T, h, w], normalised; "masks": float16 [N, T, h, w]} of `draw(count, start)`."""
     if not path.exists():
         mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
         progress = Progress("encode", count)
         latents, covered = [], []
         for start in range(0, count, 32):
-            part = scenes(32, TRAIN_SEED, start)
-            clips = to_model(np.stack([render(scene) for scene in part]))
+            part = draw(32, start)
+            clips = to_model(np.stack([render(scene, num_frames) for scene in part]))
             latents.append(((encode(vae, clips) - mean) / std).half())
-            covered.append(torch.from_numpy(np.stack([_latent_masks(scene) for scene in part])).half())
+            covered.append(torch.from_numpy(np.stack([_latent_masks(scene, num_frames) for scene in part])).half())
             progress.update(start + len(part))
         whole = {"latents": torch.cat(latents)[:count], "masks": torch.cat(covered)[:count]}
         with replacing(path) as unfinished:
@@ -213,51 +234,63 @@ def _captions(cast: list[Scene], rng: np.random.Generator, motion: bool) -> list
     return ["" if rng.random() < UNCONDITIONAL else caption(s, rng, motion=motion, drop=DROP) for s in cast]
 
 
-def train(out: Path, *, workdir: Path, steps: int = 4_000, seed: int = 0) -> None:
+def train(out: Path, *, workdir: Path, steps: int = 5_000, seed: int = 0) -> None:
     """Trains DiT and text encoder for the VAE in `out`/vae, or goes on from the checkpoint in `workdir`.
 
     `out` becomes a folder that `WanPipeline.from_pretrained` opens.
     """
     torch.manual_seed(seed)
+    rank, workers = join_workers()
     vae = AutoencoderKLWan.from_pretrained(out / "vae")
-    pool = latent_pool(workdir / f"latents-{_fingerprint(vae)}.safetensors", vae, CLIPS)
-    cast = scenes(CLIPS, TRAIN_SEED)
+    name = _fingerprint(vae)
+    stills = latent_pool(workdir / f"stills-{name}.safetensors", vae, STILLS, _still_scenes, 1)
+    clips = latent_pool(workdir / f"clips-{name}.safetensors", vae, CLIPS, _clip_scenes, NUM_FRAMES)
+    still_cast, clip_cast = _still_scenes(STILLS), _clip_scenes(CLIPS)
     corpus_rng = np.random.default_rng(seed)
-    tokenizer = build_tokenizer([caption(scene, corpus_rng, drop=DROP) for scene in cast[:8000]])
+    tokenizer = build_tokenizer([caption(scene, corpus_rng, drop=DROP) for scene in clip_cast[:8000]])
     model = Trainee(build_transformer(vae.config.z_dim), build_text_encoder(len(tokenizer)))
     average = copy.deepcopy(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = muon(model, model.transformer.blocks, model.text_encoder.encoder.block)
     checkpoint = workdir / "wan.safetensors"
     first = load_checkpoint(checkpoint, {"model": model, "average": average}, optimizer)
     progress = Progress("wan", steps, done=first)
     model.transformer.compile(dynamic=False)
-    for step, chosen, rng in batches(CLIPS, BATCH, range(first, steps), seed):
-        still = step % 4 == 3
-        frames = slice(0, 1 if still else None)
-        latents = pool["latents"][chosen][:, :, frames].float()
-        weights = 1 + (SUBJECT_WEIGHT - 1) * pool["masks"][chosen][:, None, frames].float()
+    for step in range(first, steps):
+        still = step < STILL_SHARE * steps or step % 5 == 0
+        pool, cast, size = (stills, still_cast, STILL_BATCH) if still else (clips, clip_cast, CLIP_BATCH)
+        rng = np.random.default_rng([seed, step])
+        chosen = rng.choice(len(cast), size, replace=False)
         texts = _captions([cast[i] for i in chosen], rng, motion=not still)
-        tokens = tokenizer(texts, padding="max_length", max_length=TOKENS, return_tensors="pt")
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        position = torch.rand(BATCH, generator=generator)
+        position = torch.rand(size, generator=generator)
+        noise = torch.randn((size, *pool["latents"].shape[1:]), generator=generator)
+        # Each process takes its part of a batch that does not depend on how many there are.
+        chosen, texts, position, noise = (whole[rank::workers] for whole in (chosen, texts, position, noise))
+        latents = pool["latents"][chosen].float()
+        weights = 1 + (SUBJECT_WEIGHT - 1) * pool["masks"][chosen][:, None].float()
+        tokens = tokenizer(texts, padding="max_length", max_length=TOKENS, return_tensors="pt")
         sigmas = SHIFT * position / (1 + (SHIFT - 1) * position)
-        noise = torch.randn(latents.shape, generator=generator)
         noisy = torch.lerp(latents, noise, sigmas.view(-1, 1, 1, 1, 1))
         slots = torch.tensor(float(rng.choice(TEXT_SLOTS)))
-        optimizer.param_groups[0]["lr"] = cosine_rate(step, steps, RATE, warmup=300)
+        for group in optimizer.param_groups:
+            group["rate"] = cosine_rate(step, steps, RATE, warmup=300)
         velocity = model(noisy, sigmas, tokens.input_ids, tokens.attention_mask.float(), slots)
         loss = ((velocity - (noise - latents)).square() * weights).mean()
         optimizer.zero_grad()
         loss.backward()
+        average_gradients(model, workers)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():
             keep = min(EMA, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
-        progress.update(step + 1, **{"still" if still else "loss": loss.item()})
-        if (step + 1) % 500 == 0:
+        if rank > 0:
+            continue
+        progress.update(step + 1, **{"still" if still else "clip": loss.item()})
+        if (step + 1) % 200 == 0:
             save_checkpoint(checkpoint, step + 1, {"model": model, "average": average}, optimizer)
-    save(out, average, tokenizer, vae)
+    if rank == 0:
+        save(out, average, tokenizer, vae)
 
 
 def save(out: Path, model: Trainee, tokenizer: PreTrainedTokenizerFast, vae: AutoencoderKLWan) -> None:
@@ -279,20 +312,71 @@ def save(out: Path, model: Trainee, tokenizer: PreTrainedTokenizerFast, vae: Aut
 # --- evaluation -----------------------------------------------------------------------------------------------------
 
 
-def evaluate(folder: Path, *, probe: Path, count: int = 60, steps: int = 25, seed: int = 0) -> dict[str, float]:
-    """Generates clips of held-out captions by diffusers' own pipeline and lets the probe read them.
+def evaluate(folder: Path, *, probe: Path, count: int = 120, steps: int = 25, seed: int = 0) -> dict[str, float]:
+    """What the model can do with held-out captions, by diffusers' own pipeline and the probe's reading of its clips.
 
-    Returns the share of clips in which subject, scene and motion are read as the prompt says.
+    Returns:
+        subject, scene, motion: shares of clips that show the prompt's word.
+        spread: how much the looks of one prompt's clips vary from seed to seed, 1 = as much as the world's.
+        word_focus, word_focus_of_two: see `word_focus`; in clips of one subject, and of two.
     """
-    words = _prompts(count, seed)
-    pipeline = WanPipeline.from_pretrained(folder)
+    pipeline, judge = WanPipeline.from_pretrained(folder), Probe.open(probe)
     pipeline.set_progress_bar_config(disable=True)
-    clips = np.concatenate([_generate(pipeline, words[i : i + 20], steps, seed + i) for i in range(0, count, 20)])
-    readings = Probe.open(probe).read(clips)
-    roles = ("subject", "scene", "motion")
-    return {
-        role: float(np.mean([r.best(role) == w[role] for r, w in zip(readings, words, strict=True)])) for role in roles
+    words = _prompts(count, seed)
+    prompts = [f"a {w['subject']} {w['motion']} {PLACES[w['scene']][0]}" for w in words]
+    readings = judge.read(_generate(pipeline, prompts, steps, seed))
+    right = {
+        role: float(np.mean([r.best(role) == w[role] for r, w in zip(readings, words, strict=True)]))
+        for role in ("subject", "scene", "motion")
     }
+    return right | {
+        "spread": spread(pipeline, judge, prompts[:3], steps, seed),
+        "word_focus": word_focus(folder, actors=1),
+        "word_focus_of_two": word_focus(folder, actors=2),
+    }
+
+
+def spread(pipeline: WanPipeline, judge: Probe, prompts: list[str], steps: int, seed: int, takes: int = 12) -> float:
+    """Variance of hues (subject, sky, ground) among `takes` clips of one prompt, mean over prompts, relative to that of
+    as many scenes of the world.
+    """
+    names = ("hue_a", "sky", "ground")
+    values = []
+    for prompt in prompts:
+        readings = judge.read(_generate(pipeline, [prompt] * takes, steps, seed))
+        values.append([[reading.values[name] for name in names] for reading in readings])
+    world = [
+        [[s.actors[0].hue_a, s.backdrop.sky, s.backdrop.ground] for s in scenes(takes, HELD_OUT_SEED, takes * group)]
+        for group in range(20)
+    ]
+    return _circular_variance(np.array(values)) / _circular_variance(np.array(world))
+
+
+def _circular_variance(hues: np.ndarray) -> float:
+    """Of [groups, takes, names] within each group, mean over groups and names."""
+    return float((1 - np.abs(np.exp(2j * np.pi * hues).mean(axis=1))).mean())
+
+
+def word_focus(folder: Path, *, actors: int, count: int = 40) -> float:
+    """Do words act where they belong? Attention to a subject's word inside its mask over that outside, by area, on
+    held-out renders at middle noise levels. 1 = the word acts everywhere alike.
+    """
+    backbone = Backbone.open(folder, text_slots=TEXT_SLOTS[0])
+    inside = outside = 0.0
+    for number in range(count):
+        rng = np.random.default_rng([HELD_OUT_SEED, actors, number])
+        scene = sample_scene(rng, actors=actors)
+        text = caption(scene, rng)
+        bindings = {str(place): [actor.word] for place, actor in enumerate(scene.actors)}
+        slots = bound_slots(backbone.tokenizer, text, bindings, backbone.text_slots)
+        latents = backbone.encode_clip(render(scene))
+        maps = word_maps(backbone, latents, backbone.context(backbone.encode_prompts([text])[0]), slots)
+        for word, covered in zip(maps.values(), masks(scene), strict=True):
+            share = torch.from_numpy(covered).float()[None]
+            share = torch.nn.functional.adaptive_avg_pool3d(share, tuple(word.shape))[0]
+            inside += (word * share).sum().item() / share.sum().item()
+            outside += (word * (1 - share)).sum().item() / (1 - share).sum().item()
+    return inside / outside
 
 
 def _prompts(count: int, seed: int) -> list[dict[str, str]]:
@@ -305,17 +389,19 @@ def _prompts(count: int, seed: int) -> list[dict[str, str]]:
     return [{role: str(column[i]) for role, column in columns.items()} for i in range(count)]
 
 
-def _generate(pipeline: WanPipeline, words: list[dict[str, str]], steps: int, seed: int) -> np.ndarray:
-    """uint8 [B, T, H, W, 3]."""
-    prompts = [f"a {w['subject']} {w['motion']} {PLACES[w['scene']][0]}" for w in words]
-    frames = pipeline(
-        prompts,
-        height=SIZE,
-        width=SIZE,
-        num_frames=NUM_FRAMES - 1,  # diffusers rounds up where the VAE keeps every frame
-        num_inference_steps=steps,
-        max_sequence_length=TEXT_SLOTS[0],
-        generator=torch.Generator().manual_seed(seed),
-        output_type="np",
-    ).frames
-    return (frames * 255).round().astype(np.uint8)
+def _generate(pipeline: WanPipeline, prompts: list[str], steps: int, seed: int, batch: int = 20) -> np.ndarray:
+    """uint8 [prompts, T, H, W, 3]."""
+    parts = []
+    for start in range(0, len(prompts), batch):
+        frames = pipeline(
+            prompts[start : start + batch],
+            height=SIZE,
+            width=SIZE,
+            num_frames=NUM_FRAMES - 1,  # diffusers rounds up where the VAE keeps every frame
+            num_inference_steps=steps,
+            max_sequence_length=TEXT_SLOTS[0],
+            generator=torch.Generator().manual_seed(seed + start),
+            output_type="np",
+        ).frames
+        parts.append((frames * 255).round().astype(np.uint8))
+    return np.concatenate(parts)

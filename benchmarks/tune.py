@@ -1,0 +1,84 @@
+"""Chooses each method's settings on the tuning set, with the same budget for all.
+
+    uv run python benchmarks/tune.py [--config config/toybox.yaml] [--candidates config/candidates.yaml] [--cores 2]
+
+Every candidate is a row of a benchmark on the tuning set; its sources, instances and compositions are in no table. The
+best mean of `truth_overall` wins; a tie goes to the candidate that stands first. What wins is written by hand into
+the config: this script prints, and `results/tuning/choices.md` keeps, what was tried and how it did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+SCORES = ("truth_overall", "truth_concept", "truth_prompt", "truth_motion")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, default=Path("config/toybox.yaml"))
+    parser.add_argument("--candidates", type=Path, default=Path("config/candidates.yaml"))
+    parser.add_argument("--cores", type=int, default=2)
+    options = parser.parse_args()
+    config, candidates = (yaml.safe_load(path.read_text()) for path in (options.config, options.candidates))
+    entries = rows(config["methods"], candidates)
+    folder = Path(config["results"]) / "tuning"
+    folder.mkdir(parents=True, exist_ok=True)
+    trial = folder / "candidates.yaml"
+    trial.write_text(yaml.safe_dump(config | {"methods": {"base": {}} | entries}, sort_keys=False))
+    command = ["snakemake", "--cores", str(options.cores), "--configfile", trial, "--config", "split=tuning", "--"]
+    subprocess.run([sys.executable, "-m", *map(str, command), str(folder / "table1.csv")], check=True)
+    text = report(pd.read_csv(folder / "table1.csv", index_col="method"), candidates)
+    (folder / "choices.md").write_text(text)
+    print(text)
+
+
+def rows(methods: dict[str, dict], candidates: dict[str, list[dict]]) -> dict[str, dict]:
+    """Row name -> settings, for every candidate: the method's settings in the config, changed as the candidate says.
+
+    Raises SystemExit if the methods have different budgets.
+    """
+    budgets = {method: len(tried) for method, tried in candidates.items()}
+    if len(set(budgets.values())) != 1:
+        sys.exit(f"error: candidates differ in number: expected the same budget for every method, got {budgets}")
+    return {
+        f"{method}_{number}": {"method": method} | merged(methods[method], changes)
+        for method, tried in candidates.items()
+        for number, changes in enumerate(tried)
+    }
+
+
+def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`settings` with `changes`, section by section."""
+    return settings | {
+        key: merged(settings[key], value) if isinstance(value, dict) else value for key, value in changes.items()
+    }
+
+
+def report(table: pd.DataFrame, candidates: dict[str, list[dict]]) -> str:
+    """Markdown: for each method its candidates with their scores, the chosen one marked."""
+    parts = [f"{len(next(iter(candidates.values())))} candidates of each method, on the tuning set\n"]
+    header = ["", "changes", "truth_overall [95 %]", *SCORES[1:]]
+    for method, tried in {"base": [{}], **candidates}.items():
+        names = ["base"] if method == "base" else [f"{method}_{number}" for number in range(len(tried))]
+        best = table.loc[names, "truth_overall"].idxmax()
+        lines = [header, ["---"] * len(header)]
+        for name, changes in zip(names, tried, strict=True):
+            row = table.loc[name]
+            span = f"{row['truth_overall']:.1f} [{row['truth_overall_low']:.1f}, {row['truth_overall_high']:.1f}]"
+            told = ", ".join(f"{key} {value}" for key, value in changes.items()) or "as in the config"
+            others = [f"{row[score]:.1f}" for score in SCORES[1:]]
+            lines.append(["chosen" if name == best else "", told, span, *others])
+        parts.append(f"## {method}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Does binding work, and does it stay where it belongs? (Toybox only)
+
+Two measurements of what a method has learned of each source, both against the unbound base with the same seeds:
+
+* reconstruction: all of a source's words bound, in a prompt that says just what the source shows; the gain in PSNR.
+* the leak test: one role bound alone, among words that the source does not show. That role has to match the source
+  better, and the words of the other roles have to be read as before: a subject that brings its source's scene leaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bico.backbone import Backbone
+from bico.config import BaseSettings, Case, Config, Media, MethodSettings
+from bico.files import write_text
+from bico.media import read_media
+from bico.methods import method
+from bico.methods.base import Job
+from bico.scoring import truth
+from bico.tables import interval
+from bico.toybox.benchmark import scene_of
+from bico.toybox.captions import LIGHT_PHRASES, PLACES, STYLE_PHRASES
+from bico.toybox.probe import Probe, Reading
+from bico.toybox.world import MOTIONS, SCENES, SUBJECTS, Scene, compose, sample_scene
+
+CONTEXTS = 4
+"""Prompts in which each role is tried."""
+MAIN_ROLES = {"subject": SUBJECTS, "scene": SCENES, "motion": MOTIONS}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One role of a source, bound alone.
+
+    Attributes:
+        words: role -> word, all that the prompt says.
+        target: the scene that the clip should show, apart from what the prompt leaves open.
+    """
+
+    source: str
+    role: str
+    words: dict[str, str]
+    target: Scene
+
+    @property
+    def case(self) -> Case:
+        return Case(prompt=sentence(self.words), bind={self.source: [self.words[self.role]]})
+
+    def values(self, reading: Reading) -> dict[str, float]:
+        """role -> how well the clip shows it, in 0..1: the bound one as its source has it, the others as words."""
+        asked = truth.Truth(self.target, frozenset({self.role}), {}, frozenset({self.source}))
+        own = truth.motion(reading, asked) if self.role == "motion" else truth.concept(reading, asked)
+        others = {role: reading.words[role][word] for role, word in self.words.items() if role != self.role}
+        return {self.role: own} | others
+
+
+def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
+    """Measures what one row of the table has learned, and writes it to `R/binding/<row>.csv`.
+
+    Columns: method, source, kind, bound (a role, or "everything"), measured (a role, or "psnr" in dB), clips, unbound,
+    bound_value, gain and its 95 % interval (bootstrap over clips).
+    """
+    probe = Probe.open(config.models.probe)
+    rows = []
+    for source in config.sources:
+        rows += [_reconstruction(config, row, backbone, source), *_leaks(config, row, backbone, probe, source)]
+    table = pd.DataFrame(rows)
+    write_text(config.results / "binding" / f"{row}.csv", table.to_csv(index=False, float_format="%.4f"))
+    return table
+
+
+def collect(config: Config, rows: list[str]) -> pd.DataFrame:
+    """`R/binding.csv`: the rows of all methods, and for each the mean over its sources (source "all")."""
+    parts = []
+    for row in rows:
+        table = pd.read_csv(config.results / "binding" / f"{row}.csv")
+        parts.append(table)
+        for (bound, measured), group in table.groupby(["bound", "measured"], sort=False):
+            means = group[["unbound", "bound_value"]].mean().to_dict()
+            gain = _gain(config, group["gain"].to_numpy())
+            labels = {"method": row, "source": "all", "kind": "all", "bound": bound, "measured": measured}
+            parts.append(pd.DataFrame([labels | {"clips": group["clips"].sum()} | means | gain]))
+    table = pd.concat(parts, ignore_index=True)
+    write_text(config.results / "binding.csv", table.to_csv(index=False, float_format="%.4f"))
+    return table
+
+
+# --- reconstruction -------------------------------------------------------------------------------------------------
+
+
+def _reconstruction(config: Config, row: str, backbone: Backbone, source: str) -> dict[str, object]:
+    words, entry = words_of(scene_of(config.sources[source])), config.sources[source]
+    media = config.media if entry.kind == "video" else config.media.model_copy(update={"num_frames": 1})
+    case = Case(prompt=sentence(words), bind={source: list(words.values())})
+    own = read_media(config.media_path(source), **dict(media))
+    unbound, bound = (
+        np.array([psnr(clip, own) for clip in clips]) for clips in _both(config, row, backbone, source, [case], media)
+    )
+    return _row(config, row, source, "everything", "psnr", unbound, bound)
+
+
+def psnr(clip: np.ndarray, own: np.ndarray) -> float:
+    """Of uint8 frames of one shape, in dB."""
+    return float(10 * np.log10(255**2 / np.square(clip.astype(float) - own).mean()))
+
+
+# --- the leak test --------------------------------------------------------------------------------------------------
+
+
+def trials(config: Config, source: str) -> Iterator[Trial]:
+    """Every role of a source, each among `CONTEXTS` sets of words that the source does not show."""
+    scene, seed = scene_of(config.sources[source]), config.sources[source].scene.seed
+    own = words_of(scene)
+    for number, role in enumerate(own):
+        for context in range(CONTEXTS):
+            rng = np.random.default_rng([seed, number, context])
+            words = {name: _other_word(known, own.get(name), rng) for name, known in MAIN_ROLES.items()}
+            drawn = sample_scene(rng, **words)
+            roles = dict.fromkeys(("subject", "scene", "motion", "style", "light"), drawn) | {role: scene}
+            yield Trial(source, role, words | {role: own[role]}, compose(**roles))
+
+
+def _other_word(known: tuple[str, ...], own: str | None, rng: np.random.Generator) -> str:
+    return str(rng.choice([word for word in known if word != own]))
+
+
+def _leaks(config: Config, row: str, backbone: Backbone, probe: Probe, source: str) -> Iterator[dict[str, object]]:
+    planned = list(trials(config, source))
+    clips = _both(config, row, backbone, source, [trial.case for trial in planned], config.media)
+    unbound, bound = (probe.read(np.stack(each)) for each in clips)
+    seeds = len(config.seeds)
+    for role in dict.fromkeys(trial.role for trial in planned):
+        values: dict[str, list[tuple[float, float]]] = {}
+        for place, trial in enumerate(planned):
+            if trial.role != role:
+                continue
+            for take in range(place * seeds, (place + 1) * seeds):
+                before, after = trial.values(unbound[take]), trial.values(bound[take])
+                for measured, value in before.items():
+                    values.setdefault(measured, []).append((value, after[measured]))
+        for measured, pairs in values.items():
+            yield _row(config, row, source, role, measured, *np.array(pairs).T)
+
+
+# --- shared ---------------------------------------------------------------------------------------------------------
+
+
+def words_of(scene: Scene) -> dict[str, str]:
+    """role -> word, all that a scene shows."""
+    actor = scene.actors[0]
+    parts = {"subject": actor, "scene": scene.backdrop, "motion": actor.motion, "style": scene.style}
+    return {role: part.word for role, part in (parts | {"light": scene.light}).items() if part is not None}
+
+
+def sentence(words: Mapping[str, str]) -> str:
+    """A prompt that says these words and nothing else."""
+    style = STYLE_PHRASES[words["style"]][0] if "style" in words else ""
+    light = LIGHT_PHRASES[words["light"]][0] if "light" in words else ""
+    parts = [style, f"a {words['subject']}", words.get("motion", ""), PLACES[words["scene"]][0], light]
+    return " ".join(part for part in parts if part)
+
+
+def _both(
+    config: Config, row: str, backbone: Backbone, source: str, cases: list[Case], media: Media
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Clips uint8 [T, H, W, 3] of each case and seed, unbound and bound."""
+    artifacts = {source: config.results / "learned" / config.learner(row) / f"{source}.safetensors"}
+    files = {source: config.media_path(source)}
+    jobs = [Job(str(place), case, seed, artifacts, files) for place, case in enumerate(cases) for seed in config.seeds]
+
+    def clips(settings: MethodSettings) -> list[np.ndarray]:
+        composed = method(settings.method).compose(backbone, jobs, settings, config.sampling, media)
+        return [clip for _, clip in composed]
+
+    return clips(BaseSettings()), clips(config.methods[row])
+
+
+def _row(
+    config: Config, row: str, source: str, bound: str, measured: str, unbound: np.ndarray, after: np.ndarray
+) -> dict[str, object]:
+    labels = {"method": row, "source": source, "kind": config.sources[source].kind, "bound": bound}
+    values = {"measured": measured, "clips": len(after), "unbound": unbound.mean(), "bound_value": after.mean()}
+    return labels | values | _gain(config, after - unbound)
+
+
+def _gain(config: Config, gains: np.ndarray) -> dict[str, float]:
+    mean, low, high = interval(gains, resamples=config.scoring.bootstrap, seed=config.scoring.seed)
+    return {"gain": mean, "gain_low": low, "gain_high": high}

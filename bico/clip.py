@@ -1,0 +1,30 @@
+"""CLIP, as scores and some methods use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+
+
+class Clip:
+    """An open_clip model with its own preprocessing.
+
+    Args:
+        model: a folder in open_clip's format, or "architecture:tag" of pretrained weights, such as "ViT-B-32:openai".
+    """
+
+    def __init__(self, model: Path | str, *, device: str = "cpu"):
+        self.name, tag = (f"local-dir:{model}", None) if Path(model).is_dir() else str(model).split(":")
+        self.model, _, self.preprocess = open_clip.create_model_and_transforms(self.name, pretrained=tag, device=device)
+        self.model.eval()
+        self.device = device
+
+    @torch.no_grad()
+    def image_embeddings(self, frames: np.ndarray) -> torch.Tensor:
+        """Embeddings [T, D] of uint8 frames [T, H, W, 3], as the image tower gives them: not of unit length."""
+        pixels = torch.stack([self.preprocess(Image.fromarray(frame)) for frame in frames]).to(self.device)
+        return self.model.encode_image(pixels)

@@ -1,0 +1,101 @@
+"""The gallery: a static page on which a reader filters by case, method and seed, and plays all clips in step.
+
+The folder holds copies of everything that it shows, so it can be put on any web server, or sent as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bico.config import Case, Config
+from bico.figures import PALETTE
+from bico.files import write_text
+from bico.prompts import clean, spans
+from bico.scoring import clip_path, clip_statuses, score_columns
+
+PAGE = Path(__file__).with_name("gallery.html")
+
+
+def gallery(config: Config) -> None:
+    """Writes `R/gallery/index.html` and the media beside it."""
+    folder = config.results / "gallery"
+    shutil.rmtree(folder, ignore_errors=True)
+    scores = {row: _scores(config, row) for row in config.methods}
+    statuses = {row: clip_statuses(config, row) for row in config.methods}
+    cases = []
+    for case_id, case in config.cases.items():
+        clips = {
+            row: {str(seed): _clip(config, folder, row, case_id, seed, statuses, scores) for seed in config.seeds}
+            for row in config.methods
+        }
+        cases.append(
+            {
+                "id": case_id,
+                "prompt": coloured(case),
+                "sources": [_source(config, folder, case, number) for number in range(len(case.bind))],
+                "truth": case.truth and _copy(folder, config.results / "truth" / f"{case_id}.mp4", "truth"),
+                "clips": clips,
+            }
+        )
+    data = {
+        "title": f"{config.name}: compositions",
+        "methods": list(config.methods),
+        "seeds": config.seeds,
+        "fps": config.media.fps,
+        "frames": config.media.num_frames,
+        "aspect": f"{config.media.width} / {config.media.height}",
+        "cases": cases,
+    }
+    # In a script element only "</" could end the text early.
+    text = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
+    write_text(folder / "index.html", PAGE.read_text(encoding="utf-8").replace("{{data}}", text))
+
+
+def coloured(case: Case) -> list[tuple[str, int | None]]:
+    """The prompt in pieces, each with the number of the source that its words are bound to, or None."""
+    text = clean(case.prompt)
+    held = sorted((span, number) for number, owned in enumerate(spans(text, case.bind).values()) for span in owned)
+    pieces, end = [], 0
+    for (start, stop), number in held:
+        pieces += [(text[end:start], None), (text[start:stop], number)]
+        end = stop
+    return [(piece, number) for piece, number in [*pieces, (text[end:], None)] if piece]
+
+
+def _source(config: Config, folder: Path, case: Case, number: int) -> dict[str, Any]:
+    name, words = list(case.bind.items())[number]
+    file = _copy(folder, config.media_path(name), "sources", name)
+    still = config.sources[name].kind == "image"
+    return {"name": name, "words": words, "colour": PALETTE[number % len(PALETTE)], "file": file, "still": still}
+
+
+def _clip(
+    config: Config, folder: Path, row: str, case_id: str, seed: int, statuses: dict, scores: dict[str, pd.DataFrame]
+) -> dict[str, str | None]:
+    status = statuses[row][case_id, seed]
+    if status != "ok":
+        return {"status": status, "file": None, "scores": ""}
+    values = scores[row].loc[(case_id, seed)]
+    told = " · ".join(f"{name.replace('_', ' ')} {value:.0f}" for name, value in values.items() if pd.notna(value))
+    file = _copy(folder, clip_path(config, row, case_id, seed), f"clips/{row}", f"{case_id}-{seed}")
+    return {"status": status, "file": file, "scores": told}
+
+
+def _scores(config: Config, row: str) -> pd.DataFrame:
+    """The scores shown below a clip, by case and seed: those against the truth, or else CLIP-T and DINO-I."""
+    table = pd.read_csv(config.results / "scores" / f"{row}.csv", index_col=["case", "seed"])
+    shown = [name for name in score_columns(config) if name == "truth_overall" or not config.models.probe]
+    return table[shown]
+
+
+def _copy(folder: Path, file: Path, below: str, name: str | None = None) -> str:
+    """Copies a file into the gallery and returns its address there."""
+    target = folder / below / f"{name or file.stem}{file.suffix.lower()}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, target)
+    return target.relative_to(folder).as_posix()

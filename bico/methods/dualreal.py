@@ -1,0 +1,218 @@
+"""DualReal (Wang et al., ICCV 2025): identity and motion adapters of one image and one video, trained together.
+
+Kept: four adapters a block, beside attention and feed-forward, whose outputs are added before the AdaLN gate, the
+identity's with weight alpha and the motion's with 0.2 - alpha; a controller ("StageBlender") that reads the noisy
+tokens and the noise level and gives one alpha to each group of blocks, 0.1 at the start; joint training, in which a
+step learns identity or motion while the other half takes part as it is. Motion adapters are told the CLIP embedding of
+a random frame of the clip, in identity steps zeros, and at inference that of the subject's image, in both passes.
+
+Changed for this backbone: CogVideoX has one attention over text and video tokens. Here the adapters stand beside the
+self-attention; text stays in the cross-attention, neither adapted nor read by the controller. Changed so that the
+untrained method is the backbone: an adapter adds its change alone, while the original's also adds its input. The
+prompts are the sources' captions, and at inference the plain prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bico.adapter import Adapter, beside
+from bico.backbone import Backbone
+from bico.config import DualRealSettings, Media, Sampling
+from bico.encode import EncodedSource
+from bico.methods.base import Job, guided, load_artifact, project
+from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss, warm_up_cosine
+
+LAYERS = ("attn1", "ffn")
+TOTAL_WEIGHT = 0.2
+"""Of the identity and the motion adapter of a layer together."""
+MOTION_SHARE = 0.5
+"""Of the training steps."""
+
+
+class Controller(nn.Module):
+    """From the noisy tokens and the time embedding to one alpha in (0, 0.2) for each group of blocks.
+
+    Args:
+        width: of a token and of the time embedding.
+        hidden: width inside.
+        groups: of blocks.
+    """
+
+    def __init__(self, width: int, hidden: int, groups: int) -> None:
+        super().__init__()
+        self.summary, self.modulation = nn.Linear(width, hidden), nn.Linear(width, 3 * hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.mixing = nn.Sequential(nn.Linear(hidden, 4 * hidden), nn.GELU("tanh"), nn.Linear(4 * hidden, hidden))
+        self.decision = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        self.out = nn.Linear(hidden, groups)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, pooled: Tensor, time: Tensor) -> Tensor:
+        """Alphas [batch, groups] from pooled tokens [batch, width] and time embedding [batch, width]."""
+        summary = self.summary(pooled.float())
+        shift, scale, gate = self.modulation(F.silu(time.float())).chunk(3, dim=1)
+        mixed = self.mixing(self.norm(summary) * (1 + scale) + shift) + gate * summary
+        return TOTAL_WEIGHT * self.out(self.decision(mixed)).sigmoid()
+
+
+class JointAdapters(nn.Module):
+    """All that a case learns.
+
+    Attributes:
+        appearance: what the motion adapters are told in the running pass, [batch or 1, appearance width]; None = zeros.
+        alphas: weights of the identity adapters in the running pass, [batch, groups].
+    """
+
+    def __init__(self, width: int, num_blocks: int, appearance_width: int, settings: DualRealSettings) -> None:
+        super().__init__()
+
+        def adapters(condition_width: int) -> nn.ModuleList:
+            return nn.ModuleList(
+                nn.ModuleDict({layer: Adapter(width, settings.bottleneck, condition_width) for layer in LAYERS})
+                for _ in range(num_blocks)
+            )
+
+        self.identity, self.motion = adapters(0), adapters(appearance_width)
+        self.controller = Controller(width, settings.controller_width, settings.groups)
+        self.blocks_per_group = num_blocks // settings.groups
+        self.appearance: Tensor | None = None
+        self.alphas = torch.empty(0)
+
+    @contextmanager
+    def beside(self, transformer: nn.Module) -> Iterator[None]:
+        """Active for as long as the context lasts."""
+        # Each pass embeds the patches first, then the time, then runs the blocks.
+        pooled = torch.empty(0)
+
+        def pool(layer: nn.Module, inputs: tuple[Tensor], patches: Tensor) -> None:
+            nonlocal pooled
+            pooled = patches.flatten(2).amax(dim=2)
+
+        def weigh(layer: nn.Module, inputs: tuple[Tensor], time: Tensor) -> None:
+            self.alphas = self.controller(pooled, time)
+
+        layers = [
+            (block.get_submodule(layer), partial(self._change, number, layer))
+            for number, block in enumerate(transformer.blocks)
+            for layer in LAYERS
+        ]
+        handles = [
+            transformer.patch_embedding.register_forward_hook(pool),
+            transformer.condition_embedder.time_embedder.register_forward_hook(weigh),
+        ]
+        try:
+            with beside(layers):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _change(self, block: int, layer: str, tokens: Tensor) -> Tensor:
+        alpha = self.alphas[:, block // self.blocks_per_group, None, None]
+        identity = self.identity[block][layer](tokens)
+        motion = self.motion[block][layer](tokens, self.appearance)
+        return alpha * identity + (TOTAL_WEIGHT - alpha) * motion
+
+
+def learn(
+    backbone: Backbone,
+    encoded: Mapping[str, EncodedSource],
+    settings: DualRealSettings,
+    *,
+    shift: float,
+    seed: int,
+    workdir: Path,
+    progress: str = "",
+) -> dict[str, Tensor]:
+    """Learns `JointAdapters.state_dict` of an image and a video; float32.
+
+    The image's CLIP embedding goes with it as "appearance", [appearance width].
+    """
+    by_kind = {source.kind: source for source in encoded.values()}
+    image, digests = by_kind["image"], {kind: source.digest for kind, source in by_kind.items()}
+    adapters = initial(backbone, image.appearance.shape[1], settings, seed)
+    parts = adapters.named_children()  # identity, motion, controller
+    with adapters.beside(backbone.transformer):
+        fit(
+            [Group(dict(part.named_parameters(prefix=name)), settings.learning_rate) for name, part in parts],
+            [Stage("joint", settings.steps, joint_loss(backbone, by_kind, settings, adapters, NoiseLevels(shift)))],
+            settings,
+            seed=seed,
+            digest=digest_of(settings.learning(), digests, backbone.fingerprint, shift, seed),
+            workdir=workdir,
+            rate=partial(warm_up_cosine, warm_up=settings.warm_up, steps=settings.steps),
+            clip_norm=settings.clip_norm,
+            progress=progress,
+            report=lambda: {"alpha": adapters.alphas.mean().item()},
+        )
+    return {name: tensor.cpu() for name, tensor in adapters.state_dict().items()} | {"appearance": image.appearance[0]}
+
+
+def initial(backbone: Backbone, appearance_width: int, settings: DualRealSettings, seed: int) -> JointAdapters:
+    """Untrained adapters and their controller."""
+    width, num_blocks = backbone.width, backbone.num_blocks  # opens the transformer, which draws random numbers
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapters = JointAdapters(width, num_blocks, appearance_width, settings)
+    return adapters.to(backbone.device)
+
+
+def joint_loss(
+    backbone: Backbone,
+    by_kind: Mapping[str, EncodedSource],
+    settings: DualRealSettings,
+    adapters: JointAdapters,
+    noise: NoiseLevels,
+) -> Callable[[torch.Generator], tuple[Tensor, Tensor]]:
+    """The loss of a step, which is of the image or of the video. Only that half and the controller get a gradient."""
+
+    def loss(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        motion = torch.rand((), generator=generator).item() < MOTION_SHARE
+        adapters.identity.requires_grad_(not motion)
+        adapters.motion.requires_grad_(motion)
+        encoded = by_kind["video" if motion else "image"]
+        batch = encoded.draw(settings.batch_size, generator, frames=False)
+        sigmas = noise.draw(settings.batch_size, generator)
+        adapters.appearance = None
+        if motion:
+            frames = torch.randint(len(encoded.appearance), (settings.batch_size,), generator=generator)
+            adapters.appearance = encoded.appearance[frames].to(backbone.device)
+        with torch.no_grad():
+            context = backbone.context(batch.prompt_embeds)
+        return flow_matching_loss(backbone, batch.latents, context, sigmas, generator), sigmas
+
+    return loss
+
+
+def compose(
+    backbone: Backbone, jobs: Iterable[Job], settings: DualRealSettings, sampling: Sampling, media: Media
+) -> Iterator[tuple[Job, np.ndarray]]:
+    """Clips uint8 [T, H, W, 3] of the plain prompts, with the adapters of each case."""
+    negative, own = project(backbone, sampling.negative_prompt), guided(sampling, settings.guidance_scale)
+    for _, same_case in groupby(jobs, key=lambda job: job.case_id):
+        first, *rest = same_case
+        adapters = restored(backbone, load_artifact(first.artifacts["case"])[0], settings)
+        context = project(backbone, first.case.prompt)
+        with adapters.beside(backbone.transformer):
+            for job in (first, *rest):
+                yield job, backbone.generate(context, negative, [job.seed], own, media)[0]
+
+
+def restored(backbone: Backbone, tensors: Mapping[str, Tensor], settings: DualRealSettings) -> JointAdapters:
+    """What `learn` returned, told the appearance of the image."""
+    appearance = tensors["appearance"][None]
+    adapters = JointAdapters(backbone.width, backbone.num_blocks, appearance.shape[1], settings)
+    adapters.load_state_dict({name: tensor for name, tensor in tensors.items() if name != "appearance"})
+    adapters.appearance = appearance.to(backbone.device)
+    return adapters.to(backbone.device).requires_grad_(False)

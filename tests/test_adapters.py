@@ -1,0 +1,266 @@
+"""DreamVideo and DualReal: adapters that change nothing untrained, and learn just what a step is about."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch import nn
+
+from bico import clips
+from bico.config import Case, DreamVideoSettings, DualRealSettings, load
+from bico.errors import InputError
+from bico.methods import dreamvideo, dualreal
+from bico.methods.base import Job, project, save_artifact
+from bico.training import NoiseLevels
+
+CASE = Case(prompt="a cat bouncing at the beach", bind={"still": ["cat"], "clip": ["bouncing"]})
+DREAMVIDEO = DreamVideoSettings(
+    inversion_steps=3, identity_steps=4, motion_steps=5, inversion_rate=1e-2, learning_rate=1e-2, batch_size=2,
+    checkpoint_every=1,
+)  # fmt: skip
+DUALREAL = DualRealSettings(
+    steps=8, warm_up=2, learning_rate=1e-2, weight_decay=0.1, batch_size=2, bottleneck=8, controller_width=32, groups=3,
+    checkpoint_every=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return tiny.backbone()
+
+
+@pytest.fixture(scope="module")
+def sources() -> dict:
+    return {"still": tiny.source("image", seed=1), "clip": tiny.source("video", seed=2)}
+
+
+def untrained(backbone, sources, name: str) -> nn.Module:
+    if name == "dualreal":
+        return dualreal.initial(backbone, tiny.APPEARANCE, DUALREAL, seed=0)
+    return dreamvideo.initial(backbone, sources[name], seed=0)
+
+
+@torch.no_grad()
+def velocity(backbone) -> torch.Tensor:
+    noise = torch.Generator().manual_seed(0)
+    latents, timesteps = torch.randn(2, 4, 2, 4, 4, generator=noise), torch.tensor([900.0, 100.0])
+    return backbone.velocity(latents, timesteps, project(backbone, CASE.prompt).expand(2, -1, -1))
+
+
+def shake(adapters: nn.Module) -> nn.Module:
+    """As if it had been trained."""
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in adapters.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=noise))
+    return adapters
+
+
+@pytest.mark.parametrize("name", ["still", "clip", "dualreal"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_untrained_adapters_leave_every_bit_as_it_was(sources, name: str, dtype: torch.dtype) -> None:
+    opened = tiny.Backbone.open(tiny.folder(), text_slots=tiny.TEXT_SLOTS, dtype=dtype)
+    plain, adapters = velocity(opened), untrained(opened, sources, name)
+    adapters.appearance = torch.randn(1, tiny.APPEARANCE)
+    with adapters.beside(opened.transformer):
+        assert torch.equal(velocity(opened), plain)
+        assert not torch.equal(shake(adapters) and velocity(opened), plain)
+    assert torch.equal(velocity(opened), plain)
+
+
+@pytest.mark.parametrize("name", ["clip", "dualreal"])
+def test_motion_adapters_see_the_appearance_and_none_is_zero(backbone, sources, name: str) -> None:
+    adapters = shake(untrained(backbone, sources, name))
+    with adapters.beside(backbone.transformer):
+        without = velocity(backbone)
+        adapters.appearance = torch.zeros(1, tiny.APPEARANCE)
+        assert torch.equal(velocity(backbone), without)
+        adapters.appearance = torch.ones(1, tiny.APPEARANCE)
+        assert not torch.equal(velocity(backbone), without)
+
+
+def test_recomputing_activations_gives_the_same_gradient(backbone, sources, monkeypatch) -> None:
+    adapters = shake(untrained(backbone, sources, "dualreal"))
+    context = project(backbone, CASE.prompt)
+
+    def gradients() -> list[torch.Tensor]:
+        latents = torch.ones(1, 4, 2, 4, 4)
+        with adapters.beside(backbone.transformer):
+            loss = backbone.velocity(latents, torch.tensor([500.0]), context).square().mean()
+            return torch.autograd.grad(loss, list(adapters.parameters()), allow_unused=True)
+
+    kept = gradients()
+    monkeypatch.setattr("bico.backbone.CHECKPOINT_TOKENS", 1)
+    for one, other in zip(kept, gradients(), strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
+
+
+# --- learning -------------------------------------------------------------------------------------------------------
+
+
+def learn(name: str, backbone, sources, workdir: Path) -> dict[str, torch.Tensor]:
+    if name == "dualreal":
+        return dualreal.learn(backbone, sources, DUALREAL, shift=3.0, seed=0, workdir=workdir)
+    return dreamvideo.learn(backbone, sources[name], DREAMVIDEO, shift=3.0, seed=0, workdir=workdir)
+
+
+@pytest.mark.parametrize("name", ["still", "clip", "dualreal"])
+@pytest.mark.parametrize("stop_at", [2, 4])
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(
+    backbone, sources, tmp_path, monkeypatch, name: str, stop_at: int
+) -> None:
+    whole = learn(name, backbone, sources, tmp_path / "whole")
+    velocity_of, calls = type(backbone).velocity, iter(range(100))
+
+    def breaking(self, *arguments):
+        if next(calls) == stop_at:
+            raise KeyboardInterrupt
+        return velocity_of(self, *arguments)
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(type(backbone), "velocity", breaking)
+        learn(name, backbone, sources, tmp_path / "broken")
+    again = learn(name, tiny.backbone(), sources, tmp_path / "broken")
+    assert again.keys() == whole.keys()
+    assert all(torch.equal(again[key], whole[key]) for key in whole)
+
+
+def test_dreamvideo_learns_an_images_vectors_first(backbone, sources, tmp_path) -> None:
+    learned = learn("still", backbone, sources, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["stage"] for line in lines] == ["vectors"] * 3 + ["identity"] * 4
+    assert {name for name in learned if name.startswith("vectors.")} == {"vectors.0 cat", "vectors.1 beach"}
+    assert torch.equal(learned["appearance"], sources["still"].appearance[0])
+    assert learned["adapters.blocks.0.attn2.up.weight"].any()
+
+
+def test_dreamvideo_holds_no_text_encoder_when_its_adapters_learn(sources, tmp_path) -> None:
+    for name in ("still", "clip"):
+        opened = tiny.backbone()
+        learn(name, opened, sources, tmp_path / name)
+        assert {"vae", "text_encoder"}.isdisjoint(vars(opened))
+
+
+def test_a_step_of_dualreal_moves_one_half_and_the_controller_and_nothing_else(backbone, sources, tmp_path) -> None:
+    """Weight decay and momentum are on: what a step is not about keeps every bit."""
+    short = {steps: DUALREAL.model_copy(update={"steps": steps, "warm_up": 100}) for steps in range(1, 6)}
+    before = untrained(backbone, sources, "dualreal").state_dict()
+    drawn = []
+    for steps, settings in short.items():
+        after = dualreal.learn(backbone, sources, settings, shift=3.0, seed=0, workdir=tmp_path / str(steps))
+        moved = {name.split(".")[0] for name, tensor in before.items() if not torch.equal(after[name], tensor)}
+        drawn.append(moved - {"controller"})
+        before = {name: after[name] for name in before}
+    assert set(map(frozenset, drawn)) == {frozenset({"identity"}), frozenset({"motion"})}
+
+
+def test_alphas_start_in_the_middle_and_learn(backbone, sources, tmp_path) -> None:
+    adapters = untrained(backbone, sources, "dualreal")
+    with adapters.beside(backbone.transformer):
+        velocity(backbone)
+        assert torch.equal(adapters.alphas, torch.full((2, 3), 0.1))
+        shake(adapters.controller)
+        velocity(backbone)
+    assert adapters.alphas.unique().numel() == 6 and (adapters.alphas > 0).all() and (adapters.alphas < 0.2).all()
+    learn("dualreal", backbone, sources, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["alpha"] == pytest.approx(0.1) and lines[-1]["alpha"] != lines[0]["alpha"]
+
+
+def test_half_of_dreamvideos_captions_are_empty(backbone, sources, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(backbone, "context", lambda embeds: seen.append(embeds) or torch.zeros(1))
+    monkeypatch.setattr(dreamvideo, "flow_matching_loss", lambda *arguments: torch.zeros(()))
+    settings = DREAMVIDEO.model_copy(update={"batch_size": 200})
+    adapters = untrained(backbone, sources, "clip")
+    stage = dreamvideo.motion_stage(backbone, sources["clip"], settings, adapters, NoiseLevels(3.0))
+    stage.loss(torch.Generator().manual_seed(0))
+    empty = (seen[0] == sources["clip"].empty_prompt_embeds).all(dim=(1, 2))
+    assert 70 < empty.sum() < 130
+    assert len(adapters.appearance.unique(dim=0)) == tiny.MEDIA.num_frames
+
+
+# --- composing ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def artifacts(backbone, sources, tmp_path_factory) -> dict[str, dict[str, Path]]:
+    folder, paths = tmp_path_factory.mktemp("adapters"), {}
+    for name in ("still", "clip", "dualreal"):
+        paths[name] = folder / f"{name}.safetensors"
+        save_artifact(paths[name], learn(name, backbone, sources, folder / name), {})
+    return {"dreamvideo": {name: paths[name] for name in sources}, "dualreal": {"case": paths["dualreal"]}}
+
+
+METHODS = {"dreamvideo": (dreamvideo, DREAMVIDEO), "dualreal": (dualreal, DUALREAL)}
+
+
+def composed(backbone, artifacts, name: str, **changes: object) -> list[np.ndarray]:
+    module, settings = METHODS[name]
+    jobs = [Job("case", CASE, seed, artifacts[name]) for seed in (0, 1)]
+    made = module.compose(backbone, jobs, settings.model_copy(update=changes), tiny.SAMPLING, tiny.MEDIA)
+    return [clip for _, clip in made]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_clips_have_the_adapters_in_them_and_the_backbone_is_left_as_it_was(backbone, artifacts, name: str) -> None:
+    before = velocity(backbone)
+    negative = project(backbone, tiny.SAMPLING.negative_prompt)
+    base = backbone.generate(project(backbone, CASE.prompt), negative, [0], tiny.SAMPLING, tiny.MEDIA)[0]
+    first, second = composed(backbone, artifacts, name)
+    assert first.shape == base.shape and not np.array_equal(first, base) and not np.array_equal(first, second)
+    assert all(map(np.array_equal, composed(backbone, artifacts, name), (first, second)))
+    assert torch.equal(velocity(backbone), before)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_guidance_is_the_methods_own_or_that_of_sampling(backbone, artifacts, name: str) -> None:
+    shared, same, own = (
+        composed(backbone, artifacts, name, guidance_scale=scale)[0]
+        for scale in (None, tiny.SAMPLING.guidance_scale, 9.0)
+    )
+    assert np.array_equal(shared, same) and not np.array_equal(shared, own)
+
+
+def test_the_unconditional_pass_sees_no_appearance(backbone, sources, artifacts, monkeypatch) -> None:
+    seen = []
+    change = dreamvideo.Adapters._change
+    monkeypatch.setattr(
+        dreamvideo.Adapters, "_change", lambda self, *a: (seen.append(self.appearance), change(self, *a))[1]
+    )
+    composed(backbone, artifacts, "dreamvideo")
+    layers = 3 * backbone.num_blocks  # of both sources
+    conditional, unconditional = seen[:layers], seen[layers : 2 * layers]
+    assert all(torch.equal(appearance, sources["still"].appearance) for appearance in conditional)
+    assert all(appearance is None for appearance in unconditional)
+
+
+@pytest.mark.parametrize("source", ["still", "clip"])
+def test_dreamvideo_composes_what_it_learned_of_one_source_alone(backbone, artifacts, source: str) -> None:
+    """No case of the table, but what it takes to measure a source on its own."""
+    alone = Case(prompt=CASE.prompt, bind={source: CASE.bind[source]})
+    job = Job("alone", alone, 0, artifacts["dreamvideo"])
+    ((_, clip),) = dreamvideo.compose(backbone, [job], DREAMVIDEO, tiny.SAMPLING, tiny.MEDIA)
+    assert not np.array_equal(clip, composed(backbone, artifacts, "dreamvideo")[0])
+
+
+@pytest.mark.parametrize("row", METHODS)
+def test_cases_that_are_not_supported_are_counted(small, tmp_path, row: str) -> None:
+    (tmp_path / "cat.png").write_bytes(b"a picture")
+    small["sources"] = {"still": {"kind": "image", "file": str(tmp_path / "cat.png")}}
+    small["cases"] = {"no_motion": {"prompt": "a cat", "bind": {"still": ["cat"]}}}
+    config = load(small)
+    clips.make_clips(config, row, backbone=None)  # with nothing learned
+    (entry,) = json.loads((config.results / "clips" / f"{row}.json").read_text())
+    assert entry["status"] == "not supported" and entry["error"].startswith("takes")
+
+
+def test_learning_a_case_that_is_not_supported_is_refused(toybox) -> None:
+    from bico.cli import learn as command
+
+    config = load(toybox)
+    with pytest.raises(InputError, match="dualreal case-fish_spinning_in_space: takes one image and one video, not 0"):
+        command(config, "dualreal", "case-fish_spinning_in_space")

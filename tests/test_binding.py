@@ -1,0 +1,71 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import toy
+from conftest import ROOT, ZOO, needs_zoo
+
+from bico.binding import collect, psnr, sentence, trials, words_of
+from bico.config import load
+from bico.toybox.benchmark import scene_of
+from bico.toybox.probe import Probe
+from bico.toybox.render import render
+from bico.toybox.world import compose
+
+
+def test_every_source_of_the_toybox_is_tried_in_all_its_roles():
+    config = load(ROOT / "config" / "toybox.yaml")
+    for source in config.sources:
+        own, planned = words_of(scene_of(config.sources[source])), list(trials(config, source))
+        assert list(dict.fromkeys(trial.role for trial in planned)) == list(own)
+        for trial in planned:
+            assert trial.case.bind == {source: [own[trial.role]]}  # a `Case` has its words verbatim
+            others = {role: word for role, word in trial.words.items() if role != trial.role}
+            assert all(word != own.get(role) for role, word in others.items())
+
+
+def test_a_sentence_says_every_word_once():
+    words = {"style": "sepia", "subject": "cat", "motion": "rising", "scene": "desert", "light": "fog"}
+    assert sentence(words) == "a sepia picture of a cat rising in the desert in fog"
+
+
+def test_psnr_of_known_errors():
+    black = np.zeros((1, 2, 2, 3), np.uint8)
+    assert psnr(black, black + 255) == pytest.approx(0)
+    assert psnr(black, black + np.uint8(51)) == pytest.approx(20 * np.log10(5))
+
+
+@needs_zoo
+def test_a_leak_shows_as_a_fall_of_the_other_role(tmp_path):
+    """Clips as a perfect method, as the plain base and as a method that brings the whole source would make them."""
+    config, probe = toy.config(tmp_path), Probe.open(ZOO / "probe")
+    source = scene_of(config.sources["red_cat"])
+    trial = next(trial for trial in trials(config, "red_cat") if trial.role == "subject")
+    stranger = replace(trial.target.actors[0], hue_a=(source.actors[0].hue_a + 0.5) % 1, pattern="spotted")
+    unbound = replace(trial.target, actors=(stranger,))
+    leaking = compose(subject=trial.target, scene=source, motion=trial.target)
+    perfect, base, leak = (
+        trial.values(reading) for reading in probe.read(np.stack(list(map(render, (trial.target, unbound, leaking)))))
+    )
+    assert perfect["subject"] > base["subject"] + 0.1 and leak["subject"] > base["subject"] + 0.1
+    assert perfect["scene"] > 0.9 and leak["scene"] < 0.1
+    assert perfect["motion"] > 0.8
+
+
+def test_the_table_holds_every_method_and_the_means_over_sources(tmp_path):
+    config = toy.config(tmp_path)
+    (tmp_path / "binding").mkdir()
+    for method, gains in {"bico": (0.2, 0.4), "db_lora": (0.1, 0.1)}.items():
+        rows = [
+            {"method": method, "source": source, "kind": "image", "bound": "subject", "measured": "subject",
+             "clips": 8, "unbound": 0.3, "bound_value": 0.3 + gain, "gain": gain, "gain_low": 0.0, "gain_high": 1.0}
+            for source, gain in zip(("red_cat", "old_robot"), gains, strict=True)
+        ]  # fmt: skip
+        pd.DataFrame(rows).to_csv(tmp_path / "binding" / f"{method}.csv", index=False)
+    collect(config, ["bico", "db_lora"])
+    table = pd.read_csv(tmp_path / "binding.csv")
+    assert len(table) == 6
+    mean = table[(table["method"] == "bico") & (table["source"] == "all")].iloc[0]
+    assert mean["gain"] == pytest.approx(0.3) and mean["clips"] == 16
+    assert 0.2 <= mean["gain_low"] <= mean["gain_high"] <= 0.4

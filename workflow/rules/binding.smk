@@ -1,0 +1,64 @@
+# What was learned of each source, measured on its own: does it bind, and does it leak? Toybox only.
+
+
+rule binding:
+    input:
+        artifacts=lambda w: expand(
+            f"{R}/learned/{CONFIG.learner(w.method)}/{{source}}.safetensors",
+            source=TOYBOX,
+        ),
+        media=[media_of(source) for source in TOYBOX],
+    output:
+        table=f"{R}/binding/{{method}}.csv",
+    log:
+        f"{R}/logs/binding/{{method}}.log",
+    benchmark:
+        f"{R}/benchmarks/binding/{{method}}.tsv"
+    wildcard_constraints:
+        method=any_of(rows("source")),
+    conda:
+        "../../envs/environment.yaml"
+    threads: 2
+    resources:
+        mem_mb=3500,
+    params:
+        config=CONFIG_FILE,
+        code=lambda w: code_digest("bico.binding", code_of(w.method)),
+        wan=model("wan"),
+        probe=model("probe"),
+        settings=lambda w: leaves(
+            CONFIG.methods[w.method],
+            CONFIG.sampling,
+            CONFIG.media,
+            CONFIG.text_slots,
+            CONFIG.dtype,
+            CONFIG.seeds,
+            CONFIG.scoring,
+            {source: CONFIG.sources[source].scene for source in TOYBOX},
+        ),
+    shell:
+        "python -m bico.cli binding --config {params.config} {wildcards.method} 2>&1 | tee {log}"
+
+
+rule binding_table:
+    input:
+        tables=expand(rules.binding.output.table, method=rows("source")),
+    output:
+        csv=report(
+            f"{R}/binding.csv",
+            caption="../report/binding.rst",
+            category="Binding",
+        ),
+    log:
+        f"{R}/logs/binding.log",
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        config=CONFIG_FILE,
+        code=code_digest("bico.binding"),
+        settings=leaves(CONFIG.scoring),
+    shell:
+        "python -m bico.cli binding-table --config {params.config} 2>&1 | tee {log}"

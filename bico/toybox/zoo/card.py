@@ -16,7 +16,7 @@ Measured = dict[str, float]
 # What each model is, and how it is measured.
 MODELS: dict[str, tuple[str, Callable[[Path], Measured]]] = {
     "wan/vae": (
-        "`AutoencoderKLWan`: encoder fitted in closed form, decoder trained; PSNR in dB of reconstructed clips",
+        "`AutoencoderKLWan`: principal components of the renders, in closed form; PSNR in dB of reconstructed clips",
         lambda zoo: vae.evaluate(zoo / "wan" / "vae"),
     ),
     "wan": (

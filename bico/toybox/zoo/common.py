@@ -61,8 +61,7 @@ def cosine_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
 class Muon(torch.optim.Optimizer):
     """Momentum whose updates are orthogonalised (Newton-Schulz) for convolutions and matrices, Adam for all else.
 
-    The VAE's decoder gains with it in a hundred steps what takes AdamW several hundred. `rate` scales both learning
-    rates.
+    It learns in a hundred steps what takes AdamW several hundred. `rate` scales both learning rates.
     """
 
     ORTHOGONAL, ADAM = 0.02, 2e-3  # learning rates at rate 1

@@ -1,14 +1,13 @@
-"""The Toybox's video VAE: an `AutoencoderKLWan` whose encoder is fitted in closed form and whose decoder is trained.
+"""The Toybox's video VAE: an `AutoencoderKLWan` in closed form.
 
-    bico zoo vae            encoder in seconds, decoder in about half an hour on one core
+    bico zoo vae            in seconds
 
-Frames shrink 8x in each direction to 24 channels, one latent frame for each frame. (Wan2.1 also packs four frames into
-one; decoders that have to unpack time and space learn far too slowly for a CPU: 18 dB where this one starts at 22.)
+Frames shrink 8x in each direction to 32 channels, one latent frame for each frame. (Wan2.1 also packs four frames into
+one; decoders that have to unpack time and space learn far too slowly for a CPU.)
 
 The encoder is a principal component analysis of the renders' 8x8 patches, written into the network's weights: residual
 branches are switched off, and a constant channel and pairs of signs make normalisation and activation linear. The
-decoder starts as its inverse and learns what a linear one cannot do. So latents are ordered and decorrelated, and
-training of the text-to-video model need not wait for the decoder.
+decoder is its inverse. So latents are ordered and decorrelated, and nothing has to be trained.
 """
 
 from __future__ import annotations
@@ -21,31 +20,18 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders import autoencoder_kl_wan as wan_vae
 
 from bico.toybox.render import render
-from bico.toybox.zoo.common import (
-    HELD_OUT_SEED,
-    TRAIN_SEED,
-    Muon,
-    Progress,
-    batches,
-    clip_pool,
-    cosine_rate,
-    load_checkpoint,
-    save_checkpoint,
-    scenes,
-    to_model,
-)
+from bico.toybox.zoo.common import HELD_OUT_SEED, TRAIN_SEED, clip_pool, scenes, to_model
 
 CHANNELS, PATCH = 32, 8
-ENCODER_WIDTH, DECODER_WIDTH = 72, 96  # room for every channel with both signs, and the constant
-BATCH, RATE, POOL = 4, 1.0, 8_000
+WIDTH = 72  # room for every channel with both signs, and the constant
+POOL = 600  # clips to which the components are fitted
 # The constant channel and the scale of the features beside it: small enough to make the last normalisation linear.
 CONSTANT, SCALE = 10.0, 0.1
 
 
 def build(mean: list[float] | None = None, std: list[float] | None = None) -> AutoencoderKLWan:
     return AutoencoderKLWan(
-        base_dim=ENCODER_WIDTH,
-        decoder_base_dim=DECODER_WIDTH,
+        base_dim=WIDTH,
         z_dim=CHANNELS,
         dim_mult=[1],
         num_res_blocks=1,
@@ -86,7 +72,7 @@ def _write(layer: torch.nn.Module, matrix: torch.Tensor, bias: torch.Tensor | fl
 
 
 def _switch_off(tower: torch.nn.Module) -> None:
-    """Residual branches add nothing: their last layers are zero, and free to learn."""
+    """Residual branches add nothing: their last layers are zero."""
     for module in tower.modules():
         if isinstance(module, wan_vae.WanResidualBlock):
             torch.nn.init.zeros_(module.conv2.weight)
@@ -96,16 +82,16 @@ def _switch_off(tower: torch.nn.Module) -> None:
             torch.nn.init.zeros_(module.proj.bias)
 
 
-def _linear(tower: torch.nn.Module, width: int, into: torch.Tensor, shift: torch.Tensor, out: torch.Tensor) -> None:
+def _linear(tower: torch.nn.Module, into: torch.Tensor, shift: torch.Tensor, out: torch.Tensor) -> None:
     """Makes an encoder or a decoder compute out @ (into @ x + shift) at each place.
 
     Features run through it with both signs, since silu(h) - silu(-h) = h; beside the constant the normalisation only
-    multiplies them by sqrt(width) / constant.
+    multiplies them by sqrt(WIDTH) / CONSTANT.
     """
     _switch_off(tower)
     _write(tower.conv_in, SCALE * torch.cat([into, -into]), SCALE * torch.cat([shift, -shift]))
     tower.conv_in.bias[-1] = CONSTANT
-    _write(tower.conv_out, torch.cat([out, -out], dim=1) * CONSTANT / width**0.5 / SCALE)
+    _write(tower.conv_out, torch.cat([out, -out], dim=1) * CONSTANT / WIDTH**0.5 / SCALE)
 
 
 @torch.no_grad()
@@ -116,8 +102,8 @@ def fit_linear(vae: AutoencoderKLWan, clips: torch.Tensor) -> None:
     _, axes = torch.linalg.eigh(torch.cov((patches - middle).T.double()))
     axes = axes.flip(1)[:, :CHANNELS].float()  # [192, CHANNELS], widest first
     unit = torch.eye(CHANNELS)
-    _linear(vae.encoder, ENCODER_WIDTH, axes.T, -axes.T @ middle, unit)
-    _linear(vae.decoder, DECODER_WIDTH, unit, torch.zeros(CHANNELS), axes)
+    _linear(vae.encoder, axes.T, -axes.T @ middle, unit)
+    _linear(vae.decoder, unit, torch.zeros(CHANNELS), axes)
     vae.decoder.conv_out.bias.copy_(middle)
     _write(vae.quant_conv, unit)
     vae.quant_conv.bias[CHANNELS:] = -12.0  # a posterior as sharp as the encoder is
@@ -136,38 +122,15 @@ def latent_statistics(vae: AutoencoderKLWan, clips: torch.Tensor) -> tuple[list[
     return mean.tolist(), (std.sqrt() * std.square().mean().sqrt().sqrt()).tolist()
 
 
-# --- the decoder ----------------------------------------------------------------------------------------------------
+# --- the folder -----------------------------------------------------------------------------------------------------
 
 
-def train(out: Path, *, workdir: Path, steps: int = 6_000, seed: int = 0) -> None:
-    """Fits the encoder, then trains the decoder or goes on from the checkpoint in `workdir`; saves to `out`."""
-    torch.manual_seed(seed)
-    pool = clip_pool(workdir / "clips.npy", POOL, TRAIN_SEED)
-    vae, sample = build(), to_model(pool[:600])
+def train(out: Path, *, workdir: Path) -> None:
+    """Fits encoder and decoder and saves them to `out`."""
+    torch.manual_seed(0)  # of the branches that are switched off
+    vae, sample = build(), to_model(clip_pool(workdir / "clips.npy", POOL, TRAIN_SEED))
     fit_linear(vae, sample)
-    statistics = latent_statistics(vae, sample)
-    optimizer = Muon(vae.decoder.parameters())
-    checkpoint = workdir / "vae.safetensors"
-    first = load_checkpoint(checkpoint, {"vae": vae}, optimizer)
-    progress = Progress("vae", steps, done=first)
-    for step, chosen, _ in batches(POOL, BATCH, range(first, steps), seed):
-        clips = to_model(pool[chosen])
-        with torch.no_grad():
-            latents = encode(vae, clips)
-        optimizer.param_groups[0]["rate"] = cosine_rate(step, steps, RATE)
-        mse = (decode(vae, latents) - clips).square().mean()
-        optimizer.zero_grad()
-        mse.log().backward()  # PSNR itself, up to a factor
-        optimizer.step()
-        progress.update(step + 1, psnr=10 * np.log10(4 / mse.item()))
-        if (step + 1) % 200 == 0:
-            save_checkpoint(checkpoint, step + 1, {"vae": vae}, optimizer)
-            save(out, vae, statistics)
-    save(out, vae, statistics)
-
-
-def save(out: Path, vae: AutoencoderKLWan, statistics: tuple[list[float], list[float]]) -> None:
-    finished = build(*statistics)
+    finished = build(*latent_statistics(vae, sample))
     finished.load_state_dict(vae.state_dict())
     finished.save_pretrained(out)
 

@@ -3,6 +3,7 @@
 uv run snakemake --cores all results/table1.csv                              the Toybox, by default
 uv run snakemake --cores all --configfile config/examples/own_media.yaml     your own photos and clips
 uv run snakemake --cores all --config split=tuning                           the tuning set
+uv run snakemake --cores all results/plots/table2.png                        ablations of BiCo, as a table and drawn
 uv run snakemake --cores all results/binding.csv                             what was learned of each source alone
 uv run snakemake --cores all zoo                                             train the Toybox's models anew
 uv run snakemake --report results/report.html                                everything on one page
@@ -26,7 +27,9 @@ include: "workflow/rules/common.smk"
 
 localrules:
     all,
-    table1,
+    table,
+    plot,
+    training_plot,
     binding_table,
     figures,
     gallery,
@@ -38,6 +41,7 @@ rule all:
         table=f"{R}/table1.csv",
         figures=expand(f"{R}/figures/{{case}}.png", case=CONFIG.cases),
         gallery=f"{R}/gallery",
+        plot=f"{R}/plots/table1.png",
 
 
 include: "workflow/rules/data.smk"
@@ -48,5 +52,6 @@ include: "workflow/rules/compose.smk"
 include: "workflow/rules/binding.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/plots.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/zoo.smk"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bico.check import preflight
-from bico.config import Config, load
+from bico.config import Config, Tables, load
 from bico.errors import InputError
 from bico.files import replacing, write_json
 from bico.media import media_kind, read_media
@@ -61,7 +61,7 @@ def check(config: Config) -> None:
     """Look for everything that would make a run fail later."""
     config = config.chosen()
     preflight(config)
-    counts = f"{len(config.sources)} sources, {len(config.cases)} cases, {len(config.methods)} methods"
+    counts = f"{len(config.sources)} sources, {len(config.cases)} cases, {len(config.methods)} rows"
     print(f"{config.name}: {counts}, all fine")
 
 
@@ -181,18 +181,18 @@ def score(config: Config, method: str) -> None:
     score(config, method)
 
 
-def table1(config: Config) -> None:
-    """Write the main table."""
-    from bico.tables import table1
+def table(config: Config, table: str) -> None:
+    """Write a table: table1 (methods), table2 (parts of BiCo) or table3 (stages of its training)."""
+    from bico.tables import write_table
 
-    table1(config)
+    write_table(config, table)
 
 
 def binding_table(config: Config) -> None:
     """Write the table of all methods' binding."""
     from bico.binding import collect
 
-    collect(config, [row for row, settings in config.methods.items() if settings.LEARNS_PER == "source"])
+    collect(config, [row for row in config.table("table1") if config.methods[row].LEARNS_PER == "source"])
 
 
 def figures(config: Config) -> None:
@@ -200,6 +200,20 @@ def figures(config: Config) -> None:
     from bico.figures import figures
 
     figures(config)
+
+
+def plot(config: Config, table: str) -> None:
+    """Draw a table's scores with their intervals, the paper's figures beside."""
+    from bico.plots import plot
+
+    plot(config, table)
+
+
+def training_plot(config: Config, method: str) -> None:
+    """Draw how a method's training went."""
+    from bico.plots import training_plot
+
+    training_plot(config, method)
 
 
 def gallery(config: Config) -> None:
@@ -285,7 +299,11 @@ def zoo(model: str, folder: Path, workdir: Path) -> None:
 
 
 def _check_names(config: Config, options: dict[str, object]) -> None:
-    known = {"source": [*config.sources, *(f"case-{case}" for case in config.cases)], "method": config.methods}
+    known = {
+        "source": [*config.sources, *(f"case-{case}" for case in config.cases)],
+        "method": config.methods,
+        "table": [table for table in Tables.model_fields if config.table(table)],
+    }
     for name in known.keys() & options.keys():
         if options[name] not in known[name]:
             raise InputError(f"no {name} '{options[name]}' in the config: expected one of {', '.join(known[name])}")
@@ -388,7 +406,9 @@ STEPS = [
     (binding_table,),
     (calibrate,),
     (score, "method"),
-    (table1,),
+    (table, "table"),
+    (plot, "table"),
+    (training_plot, "method"),
     (figures,),
     (gallery,),
 ]

@@ -195,7 +195,7 @@ class Case(Section):
 
 
 class MethodSettings(Section):
-    """Settings of one row of the table.
+    """Settings of one row of the tables.
 
     `COMPOSE_KEYS` change how clips are made, not what is learned. With `APPEARANCE` a method also learns from CLIP
     embeddings of its sources' frames.
@@ -350,6 +350,9 @@ class BicoSettings(LearnedSettings):
     timestep_weighting: Literal["none", "diffsynth"] = Field("none", description="loss weight by noise level")
     absorption: Absorption = Absorption()
     hierarchical: bool = Field(True, description="per-block binders beside the global one")
+    diversification: bool = Field(
+        True, description="all captions of a source; false: the first alone (and the first alone of a video's frames)"
+    )
     temporal_decoupling: bool = Field(True, description="videos: frames first, then a gated temporal branch (TDS)")
     strength: float = Field(1.0, ge=0, description="factor on the binders' change of a token, at inference")
 
@@ -404,6 +407,23 @@ class Benchmark(Section):
             )  # fmt: skip
 
 
+PAPER_TABLE1 = {"textual_inversion": 1, "db_lora": 2, "dreamvideo": 3, "dualreal": 4, "bico": 5}
+"""Rows of the paper's Table 1, by the names that its methods have here."""
+
+
+class Tables(Section):
+    """Rows of each table, in order: entries of `methods`, each with the number of the paper's row that it stands beside
+    (null = none; a number stands once)."""
+
+    table1: dict[Name, Annotated[int, Field(ge=1, le=5)] | None] | None = Field(
+        None, min_length=1, description="methods; null = all rows, beside the paper's methods of the same names"
+    )
+    table2: dict[Name, Annotated[int, Field(ge=1, le=7)] | None] = Field(
+        {}, description="parts of BiCo; empty = no table"
+    )
+    table3: dict[Name, Annotated[int, Field(ge=1, le=3)] | None] = Field({}, description="stages of BiCo's training")
+
+
 class Config(Benchmark):
     """A whole benchmark, as a YAML file describes it."""
 
@@ -421,7 +441,8 @@ class Config(Benchmark):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the frozen models; what is learned is float32"
     )
-    methods: dict[Name, AnyMethod] = Field(min_length=1, description="rows of the table")
+    methods: dict[Name, AnyMethod] = Field(min_length=1, description="rows of the tables")
+    tables: Tables = Tables()
     tuning: Benchmark | None = Field(None, description="a separate set for the choice of settings")
     split: Literal["table", "tuning"] = Field("table", description="which of the two sets runs")
 
@@ -449,6 +470,19 @@ class Config(Benchmark):
             raise _problem("split: there is no tuning set: expected a 'tuning' section with sources and cases")
         return self
 
+    @model_validator(mode="after")
+    def _tables_fit(self) -> "Config":
+        for table in Tables.model_fields:
+            rows = self.table(table)
+            for row in rows:
+                if row not in self.methods:
+                    hint = _nearest(row, self.methods)
+                    raise _problem("tables.{table}: no row '{row}': {hint}", table=table, row=row, hint=hint)
+            numbers = [number for number in rows.values() if number is not None]
+            if len(set(numbers)) < len(numbers):
+                raise _problem("tables.{table}: expected each row of the paper once", table=table)
+        return self
+
     @field_validator("seeds")
     @classmethod
     def _different(cls, seeds: list[int]) -> list[int]:
@@ -456,8 +490,13 @@ class Config(Benchmark):
             raise _problem("expected each seed once")
         return seeds
 
+    def table(self, name: str) -> dict[str, int | None]:
+        """Row -> number of the paper's row beside it, or None. Empty: the benchmark does not have this table."""
+        rows = getattr(self.tables, name)
+        return {row: PAPER_TABLE1.get(row) for row in self.methods} if rows is None else rows
+
     def unsupported(self, row: str, case_id: str) -> str | None:
-        """Why a row of the table cannot take a case; None if it can."""
+        """Why a row of the tables cannot take a case; None if it can."""
         return self.methods[row].unsupported([self.sources[source].kind for source in self.cases[case_id].bind])
 
     def learner(self, row: str) -> str:

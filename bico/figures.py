@@ -1,4 +1,7 @@
-"""Pictures: for each case its sources, the truth if there is one, and every method's clip, frame by frame."""
+"""Pictures: for each case its sources, the truth if there is one, and every method's clip, frame by frame.
+
+Also the house style, which `bico.plots` shares.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from bico.scoring import clip_path, clip_statuses
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, PAPER = "#222222", "#F2F2F2"
 STYLE = {"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "figure.facecolor": "white"}
+STAMPS = {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"]}  # versions and times: left out
 MOST_FRAMES, GAP = 9, 0.04  # frames in a row; the gap between them in frame widths
 ROW_HEIGHT, LABELS = 0.95, 1.6  # inches: height of a row, width of its label
 
@@ -27,7 +31,7 @@ ROW_HEIGHT, LABELS = 0.95, 1.6  # inches: height of a row, width of its label
 def figures(config: Config) -> list[Path]:
     """Draws `R/figures/<case>.png` for every case, with the clips of the first seed."""
     with matplotlib.rc_context(STYLE):
-        return [_save(draw(config, case_id), config.results / "figures" / f"{case_id}.png") for case_id in config.cases]
+        return [save(draw(config, case_id), config.results / "figures" / f"{case_id}.png") for case_id in config.cases]
 
 
 def draw(config: Config, case_id: str) -> Figure:
@@ -65,7 +69,7 @@ def _truth(config: Config, case_id: str, case: Case) -> list[Row]:
 
 def _clips(config: Config, case_id: str, seed: int) -> list[Row]:
     rows = []
-    for method in config.methods:
+    for method in config.table("table1"):
         status = clip_statuses(config, method)[case_id, seed]
         path = clip_path(config, method, case_id, seed)
         rows.append((method, INK, read_media(path, **dict(config.media)) if status == "ok" else status))
@@ -89,7 +93,9 @@ def _row(axes: Axes, label: str, colour: str, content: np.ndarray | str, columns
     axes.axis("off")
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a .png or a .pdf, the same bytes every time."""
+    kind = path.suffix[1:]
     with replacing(path) as unfinished:
-        figure.savefig(unfinished, format="png", metadata={"Software": None})  # the same bytes from every version
+        figure.savefig(unfinished, format=kind, metadata=dict.fromkeys(STAMPS[kind]))
     return path

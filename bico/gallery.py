@@ -25,13 +25,14 @@ def gallery(config: Config) -> None:
     """Writes `R/gallery/index.html` and the media beside it."""
     folder = config.results / "gallery"
     shutil.rmtree(folder, ignore_errors=True)
-    scores = {row: _scores(config, row) for row in config.methods}
-    statuses = {row: clip_statuses(config, row) for row in config.methods}
+    rows = config.table("table1")
+    scores = {row: _scores(config, row) for row in rows}
+    statuses = {row: clip_statuses(config, row) for row in rows}
     cases = []
     for case_id, case in config.cases.items():
         clips = {
             row: {str(seed): _clip(config, folder, row, case_id, seed, statuses, scores) for seed in config.seeds}
-            for row in config.methods
+            for row in rows
         }
         cases.append(
             {
@@ -44,7 +45,7 @@ def gallery(config: Config) -> None:
         )
     data = {
         "title": f"{config.name}: compositions",
-        "methods": list(config.methods),
+        "methods": list(rows),
         "seeds": config.seeds,
         "fps": config.media.fps,
         "frames": config.media.num_frames,

@@ -1,12 +1,13 @@
-"""Table 1: every method's scores with their uncertainty, as CSV for machines and Markdown for people.
+"""The tables: scores of methods, and of BiCo's variants, with their uncertainty; CSV for machines, Markdown for people.
 
 The case is the unit: the seeds of a case are averaged first, intervals are percentiles of a bootstrap over cases, and
-all methods are resampled with the same cases, so that differences between methods are paired.
+all rows are resampled with the same cases, so that differences between rows are paired.
 """
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from bico.config import Config
 from bico.files import write_text
 from bico.scoring import calibration_path, score_columns
 
-# Published figures (arXiv 2512.09824 v2, Table 1): CLIP-T and DINO-I x100, human ratings from 1 to 5.
-PAPER = Path(__file__).parent / "paper_table1.csv"
+TITLES = {"table1": "Table 1, methods", "table2": "Table 2, parts of BiCo", "table3": "Table 3, stages of training"}
+PAPER = Path(__file__).parent  # of paper_<table>.csv
 HUMAN = ("concept", "prompt", "motion", "overall")
 MEANING = {
     "clip_t": "CLIP similarity of frames and prompt, x100",
@@ -30,13 +31,21 @@ MEANING = {
 REFERENCE = "bico"
 
 
-def table1(config: Config) -> pd.DataFrame:
-    """Collects `R/scores/<method>.csv` of all methods into `R/table1.csv` and `R/table1.md`, and returns the table."""
-    scores = {method: read_scores(config, method) for method in config.methods}
-    table = pd.DataFrame([_row(config, method, rows) for method, rows in scores.items()])
-    write_text(config.results / "table1.csv", table.to_csv(index=False, float_format="%.2f"))
-    write_text(config.results / "table1.md", _document(config, table, scores))
+def write_table(config: Config, name: str) -> pd.DataFrame:
+    """Collects `R/scores/<row>.csv` of a table's rows into `R/<name>.csv` and `R/<name>.md`, and returns the table."""
+    paper, rows = published(name), config.table(name)
+    scores = {row: read_scores(config, row) for row in rows}
+    table = pd.DataFrame([_row(config, row, scores[row], paper.loc[number or 0]) for row, number in rows.items()])
+    write_text(config.results / f"{name}.csv", table.to_csv(index=False, float_format="%.2f"))
+    write_text(config.results / f"{name}.md", _document(config, TITLES[name], table, scores))
     return table
+
+
+def published(name: str) -> pd.DataFrame:
+    """A table of the paper (arXiv 2512.09824 v2): CLIP-T and DINO-I x100, human ratings from 1 to 5, and what it calls
+    its rows. Indexed by their numbers; row 0 is empty."""
+    table = pd.read_csv(PAPER / f"paper_{name}.csv", index_col="row")
+    return table.reindex([0, *table.index]).fillna({"configuration": ""})
 
 
 def read_scores(config: Config, method: str) -> pd.DataFrame:
@@ -66,6 +75,21 @@ def interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[float, f
     return float(np.nanmean(values)), float(low), float(high)
 
 
+def rank_agreement(values: np.ndarray, ranking: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float, float]:
+    """Kendall's tau (b) between the means of [rows, cases] and a ranking [rows], and the ends of its 95 % interval.
+
+    Without ties tau is +1 for the same order and -1 for the reverse. All three are NaN if the rows are all equal. The
+    bootstrap is that of `interval`.
+    """
+    from scipy.stats import kendalltau
+
+    chosen = np.random.default_rng(seed).integers(values.shape[1], size=(resamples, values.shape[1]))
+    samples = np.array([kendalltau(means, ranking).statistic for means in values[:, chosen].mean(axis=2).T])
+    samples = samples[np.isfinite(samples)]
+    low, high = np.percentile(samples, [2.5, 97.5]) if len(samples) else (np.nan, np.nan)
+    return float(kendalltau(values.mean(axis=1), ranking).statistic), float(low), float(high)
+
+
 def paired_difference(
     first: np.ndarray, second: np.ndarray, *, resamples: int, seed: int
 ) -> tuple[float, float, float]:
@@ -76,16 +100,17 @@ def paired_difference(
     return interval(first - second, resamples=resamples, seed=seed)
 
 
-def _interval(config: Config, values: np.ndarray) -> tuple[float, float, float]:
-    return interval(values, resamples=config.scoring.bootstrap, seed=config.scoring.seed)
+def _bootstrap(config: Config) -> dict[str, int]:
+    return {"resamples": config.scoring.bootstrap, "seed": config.scoring.seed}
 
 
-# --- the table ------------------------------------------------------------------------------------------------------
+# --- a table --------------------------------------------------------------------------------------------------------
 
 
-def _row(config: Config, method: str, rows: pd.DataFrame) -> dict[str, str | int | float]:
+def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> dict[str, str | int | float]:
     counts = {
         "method": method,
+        "configuration": paper["configuration"],
         "cases": rows["case"].nunique(),
         "seeds": rows["seed"].nunique(),
         "clips": len(rows),
@@ -94,21 +119,16 @@ def _row(config: Config, method: str, rows: pd.DataFrame) -> dict[str, str | int
     }
     scores = {}
     for column in score_columns(config):
-        scores[column], scores[f"{column}_low"], scores[f"{column}_high"] = _interval(config, case_means(rows, column))
-    return counts | scores | {f"human_{question}": np.nan for question in HUMAN} | _published(method)
+        mean, low, high = interval(case_means(rows, column), **_bootstrap(config))
+        scores |= {column: mean, f"{column}_low": low, f"{column}_high": high}
+    figures = {f"paper_{column}": value for column, value in paper.items() if column != "configuration"}
+    return counts | scores | {f"human_{question}": np.nan for question in HUMAN} | figures
 
 
-def _published(method: str) -> dict[str, float]:
-    """The paper's figures of the row that bears a method's own name; variants of a method have none."""
-    table = pd.read_csv(PAPER, index_col="method")
-    figures = table.loc[method] if method in table.index else pd.Series(np.nan, table.columns)
-    return {f"paper_{column}": float(value) for column, value in figures.items()}
-
-
-def _document(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> str:
+def _document(config: Config, title: str, table: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> str:
     columns = score_columns(config)
     parts = [
-        f"# Table 1: {config.name}",
+        f"# {title}: {config.name}",
         _counts(table),
         _markdown(
             ["method", *columns], [[row["method"], *(_cell(row, column) for column in columns)] for row in _rows(table)]
@@ -118,9 +138,11 @@ def _document(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFram
     if REFERENCE in scores and len(scores) > 1:
         parts += [
             f"## Differences to {REFERENCE}",
-            "Method minus reference, case by case, both resampled with the same cases.",
+            "Row minus reference, case by case, both resampled with the same cases.",
             _markdown(["method", *columns], _differences(config, scores)),
         ]
+    if config.models.probe:
+        parts += _agreement(config, table, scores)
     parts += [
         "## People, and the paper",
         "Human ratings of these clips (1 to 5), empty until there are any, and the paper's published figures: measured "
@@ -143,18 +165,49 @@ def _span(mean: float, low: float, high: float, sign: str = "") -> str:
 
 
 def _counts(table: pd.DataFrame) -> str:
-    columns = ["method", "cases", "seeds", "clips", "missing", "not_supported"]
+    columns = ["method", "configuration", "cases", "seeds", "clips", "missing", "not_supported"]
     return _markdown(columns, [[str(row[column]) for column in columns] for row in _rows(table)])
 
 
 def _differences(config: Config, scores: dict[str, pd.DataFrame]) -> list[list[str]]:
     def difference(method: str, column: str) -> str:
         both = (case_means(scores[name], column) for name in (method, REFERENCE))
-        values = paired_difference(*both, resamples=config.scoring.bootstrap, seed=config.scoring.seed)
-        return _span(*values, sign="+")
+        return _span(*paired_difference(*both, **_bootstrap(config)), sign="+")
 
     others = [method for method in scores if method != REFERENCE]
     return [[method, *(difference(method, column) for column in score_columns(config))] for method in others]
+
+
+def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> list[str]:
+    """Whether the rows come in the paper's order: as a whole, and each two of them that are neighbours there."""
+    paper = table.set_index("method")["paper_overall"].dropna().sort_values()
+    if len(paper) < 2:
+        return []
+    values = np.array([case_means(scores[row], "truth_overall") for row in paper.index])
+    values = values[:, np.isfinite(values).all(axis=0)]
+    if not values.size:
+        return []
+    tau, low, high = rank_agreement(values, paper.to_numpy(), **_bootstrap(config))
+    neighbours = {
+        f"`{better}` minus `{worse}`": paired_difference(second, first, **_bootstrap(config))
+        for (worse, first), (better, second) in pairwise(zip(paper.index, values, strict=True))
+    }
+    apart = sum(low > 0 or high < 0 for _, low, high in neighbours.values())
+    return [
+        "## The paper's order",
+        f"Kendall's tau between `truth_overall` and the paper's Overall, over {len(paper)} rows and the "
+        f"{values.shape[1]} cases that all of them have: {tau:+.2f} [{low:+.2f}, {high:+.2f}] (1 = the same order, "
+        "-1 = the reverse).",
+        f"Neighbours in the paper's order, the better one there minus the worse, in `truth_overall`: {apart} of "
+        f"{len(neighbours)} are told apart.",
+        "\n".join(f"- {pair}: {_span(*found, sign='+')}, {_verdict(*found)}" for pair, found in neighbours.items()),
+    ]
+
+
+def _verdict(mean: float, low: float, high: float) -> str:
+    if low > 0:
+        return "as in the paper"
+    return "the other way round" if high < 0 else "not told apart"
 
 
 def _people(table: pd.DataFrame) -> str:

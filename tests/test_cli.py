@@ -21,7 +21,7 @@ def write(config: dict, folder: Path) -> str:
 
 def test_check_says_what_there_is(small, tmp_path, capsys):
     assert cli.main(["check", "--config", write(small, tmp_path)]) == 0
-    assert "2 sources, 1 cases, 7 methods, all fine" in capsys.readouterr().out
+    assert f"2 sources, 1 cases, {len(small['methods'])} rows, all fine" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,7 @@ def test_check_says_what_there_is(small, tmp_path, capsys):
     [
         (["encode", "cat"], "error: no source 'cat' in the config: expected one of cat_beach, fish_bouncing"),
         (["generate", "bica"], "error: no method 'bica' in the config: expected one of base, copy"),
+        (["table", "table4"], "error: no table 'table4' in the config: expected one of table1, table2, table3"),
     ],
 )
 def test_names_that_the_config_does_not_have(small, tmp_path, capsys, arguments, expected):

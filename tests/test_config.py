@@ -4,8 +4,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from bico.config import METHOD_SETTINGS, Config, Section, load
+from bico.config import METHOD_SETTINGS, Config, Section, Tables, load
 from bico.errors import InputError
+from bico.tables import published
 
 CASE = "cases.cat_bouncing_in_the_city"
 
@@ -22,8 +23,46 @@ def test_default_benchmark_has_what_the_table_needs():
     kinds = [source.kind for source in config.sources.values()]
     assert kinds.count("image") >= 5 and kinds.count("video") >= 5
     assert len(config.cases) >= 12 and len(config.seeds) >= 2
-    assert set(METHOD_SETTINGS) == set(config.methods)
+    assert set(METHOD_SETTINGS) == set(config.table("table1"))
     assert {source for case in config.cases.values() for source in case.bind} == set(config.sources)
+
+
+def test_tables_hold_every_row_of_the_paper():
+    config = load(ROOT / "config" / "toybox.yaml")
+    for table in Tables.model_fields:
+        numbers = [number for number in config.table(table).values() if number]
+        assert sorted(numbers) == published(table).index[1:].tolist()
+
+
+def test_ablations_differ_from_the_full_model_in_what_they_take_away():
+    methods = load(ROOT / "config" / "toybox.yaml").methods
+    full = methods["bico"].model_dump()
+    taken = {
+        row: {key for key, value in settings.model_dump().items() if value != full[key]}
+        for row, settings in methods.items()
+        if row.startswith("bico_")
+    }
+    assert taken == {
+        "bico_global": {"hierarchical", "diversification", "absorption", "temporal_decoupling"},
+        "bico_hierarchical": {"diversification", "absorption", "temporal_decoupling"},
+        "bico_diversified": {"absorption", "temporal_decoupling"},
+        "bico_absorption": {"temporal_decoupling"},
+        "bico_tds": {"absorption"},
+        "bico_single_stage": {"stages", "clip_stages"},
+        "bico_not_inverted": {"noise"},
+        "bico_sigma": {"noise"},
+        "bico_released": {"noise"},
+    }
+    for stages in ("stages", "clip_stages"):
+        single = getattr(methods["bico_single_stage"], stages)
+        assert single.global_steps == 0 and single.all_steps == sum(full[stages].values())
+
+
+def test_without_tables_the_main_one_holds_all_rows(toybox):
+    del toybox["tables"]
+    config = load(toybox)
+    assert list(config.table("table1")) == list(config.methods) and not config.table("table2")
+    assert config.table("table1")["bico"] == 5 and config.table("table1")["bico_tds"] is None
 
 
 def test_tuning_shares_no_source_and_no_prompt_with_the_table():
@@ -72,8 +111,8 @@ def test_defaults_are_those_of_the_paper(toybox):
 
 
 def test_a_row_may_be_a_variant_of_a_method(toybox):
-    toybox["methods"] = {"bico": {}, "bico_no_tds": {"method": "bico", "temporal_decoupling": False}}
-    config = load(toybox)
+    methods = {"bico": {}, "bico_no_tds": {"method": "bico", "temporal_decoupling": False}}
+    config = load(toybox | {"methods": methods, "tables": {}})
     assert config.methods["bico_no_tds"].method == "bico" and not config.methods["bico_no_tds"].temporal_decoupling
 
 
@@ -117,6 +156,11 @@ def test_cases_that_a_method_cannot_take(method, kinds, reason):
         ("methods.dreamvideo.guidance_scale", 0, "guidance_scale: expected greater than or equal to 1, got 0"),
         ("methods.bica", {}, "unknown method 'bica': did you mean 'bico'?"),
         ("methods.bico", 3, "row 'bico': expected settings"),
+        ("tables.tabel2", {}, "tables: unknown key 'tabel2': did you mean 'table2'?"),
+        ("tables.table2.bico_tsd", None, "tables.table2: no row 'bico_tsd': did you mean 'bico_tds'?"),
+        ("tables.table2.bico", 8, "tables.table2.bico: expected less than or equal to 7, got 8"),
+        ("tables.table3.bico_sigma", 3, "tables.table3: expected each row of the paper once"),
+        ("tables.table1", {}, "tables.table1: "),
         ("seeds", [1, 1], "seeds: expected each seed once"),
         ("models", None, "models: "),
         ("sources.cat_beach.kind", "audio", "sources.cat_beach.kind: expected 'image' or 'video', got \"audio\""),

@@ -214,6 +214,7 @@ def test_schedules_of_a_video(change: dict, names: list[str], steps: int) -> Non
     "change",
     [
         {"hierarchical": False},
+        {"diversification": False},
         {"temporal_decoupling": False},
         {"absorption": {"tokens": 0}},
         {"absorption": {"slot": "eos", "learning_rate": 1e-5}},
@@ -230,6 +231,18 @@ def test_every_ablation_learns_and_composes(backbone, sources, tmp_path: Path, c
 
 
 # Textual Inversion
+
+
+@pytest.mark.parametrize("name", ["still", "clip"])
+def test_without_diversification_there_is_one_caption(sources, name: str) -> None:
+    plain = bico.with_one_caption(sources[name])
+    batches = [(plain.draw(8, torch.Generator().manual_seed(0), frames=False), sources[name].prompt_embeds)]
+    if name == "clip":
+        batches += [(plain.draw(8, torch.Generator().manual_seed(0), frames=True), sources[name].frame_prompt_embeds)]
+        assert len(batches[1][0].latents.unique(dim=0)) > 1  # of several frames
+    for batch, captions in batches:
+        assert all(torch.equal(drawn, captions[0]) for drawn in batch.prompt_embeds)
+    assert plain.digest != sources[name].digest
 
 
 def test_vectors_start_from_their_word(backbone) -> None:

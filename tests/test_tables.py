@@ -44,6 +44,22 @@ def test_pairing_sees_a_difference_that_is_smaller_than_the_spread_of_cases():
     assert mean == pytest.approx((better - hard_and_easy_cases).mean())
 
 
+@pytest.mark.parametrize(("ranking", "tau"), [([1, 2, 3, 4], 1.0), ([4, 3, 2, 1], -1.0), ([1, 2, 4, 3], 2 / 3)])
+def test_rank_agreement_of_known_orders(ranking, tau):
+    values = np.array([10.0, 20.0, 30.0, 40.0])[:, None] + np.arange(5.0)
+    assert tables.rank_agreement(values, np.array(ranking), **RESAMPLES) == pytest.approx((tau, tau, tau))
+
+
+def test_rank_agreement_of_equal_rows_is_unknown():
+    assert np.isnan(tables.rank_agreement(np.ones((3, 5)), np.arange(3), **RESAMPLES)).all()
+
+
+def test_rank_agreement_is_uncertain_where_cases_disagree():
+    values = np.random.default_rng(0).normal(size=(4, 12))
+    tau, low, high = tables.rank_agreement(values, np.arange(4), **RESAMPLES)
+    assert low < tau < high
+
+
 def test_seeds_are_averaged_within_their_case():
     rows = pd.DataFrame({"case": ["b", "b", "a", "a"], "seed": [0, 1, 0, 1], "clip_t": [1.0, 3.0, 8.0, np.nan]})
     assert tables.case_means(rows, "clip_t").tolist() == [2.0, 8.0]
@@ -69,14 +85,14 @@ def scored(tmp_path):
 
 
 def test_every_clip_is_counted(scored):
-    table = tables.table1(scored).set_index("method")
+    table = tables.write_table(scored, "table1").set_index("method")
     counts = ["cases", "seeds", "clips", "missing", "not_supported"]
     assert table.loc["base", counts].tolist() == [3, 2, 6, 1, 2]
     assert table.loc["bico", counts].tolist() == [3, 2, 6, 0, 0]
 
 
 def test_columns_of_a_benchmark_without_truth(scored):
-    table = tables.table1(scored)
+    table = tables.write_table(scored, "table1")
     read = pd.read_csv(scored.results / "table1.csv")
     assert list(read.columns) == list(table.columns)
     assert read["method"].tolist() == ["base", "copy", "bico"]
@@ -95,13 +111,70 @@ def test_truth_columns_come_with_the_probe(tmp_path):
         tmp_path / "scores/bico.csv", pd.DataFrame([row | dict.fromkeys(TRUTH_SCORES, 50.0)]).to_csv(index=False)
     )
     write_text(tmp_path / "scores/calibration.json", '{"concept": {"ceiling": 0.9, "floor": 0.4}}')
-    assert set(TRUTH_SCORES) < set(tables.table1(config).columns)
+    assert set(TRUTH_SCORES) < set(tables.write_table(config, "table1").columns)
     assert "concept 0.400 to 0.900" in (tmp_path / "table1.md").read_text()
 
 
 def test_markdown_is_aligned_and_says_what_differs(scored):
-    tables.table1(scored)
+    tables.write_table(scored, "table1")
     text = (scored.results / "table1.md").read_text()
     block = [line for line in text.split("\n\n")[2].split("\n")]
     assert len({len(line) for line in block}) == 1
     assert "| copy   | -1.0 [-1.0, -1.0] |" in text
+
+
+# --- ablations ------------------------------------------------------------------------------------------------------
+
+FULL_FIRST = {"bico": 7, "bico_tds": 5, "bico_global": 1, "bico_extra": None}
+
+
+def ablation(folder, levels: dict[str, float], missing: str | None = None) -> str:
+    """Writes Table 2 of variants whose clips all score `levels`, give or take what makes a case hard; one clip of
+    `missing` failed. Returns its text."""
+    models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
+    variants = {row: {"method": "bico"} for row in FULL_FIRST}
+    config = toy.config(folder, models=models, methods=variants, tables={"table2": FULL_FIRST})
+    for row, level in levels.items():
+        rows = [
+            {"case": case, "seed": seed, "status": "ok", "clip_t": 30.0, "dino_i": 40.0}
+            | dict.fromkeys(TRUTH_SCORES, level + 5 * number)
+            for number, case in enumerate(config.cases)
+            for seed in config.seeds
+        ]
+        scores = pd.DataFrame(rows)
+        if row == missing:
+            scores.loc[0, "status"] = "failed"
+            scores.loc[0, ["clip_t", "dino_i", *TRUTH_SCORES]] = np.nan
+        write_text(folder / f"scores/{row}.csv", scores.to_csv(index=False))
+    write_text(folder / "scores/calibration.json", '{"concept": {"ceiling": 0.9, "floor": 0.4}}')
+    tables.write_table(config, "table2")
+    return (folder / "table2.md").read_text()
+
+
+def test_rows_of_an_ablation_stand_in_order_beside_the_papers(tmp_path):
+    ablation(tmp_path, {"bico": 60, "bico_tds": 50, "bico_global": 40, "bico_extra": 70}, missing="bico_tds")
+    table = pd.read_csv(tmp_path / "table2.csv").set_index("method")
+    assert table.index.tolist() == list(FULL_FIRST)
+    assert table["missing"].tolist() == [0, 1, 0, 0] and table["clips"].tolist() == [6] * 4
+    assert table["configuration"].tolist()[:3] == [
+        "full model",
+        "+ TDS (without absorption token)",
+        "global binder only",
+    ]
+    paper = table.filter(like="paper_")
+    assert paper.columns.tolist() == ["paper_concept", "paper_prompt", "paper_motion", "paper_overall"]
+    assert paper.loc["bico_tds"].tolist() == [3.80, 3.97, 3.70, 3.82] and paper.loc["bico_extra"].isna().all()
+    assert table.loc["bico", ["truth_motion", "truth_motion_low", "truth_motion_high"]].tolist() == [65, 60, 70]
+
+
+def test_an_ablation_says_whether_it_comes_in_the_papers_order(tmp_path):
+    text = ablation(tmp_path / "same", {"bico": 60, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})
+    assert "over 3 rows and the 3 cases that all of them have: +1.00 [+1.00, +1.00]" in text
+    assert (
+        "2 of 2 are told apart" in text and "- `bico` minus `bico_tds`: +10.0 [+10.0, +10.0], as in the paper" in text
+    )
+    assert "| bico_tds    | +0.0 [+0.0, +0.0] |" in text.split("## Differences to bico")[1]
+    text = ablation(tmp_path / "reverse", {"bico": 40, "bico_tds": 50, "bico_global": 60, "bico_extra": 0})
+    assert "-1.00 [-1.00, -1.00]" in text and "-10.0 [-10.0, -10.0], the other way round" in text
+    text = ablation(tmp_path / "equal", {"bico": 50, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})
+    assert "1 of 2 are told apart" in text and "+0.0 [+0.0, +0.0], not told apart" in text

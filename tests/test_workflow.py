@@ -62,7 +62,7 @@ def jobs(output: str) -> dict[str, int]:
 def test_dry_run_has_one_job_for_each_thing(config_file):
     output = snakemake("-n", "--configfile", config_file).stdout
     expected = {"render": 2, "concepts": 2, "encode": 2, "appearance": 2, "learn": 8, "learn_case": 1}
-    expected |= {"generate": 7, "score": 7, "table1": 1, "truth": 1}
+    expected |= {"generate": 7, "score": 7, "table": 1, "plot": 1, "truth": 1}
     assert jobs(output).items() >= expected.items()
 
 
@@ -83,11 +83,21 @@ def test_rows_that_learn_the_same_learn_once(small, config_file):
     bico = small["methods"]["bico"]
     small["methods"] |= {
         "bico_half": bico | {"method": "bico", "strength": 0.5},
-        "bico_single": bico | {"method": "bico", "hierarchical": False},
+        "bico_flat": bico | {"method": "bico", "hierarchical": False},
     }
+    small["tables"]["table1"] |= {"bico_half": None, "bico_flat": None}
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     found = jobs(snakemake("-n", "--configfile", config_file).stdout)
-    assert found["learn"] == 8 + 2 and found["generate"] == 9  # two sources of bico_single
+    assert found["learn"] == 8 + 2 and found["generate"] == 9  # two sources of bico_flat
+
+
+def test_a_table_asks_for_its_own_rows_and_no_others(small, config_file):
+    def due(table: str) -> dict[str, int]:
+        return jobs(snakemake("-n", "--configfile", config_file, "--", f"{small['results']}/{table}.csv").stdout)
+
+    assert due("table1").items() >= {"learn": 8, "learn_case": 1, "generate": 7, "score": 7}.items()
+    assert due("table2").items() >= {"learn": 14, "generate": 7, "score": 7}.items()
+    assert due("table3").items() >= {"learn": 10, "generate": 5, "score": 5}.items()
 
 
 def test_a_config_of_ones_own_is_not_mixed_with_the_default_one(config_file, small):
@@ -159,8 +169,10 @@ def test_an_edit_reschedules_what_depends_on_it_and_nothing_else(checkout, confi
     assert scheduled() == {}
     for file, due, kept in [
         ("training.py", {"learn", "generate", "score"}, {"render", "concepts", "encode"}),
-        ("figures.py", {"figures"}, {"learn", "generate", "score", "table1"}),
-        ("scoring/dino_i.py", {"score", "table1"}, {"learn", "generate"}),
+        ("figures.py", {"figures"}, {"learn", "generate", "score", "table"}),
+        ("plots.py", {"plot"}, {"learn", "generate", "score", "table", "figures"}),
+        ("tables.py", {"table", "plot"}, {"learn", "generate", "score", "figures"}),
+        ("scoring/dino_i.py", {"score", "table"}, {"learn", "generate"}),
     ]:
         edited = checkout / "bico" / file
         before = edited.read_text()
@@ -175,13 +187,27 @@ def test_an_edit_reschedules_what_depends_on_it_and_nothing_else(checkout, confi
     assert found["generate"] == 1 and "learn" not in found
 
 
-def pretend_results(checkout: Path, config_file: Path) -> None:
+def test_a_new_ablation_is_all_that_runs(checkout, config_file, small):
+    table = f"{small['results']}/table2.csv"
+
+    def scheduled() -> dict[str, int]:
+        return jobs(snakemake("-n", "--configfile", config_file, "--", table, folder=checkout).stdout)
+
+    pretend_results(checkout, config_file, table)
+    assert scheduled() == {}
+    small["methods"]["bico_faster"] = small["methods"]["bico"] | {"method": "bico", "learning_rate": 2e-3}
+    small["tables"]["table2"]["bico_faster"] = None
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    assert scheduled() == {"learn": 2, "generate": 1, "score": 1, "table": 1}
+
+
+def pretend_results(checkout: Path, config_file: Path, *targets: str) -> None:
     """Runs the DAG with commands that only make the outputs, empty."""
     for rules in (checkout / "workflow" / "rules").glob("*.smk"):
         text = rules.read_text().replace("python -m bico.cli gallery", "mkdir -p {output} #")
         text = text.replace("python -m bico.cli", "touch {output} #")
         rules.write_text(text)
-    done = snakemake("--configfile", config_file, folder=checkout)
+    done = snakemake("--configfile", config_file, "--", *targets, folder=checkout)
     assert done.returncode == 0, done.stdout
 
 
@@ -204,9 +230,9 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     assert done.returncode == 0, done.stdout[-4000:]
     results = Path(small["results"])
     table = (results / "table1.csv").read_text().splitlines()
-    assert len(table) == 1 + len(small["methods"]) and (results / "table1.md").exists()
+    assert len(table) == 1 + len(small["tables"]["table1"]) and (results / "table1.md").exists()
     assert (results / "figures" / "cat_bouncing_in_the_city.png").exists()
-    assert (results / "gallery" / "index.html").exists()
+    assert (results / "gallery" / "index.html").exists() and (results / "plots" / "table1.pdf").exists()
     assert not list(results.rglob("*.ckpt")) and not list(results.rglob("*.unfinished"))
     again = snakemake("--configfile", config_file)
     assert again.returncode == 0 and "Nothing to be done" in again.stdout

@@ -10,7 +10,7 @@ stays as it is, and the unconditional pass never sees a binder.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +112,8 @@ def learn(
         `HierarchicalBinder.state_dict`, float32. The absorption token has done its work and is dropped.
     """
     binder, absorption = initial(backbone, encoded.kind, settings, seed)
+    if not settings.diversification:
+        encoded = with_one_caption(encoded)
 
     def stage(phase: Phase) -> Stage:
         def loss(generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -141,6 +143,15 @@ def learn(
         report=binder.gammas,
     )
     return {name: tensor.detach().cpu() for name, tensor in binder.state_dict().items()}
+
+
+def with_one_caption(encoded: EncodedSource) -> EncodedSource:
+    """The same source, described by its first caption alone; each frame of a video by the first frame caption."""
+    captions = {"prompt_embeds": encoded.prompt_embeds[:1], "token_counts": encoded.token_counts[:1]}
+    if encoded.kind == "video":
+        for name in ("frame_prompt_embeds", "frame_token_counts"):
+            captions[name] = getattr(encoded, name)[:1].expand_as(getattr(encoded, name))
+    return replace(encoded, **captions)
 
 
 def initial(

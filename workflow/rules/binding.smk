@@ -42,7 +42,10 @@ rule binding:
 
 rule binding_table:
     input:
-        tables=expand(rules.binding.output.table, method=rows("source")),
+        tables=expand(
+            rules.binding.output.table,
+            method=[row for row in CONFIG.table("table1") if row in rows("source")],
+        ),
     output:
         csv=report(
             f"{R}/binding.csv",

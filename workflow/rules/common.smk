@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from bico.check import preflight
-from bico.config import load
+from bico.config import Tables, load
 from bico.errors import InputError
 from bico.files import write_text
 from bico.provenance import code_digest, file_digest, folder_digest
@@ -54,7 +54,7 @@ def media_of(source):
 
 
 def rows(learns_per):
-    """Rows of the table whose method learns per "source", "case" or "nothing"."""
+    """Rows whose method learns per "source", "case" or "nothing"."""
     return [
         row
         for row, settings in CONFIG.methods.items()
@@ -72,7 +72,7 @@ def code_of(row):
 
 
 def artifacts(row):
-    """What a row of the table has to learn before it can compose the cases that it supports."""
+    """What a row has to learn before it can compose the cases that it supports."""
     cases = {
         case: entry.bind
         for case, entry in CONFIG.cases.items()
@@ -111,3 +111,4 @@ wildcard_constraints:
     source=any_of(CONFIG.sources),
     case=any_of(CONFIG.cases),
     method=any_of(CONFIG.methods),
+    table=any_of([table for table in Tables.model_fields if CONFIG.table(table)]),

@@ -3,7 +3,7 @@
 
 rule figures:
     input:
-        manifests=expand(rules.generate.output.manifest, method=CONFIG.methods),
+        manifests=expand(rules.generate.output.manifest, method=CONFIG.table("table1")),
         media=[media_of(source) for source in BOUND],
         truth=rules.truth.output.clips,
     output:
@@ -34,8 +34,8 @@ rule figures:
 
 rule gallery:
     input:
-        manifests=expand(rules.generate.output.manifest, method=CONFIG.methods),
-        scores=expand(rules.score.output.scores, method=CONFIG.methods),
+        manifests=expand(rules.generate.output.manifest, method=CONFIG.table("table1")),
+        scores=expand(rules.score.output.scores, method=CONFIG.table("table1")),
         media=[media_of(source) for source in BOUND],
         truth=rules.truth.output.clips,
     output:

@@ -1,27 +1,27 @@
-# Scores in, the main table out.
+# Scores of a table's rows in, the table out.
 
 
-rule table1:
+rule table:
     input:
-        scores=expand(rules.score.output.scores, method=CONFIG.methods),
+        scores=lambda w: expand(rules.score.output.scores, method=CONFIG.table(w.table)),
         calibration=rules.calibrate.output.calibration if CONFIG.models.probe else [],
     output:
         csv=report(
-            f"{R}/table1.csv",
-            caption="../report/table1.rst",
-            category="Table 1",
-            labels={"format": "data"},
+            f"{R}/{{table}}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}", "format": "data"},
         ),
         markdown=report(
-            f"{R}/table1.md",
-            caption="../report/table1.rst",
-            category="Table 1",
-            labels={"format": "text"},
+            f"{R}/{{table}}.md",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}", "format": "text"},
         ),
     log:
-        f"{R}/logs/table1.log",
+        f"{R}/logs/{{table}}.log",
     benchmark:
-        f"{R}/benchmarks/table1.tsv"
+        f"{R}/benchmarks/{{table}}.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -30,11 +30,11 @@ rule table1:
     params:
         config=CONFIG_FILE,
         code=code_digest("bico.tables"),
-        settings=leaves(
+        paper=lambda w: file_digest(Path(f"bico/paper_{w.table}.csv")),
+        settings=lambda w: leaves(
             CONFIG.name,
             CONFIG.scoring,
-            CONFIG.seeds,
-            {row: s.method for row, s in CONFIG.methods.items()},
+            list(CONFIG.table(w.table).items()),
         ),
     shell:
-        "python -m bico.cli table1 --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli table --config {params.config} {wildcards.table} 2>&1 | tee {log}"

@@ -76,6 +76,8 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 state, gradient = self.state[parameter], parameter.grad
+                if gradient is None:
+                    continue
                 if not state:
                     state["first"], state["second"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
                     state["step"] = torch.zeros(())

@@ -1,0 +1,182 @@
+"""Plots: a table's scores with their intervals, and how a training went. From files alone: nothing is computed anew.
+
+One plot is a PNG to look at and a PDF to print. All of them are readable in grey: what belongs to the paper is hatched.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bico.config import Config
+from bico.errors import InputError
+from bico.figures import INK, PALETTE, PAPER, STYLE, save
+from bico.scoring import TRUTH_SCORES, score_columns
+
+OURS, THEIRS = PALETTE[0], PALETTE[4]
+GREY = "#767676"
+AXES = {
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,  # letters stay letters
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+STEP, BAR = 0.52, 0.34  # height of a table's row in inches; of a bar in rows
+SMOOTHING = 10  # a loss is averaged over this part of its stage: a tenth
+
+
+def plot(config: Config, table: str) -> list[Path]:
+    """Draws `R/<table>.csv` into `R/plots/<table>.png` and `.pdf`."""
+    rows = pd.read_csv(config.results / f"{table}.csv").fillna({"configuration": ""})
+    columns = [column for column in score_columns(config) if column in TRUTH_SCORES or not config.models.probe]
+    with matplotlib.rc_context(STYLE | AXES):
+        return _save(scores_figure(rows, columns), config.results / "plots" / table)
+
+
+def training_plot(config: Config, row: str) -> list[Path]:
+    """Draws a row's `R/learned/<row>/*.metrics.jsonl` into `R/plots/training/<row>.png` and `.pdf`."""
+    folder = config.results / "learned" / config.learner(row)
+    files = {name: folder / f"{name}.metrics.jsonl" for name in (*config.sources, *(f"case-{c}" for c in config.cases))}
+    curves: dict[str, list[pd.DataFrame]] = {}
+    for name, path in files.items():
+        if path.exists():
+            kind = config.sources[name].kind if name in config.sources else "case"
+            curves.setdefault(kind, []).append(pd.read_json(path, lines=True))
+    if not curves:
+        raise InputError(f"{folder}: no training curves: expected <source>.metrics.jsonl of a row that learns")
+    with matplotlib.rc_context(STYLE | AXES):
+        return _save(training_figure(row, curves), config.results / "plots" / "training" / row)
+
+
+def _save(figure: Figure, path: Path) -> list[Path]:
+    return [save(figure, path.with_name(f"{path.name}.{kind}")) for kind in ("png", "pdf")]
+
+
+# --- scores ---------------------------------------------------------------------------------------------------------
+
+
+def scores_figure(rows: pd.DataFrame, columns: list[str]) -> Figure:
+    """A panel for each score, a bar for each row; below it, hatched, the paper's rating where the table has one.
+
+    The paper's ratings go from 1 to 5, the truth scores from 0 (another clip) to 100 (the truth): 1 is drawn at 0 and 5
+    at 100.
+    """
+    figure = Figure(figsize=(2.2 + 1.75 * len(columns), 1.1 + STEP * len(rows)), dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(columns), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, column in zip(panels, columns, strict=True):
+        ratings = _ratings(rows, column)
+        beside = np.where(ratings.notna(), 0.19, 0)
+        if column in TRUTH_SCORES:
+            axes.update_datalim([(0, 0), (100, 0)])
+            axes.set_xticks(range(0, 101, 25))
+        _bars(axes, rows, column, np.arange(len(rows)) - beside)
+        if ratings.notna().any():
+            style = {"height": BAR, "facecolor": "white", "edgecolor": THEIRS, "hatch": "/////"}
+            label = "paper: people's ratings, 1 to 5 (upper scale)"
+            axes.barh(np.arange(len(rows)) + beside, (ratings - 1) * 25, label=label, **style)
+            upper = axes.secondary_xaxis(
+                "top", functions=(lambda score: 1 + score / 25, lambda rating: 25 * (rating - 1))
+            )
+            upper.set_xticks(range(1, 6))
+        axes.set_title(column.removeprefix("truth_").replace("_", "-"), loc="left")
+        axes.axvline(0, color=GREY, linewidth=0.8)
+        axes.tick_params(axis="y", length=0)
+        axes.margins(y=0.04)
+    panels[0].set_yticks(range(len(rows)), [_label(row) for row in rows.to_dict(orient="records")])
+    panels[0].invert_yaxis()
+    figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _ratings(rows: pd.DataFrame, column: str) -> pd.Series:
+    """The paper's human ratings that answer the question of a truth score; NaN for other scores."""
+    name = f"paper_{column.removeprefix('truth_')}" if column in TRUTH_SCORES else None
+    return rows.get(name, pd.Series(np.nan, rows.index))
+
+
+def _bars(axes: Axes, rows: pd.DataFrame, column: str, places: np.ndarray) -> None:
+    means = rows[column]
+    ends = np.abs(rows[[f"{column}_low", f"{column}_high"]].to_numpy().T - means.to_numpy())
+    label = "here: out of 100, 95 % interval over cases"
+    whiskers = {"capsize": 2, "error_kw": {"ecolor": INK, "elinewidth": 1}}
+    axes.barh(places, means, xerr=ends, height=BAR, color=OURS, label=label, **whiskers)
+
+
+def _label(row: dict) -> str:
+    return textwrap.fill(row["configuration"] or row["method"], 20)
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
+    """A column for each kind of source: the loss, and |gamma| of the binders if the method has any.
+
+    Args:
+        curves: kind -> the lines of `metrics.jsonl` of each source; all of a kind have the same stages.
+    """
+    binders = any("gamma_global" in lines for group in curves.values() for lines in group)
+    size = (1.2 + 3.6 * len(curves), 5 if binders else 3)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    grid = figure.subplots(2 if binders else 1, len(curves), sharex="col", sharey="row", squeeze=False)
+    for column, (kind, group) in enumerate(curves.items()):
+        _losses(grid[0, column], group)
+        grid[0, column].set_title(f"{row}: {len(group)} {kind}{'s' if len(group) > 1 else ''}", loc="left", pad=24)
+        if binders:
+            _gammas(grid[1, column], group)
+        for axes in grid[:, column]:
+            _stages(axes, group[0], named=axes is grid[0, column])
+        grid[-1, column].set_xlabel("step")
+    grid[0, 0].set_ylabel("loss, smoothed")
+    if binders:
+        grid[1, 0].set_ylabel(r"$|\gamma|$, mean over sources")
+    handles = [handle for axes in grid[:, 0] for handle in axes.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _losses(axes: Axes, group: list[pd.DataFrame]) -> None:
+    smooth = [smoothed(lines) for lines in group]
+    for number, losses in enumerate(smooth):
+        axes.plot(losses.index, losses, color=PALETTE[5], linewidth=0.7, label=None if number else "one source")
+    axes.plot(smooth[0].index, np.mean(smooth, axis=0), color=OURS, linewidth=1.8, label="mean")
+
+
+def smoothed(lines: pd.DataFrame) -> pd.Series:
+    """The loss of each step, averaged over its neighbours in the same stage."""
+    return lines.groupby("stage", sort=False)["loss"].transform(
+        lambda losses: losses.rolling(max(1, len(losses) // SMOOTHING), min_periods=1, center=True).mean()
+    )
+
+
+def _gammas(axes: Axes, group: list[pd.DataFrame]) -> None:
+    styles = {"gamma_global": ("global binder", INK, "-"), "gamma_blocks": ("binders of blocks", PALETTE[1], "--")}
+    for name, (label, colour, dashes) in styles.items():
+        if name in group[0]:
+            values = np.mean([lines[name] for lines in group], axis=0)
+            axes.plot(group[0].index, values, color=colour, linestyle=dashes, label=label)
+
+
+def _stages(axes: Axes, lines: pd.DataFrame, *, named: bool) -> None:
+    """Every other stage shaded; their names above the panel."""
+    for number, (stage, steps) in enumerate(lines.groupby("stage", sort=False).groups.items()):
+        if number % 2:
+            axes.axvspan(steps[0], steps[-1] + 1, color=PAPER, zorder=0, linewidth=0)
+        if named:
+            axes.annotate(
+                stage.replace("_", "\n"), ((steps[0] + steps[-1]) / 2, 1), (0, 2), xycoords=("data", "axes fraction"),
+                textcoords="offset points", ha="center", va="bottom", fontsize=7, color=GREY,
+            )  # fmt: skip

@@ -1,0 +1,60 @@
+# Bars and curves, from what is there: drawing anew computes nothing anew.
+
+
+rule plot:
+    input:
+        table=rules.table.output.csv,
+    output:
+        png=report(
+            f"{R}/plots/{{table}}.png",
+            caption="../report/plot.rst",
+            category="Tables",
+            labels={"table": "{table}", "format": "plot"},
+        ),
+        pdf=f"{R}/plots/{{table}}.pdf",
+    log:
+        f"{R}/logs/plot/{{table}}.log",
+    benchmark:
+        f"{R}/benchmarks/plot/{{table}}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        config=CONFIG_FILE,
+        code=code_digest("bico.plots"),
+    shell:
+        "python -m bico.cli plot --config {params.config} {wildcards.table} 2>&1 | tee {log}"
+
+
+rule training_plot:
+    input:
+        metrics=lambda w: [
+            artifact.replace(".safetensors", ".metrics.jsonl")
+            for artifact in artifacts(w.method)
+        ],
+    output:
+        png=report(
+            f"{R}/plots/training/{{method}}.png",
+            caption="../report/training_plot.rst",
+            category="Training",
+            labels={"method": "{method}"},
+        ),
+        pdf=f"{R}/plots/training/{{method}}.pdf",
+    log:
+        f"{R}/logs/training_plot/{{method}}.log",
+    benchmark:
+        f"{R}/benchmarks/training_plot/{{method}}.tsv"
+    wildcard_constraints:
+        method=any_of(rows("source") + rows("case")),
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        config=CONFIG_FILE,
+        code=code_digest("bico.plots"),
+    shell:
+        "python -m bico.cli training-plot --config {params.config} {wildcards.method} 2>&1 | tee {log}"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from diffusers import WanPipeline
 from safetensors.torch import load_file
 
 from bico.toybox.captions import caption
@@ -122,6 +123,27 @@ def test_a_pool_is_rendered_once_and_kept_whole(tmp_path: Path):
     written = (tmp_path / "clips.npy").stat().st_mtime_ns
     assert np.array_equal(clip_pool(tmp_path / "clips.npy", 3, TRAIN_SEED), pool)
     assert (tmp_path / "clips.npy").stat().st_mtime_ns == written and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_backbone_trains_from_stills_and_clips_and_resumes_to_the_same_weights(fitted, tmp_path, monkeypatch):
+    small = {"WIDTH": 48, "BLOCKS": 1, "FFN": 48, "TEXT_WIDTH": 32, "STILLS": 8, "CLIPS": 4, "CHECKPOINT_EVERY": 2}
+    for name, value in (small | {"STILL_BATCH": 4, "CLIP_BATCH": 2, "STILL_SHARE": 0.2}).items():
+        monkeypatch.setattr(wan, name, value)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)  # a minute, for what takes a second
+
+    def trained(name: str, *stops: int) -> Path:
+        fitted.save_pretrained(tmp_path / name / "vae")
+        for steps in stops:
+            wan.train(tmp_path / name, workdir=tmp_path / f"{name}_work", steps=steps)
+        return tmp_path / name
+
+    monkeypatch.setattr(wan, "cosine_rate", lambda *_, **__: 1.0)  # else a run that is to end sooner learns otherwise
+    whole, resumed = trained("whole", 5), trained("resumed", 3, 5)
+    for part in ("transformer/diffusion_pytorch_model", "text_encoder/model"):
+        one, other = (load_file(folder / f"{part}.safetensors") for folder in (whole, resumed))
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    clip = wan._generate(WanPipeline.from_pretrained(whole), ["a cat at the beach"], steps=2, seed=0)
+    assert clip.shape == (1, 9, 48, 48, 3) and clip.std() > 0
 
 
 WORKERS = """

@@ -51,8 +51,7 @@ below comes from a scene that training saw. To measure them anew:
 
     uv run bico zoo card data/toybox/zoo
 
-The weights of this first zoo come from trainings that were cut short or done in stages (`docs/log.md` says how); the
-recipes as they stand have not yet been run whole.
+Not all of these weights come from a whole run of the recipe as it stands: `docs/log.md` says where they differ.
 
 The VAE keeps every frame. diffusers' `WanPipeline` rounds `num_frames` up for such a VAE: ask it for 8 to get 9.
 """

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,6 +127,16 @@ def join_workers() -> tuple[int, int]:
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+@contextmanager
+def first_worker_first(rank: int, workers: int) -> Iterator[None]:
+    """The body runs in the first process, then in all others: they find the files that it has written."""
+    if rank > 0:
+        torch.distributed.barrier()
+    yield
+    if rank == 0 and workers > 1:
+        torch.distributed.barrier()
 
 
 def average_gradients(module: torch.nn.Module, workers: int) -> None:

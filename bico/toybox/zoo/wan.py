@@ -1,6 +1,7 @@
 """The Toybox's text-to-video model: a Wan pipeline folder with a DiT and a UMT5 encoder trained together from scratch.
 
-    bico zoo wan            after `bico zoo vae`; resumes where it stopped
+    bico zoo wan                                            after `bico zoo vae`; resumes where it stopped
+    torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     the same batches on two cores: about 95 minutes
 
 Trained on cached latents: first of stills, from which words, looks and places are learned at a ninth of the cost, then
 of clips and stills in turn.
@@ -40,6 +41,7 @@ from bico.toybox.zoo.common import (
     Progress,
     average_gradients,
     cosine_rate,
+    first_worker_first,
     join_workers,
     load_checkpoint,
     muon,
@@ -52,10 +54,10 @@ from bico.toybox.zoo.vae import build as build_vae
 
 TEXT_WIDTH, WIDTH, HEADS, BLOCKS, FFN = 128, 192, 4, 6, 768
 PATCHES = (1, 1, 1)  # a token for each latent cell: words are to act where their subject is
-STILLS, CLIPS = 48_000, 16_000
+STILLS, CLIPS, CORPUS = 48_000, 16_000, 8_000  # scenes to learn from; whose captions make the tokenizer
 STILL_BATCH, CLIP_BATCH = 128, 16  # about as many tokens
 STILL_SHARE = 0.24  # of the steps, before the first clip is seen; a fifth of the others see stills, too
-RATE, EMA = 1.0, 0.998
+RATE, EMA, CHECKPOINT_EVERY = 1.0, 0.998, 200
 SHIFT = 3.0  # of noise levels, in training and in sampling
 UNCONDITIONAL, DROP = 0.1, 0.12  # shares of captions that are empty, of roles that a caption leaves out
 SUBJECT_WEIGHT = 4.0  # the loss on a subject's area against the backdrop's
@@ -243,12 +245,14 @@ def train(out: Path, *, workdir: Path, steps: int = 5_000, seed: int = 0) -> Non
     rank, workers = join_workers()
     vae = AutoencoderKLWan.from_pretrained(out / "vae")
     name = _fingerprint(vae)
-    stills = latent_pool(workdir / f"stills-{name}.safetensors", vae, STILLS, _still_scenes, 1)
-    clips = latent_pool(workdir / f"clips-{name}.safetensors", vae, CLIPS, _clip_scenes, NUM_FRAMES)
+    with first_worker_first(rank, workers):
+        stills = latent_pool(workdir / f"stills-{name}.safetensors", vae, STILLS, _still_scenes, 1)
+        clips = latent_pool(workdir / f"clips-{name}.safetensors", vae, CLIPS, _clip_scenes, NUM_FRAMES)
     still_cast, clip_cast = _still_scenes(STILLS), _clip_scenes(CLIPS)
     corpus_rng = np.random.default_rng(seed)
-    tokenizer = build_tokenizer([caption(scene, corpus_rng, drop=DROP) for scene in clip_cast[:8000]])
-    model = Trainee(build_transformer(vae.config.z_dim), build_text_encoder(len(tokenizer)))
+    tokenizer = build_tokenizer([caption(scene, corpus_rng, drop=DROP) for scene in _clip_scenes(CORPUS)])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = Trainee(build_transformer(vae.config.z_dim), build_text_encoder(len(tokenizer))).to(device)
     average = copy.deepcopy(model)
     optimizer = muon(model, model.transformer.blocks, model.text_encoder.encoder.block)
     checkpoint = workdir / "wan.safetensors"
@@ -266,12 +270,13 @@ def train(out: Path, *, workdir: Path, steps: int = 5_000, seed: int = 0) -> Non
         noise = torch.randn((size, *pool["latents"].shape[1:]), generator=generator)
         # Each process takes its part of a batch that does not depend on how many there are.
         chosen, texts, position, noise = (whole[rank::workers] for whole in (chosen, texts, position, noise))
-        latents = pool["latents"][chosen].float()
-        weights = 1 + (SUBJECT_WEIGHT - 1) * pool["masks"][chosen][:, None].float()
-        tokens = tokenizer(texts, padding="max_length", max_length=TOKENS, return_tensors="pt")
+        position, noise = position.to(device), noise.to(device)
+        latents = pool["latents"][chosen].to(device, torch.float32)
+        weights = 1 + (SUBJECT_WEIGHT - 1) * pool["masks"][chosen][:, None].to(device, torch.float32)
+        tokens = tokenizer(texts, padding="max_length", max_length=TOKENS, return_tensors="pt").to(device)
         sigmas = SHIFT * position / (1 + (SHIFT - 1) * position)
         noisy = torch.lerp(latents, noise, sigmas.view(-1, 1, 1, 1, 1))
-        slots = torch.tensor(float(rng.choice(TEXT_SLOTS)))
+        slots = torch.tensor(float(rng.choice(TEXT_SLOTS)), device=device)
         for group in optimizer.param_groups:
             group["rate"] = cosine_rate(step, steps, RATE, warmup=300)
         velocity = model(noisy, sigmas, tokens.input_ids, tokens.attention_mask.float(), slots)
@@ -287,7 +292,7 @@ def train(out: Path, *, workdir: Path, steps: int = 5_000, seed: int = 0) -> Non
         if rank > 0:
             continue
         progress.update(step + 1, **{"still" if still else "clip": loss.item()})
-        if (step + 1) % 200 == 0:
+        if (step + 1) % CHECKPOINT_EVERY == 0:
             save_checkpoint(checkpoint, step + 1, {"model": model, "average": average}, optimizer)
     if rank == 0:
         save(out, average, tokenizer, vae)

@@ -79,12 +79,13 @@ def test_the_page_filters_and_shows_in_chromium(page, tmp_path):
         command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
         picture = tmp_path / "page.png"
         run = [*command, "--window-size=1000,900", f"--screenshot={picture}", f"file://{page}{view}"]
-        subprocess.run(run, check=True, capture_output=True)
+        subprocess.run(run, check=True, capture_output=True, timeout=60)
         assert np.asarray(Image.open(picture).convert("RGB")).std() > 10
         dump = subprocess.run([*command, "--dump-dom", f"file://{page}{view}"], check=True, capture_output=True)
         return dump.stdout.decode()
 
-    everything, filtered = shown(""), shown("#case=robot_spins&seed=0&methods=bico")
+    first, everything, filtered = map(shown, ("", "#case=", "#case=robot_spins&seed=0&methods=bico"))
+    assert first.count("<section") == 1 and 'id="cat_bounces"' in first
     assert everything.count("<section") == 3 and everything.count("<video") == 3 * (1 + 1 + 3) - 1
     assert filtered.count("<section") == 1 and '<div class="none">failed</div>' in filtered
     assert filtered.count("<video") == 2  # the clip that is a source, and the truth

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
@@ -126,7 +127,14 @@ def join_workers() -> tuple[int, int]:
         return 0, 1
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
+        atexit.register(_leave_workers)
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def _leave_workers() -> None:
+    """All leave together: one that goes first takes the others' connections down."""
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 @contextmanager

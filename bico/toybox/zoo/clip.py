@@ -126,8 +126,7 @@ def train(out: Path, *, workdir: Path, steps: int = 1800, seed: int = 0) -> None
     progress = Progress("clip", steps, done=first)
     for step, chosen, rng in batches(POOL, BATCH, range(first, steps), seed):
         tokens = _tokens(tokenizer, [caption(cast[i], rng, drop=0.1) for i in chosen])
-        for group in optimizer.param_groups:
-            group["rate"] = cosine_rate(step, steps, RATE)
+        optimizer.set_rate(cosine_rate(step, steps, RATE))
         loss = contrastive_loss(model, _frames(pool, chosen, rng), tokens)
         optimizer.zero_grad()
         loss.backward()

@@ -73,6 +73,10 @@ class Muon(torch.optim.Optimizer):
         groups = [{"params": list(parameters), "matrices": True}, {"params": list(plain), "matrices": False}]
         super().__init__([group for group in groups if group["params"]], {"rate": 1.0})
 
+    def set_rate(self, rate: float) -> None:
+        for group in self.param_groups:
+            group["rate"] = rate
+
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:

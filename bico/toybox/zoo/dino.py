@@ -163,8 +163,7 @@ def train(out: Path, *, workdir: Path, steps: int = 1800, seed: int = 0) -> None
     first = load_checkpoint(checkpoint, {"student": student, "teacher": teacher}, optimizer)
     progress = Progress("dino", steps, done=first)
     for step, chosen, rng in batches(POOL, BATCH, range(first, steps), seed):
-        for group in optimizer.param_groups:
-            group["rate"] = cosine_rate(step, steps, RATE, warmup=30)
+        optimizer.set_rate(cosine_rate(step, steps, RATE, warmup=30))
         if step % 2:
             same_word = np.flatnonzero(words == SUBJECTS[step // 2 % len(SUBJECTS)])
             chosen = np.sort(rng.choice(same_word, BATCH, replace=False))

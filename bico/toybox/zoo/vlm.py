@@ -256,8 +256,8 @@ def learn_to_see(vlm: concepts.Vlm, pool: np.ndarray, drawn: list[Scene], workdi
 def _descend(loss: torch.Tensor, optimizer: Muon, rate: float) -> None:
     optimizer.zero_grad()
     loss.backward()
+    optimizer.set_rate(rate)
     for group in optimizer.param_groups:
-        group["rate"] = rate
         torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
     optimizer.step()
 

@@ -277,8 +277,7 @@ def train(out: Path, *, workdir: Path, steps: int = 5_000, seed: int = 0) -> Non
         sigmas = SHIFT * position / (1 + (SHIFT - 1) * position)
         noisy = torch.lerp(latents, noise, sigmas.view(-1, 1, 1, 1, 1))
         slots = torch.tensor(float(rng.choice(TEXT_SLOTS)), device=device)
-        for group in optimizer.param_groups:
-            group["rate"] = cosine_rate(step, steps, RATE, warmup=300)
+        optimizer.set_rate(cosine_rate(step, steps, RATE, warmup=300))
         velocity = model(noisy, sigmas, tokens.input_ids, tokens.attention_mask.float(), slots)
         loss = ((velocity - (noise - latents)).square() * weights).mean()
         optimizer.zero_grad()

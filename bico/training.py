@@ -200,6 +200,14 @@ def digest_of(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """What is drawn at random inside, such as fresh weights, depends on `seed` alone; outside nothing is drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def step_generator(seed: int, step: int) -> torch.Generator:
     """The source of all randomness of one step."""
     mixed = hashlib.sha256(f"{seed}/{step}".encode()).digest()[:8]

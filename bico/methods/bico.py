@@ -32,6 +32,7 @@ from bico.training import (
     flow_matching_loss,
     gaussian_weight,
     position_of,
+    seeded,
 )
 
 RELEASED_SPLIT = 0.125
@@ -160,8 +161,7 @@ def initial(
     """An untrained binder for a source of this kind, and its absorption tokens [tokens, width], N(0, 1)."""
     width, num_blocks = backbone.width, backbone.num_blocks  # opens the transformer, which draws random numbers
     two_branch = kind == "video" and settings.temporal_decoupling
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         binder = HierarchicalBinder(width, num_blocks, two_branch=two_branch, hierarchical=settings.hierarchical)
         absorption = torch.randn(settings.absorption.tokens, width)
     return binder.to(backbone.device), nn.Parameter(absorption.to(backbone.device))

@@ -22,7 +22,7 @@ from bico.config import Case, DbLoraSettings, Media, Sampling
 from bico.encode import EncodedSource
 from bico.methods.base import Job, load_artifact, project
 from bico.prompts import clean, spans
-from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss
+from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss, seeded
 
 ADAPTER = "db_lora"
 LAYERS = r"blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))"
@@ -74,8 +74,7 @@ def adapter(transformer: nn.Module, rank: int, seed: int) -> Iterator[dict[str, 
     """peft's LoRA layers in the transformer, for as long as the context lasts; yields their parameters by name."""
     from peft import LoraConfig
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         transformer.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=LAYERS), ADAPTER)
     try:
         found = ((name, weight) for name, weight in transformer.named_parameters() if weight.requires_grad)

@@ -30,7 +30,7 @@ from bico.config import DreamVideoSettings, Media, Sampling
 from bico.encode import EncodedSource
 from bico.methods.base import Job, guided, load_artifact, project
 from bico.methods.textual_inversion import Inversion, inverted
-from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss
+from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss, seeded
 
 LAYERS = {"image": ("attn2",), "video": ("attn1", "ffn")}
 """Layers of a block beside which the adapters of a source stand. Those of a video see the appearance."""
@@ -109,8 +109,7 @@ def learn(
 def initial(backbone: Backbone, encoded: EncodedSource, seed: int) -> Adapters:
     """Untrained adapters for a source of this kind."""
     width, num_blocks = backbone.width, backbone.num_blocks  # opens the transformer, which draws random numbers
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         adapters = Adapters(encoded.kind, width, num_blocks, encoded.appearance.shape[1])
     return adapters.to(backbone.device)
 

@@ -30,7 +30,7 @@ from bico.backbone import Backbone
 from bico.config import DualRealSettings, Media, Sampling
 from bico.encode import EncodedSource
 from bico.methods.base import Job, guided, load_artifact, project
-from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss, warm_up_cosine
+from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss, seeded, warm_up_cosine
 
 LAYERS = ("attn1", "ffn")
 TOTAL_WEIGHT = 0.2
@@ -162,8 +162,7 @@ def learn(
 def initial(backbone: Backbone, appearance_width: int, settings: DualRealSettings, seed: int) -> JointAdapters:
     """Untrained adapters and their controller."""
     width, num_blocks = backbone.width, backbone.num_blocks  # opens the transformer, which draws random numbers
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         adapters = JointAdapters(width, num_blocks, appearance_width, settings)
     return adapters.to(backbone.device)
 

@@ -67,7 +67,7 @@ def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
     """
     probe = Probe.open(config.models.probe)
     rows = []
-    for source in config.sources:
+    for source in (name for name in config.learned(row) if config.sources[name].scene):
         rows += [_reconstruction(config, row, backbone, source), *_leaks(config, row, backbone, probe, source)]
     table = pd.DataFrame(rows)
     write_text(config.results / "binding" / f"{row}.csv", table.to_csv(index=False, float_format="%.4f"))

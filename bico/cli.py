@@ -2,7 +2,7 @@
 
     bico compose --prompt "a cat bouncing" --bind cat.jpg=cat --bind clip.mp4=bouncing --out out.mp4
     bico check --config config/toybox.yaml
-    bico learn --config results/config.yaml bico cat_beach
+    bico learn --config results/config.yaml bico 0
 
 Heavy libraries are imported inside the commands, so that a wrong argument is told at once.
 """
@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,9 @@ from bico.check import preflight
 from bico.config import Config, Tables, load
 from bico.errors import InputError
 from bico.files import replacing, write_json
+from bico.keep import Record, make_all
 from bico.media import media_kind, read_media
+from bico.provenance import code_digest, file_digest, folder_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,73 +83,120 @@ def truth(config: Config) -> None:
             write_truth(config, case)
 
 
-def concepts(config: Config, source: str) -> None:
-    """Ask the VLM for a source's key concepts and for captions that hold them."""
+def concepts(config: Config) -> None:
+    """Ask the VLM for every source's key concepts and for captions that hold them."""
     from bico.concepts import Vlm, extract
 
-    entry = config.sources[source]
-    vlm = Vlm(config.models.vlm, device=_device(config))
-    frames, fps = _frames(config, source), config.media.fps
-    found = extract(frames, entry.kind, config.concepts, vlm, fps=fps, key_words=entry.concepts)
-    write_json(config.results / "concepts" / f"{source}.json", found)
+    shared = {"vlm": folder_digest(config.models.vlm), "code": code_digest("bico.concepts", "bico.media")}
+    shared["settings"] = config.model_dump(mode="json", include={"concepts", "media"})
+
+    def thing(source: str) -> tuple[Path, Record]:
+        own = config.sources[source].model_dump(mode="json", include={"kind", "concepts"})
+        return _concepts_path(config, source), shared | {"media": file_digest(config.media_path(source))} | own
+
+    @cache
+    def vlm() -> Vlm:
+        return Vlm(config.models.vlm, device=_device(config))
+
+    def make(source: str) -> None:
+        entry, frames, fps = config.sources[source], _frames(config, source), config.media.fps
+        found = extract(frames, entry.kind, config.concepts, vlm(), fps=fps, key_words=entry.concepts)
+        write_json(_concepts_path(config, source), found)
+
+    things = {source: thing(source) for source in config.sources}
+    make_all("concepts", things, make, config.results / "concepts.json")
 
 
-def encode(config: Config, source: str) -> None:
-    """Turn a source and its captions into the latents and prompt embeddings that training reads."""
+def encode(config: Config) -> None:
+    """Turn sources and their captions into the latents and prompt embeddings that training reads."""
     from bico.encode import encode_source
 
-    found = json.loads((config.results / "concepts" / f"{source}.json").read_text(encoding="utf-8"))
-    encoded = encode_source(_backbone(config), _frames(config, source), found)
-    encoded.save(config.results / "encoded" / f"{source}.safetensors")
+    backbone = _backbone(config)
+    shared = {"wan": folder_digest(config.models.wan), "code": code_digest("bico.encode", "bico.media")}
+    shared["settings"] = [config.media.model_dump(mode="json"), config.text_slots, str(backbone.dtype)]
+
+    def thing(source: str) -> tuple[Path, Record]:
+        inputs = [config.media_path(source), _concepts_path(config, source)]
+        return _encoded_path(config, source), shared | {"inputs": [file_digest(path) for path in inputs]}
+
+    def make(source: str) -> None:
+        found = json.loads(_concepts_path(config, source).read_text(encoding="utf-8"))
+        encode_source(backbone, _frames(config, source), found).save(_encoded_path(config, source))
+
+    things = {source: thing(source) for source in config.sources}
+    make_all("encode", things, make, config.results / "encoded.json")
 
 
-def appearance(config: Config, source: str) -> None:
-    """Embed a source's frames with CLIP, for the methods that learn from it."""
+def appearance(config: Config) -> None:
+    """Embed every source's frames with CLIP, for the methods that learn from it."""
     from safetensors.torch import save_file
 
     from bico.clip import Clip
 
-    embeddings = Clip(config.models.clip, device=_device(config)).image_embeddings(_frames(config, source))
-    with replacing(config.results / "appearance" / f"{source}.safetensors") as unfinished:
-        save_file({"appearance": embeddings.cpu()}, unfinished)
+    clip = Clip(config.models.clip, device=_device(config))
+    shared = {"clip": folder_digest(config.models.clip), "code": code_digest("bico.clip", "bico.media")}
+    shared["settings"] = config.model_dump(mode="json", include={"media"})
+
+    def thing(source: str) -> tuple[Path, Record]:
+        return _appearance_path(config, source), shared | {"media": file_digest(config.media_path(source))}
+
+    def make(source: str) -> None:
+        with replacing(_appearance_path(config, source)) as unfinished:
+            save_file({"appearance": clip.image_embeddings(_frames(config, source)).cpu()}, unfinished)
+
+    things = {source: thing(source) for source in config.sources}
+    make_all("appearance", things, make, config.results / "appearance.json")
 
 
 # --- methods --------------------------------------------------------------------------------------------------------
 
 
-def learn(config: Config, method: str, source: str) -> None:
-    """Learn what a method keeps of a source, or of a whole case (then SOURCE is case-NAME)."""
+def learn(config: Config, method: str, part: int) -> None:
+    """Learn what a method keeps of its sources, or cases: every PARTth of as many jobs as the config says."""
     from bico.methods import method as module_of
     from bico.methods.base import save_artifact
     from bico.training import METRICS
 
-    settings = config.methods[method]
-    if settings.LEARNS_PER == "case":
-        case = source.removeprefix("case-")
-        if reason := config.unsupported(method, case):
-            raise InputError(f"{method} {source}: {reason}")
-        data = {name: _encoded(config, method, name) for name in config.cases[case].bind}
-    else:
-        data = _encoded(config, method, source)
-    artifact = config.results / "learned" / method / f"{source}.safetensors"
-    workdir = artifact.with_suffix(".ckpt")  # survives a failure, unlike the outputs that Snakemake knows
-    tensors = module_of(settings.method).learn(
-        _backbone(config),
-        data,
-        settings,
-        shift=config.sampling.shift,
-        seed=config.learning_seed,
-        workdir=workdir,
-        progress=f"{method} {source}",
-    )
-    os.replace(workdir / METRICS, artifact.with_suffix(".metrics.jsonl"))
-    metadata = {
-        "method": settings.method,
-        "source": source,
-        "settings": json.dumps(settings.learning(), sort_keys=True),
+    settings, backbone = config.methods[method], _backbone(config)
+    folder = config.results / "learned" / method
+    shared = {
+        "settings": settings.learning(),
+        "sampling": {"shift": config.sampling.shift},
+        "seed": config.learning_seed,
+        "dtype": str(backbone.dtype),
+        "text_slots": config.text_slots,
+        "wan": folder_digest(config.models.wan),
+        "code": code_digest(f"bico.methods.{settings.method}"),
     }
-    save_artifact(artifact, tensors, metadata)
-    shutil.rmtree(workdir)
+
+    def sources_of(item: str) -> list[str]:
+        return list(config.cases[item.removeprefix("case-")].bind) if settings.LEARNS_PER == "case" else [item]
+
+    def thing(item: str) -> tuple[Path, Record]:
+        inputs = [_encoded_path(config, source) for source in sources_of(item)]
+        inputs += [_appearance_path(config, source) for source in sources_of(item) if settings.APPEARANCE]
+        return folder / f"{item}.safetensors", shared | {"inputs": [file_digest(path) for path in inputs]}
+
+    def make(item: str) -> None:
+        data = {source: _encoded(config, method, source) for source in sources_of(item)}
+        artifact = folder / f"{item}.safetensors"
+        workdir = artifact.with_suffix(".ckpt")
+        tensors = module_of(settings.method).learn(
+            backbone,
+            data if settings.LEARNS_PER == "case" else data[item],
+            settings,
+            shift=config.sampling.shift,
+            seed=config.learning_seed,
+            workdir=workdir,
+            progress=f"{method} {item}",
+        )
+        os.replace(workdir / METRICS, artifact.with_suffix(".metrics.jsonl"))
+        kept = {"method": settings.method, "source": item, "settings": json.dumps(settings.learning(), sort_keys=True)}
+        save_artifact(artifact, tensors, kept)
+        shutil.rmtree(workdir)
+
+    things = {item: thing(item) for item in config.learned(method)[part :: config.parts]}
+    make_all(f"learn {method}", things, make, folder / f"part{part}.json")
 
 
 def generate(config: Config, method: str) -> None:
@@ -239,12 +288,9 @@ def compose(
     with tempfile.TemporaryDirectory() if workdir is None else nullcontext(workdir) as folder:
         config = composition(config, prompt, bind, results=Path(folder), steps=steps, seed=seed)
         preflight(config)
-        tasks = [(step, source) for source in config.sources for step in (concepts, encode)]
-        tasks += [(partial(learn, method="bico"), source) for source in config.sources]
-        for number, (step, source) in enumerate(tasks, start=1):
-            _say(number, len(tasks) + 1, getattr(step, "func", step).__name__, config.sources[source].file.name)
-            step(config, source=source)
-        _say(len(tasks) + 1, len(tasks) + 1, "generate", out.name)
+        concepts(config)
+        encode(config)
+        learn(config, "bico", part=0)
         generate(config, "bico")
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(config.results / "clips" / "bico" / CASE / f"{seed}.mp4", out)
@@ -300,7 +346,7 @@ def zoo(model: str, folder: Path, workdir: Path) -> None:
 
 def _check_names(config: Config, options: dict[str, object]) -> None:
     known = {
-        "source": [*config.sources, *(f"case-{case}" for case in config.cases)],
+        "source": config.sources,
         "method": config.methods,
         "table": [table for table in Tables.model_fields if config.table(table)],
     }
@@ -318,10 +364,11 @@ def _device(config: Config) -> str:
 def _backbone(config: Config) -> Backbone:
     import torch
 
-    from bico.backbone import Backbone
+    from bico.backbone import Backbone, best_dtype
 
-    dtype = getattr(torch, config.dtype)
-    return Backbone.open(config.models.wan, text_slots=config.text_slots, device=_device(config), dtype=dtype)
+    device = _device(config)
+    dtype = best_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
+    return Backbone.open(config.models.wan, text_slots=config.text_slots, device=device, dtype=dtype)
 
 
 def _frames(config: Config, source: str) -> np.ndarray:
@@ -334,14 +381,22 @@ def _encoded(config: Config, method: str, source: str) -> EncodedSource:
 
     from bico.encode import EncodedSource
 
-    encoded = EncodedSource.load(config.results / "encoded" / f"{source}.safetensors")
+    encoded = EncodedSource.load(_encoded_path(config, source))
     if not config.methods[method].APPEARANCE:
         return encoded
-    return replace(encoded, **load_file(config.results / "appearance" / f"{source}.safetensors"))
+    return replace(encoded, **load_file(_appearance_path(config, source)))
 
 
-def _say(number: int, total: int, what: str, name: str) -> None:
-    print(f"[{number}/{total}] {what} {name}", file=sys.stderr, flush=True)
+def _concepts_path(config: Config, source: str) -> Path:
+    return config.results / "concepts" / f"{source}.json"
+
+
+def _encoded_path(config: Config, source: str) -> Path:
+    return config.results / "encoded" / f"{source}.safetensors"
+
+
+def _appearance_path(config: Config, source: str) -> Path:
+    return config.results / "appearance" / f"{source}.safetensors"
 
 
 def _binding(text: str) -> tuple[Path, str]:
@@ -364,7 +419,7 @@ def _parser() -> argparse.ArgumentParser:
             "--config", type=Path, default=config, required=config is None, help="YAML file of a benchmark"
         )
         for name in names:
-            sub.add_argument(name)
+            sub.add_argument(name, type=int if name == "part" else str)
         return sub
 
     for command, *names in STEPS:
@@ -397,10 +452,10 @@ STEPS = [
     (check,),
     (render, "source"),
     (truth,),
-    (concepts, "source"),
-    (encode, "source"),
-    (appearance, "source"),
-    (learn, "method", "source"),
+    (concepts,),
+    (encode,),
+    (appearance,),
+    (learn, "method", "part"),
     (generate, "method"),
     (binding, "method"),
     (binding_table,),

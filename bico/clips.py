@@ -1,8 +1,5 @@
 """The clips of one method: which there are to make, which are up to date, what failed, and the manifest of them all."""
 
-import json
-import sys
-import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +9,7 @@ from bico.backbone import Backbone
 from bico.config import Config
 from bico.errors import InputError
 from bico.files import write_json
+from bico.keep import forget, is_current, progress, remember
 from bico.media import write_clip
 from bico.methods import method
 from bico.methods.base import Job
@@ -23,21 +21,20 @@ OK = {"status": "ok", "error": None}
 def make_clips(config: Config, row: str, backbone: Backbone) -> None:
     """Makes the clips `R/clips/<row>/<case>/<seed>.mp4` and, last of all, their manifest `R/clips/<row>.json`.
 
-    A clip is kept if nothing that it depends on has changed (the JSON beside it says what that was): a run that was cut
-    off, or one with a new case, makes only what is missing. A clip that fails stays in the manifest, with its reason.
+    A clip is kept if nothing that it depends on has changed (see `bico.keep`). A clip that fails stays in the manifest,
+    with its reason.
 
     Raises:
         InputError: every clip that the method supports fails.
     """
-    planned = [(job, path_of(config, row, job), record) for job, record in _records(config, row)]
-    stale = [clip for clip in planned if not _is_current(*clip[1:])]
-    outcomes: dict[Path, dict[str, Any]] = {}
-    started = time.monotonic()
-    for done, (job, path, record) in enumerate(stale, start=1):
-        outcomes[path] = _make(config, row, backbone, job, path, record)
-        _print_progress(row, done, len(stale), time.monotonic() - started)
+    planned = {
+        f"{job.case_id} {job.seed}": (job, path_of(config, row, job), record) for job, record in _records(config, row)
+    }
+    stale = [name for name, (_, path, record) in planned.items() if not is_current(path, record)]
+    outcomes = {name: _make(config, row, backbone, *planned[name]) for name in progress(row, stale)}
     manifest = [
-        {"case": job.case_id, "seed": job.seed, "clip": str(path)} | outcomes.get(path, OK) for job, path, _ in planned
+        {"case": job.case_id, "seed": job.seed, "clip": str(path)} | outcomes.get(name, OK)
+        for name, (job, path, _) in planned.items()
     ]
     failed = [entry for entry in manifest if entry["status"] == "failed"]
     if failed and not any(entry["status"] == "ok" for entry in manifest):
@@ -84,16 +81,10 @@ def _records(config: Config, row: str) -> Iterator[tuple[Job, dict[str, Any]]]:
         yield job, case | {"inputs": {name: file_digest(path) for name, path in files.items()}} | shared
 
 
-def _is_current(path: Path, record: dict[str, Any]) -> bool:
-    beside = path.with_suffix(".json")
-    return path.is_file() and beside.is_file() and json.loads(beside.read_text(encoding="utf-8")) == record
-
-
 def _make(config: Config, row: str, backbone: Backbone, job: Job, path: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Makes one clip and returns how that ended, as the manifest says it."""
     settings = config.methods[row]
-    path.with_suffix(".json").unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+    forget(path)
     try:
         if reason := config.unsupported(row, job.case_id):
             raise NotImplementedError(reason)
@@ -104,10 +95,5 @@ def _make(config: Config, row: str, backbone: Backbone, job: Job, path: Path, re
         traceback.print_exc()
         return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
     write_clip(path, clip, config.media.fps)
-    write_json(path.with_suffix(".json"), record)
+    remember(path, record)
     return OK
-
-
-def _print_progress(row: str, done: int, total: int, seconds: float) -> None:
-    left = seconds / done * (total - done)
-    print(f"{row}: clip {done} of {total}, {seconds:.0f} s elapsed, {left:.0f} s left", file=sys.stderr, flush=True)

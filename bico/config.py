@@ -438,9 +438,11 @@ class Config(Benchmark):
     seeds: list[Count] = Field(default=[0, 1], min_length=1, description="clips of a case, one a seed")
     learning_seed: Count = Field(0, description="of everything that is learned")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = the GPU if there is one")
-    dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the frozen models; what is learned is float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of the frozen models; auto = bfloat16 where it is faster; what is learned is float32",
     )
+    parts: Positive = Field(1, description="jobs among which what a row learns is divided; results do not depend on it")
     methods: dict[Name, AnyMethod] = Field(min_length=1, description="rows of the tables")
     tables: Tables = Tables()
     tuning: Benchmark | None = Field(None, description="a separate set for the choice of settings")
@@ -504,6 +506,16 @@ class Config(Benchmark):
         how they compose learn once."""
         wanted = self.methods[row].learning()
         return next(name for name, settings in self.methods.items() if settings.learning() == wanted)
+
+    def learned(self, row: str) -> list[str]:
+        """What a row learns for the cases that it supports: sources, or "case-<case>" if it learns per case."""
+        cases = {case: entry.bind for case, entry in self.cases.items() if not self.unsupported(row, case)}
+        items = {
+            "nothing": [],
+            "source": [source for bind in cases.values() for source in bind],
+            "case": [f"case-{case}" for case in cases],
+        }
+        return sorted(set(items[self.methods[row].LEARNS_PER]))
 
     def media_path(self, source: str) -> Path:
         """The file of a source: the user's own, or the one that is rendered for it."""

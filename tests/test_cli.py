@@ -27,7 +27,7 @@ def test_check_says_what_there_is(small, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["encode", "cat"], "error: no source 'cat' in the config: expected one of cat_beach, fish_bouncing"),
+        (["render", "cat"], "error: no source 'cat' in the config: expected one of cat_beach, fish_bouncing"),
         (["generate", "bica"], "error: no method 'bica' in the config: expected one of base, copy"),
         (["table", "table4"], "error: no table 'table4' in the config: expected one of table1, table2, table3"),
     ],
@@ -88,4 +88,4 @@ def test_compose_without_a_config_writes_a_clip(toybox, tmp_path, capsys, monkey
     assert cli.main([*arguments, *binding, "--out", str(out)]) == 0
     assert read_media(out, **toybox["media"]).shape == (9, 48, 48, 3)
     progress = capsys.readouterr().err
-    assert "[1/7] concepts cat.jpg" in progress and "[7/7] generate" in progress
+    assert "concepts: source_2, 2 of 2" in progress and "bico: composition 0, 1 of 1" in progress

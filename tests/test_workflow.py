@@ -59,9 +59,9 @@ def jobs(output: str) -> dict[str, int]:
 # --- what runs ------------------------------------------------------------------------------------------------------
 
 
-def test_dry_run_has_one_job_for_each_thing(config_file):
+def test_dry_run_has_one_job_for_each_row(config_file):
     output = snakemake("-n", "--configfile", config_file).stdout
-    expected = {"render": 2, "concepts": 2, "encode": 2, "appearance": 2, "learn": 8, "learn_case": 1}
+    expected = {"render": 2, "concepts": 1, "encode": 1, "appearance": 1, "learn": 5}
     expected |= {"generate": 7, "score": 7, "table": 1, "plot": 1, "truth": 1}
     assert jobs(output).items() >= expected.items()
 
@@ -75,8 +75,8 @@ def test_nothing_is_learned_for_cases_that_a_method_cannot_take(small, config_fi
     small["cases"] = {"rocket_bouncing": {"prompt": "a rocket bouncing", "bind": bind}}
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     found = jobs(snakemake("-n", "--configfile", config_file).stdout)
-    assert not {"learn_case", "appearance"} & set(found)
-    assert found["learn"] == 6 and found["generate"] == 7
+    assert "appearance" not in found
+    assert found["learn"] == 3 and found["generate"] == 7
 
 
 def test_rows_that_learn_the_same_learn_once(small, config_file):
@@ -88,16 +88,21 @@ def test_rows_that_learn_the_same_learn_once(small, config_file):
     small["tables"]["table1"] |= {"bico_half": None, "bico_flat": None}
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     found = jobs(snakemake("-n", "--configfile", config_file).stdout)
-    assert found["learn"] == 8 + 2 and found["generate"] == 9  # two sources of bico_flat
+    assert found["learn"] == 5 + 1 and found["generate"] == 9  # bico_flat
+
+
+def test_what_a_row_learns_can_be_divided_among_jobs(small, config_file):
+    config_file.write_text(yaml.safe_dump(small | {"parts": 3}, sort_keys=False))
+    assert jobs(snakemake("-n", "--configfile", config_file).stdout)["learn"] == 15
 
 
 def test_a_table_asks_for_its_own_rows_and_no_others(small, config_file):
     def due(table: str) -> dict[str, int]:
         return jobs(snakemake("-n", "--configfile", config_file, "--", f"{small['results']}/{table}.csv").stdout)
 
-    assert due("table1").items() >= {"learn": 8, "learn_case": 1, "generate": 7, "score": 7}.items()
-    assert due("table2").items() >= {"learn": 14, "generate": 7, "score": 7}.items()
-    assert due("table3").items() >= {"learn": 10, "generate": 5, "score": 5}.items()
+    assert due("table1").items() >= {"learn": 5, "generate": 7, "score": 7}.items()
+    assert due("table2").items() >= {"learn": 7, "generate": 7, "score": 7}.items()
+    assert due("table3").items() >= {"learn": 5, "generate": 5, "score": 5}.items()
 
 
 def test_a_config_of_ones_own_is_not_mixed_with_the_default_one(config_file, small):
@@ -198,7 +203,7 @@ def test_a_new_ablation_is_all_that_runs(checkout, config_file, small):
     small["methods"]["bico_faster"] = small["methods"]["bico"] | {"method": "bico", "learning_rate": 2e-3}
     small["tables"]["table2"]["bico_faster"] = None
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
-    assert scheduled() == {"learn": 2, "generate": 1, "score": 1, "table": 1}
+    assert scheduled() == {"learn": 1, "generate": 1, "score": 1, "table": 1}
 
 
 def pretend_results(checkout: Path, config_file: Path, *targets: str) -> None:
@@ -236,3 +241,13 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     assert not list(results.rglob("*.ckpt")) and not list(results.rglob("*.unfinished"))
     again = snakemake("--configfile", config_file)
     assert again.returncode == 0 and "Nothing to be done" in again.stdout
+
+    learned = {path: path.stat().st_mtime_ns for path in (results / "learned").rglob("*.safetensors")}
+    small["sources"]["robot_city"] = _toybox["sources"]["robot_city"]
+    bind = {"robot_city": ["robot"], "fish_bouncing": ["bouncing"]}
+    small["cases"]["robot_bouncing"] = {"prompt": "a robot bouncing", "bind": bind}
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    more = snakemake("--configfile", config_file, "--", str(results / "table1.csv"))
+    assert more.returncode == 0, more.stdout[-4000:]
+    assert {path: path.stat().st_mtime_ns for path in learned} == learned  # a new source leaves the others alone
+    assert (results / "learned" / "bico" / "robot_city.safetensors").exists()

@@ -7,6 +7,8 @@ scene or the motion now and then, so that no word learns to carry what its neigh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from bico.toybox.world import Actor, Motion, Scene
@@ -39,6 +41,15 @@ STYLE_PHRASES = {
 OPENINGS = ("", "", "a video of", "a clip of")
 STILL_OPENINGS = ("", "", "a photo of", "a picture of")
 SOMETHING = ("something", "a thing", "an object")
+BACKDROP, EVERYWHERE, NOWHERE = -1, -2, -3  # what a phrase is about, if not one of the actors
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A part of a caption and where in the frame it can be seen: number of an actor, or one of the constants above."""
+
+    text: str
+    about: int
 
 
 def colour_name(hue: float) -> str:
@@ -67,8 +78,7 @@ def _actor(actor: Actor, rng: np.random.Generator, *, motion: bool, detail: floa
             adjectives.append(actor.pattern)
         if rng.random() < detail:
             adjectives.append(colour_name(actor.hue_a))
-        noun = " ".join([*adjectives, actor.word])
-        subject = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+        subject = _article(" ".join([*adjectives, actor.word]))
         if actor.pattern != "plain" and rng.random() < 0.2 * detail:
             subject += f" with {colour_name(actor.hue_b)}"
     if motion and moves and actor.motion is not None:
@@ -77,10 +87,31 @@ def _actor(actor: Actor, rng: np.random.Generator, *, motion: bool, detail: floa
     return subject
 
 
+def _place(scene: Scene, rng: np.random.Generator, detail: float) -> str:
+    """Where it is, and now and then in which colours."""
+    words = [str(rng.choice(PLACES[scene.backdrop.word]))]
+    if rng.random() < 0.5 * detail:
+        words.append(f"under {_article(colour_name(scene.backdrop.sky))} sky")
+    if rng.random() < 0.5 * detail:
+        words.append(f"over {colour_name(scene.backdrop.ground)} ground")
+    return " ".join(words)
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def caption(
     scene: Scene, rng: np.random.Generator, *, motion: bool = True, detail: float = 0.65, drop: float = 0.0
 ) -> str:
-    """One caption in lower case.
+    """One caption in lower case; see `phrases`."""
+    return " ".join(part.text for part in phrases(scene, rng, motion=motion, detail=detail, drop=drop))
+
+
+def phrases(
+    scene: Scene, rng: np.random.Generator, *, motion: bool = True, detail: float = 0.65, drop: float = 0.0
+) -> list[Phrase]:
+    """A caption in parts, of which every one tells what it is about.
 
     Args:
         motion: whether motions may be named (not for a still).
@@ -90,15 +121,20 @@ def caption(
     named, placed, moves = (rng.random(3) >= drop).tolist()
     if not (named or placed):
         named = True
-    cast = " and ".join(
-        _actor(actor, rng, motion=motion, detail=detail, named=named, moves=moves) for actor in scene.actors
-    )
-    where = str(rng.choice(PLACES[scene.backdrop.word])) if placed else ""
-    light = str(rng.choice(LIGHT_PHRASES[scene.light.word])) if scene.light else ""
-    opening = STYLE_PHRASES[scene.style.word] if scene.style else (OPENINGS if motion else STILL_OPENINGS)
-    place_first = where and not scene.style and rng.random() < 0.2
-    parts = [f"{where},", cast, light] if place_first else [str(rng.choice(opening)), cast, where, light]
-    return " ".join(part for part in parts if part)
+    cast = [
+        Phrase(_actor(actor, rng, motion=motion, detail=detail, named=named, moves=moves), number)
+        for number, actor in enumerate(scene.actors)
+    ]
+    cast = [part for actor in cast for part in (Phrase("and", NOWHERE), actor)][1:]
+    where = Phrase(_place(scene, rng, detail) if placed else "", BACKDROP)
+    light = Phrase(str(rng.choice(LIGHT_PHRASES[scene.light.word])) if scene.light else "", EVERYWHERE)
+    if scene.style:
+        opening = Phrase(str(rng.choice(STYLE_PHRASES[scene.style.word])), EVERYWHERE)
+    else:
+        opening = Phrase(str(rng.choice(OPENINGS if motion else STILL_OPENINGS)), NOWHERE)
+    place_first = where.text and not scene.style and rng.random() < 0.2
+    parts = [Phrase(f"{where.text},", BACKDROP), *cast, light] if place_first else [opening, *cast, where, light]
+    return [part for part in parts if part.text]
 
 
 def key_words(scene: Scene) -> dict[str, list[str]]:

@@ -1,12 +1,13 @@
 # What was learned of each source, measured on its own: does it bind, and does it leak? Toybox only.
 
+MEASURED = [
+    row for row, settings in CONFIG.methods.items() if settings.LEARNS_PER == "source"
+]
+
 
 rule binding:
     input:
-        artifacts=lambda w: expand(
-            f"{R}/learned/{CONFIG.learner(w.method)}/{{source}}.safetensors",
-            source=TOYBOX,
-        ),
+        learned=lambda w: learned(w.method),
         media=[media_of(source) for source in TOYBOX],
     output:
         table=f"{R}/binding/{{method}}.csv",
@@ -15,7 +16,7 @@ rule binding:
     benchmark:
         f"{R}/benchmarks/binding/{{method}}.tsv"
     wildcard_constraints:
-        method=any_of(rows("source")),
+        method=any_of(MEASURED),
     conda:
         "../../envs/environment.yaml"
     threads: 2
@@ -44,7 +45,7 @@ rule binding_table:
     input:
         tables=expand(
             rules.binding.output.table,
-            method=[row for row in CONFIG.table("table1") if row in rows("source")],
+            method=[row for row in CONFIG.table("table1") if row in MEASURED],
         ),
     output:
         csv=report(

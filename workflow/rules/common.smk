@@ -53,45 +53,23 @@ def media_of(source):
     return str(CONFIG.media_path(source))
 
 
-def rows(learns_per):
-    """Rows whose method learns per "source", "case" or "nothing"."""
+def learners():
+    """Rows in whose name something is learned."""
     return [
         row
-        for row, settings in CONFIG.methods.items()
-        if settings.LEARNS_PER == learns_per
+        for row in CONFIG.methods
+        if CONFIG.learned(row) and CONFIG.learner(row) == row
     ]
-
-
-def learners(learns_per):
-    """Those of them in whose name something is learned."""
-    return [row for row in rows(learns_per) if CONFIG.learner(row) == row]
 
 
 def code_of(row):
     return f"bico.methods.{CONFIG.methods[row].method}"
 
 
-def artifacts(row):
-    """What a row has to learn before it can compose the cases that it supports."""
-    cases = {
-        case: entry.bind
-        for case, entry in CONFIG.cases.items()
-        if not CONFIG.unsupported(row, case)
-    }
-    items = {
-        "nothing": [],
-        "source": [source for bind in cases.values() for source in bind],
-        "case": [f"case-{case}" for case in cases],
-    }[CONFIG.methods[row].LEARNS_PER]
-    return sorted(
-        {f"{R}/learned/{CONFIG.learner(row)}/{item}.safetensors" for item in items}
-    )
-
-
-def appearances(row, sources):
-    """What a row's method learns from besides the encoded sources."""
-    wanted = sources if CONFIG.methods[row].APPEARANCE else []
-    return [f"{R}/appearance/{source}.safetensors" for source in wanted]
+def learned(row):
+    """Manifests of what a row has to learn before it can compose."""
+    parts = range(CONFIG.parts) if CONFIG.learned(row) else []
+    return [f"{R}/learned/{CONFIG.learner(row)}/part{part}.json" for part in parts]
 
 
 def any_of(names):

@@ -3,7 +3,7 @@
 
 rule generate:
     input:
-        artifacts=lambda w: artifacts(w.method),
+        learned=lambda w: learned(w.method),
         media=[media_of(source) for source in BOUND],
     output:
         manifest=f"{R}/clips/{{method}}.json",

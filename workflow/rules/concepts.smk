@@ -1,15 +1,15 @@
-# What is in a source, and the captions that say so.
+# What is in a source, and the captions that say so. Sources that are up to date survive a rerun: see bico/keep.py.
 
 
 rule concepts:
     input:
-        media=lambda w: media_of(w.source),
+        media=[media_of(source) for source in CONFIG.sources],
     output:
-        concepts=f"{R}/concepts/{{source}}.json",
+        manifest=f"{R}/concepts.json",
     log:
-        f"{R}/logs/concepts/{{source}}.log",
+        f"{R}/logs/concepts.log",
     benchmark:
-        f"{R}/benchmarks/concepts/{{source}}.tsv"
+        f"{R}/benchmarks/concepts.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -19,11 +19,13 @@ rule concepts:
         config=CONFIG_FILE,
         code=code_digest("bico.concepts", "bico.media"),
         vlm=model("vlm"),
-        settings=lambda w: leaves(
+        settings=leaves(
             CONFIG.concepts,
             CONFIG.media,
-            CONFIG.sources[w.source].kind,
-            CONFIG.sources[w.source].concepts,
+            {
+                source: [entry.kind, entry.concepts]
+                for source, entry in CONFIG.sources.items()
+            },
         ),
     shell:
-        "python -m bico.cli concepts --config {params.config} {wildcards.source} 2>&1 | tee {log}"
+        "python -m bico.cli concepts --config {params.config} 2>&1 | tee {log}"

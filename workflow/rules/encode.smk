@@ -3,14 +3,14 @@
 
 rule encode:
     input:
-        media=lambda w: media_of(w.source),
-        concepts=rules.concepts.output.concepts,
+        media=[media_of(source) for source in CONFIG.sources],
+        concepts=rules.concepts.output.manifest,
     output:
-        encoded=f"{R}/encoded/{{source}}.safetensors",
+        manifest=f"{R}/encoded.json",
     log:
-        f"{R}/logs/encode/{{source}}.log",
+        f"{R}/logs/encode.log",
     benchmark:
-        f"{R}/benchmarks/encode/{{source}}.tsv"
+        f"{R}/benchmarks/encode.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -22,18 +22,18 @@ rule encode:
         wan=model("wan"),
         settings=leaves(CONFIG.media, CONFIG.text_slots, CONFIG.dtype),
     shell:
-        "python -m bico.cli encode --config {params.config} {wildcards.source} 2>&1 | tee {log}"
+        "python -m bico.cli encode --config {params.config} 2>&1 | tee {log}"
 
 
 rule appearance:
     input:
-        media=lambda w: media_of(w.source),
+        media=[media_of(source) for source in CONFIG.sources],
     output:
-        appearance=f"{R}/appearance/{{source}}.safetensors",
+        manifest=f"{R}/appearance.json",
     log:
-        f"{R}/logs/appearance/{{source}}.log",
+        f"{R}/logs/appearance.log",
     benchmark:
-        f"{R}/benchmarks/appearance/{{source}}.tsv"
+        f"{R}/benchmarks/appearance.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -45,4 +45,4 @@ rule appearance:
         clip=model("clip"),
         settings=leaves(CONFIG.media),
     shell:
-        "python -m bico.cli appearance --config {params.config} {wildcards.source} 2>&1 | tee {log}"
+        "python -m bico.cli appearance --config {params.config} 2>&1 | tee {log}"

@@ -30,10 +30,7 @@ rule plot:
 
 rule training_plot:
     input:
-        metrics=lambda w: [
-            artifact.replace(".safetensors", ".metrics.jsonl")
-            for artifact in artifacts(w.method)
-        ],
+        learned=lambda w: learned(w.method),
     output:
         png=report(
             f"{R}/plots/training/{{method}}.png",
@@ -47,7 +44,7 @@ rule training_plot:
     benchmark:
         f"{R}/benchmarks/training_plot/{{method}}.tsv"
     wildcard_constraints:
-        method=any_of(rows("source") + rows("case")),
+        method=any_of([row for row in CONFIG.methods if CONFIG.learned(row)]),
     conda:
         "../../envs/environment.yaml"
     threads: 1

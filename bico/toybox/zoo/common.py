@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from bico.backbone import best_dtype
 from bico.files import replacing
 from bico.toybox.render import render
 from bico.toybox.world import NUM_FRAMES, SIZE, Scene, sample_training_scene
@@ -50,6 +51,11 @@ def clip_pool(path: Path, count: int, seed: int) -> np.ndarray:
 def to_model(clips: np.ndarray) -> torch.Tensor:
     """uint8 [B, T, H, W, 3] to float32 [B, 3, T, H, W] in -1..1."""
     return torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def mixed_precision(device: str) -> torch.autocast:
+    """Matrix products in bfloat16, where that is faster."""
+    return torch.autocast(device, torch.bfloat16, enabled=best_dtype(device) == torch.bfloat16)
 
 
 def cosine_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
@@ -110,13 +116,13 @@ def muon(module: torch.nn.Module, *inside: torch.nn.Module) -> Muon:
 def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """About the nearest matrix with equal singular values, scaled by its shape (the quintic iteration of Muon)."""
     scale = max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
-    x = matrix / (matrix.norm() + 1e-7)
+    x = (matrix / (matrix.norm() + 1e-7)).to(best_dtype(matrix.device))
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     for _ in range(5):
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return scale * (x.T if tall else x)
+    return scale * (x.T if tall else x).to(matrix)
 
 
 # --- several processes ----------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@
     torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     the same batches on two cores: about 95 minutes
 
 Trained on cached latents: first of stills, from which words, looks and places are learned at a ninth of the cost, then
-of clips and stills in turn.
+of clips and stills in turn. Beside the loss on velocity there is one on cross-attention: each place of a clip is to
+look at the words that describe it. Large models come to this by the variety of what they see; a small world has to say
+it.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from bico.attention import word_maps
 from bico.backbone import Backbone
 from bico.files import replacing
 from bico.prompts import bound_slots
-from bico.toybox.captions import PLACES, caption
+from bico.toybox.captions import BACKDROP, EVERYWHERE, NOWHERE, PLACES, Phrase, caption, phrases
 from bico.toybox.probe import Probe
 from bico.toybox.render import masks, render
 from bico.toybox.world import MOTIONS, NUM_FRAMES, SCENES, SIZE, SUBJECTS, Scene, sample_scene
@@ -44,6 +46,7 @@ from bico.toybox.zoo.common import (
     first_worker_first,
     join_workers,
     load_checkpoint,
+    mixed_precision,
     muon,
     save_checkpoint,
     scenes,
@@ -54,14 +57,17 @@ from bico.toybox.zoo.vae import build as build_vae
 
 TEXT_WIDTH, WIDTH, HEADS, BLOCKS, FFN = 128, 192, 4, 6, 768
 PATCHES = (1, 1, 1)  # a token for each latent cell: words are to act where their subject is
-STILLS, CLIPS, CORPUS = 48_000, 16_000, 8_000  # scenes to learn from; whose captions make the tokenizer
-STILL_BATCH, CLIP_BATCH = 128, 16  # about as many tokens
-STILL_SHARE = 0.24  # of the steps, before the first clip is seen; a fifth of the others see stills, too
+STILLS, CLIPS, CORPUS = 48_000, 32_000, 8_000  # scenes to learn from; whose captions make the tokenizer
+STILL_BATCH, CLIP_BATCH = 256, 48
+STILL_SHARE = 0.2  # of the steps, before the first clip is seen; a sixth of the others see stills, too
 RATE, EMA, CHECKPOINT_EVERY = 1.0, 0.998, 200
 SHIFT = 3.0  # of noise levels, in training and in sampling
-UNCONDITIONAL, DROP = 0.1, 0.12  # shares of captions that are empty, of roles that a caption leaves out
+UNCONDITIONAL, DROP = 0.1, 0.15  # shares of captions that are empty, of roles that a caption leaves out
 SUBJECT_WEIGHT = 4.0  # the loss on a subject's area against the backdrop's
-TOKENS = 36  # one more than the longest caption that the templates can make: a slot of padding is always there
+FOCUS_WEIGHT = 0.1  # of the loss on cross-attention, for a clip without noise; the more noise, the less
+ACTORS = 2  # at most, in a clip
+FUNCTION_WORDS = ("a", "an", "the", "at", "in", "on", "of", "is", "with", "to", "out", "over", "under")
+TOKENS = 42  # one more than the longest caption that the templates can make: a slot of padding is always there
 # Padding slots are attended to. Folders are run with few slots by us and with 512 by diffusers' defaults; both are
 # seen in training, as one weighted slot.
 TEXT_SLOTS = (64, 512)
@@ -129,11 +135,13 @@ def build_transformer(channels: int) -> WanTransformer3DModel:
 class PlainAttention:
     """Explicit softmax attention, whose backward pass is much faster on a CPU than the fused one's.
 
-    `bias` [B, 1, 1, S] is added to the scores of cross-attention: it lets one padding slot stand for many.
+    Cross-attention adds `bias` [B, 1, 1, S] to its scores, which lets one padding slot stand for many, and adds to
+    `focus` [B] how far places look past the words in `own` [B, places, S] (the share of a place that each describes).
     """
 
-    def __init__(self, bias: torch.Tensor | None = None):
-        self.bias = bias
+    bias: torch.Tensor
+    own: torch.Tensor
+    focus: torch.Tensor
 
     def __call__(
         self,
@@ -150,10 +158,20 @@ class PlainAttention:
         if rotary_emb is not None:
             query, key = _rotate(query, *rotary_emb), _rotate(key, *rotary_emb)
         scores = query.permute(0, 2, 1, 3) @ key.permute(0, 2, 3, 1) * query.shape[-1] ** -0.5
-        if encoder_hidden_states is not None:
-            scores = scores + self.bias
-        mixed = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+        if encoder_hidden_states is None:
+            weights = scores.softmax(-1)
+        else:
+            weights = (scores + self.bias).softmax(-1)
+            self.focus = self.focus + _looks_past(weights.mean(1), self.own)
+        mixed = (weights.to(value.dtype) @ value).transpose(1, 2).flatten(2)
         return attn.to_out[0](mixed)
+
+
+def _looks_past(weights: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """-log of the attention [B, places, S] that falls on a place's own words, mean over described places: [B]."""
+    described = own.amax(-1)
+    missed = -torch.log((weights.float() * own).sum(-1) + 0.02)
+    return (missed * described).sum(-1) / (described.sum(-1) + 1e-6)
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -166,10 +184,11 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 
 
 def _latent_masks(scene: Scene, num_frames: int) -> np.ndarray:
-    """float32 [T, h, w]: the share of each latent cell that a subject covers."""
-    covered = masks(scene, num_frames).any(0).astype(np.float32)
+    """float32 [ACTORS, T, h, w]: the share of each latent cell that an actor covers, zero for one that is not there."""
+    covered = masks(scene, num_frames).astype(np.float32)
     cells = SIZE // PATCH
-    return covered.reshape(num_frames, cells, PATCH, cells, PATCH).mean((2, 4))
+    shares = covered.reshape(len(covered), num_frames, cells, PATCH, cells, PATCH).mean((3, 5))
+    return np.pad(shares, ((0, ACTORS - len(shares)), (0, 0), (0, 0), (0, 0)))
 
 
 def _still_scenes(count: int, start: int = 0) -> list[Scene]:
@@ -190,7 +209,7 @@ def _fingerprint(vae: AutoencoderKLWan) -> str:
 def latent_pool(
     path: Path, vae: AutoencoderKLWan, count: int, draw: Callable[[int, int], list[Scene]], num_frames: int
 ) -> dict[str, torch.Tensor]:
-    """{"latents": float16 [N, C, T, h, w], normalised; "masks": float16 [N, T, h, w]} of `draw(count, start)`."""
+    """{"latents": float16 [N, C, T, h, w], normalised; "masks": float16 [N, ACTORS, T, h, w]} of what `draw` gives."""
     if not path.exists():
         mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
         progress = Progress("encode", count)
@@ -222,21 +241,67 @@ class Trainee(torch.nn.Module):
             block.attn2.set_processor(self.words)
 
     def forward(
-        self, noisy: torch.Tensor, sigmas: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor, slots: torch.Tensor
-    ) -> torch.Tensor:
-        """noisy [B, C, t, h, w]; sigmas [B] in 0..1; tokens and mask [B, L], at least one slot of padding each."""
+        self,
+        noisy: torch.Tensor,
+        sigmas: torch.Tensor,
+        tokens: torch.Tensor,
+        mask: torch.Tensor,
+        slots: torch.Tensor,
+        own: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Velocity, like `noisy`, and how far each clip's cross-attention looks past its places' words, [B].
+
+        Args:
+            noisy: [B, C, t, h, w]; `sigmas` [B] in 0..1.
+            tokens: and `mask`, [B, L], at least one slot of padding each, which stands for all up to `slots`.
+            own: [B, t * h * w, L], see `PlainAttention`.
+        """
         prompt_embeds = self.text_encoder(tokens, mask).last_hidden_state * mask[..., None]
         padding = mask.shape[1] - mask.sum(1, keepdim=True)
         weight = torch.log((slots - mask.sum(1, keepdim=True)) / padding)
-        self.words.bias = ((1 - mask) * weight)[:, None, None]
-        return self.transformer(noisy, sigmas * 1000, prompt_embeds, return_dict=False)[0]
+        self.words.bias, self.words.own = ((1 - mask) * weight)[:, None, None], own
+        self.words.focus = torch.zeros_like(sigmas)
+        velocity = self.transformer(noisy, sigmas * 1000, prompt_embeds, return_dict=False)[0]
+        return velocity, self.words.focus / len(self.transformer.blocks)
 
 
-def _captions(cast: list[Scene], rng: np.random.Generator, motion: bool) -> list[str]:
-    return ["" if rng.random() < UNCONDITIONAL else caption(s, rng, motion=motion, drop=DROP) for s in cast]
+def _captions(cast: list[Scene], rng: np.random.Generator, motion: bool) -> list[list[Phrase]]:
+    return [[] if rng.random() < UNCONDITIONAL else phrases(s, rng, motion=motion, drop=DROP) for s in cast]
 
 
-def train(out: Path, *, workdir: Path, steps: int = 5_000, seed: int = 0) -> None:
+def _tokens(
+    tokenizer: PreTrainedTokenizerFast, captions: list[list[Phrase]]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokens and mask [B, TOKENS] of the captions, and what each token is about, float32 [B, ACTORS + 1, TOKENS]: a one
+    in the rows of the actors and of the backdrop that it describes. Function words describe nothing.
+    """
+    texts = [" ".join(part.text for part in parts) for parts in captions]
+    encoded = tokenizer(
+        texts, padding="max_length", max_length=TOKENS, return_offsets_mapping=True, return_tensors="np"
+    )
+    about = np.zeros((len(captions), ACTORS + 1, TOKENS), np.float32)
+    rows = {BACKDROP: [ACTORS], EVERYWHERE: range(ACTORS + 1), NOWHERE: []} | {k: [k] for k in range(ACTORS)}
+    for parts, offsets, marked in zip(captions, encoded.offset_mapping, about, strict=True):
+        start = 0
+        for part in parts:
+            end = start + len(part.text)
+            held = (offsets[:, 1] > start) & (offsets[:, 1] <= end) & (offsets[:, 1] > offsets[:, 0])
+            for row in rows[part.about]:
+                marked[row] += held
+            start = end + 1
+    empty = tokenizer.convert_tokens_to_ids([f"▁{word}" for word in FUNCTION_WORDS])
+    about *= ~np.isin(encoded.input_ids, empty)[:, None]
+    return torch.from_numpy(encoded.input_ids), torch.from_numpy(encoded.attention_mask), torch.from_numpy(about)
+
+
+def _own_words(covered: torch.Tensor, about: torch.Tensor) -> torch.Tensor:
+    """[B, places, TOKENS] for `PlainAttention`, from masks [B, ACTORS, t, h, w] and what tokens are about."""
+    actors = covered.flatten(2)
+    regions = torch.cat([actors, (1 - actors.sum(1, keepdim=True)).clamp(min=0)], 1)
+    return (regions.transpose(1, 2) @ about).clamp(max=1)
+
+
+def train(out: Path, *, workdir: Path, steps: int = 4_000, seed: int = 0) -> None:
     """Trains DiT and text encoder for the VAE in `out`/vae, or goes on from the checkpoint in `workdir`.
 
     `out` becomes a folder that `WanPipeline.from_pretrained` opens.
@@ -250,7 +315,8 @@ def train(out: Path, *, workdir: Path, steps: int = 5_000, seed: int = 0) -> Non
         clips = latent_pool(workdir / f"clips-{name}.safetensors", vae, CLIPS, _clip_scenes, NUM_FRAMES)
     still_cast, clip_cast = _still_scenes(STILLS), _clip_scenes(CLIPS)
     corpus_rng = np.random.default_rng(seed)
-    tokenizer = build_tokenizer([caption(scene, corpus_rng, drop=DROP) for scene in _clip_scenes(CORPUS)])
+    corpus = [caption(s, corpus_rng, motion=moves, drop=DROP) for s in _clip_scenes(CORPUS) for moves in (True, False)]
+    tokenizer = build_tokenizer(corpus)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = Trainee(build_transformer(vae.config.z_dim), build_text_encoder(len(tokenizer))).to(device)
     average = copy.deepcopy(model)
@@ -260,7 +326,7 @@ def train(out: Path, *, workdir: Path, steps: int = 5_000, seed: int = 0) -> Non
     progress = Progress("wan", steps, done=first)
     model.transformer.compile(dynamic=False)
     for step in range(first, steps):
-        still = step < STILL_SHARE * steps or step % 5 == 0
+        still = step < STILL_SHARE * steps or step % 6 == 0
         pool, cast, size = (stills, still_cast, STILL_BATCH) if still else (clips, clip_cast, CLIP_BATCH)
         rng = np.random.default_rng([seed, step])
         chosen = rng.choice(len(cast), size, replace=False)
@@ -272,25 +338,28 @@ def train(out: Path, *, workdir: Path, steps: int = 5_000, seed: int = 0) -> Non
         chosen, texts, position, noise = (whole[rank::workers] for whole in (chosen, texts, position, noise))
         position, noise = position.to(device), noise.to(device)
         latents = pool["latents"][chosen].to(device, torch.float32)
-        weights = 1 + (SUBJECT_WEIGHT - 1) * pool["masks"][chosen][:, None].to(device, torch.float32)
-        tokens = tokenizer(texts, padding="max_length", max_length=TOKENS, return_tensors="pt").to(device)
+        covered = pool["masks"][chosen].to(device, torch.float32)
+        tokens, mask, about = (each.to(device) for each in _tokens(tokenizer, texts))
         sigmas = SHIFT * position / (1 + (SHIFT - 1) * position)
         noisy = torch.lerp(latents, noise, sigmas.view(-1, 1, 1, 1, 1))
         slots = torch.tensor(float(rng.choice(TEXT_SLOTS)), device=device)
         optimizer.set_rate(cosine_rate(step, steps, RATE, warmup=300))
-        velocity = model(noisy, sigmas, tokens.input_ids, tokens.attention_mask.float(), slots)
-        loss = ((velocity - (noise - latents)).square() * weights).mean()
-        optimizer.zero_grad()
-        loss.backward()
+        with mixed_precision(device):
+            velocity, focus = model(noisy, sigmas, tokens, mask.float(), slots, _own_words(covered, about))
+        weights = 1 + (SUBJECT_WEIGHT - 1) * covered.sum(1, keepdim=True)
+        loss = ((velocity.float() - (noise - latents)).square() * weights).mean()
+        focus = (focus * (1 - sigmas)).mean()
+        (loss + FOCUS_WEIGHT * focus).backward()
         average_gradients(model, workers)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        optimizer.zero_grad()
         with torch.no_grad():
             keep = min(EMA, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
         if rank > 0:
             continue
-        progress.update(step + 1, **{"still" if still else "clip": loss.item()})
+        progress.update(step + 1, **{"still" if still else "clip": loss.item()}, focus=focus.item())
         if (step + 1) % CHECKPOINT_EVERY == 0:
             save_checkpoint(checkpoint, step + 1, {"model": model, "average": average}, optimizer)
     if rank == 0:

@@ -1,0 +1,45 @@
+"""What is up to date survives a rerun; what is not is made anew."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bico.keep import make_all
+
+
+def things(folder: Path, **records: int) -> dict:
+    return {name: (folder / name, {"depends": value}) for name, value in records.items()}
+
+
+def test_only_what_is_missing_or_stale_is_made(tmp_path, capsys):
+    made = []
+
+    def make(name: str) -> None:
+        made.append(name)
+        (tmp_path / name).write_text(name)
+
+    make_all("learn", things(tmp_path, a=1, b=1), make, tmp_path / "manifest.json")
+    make_all("learn", things(tmp_path, a=1, b=2, c=1), make, tmp_path / "manifest.json")
+    assert made == ["a", "b", "b", "c"]
+    assert list(json.loads((tmp_path / "manifest.json").read_text())) == ["a", "b", "c"]
+    (tmp_path / "a").unlink()
+    make_all("learn", things(tmp_path, a=1, b=2, c=1), make, tmp_path / "manifest.json")
+    assert made[-1] == "a" and len(made) == 5
+    assert "learn: a, 1 of 1" in capsys.readouterr().err
+
+
+def test_what_was_made_before_a_failure_is_kept(tmp_path):
+    made = []
+
+    def make(name: str) -> None:
+        made.append(name)
+        if name == "b" and len(made) < 3:
+            raise RuntimeError("out of memory")
+        (tmp_path / name).write_text(name)
+
+    with pytest.raises(RuntimeError):
+        make_all("learn", things(tmp_path, a=1, b=1), make, tmp_path / "manifest.json")
+    assert not (tmp_path / "manifest.json").exists()
+    make_all("learn", things(tmp_path, a=1, b=1), make, tmp_path / "manifest.json")
+    assert made == ["a", "b", "b"]

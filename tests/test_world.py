@@ -97,5 +97,18 @@ def test_captions_vary_and_leave_out_roles():
     assert not any("rising" in captions.caption(drawn, rng, motion=False) for _ in range(20))
 
 
+def test_phrases_say_what_they_are_about():
+    drawn, rng = scene(9, actors=2, looks=1.0, motion="rising"), np.random.default_rng(0)
+    words = {0: drawn.actors[0].word, 1: drawn.actors[1].word, captions.BACKDROP: drawn.backdrop.word}
+    for _ in range(50):
+        parts = captions.phrases(drawn, rng)
+        assert captions.caption(drawn, np.random.default_rng(1)) == " ".join(
+            part.text for part in captions.phrases(drawn, np.random.default_rng(1))
+        )
+        about = {part.about: part.text for part in parts}
+        assert all(word in about[key] for key, word in words.items())
+        assert "rising" in about[0]
+
+
 def test_colours_go_round_the_circle():
     assert captions.colour_name(0.0) == captions.colour_name(0.99) == "red" and captions.colour_name(0.62) == "blue"

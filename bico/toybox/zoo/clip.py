@@ -31,6 +31,7 @@ from bico.toybox.zoo.common import (
     clip_pool,
     cosine_rate,
     load_checkpoint,
+    mixed_precision,
     muon,
     save_checkpoint,
     scenes,
@@ -127,7 +128,8 @@ def train(out: Path, *, workdir: Path, steps: int = 1800, seed: int = 0) -> None
     for step, chosen, rng in batches(POOL, BATCH, range(first, steps), seed):
         tokens = _tokens(tokenizer, [caption(cast[i], rng, drop=0.1) for i in chosen])
         optimizer.set_rate(cosine_rate(step, steps, RATE))
-        loss = contrastive_loss(model, _frames(pool, chosen, rng), tokens)
+        with mixed_precision("cpu"):
+            loss = contrastive_loss(model, _frames(pool, chosen, rng), tokens)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

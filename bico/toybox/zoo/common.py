@@ -87,9 +87,10 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:
         for group in self.param_groups:
             for parameter in group["params"]:
-                state, gradient = self.state[parameter], parameter.grad
-                if gradient is None:
+                if parameter.grad is None:
                     continue
+                # Products of another memory layout round otherwise, and a checkpoint brings back a contiguous one.
+                state, gradient = self.state[parameter], parameter.grad.contiguous()
                 if not state:
                     state["first"], state["second"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
                     state["step"] = torch.zeros(())

@@ -32,6 +32,7 @@ from bico.toybox.zoo.common import (
     batches,
     cosine_rate,
     load_checkpoint,
+    mixed_precision,
     muon,
     render_pool,
     save_checkpoint,
@@ -167,7 +168,8 @@ def train(out: Path, *, workdir: Path, steps: int = 1800, seed: int = 0) -> None
         if step % 2:
             same_word = np.flatnonzero(words == SUBJECTS[step // 2 % len(SUBJECTS)])
             chosen = np.sort(rng.choice(same_word, BATCH, replace=False))
-        loss = distillation_loss(student, teacher, _views(pool, centres, chosen, rng))
+        with mixed_precision("cpu"):
+            loss = distillation_loss(student, teacher, _views(pool, centres, chosen, rng))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 3.0)

@@ -132,7 +132,8 @@ def train(out: Path, *, workdir: Path) -> None:
     fit_linear(vae, sample)
     finished = build(*latent_statistics(vae, sample))
     finished.load_state_dict(vae.state_dict())
-    finished.save_pretrained(out)
+    # In float16 from the start: the pipeline folder keeps it so, and latents must not change when it is written.
+    finished.half().save_pretrained(out)
 
 
 @torch.no_grad()

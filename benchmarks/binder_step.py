@@ -1,0 +1,124 @@
+"""A training step of BiCo against a plain one, on the same clips and captions, in one run.
+
+    uv run python benchmarks/binder_step.py [--steps 30] [--threads 1]
+
+Plain: diffusers' transformer in float32, eager, with its own attention; hooks give every block its bound context, and
+AdamW is torch's. Ours: the loop in bico/training.py, from the same cache, with the settings of config/toybox.yaml. Both
+take all binders and a batch of whole clips; steps of the two alternate in blocks, so that a busy machine slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import WanTransformer3DModel
+
+from bico.backbone import Backbone, best_dtype
+from bico.binder import HierarchicalBinder
+from bico.config import BicoSettings, Stages, load
+from bico.encode import EncodedSource, encode_source
+from bico.methods import bico
+from bico.toybox.captions import caption, key_words
+from bico.toybox.render import render
+from bico.toybox.world import sample_scene
+from bico.training import METRICS, NoiseLevels, step_generator
+
+ROUNDS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, default=Path("config/toybox.yaml"))
+    parser.add_argument("--steps", type=int, default=30, help="in each of the rounds")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    config = load(options.config)
+    settings = config.methods["bico"].model_copy(
+        update={
+            "temporal_decoupling": False,
+            "stages": Stages(global_steps=0, all_steps=options.steps),
+            "clip_stages": Stages(global_steps=0, all_steps=1),
+        }
+    )
+    exact = Backbone.open(config.models.wan, text_slots=config.text_slots)
+    encoded = source(exact)
+    plain_model = WanTransformer3DModel.from_pretrained(config.models.wan, subfolder="transformer").requires_grad_(
+        False
+    )
+    backbones = {
+        str(dtype): Backbone.open(config.models.wan, text_slots=config.text_slots, dtype=dtype)
+        for dtype in dict.fromkeys([torch.float32, best_dtype("cpu")])
+    }
+    seconds: dict[str, list[float]] = {"plain": []} | {name: [] for name in backbones}
+    for _ in range(ROUNDS):
+        seconds["plain"] += plain(plain_model, encoded, settings, options.steps)
+        for name, backbone in backbones.items():
+            seconds[name] += ours(backbone, encoded, settings, config.sampling.shift)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    print(f"batch of {settings.batch_size} clips, {options.threads} thread(s), median of {len(seconds['plain'])} steps")
+    for name, median in medians.items():
+        print(f"{name:>16}: {median * 1000:7.1f} ms a step, {medians['plain'] / median:.2f}x")
+
+
+def source(backbone: Backbone) -> EncodedSource:
+    """A clip and 60 captions that say what it shows."""
+    rng = np.random.default_rng(0)
+    scene = sample_scene(rng, motion="bouncing")
+    words = key_words(scene) | {"kind": "video", "captions": [caption(scene, rng) for _ in range(60)]}
+    frames = render(scene)
+    return encode_source(backbone, frames, words | {"frame_captions": words["captions"][:1], "frame_indices": [0]})
+
+
+def ours(backbone: Backbone, encoded: EncodedSource, settings: BicoSettings, shift: float) -> list[float]:
+    """Seconds of each step but the first."""
+    with tempfile.TemporaryDirectory() as folder:
+        bico.learn(backbone, encoded, settings, shift=shift, seed=0, workdir=Path(folder))
+        lines = (Path(folder) / METRICS).read_text().splitlines()
+    return [json.loads(line)["seconds"] for line in lines[1:]]
+
+
+def plain(model: WanTransformer3DModel, encoded: EncodedSource, settings: BicoSettings, steps: int) -> list[float]:
+    """Seconds of each step but the first, written as one would with diffusers alone."""
+    width = model.config.num_attention_heads * model.config.attention_head_dim
+    binder = HierarchicalBinder(width, model.config.num_layers)
+    absorption = torch.nn.Parameter(torch.randn(settings.absorption.tokens, width))
+    optimizer = torch.optim.AdamW([*binder.parameters(), absorption], lr=settings.learning_rate)
+    contexts: list[torch.Tensor] = []
+
+    def bind(layer: torch.nn.Module, inputs: tuple, projected: torch.Tensor) -> None:
+        placed, mask = bico.with_absorption(projected, counts, absorption, settings.absorption)
+        contexts[:] = binder(placed, mask)
+
+    def hand_over(number: int):
+        return lambda block, inputs: (inputs[0], contexts[number], *inputs[2:])
+
+    handles = [model.condition_embedder.text_embedder.register_forward_hook(bind)]
+    handles += [block.register_forward_pre_hook(hand_over(number)) for number, block in enumerate(model.blocks)]
+    noise, seconds = NoiseLevels(shift=3.0), []
+    for step in range(steps):
+        started, generator = time.perf_counter(), step_generator(0, step)
+        batch = encoded.draw(settings.batch_size, generator, frames=False)
+        counts, sigmas = batch.token_counts, noise.draw(settings.batch_size, generator)
+        drawn = torch.randn(batch.latents.shape, generator=generator)
+        noisy = torch.lerp(batch.latents, drawn, sigmas.view(-1, 1, 1, 1, 1))
+        velocity = model(noisy, sigmas * 1000, batch.prompt_embeds, return_dict=False)[0]
+        loss = (velocity - (drawn - batch.latents)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - started)
+    for handle in handles:
+        handle.remove()
+    return seconds[1:]
+
+
+if __name__ == "__main__":
+    main()

@@ -3,8 +3,8 @@
     uv run python benchmarks/binder_step.py [--steps 30] [--threads 1]
 
 Plain: diffusers' transformer in float32, eager, with its own attention; hooks give every block its bound context, and
-AdamW is torch's. Ours: the loop in bico/training.py, from the same cache, with the settings of config/toybox.yaml. Both
-take all binders and a batch of whole clips; steps of the two alternate in blocks, so that a busy machine slows both.
+AdamW is torch's. Ours: the loop in bico/training.py from the same cache, as the Toybox runs it and in plain float32.
+All take all binders and a batch of whole clips, in turns, so that a busy machine slows all of them.
 """
 
 from __future__ import annotations
@@ -48,15 +48,16 @@ def main() -> None:
             "clip_stages": Stages(global_steps=0, all_steps=1),
         }
     )
-    exact = Backbone.open(config.models.wan, text_slots=config.text_slots)
-    encoded = source(exact)
+    best = best_dtype("cpu")
+    kinds = {"eager float32": (torch.float32, False), f"compiled {str(best).removeprefix('torch.')}": (best, True)}
+    backbones = {
+        name: Backbone.open(config.models.wan, text_slots=config.text_slots, dtype=dtype, compiles=compiles)
+        for name, (dtype, compiles) in kinds.items()
+    }
+    encoded = source(backbones["eager float32"])
     plain_model = WanTransformer3DModel.from_pretrained(config.models.wan, subfolder="transformer").requires_grad_(
         False
     )
-    backbones = {
-        str(dtype): Backbone.open(config.models.wan, text_slots=config.text_slots, dtype=dtype)
-        for dtype in dict.fromkeys([torch.float32, best_dtype("cpu")])
-    }
     seconds: dict[str, list[float]] = {"plain": []} | {name: [] for name in backbones}
     for _ in range(ROUNDS):
         seconds["plain"] += plain(plain_model, encoded, settings, options.steps)
@@ -65,7 +66,7 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     print(f"batch of {settings.batch_size} clips, {options.threads} thread(s), median of {len(seconds['plain'])} steps")
     for name, median in medians.items():
-        print(f"{name:>16}: {median * 1000:7.1f} ms a step, {medians['plain'] / median:.2f}x")
+        print(f"{name:>18}: {median * 1000:7.1f} ms a step, {medians['plain'] / median:.2f}x")
 
 
 def source(backbone: Backbone) -> EncodedSource:

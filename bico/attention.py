@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from bico.backbone import TRAIN_TIMESTEPS, AttentionProcessor, Backbone, KeyValue
+from bico.backbone import TRAIN_TIMESTEPS, AttentionProcessor, Backbone, Contexts, KeyValue
 
 MID_SIGMAS = (0.3, 0.5, 0.7)
 """Noise levels at which a clip's layout shows and its details do not."""
@@ -18,7 +18,7 @@ MID_SIGMAS = (0.3, 0.5, 0.7)
 def word_maps(
     backbone: Backbone,
     latents: Tensor,
-    contexts: Tensor | Sequence[Tensor],
+    contexts: Contexts,
     slots: Mapping[str, Sequence[int]],
     *,
     sigmas: Sequence[float] = MID_SIGMAS,
@@ -28,7 +28,7 @@ def word_maps(
 
     Args:
         latents: normalised, [channels, t, h, w].
-        contexts: projected prompt [1, slots, width], or one for each block.
+        contexts: a projected prompt.
         slots: word -> its text slots.
         sigmas: noise levels to which the latents are brought.
         seed: of that noise.

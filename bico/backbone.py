@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +39,10 @@ if TYPE_CHECKING:
 KeyValue = tuple[Tensor, Tensor]
 """Keys and values of one block's cross-attention, [batch, slots, heads, head width] each."""
 
+
+Contexts = Tensor | Sequence[Tensor]
+"""Projected prompts for cross-attention: one [batch, slots, width] for all blocks, or one for each block."""
+
 TRAIN_TIMESTEPS = 1000
 """Wan's time embedding reads sigma * 1000."""
 
@@ -52,8 +59,9 @@ def best_dtype(device: torch.device | str) -> torch.dtype:
 class Backbone:
     """A Wan pipeline folder. Components open when first used: training touches nothing but the transformer."""
 
-    def __init__(self, folder: Path, text_slots: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, text_slots: int, device: torch.device, dtype: torch.dtype, compiles: bool) -> None:
         self.folder, self.text_slots, self.device, self.dtype = folder, text_slots, device, dtype
+        self.compiles, self._run_block = compiles, _run_eagerly
 
     @classmethod
     def open(
@@ -63,10 +71,16 @@ class Backbone:
         text_slots: int = 512,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        compiles: bool = False,
     ) -> Backbone:
-        """Args: `text_slots`, length to which prompts are padded; `dtype` of transformer and text encoder (the VAE
-        stays in float32)."""
-        return cls(Path(folder), text_slots, torch.device(device), dtype)
+        """Opens a folder.
+
+        Args:
+            text_slots: length to which prompts are padded.
+            dtype: of transformer and text encoder; the VAE stays in float32.
+            compiles: whether `compiled` does.
+        """
+        return cls(Path(folder), text_slots, torch.device(device), dtype, compiles)
 
     @cached_property
     def transformer(self) -> WanTransformer3DModel:
@@ -182,21 +196,21 @@ class Backbone:
 
     # The transformer
 
-    def keys_values(self, contexts: Tensor | Sequence[Tensor]) -> list[KeyValue]:
-        """Cross-attention keys and values of each block, from one context [batch, slots, width] or one a block."""
+    def keys_values(self, contexts: Contexts) -> list[KeyValue]:
+        """Cross-attention keys and values of each block."""
         if isinstance(contexts, Tensor):
             contexts = [contexts] * self.num_blocks
         dtype = self.transformer.dtype
         blocks = zip(self.transformer.blocks, contexts, strict=True)
         return [_keys_values(block.attn2, context.to(self.device, dtype)) for block, context in blocks]
 
-    def velocity(self, latents: Tensor, timesteps: Tensor, contexts: Tensor | Sequence[Tensor]) -> Tensor:
+    def velocity(self, latents: Tensor, timesteps: Tensor, contexts: Contexts) -> Tensor:
         """d latents / d sigma at the given noise levels.
 
         Args:
             latents: [batch, channels, t, h, w].
             timesteps: sigma * 1000, [batch].
-            contexts: projected prompts, as `keys_values` takes them.
+            contexts: projected prompts.
         """
         return self._velocity(latents.to(self.transformer.dtype), timesteps, self.keys_values(contexts))
 
@@ -206,14 +220,33 @@ class Backbone:
         hidden = model.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
         temb, modulation = self._time_embedding(timesteps, hidden)
         recompute = torch.is_grad_enabled() and hidden.shape[1] >= CHECKPOINT_TOKENS
+        run_block = self._run_block if torch.is_grad_enabled() else _run_eagerly
         for block, key_value in zip(model.blocks, keys_values, strict=True):
-            if recompute:
-                hidden = checkpoint(block, hidden, key_value, modulation, rotary_emb, use_reentrant=False)
-            else:
-                hidden = block(hidden, key_value, modulation, rotary_emb)
+            inputs = (block, hidden, key_value, modulation, rotary_emb)
+            hidden = checkpoint(run_block, *inputs, use_reentrant=False) if recompute else run_block(*inputs)
         shift, scale = (model.scale_shift_table + temb.unsqueeze(1)).chunk(2, dim=1)
         hidden = (model.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden)
         return self._unpatchify(model.proj_out(hidden), latents.shape)
+
+    @contextmanager
+    def compiled(self) -> Iterator[None]:
+        """Blocks run compiled for as long as the context lasts: for training that leaves the blocks as they are.
+
+        One graph serves all blocks; it takes about half a minute to compile, once on a machine. Without a C++ compiler
+        the blocks run as ever, and one line says so.
+        """
+        if not self.compiles:
+            yield
+            return
+        if self.device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+            print("no C++ compiler: training runs without compiled blocks, at half the speed", file=sys.stderr)
+            yield
+            return
+        self._run_block = torch.compile(_run_eagerly, dynamic=False)
+        try:
+            yield
+        finally:
+            self._run_block = _run_eagerly
 
     def _time_embedding(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Time embedding [batch, width] and the blocks' modulation [batch, 6, width]."""
@@ -229,12 +262,22 @@ class Backbone:
         hidden = hidden.unflatten(2, (*patch, -1)).unflatten(1, grid)
         return hidden.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
+    def at_places(self, values: Tensor, shape: torch.Size) -> Tensor:
+        """A value for each of the transformer's places [batch, places], spread over latents of `shape`:
+        [batch, 1, t, h, w].
+        """
+        patch = self.transformer.config.patch_size
+        grid = values.view(len(values), 1, *(size // part for size, part in zip(shape[2:], patch, strict=True)))
+        for axis, part in enumerate(patch, start=2):
+            grid = grid.repeat_interleave(part, dim=axis)
+        return grid
+
     # Sampling
 
     @torch.no_grad()
     def sample(
         self,
-        contexts: Tensor | Sequence[Tensor],
+        contexts: Contexts,
         negative_context: Tensor,
         seed: int,
         sampling: Sampling,
@@ -272,7 +315,7 @@ class Backbone:
 
     def generate(
         self,
-        contexts: Tensor | Sequence[Tensor],
+        contexts: Contexts,
         negative_context: Tensor,
         seeds: Sequence[int],
         sampling: Sampling,
@@ -292,6 +335,10 @@ class Backbone:
         spatial, temporal = self.vae.config.scale_factor_spatial, self.vae.config.scale_factor_temporal
         frames = (media.num_frames - 1) // temporal + 1
         return self.transformer.config.in_channels, frames, media.height // spatial, media.width // spatial
+
+
+def _run_eagerly(block: nn.Module, *inputs: Tensor | KeyValue | tuple[Tensor, Tensor]) -> Tensor:
+    return block(*inputs)
 
 
 class AttentionProcessor:

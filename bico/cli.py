@@ -164,6 +164,7 @@ def learn(config: Config, method: str, part: int) -> None:
         "sampling": {"shift": config.sampling.shift},
         "seed": config.learning_seed,
         "dtype": str(backbone.dtype),
+        "compile": config.compile,
         "text_slots": config.text_slots,
         "wan": folder_digest(config.models.wan),
         "code": code_digest(f"bico.methods.{settings.method}"),
@@ -304,7 +305,7 @@ def composition(
     files = list(dict.fromkeys(path for path, _ in bind))
     sources = {f"source_{number}": path for number, path in enumerate(files, start=1)}
     shared = like.model_dump(
-        mode="json", include={"media", "text_slots", "concepts", "learning_seed", "device", "dtype"}
+        mode="json", include={"media", "text_slots", "concepts", "learning_seed", "device", "dtype", "compile"}
     )
     sampling = like.sampling.model_dump() | ({"steps": steps} if steps else {})
     words = {source: [word for file, word in bind if file == path] for source, path in sources.items()}
@@ -368,7 +369,9 @@ def _backbone(config: Config) -> Backbone:
 
     device = _device(config)
     dtype = best_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
-    return Backbone.open(config.models.wan, text_slots=config.text_slots, device=device, dtype=dtype)
+    return Backbone.open(
+        config.models.wan, text_slots=config.text_slots, device=device, dtype=dtype, compiles=config.compile
+    )
 
 
 def _frames(config: Config, source: str) -> np.ndarray:

@@ -331,6 +331,13 @@ class Absorption(Section):
     learning_rate: Rate | None = Field(None, description="null = that of the binders")
 
 
+class Isolation(Section):
+    """Steps where one key word is bound alone and may change nothing where the backbone does not look at it (ours)."""
+
+    share: float = Field(0.0, ge=0, lt=1, description="of the steps; 0 = off, as in the paper")
+    weight: float = Field(1.0, gt=0, description="of their loss")
+
+
 class Stages(Section):
     """Steps of the two-stage training: first the global binder alone, then global and per-block binders."""
 
@@ -349,6 +356,10 @@ class BicoSettings(LearnedSettings):
     noise: Noise = Noise()
     timestep_weighting: Literal["none", "diffsynth"] = Field("none", description="loss weight by noise level")
     absorption: Absorption = Absorption()
+    binds: Literal["all", "key_words"] = Field(
+        "all", description="words of a caption that pass through the binder in training: all (paper), or its key words"
+    )
+    isolation: Isolation = Isolation()
     hierarchical: bool = Field(True, description="per-block binders beside the global one")
     diversification: bool = Field(
         True, description="all captions of a source; false: the first alone (and the first alone of a video's frames)"
@@ -441,6 +452,9 @@ class Config(Benchmark):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of the frozen models; auto = bfloat16 where it is faster; what is learned is float32",
+    )
+    compile: bool = Field(
+        True, description="compile the backbone's blocks for training, where the method leaves them be"
     )
     parts: Positive = Field(1, description="jobs among which what a row learns is divided; results do not depend on it")
     methods: dict[Name, AnyMethod] = Field(min_length=1, description="rows of the tables")

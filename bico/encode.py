@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -18,15 +18,18 @@ from torch import Tensor
 
 from bico.backbone import Backbone
 from bico.files import replacing
+from bico.prompts import mentions
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch: latents [B, C, t, h, w], prompt embeddings [B, S, D] and their token counts [B]."""
+    """One training batch: latents [B, C, t, h, w], prompt embeddings [B, S, D], their token counts [B], and which slots
+    hold which key word, [B, S]: 0 = none, n = the n-th of the source's spatial and temporal words."""
 
     latents: Tensor
     prompt_embeds: Tensor
     token_counts: Tensor
+    key_slots: Tensor
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,12 @@ class EncodedSource:
     latents: Tensor  # [C, t, h, w]
     prompt_embeds: Tensor  # [N, S, D]
     token_counts: Tensor  # [N]
+    key_slots: Tensor  # uint8 [N, S]: where the key words stand, as in `Batch`
     empty_prompt_embeds: Tensor  # [S, D], of a prompt without words
-    frame_latents: Tensor | None = None  # [F, C, 1, h, w], videos only, as the two below
+    frame_latents: Tensor | None = None  # [F, C, 1, h, w], videos only, as the three below
     frame_prompt_embeds: Tensor | None = None  # [F, S, D]
     frame_token_counts: Tensor | None = None  # [F]
+    frame_key_slots: Tensor | None = None  # [F, S]
     appearance: Tensor | None = None  # [T, E], CLIP image embeddings of all frames, for methods that learn from them
 
     @property
@@ -67,11 +72,11 @@ class EncodedSource:
         """Captions drawn with replacement, each with the clip or, if `frames`, with the frame that it describes."""
         if frames:
             picked = torch.randint(len(self.frame_latents), (batch_size,), generator=generator)
-            return Batch(self.frame_latents[picked], self.frame_prompt_embeds[picked], self.frame_token_counts[picked])
+            captions = self.frame_prompt_embeds, self.frame_token_counts, self.frame_key_slots
+            return Batch(self.frame_latents[picked], *(each[picked] for each in captions))
         picked = torch.randint(len(self.prompt_embeds), (batch_size,), generator=generator)
-        return Batch(
-            self.latents.expand(batch_size, *self.latents.shape), self.prompt_embeds[picked], self.token_counts[picked]
-        )
+        captions = self.prompt_embeds, self.token_counts, self.key_slots
+        return Batch(self.latents.expand(batch_size, *self.latents.shape), *(each[picked] for each in captions))
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file, atomically."""
@@ -99,14 +104,25 @@ def encode_source(backbone: Backbone, frames: np.ndarray, concepts: Mapping[str,
         frames: uint8 [T, H, W, 3], T = 1 for an image.
         concepts: as `results/concepts/<source>.json` holds them.
     """
+
+    def key_slots(captions: Sequence[str], words: Sequence[str]) -> Tensor:
+        marked = torch.zeros(len(captions), backbone.text_slots, dtype=torch.uint8)
+        for row, caption in zip(marked, captions, strict=True):
+            for number, word in enumerate(words, start=1):
+                row[mentions(backbone.tokenizer, caption, word, backbone.text_slots)] = number
+        return marked
+
+    words = [*concepts["spatial"], *concepts["temporal"]]
     prompt_embeds, token_counts = backbone.encode_prompts(concepts["captions"])
     encoded = {"latents": backbone.encode_clip(frames), "prompt_embeds": prompt_embeds, "token_counts": token_counts}
+    encoded["key_slots"] = key_slots(concepts["captions"], words)
     encoded["empty_prompt_embeds"] = backbone.encode_prompts([""])[0][0]
     if concepts["kind"] == "video":
         described = [frames[index : index + 1] for index in concepts["frame_indices"]]
         encoded["frame_latents"] = torch.stack([backbone.encode_clip(frame) for frame in described])
         frame_prompt_embeds, frame_token_counts = backbone.encode_prompts(concepts["frame_captions"])
         encoded |= {"frame_prompt_embeds": frame_prompt_embeds, "frame_token_counts": frame_token_counts}
+        encoded["frame_key_slots"] = key_slots(concepts["frame_captions"], concepts["spatial"])
     return EncodedSource(
         kind=concepts["kind"],
         spatial=concepts["spatial"],

@@ -106,3 +106,10 @@ def bound_slots(
 ) -> dict[str, list[int]]:
     """The text slots of each source's words in `prompt`: `spans`, `token_offsets` and `slots` in one."""
     return slots(prompt, spans(prompt, bindings), token_offsets(tokenizer, prompt, text_slots))
+
+
+def mentions(tokenizer: PreTrainedTokenizerFast, text: str, word: str, text_slots: int) -> list[int]:
+    """The text slots of a word or phrase, wherever it stands in a text, upper and lower case alike."""
+    found = re.finditer(rf"(?<!\w){re.escape(clean(word))}(?!\w)", clean(text), re.IGNORECASE)
+    bound = {word: [match.span() for match in found]}
+    return slots(text, bound, token_offsets(tokenizer, text, text_slots))[word]

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from bico.backbone import TRAIN_TIMESTEPS, Backbone
+from bico.backbone import TRAIN_TIMESTEPS, Backbone, Contexts
 from bico.errors import InputError
 from bico.files import replacing
 
@@ -87,7 +87,7 @@ def gaussian_weight(sigmas: Tensor, shift: float) -> Tensor:
 def flow_matching_loss(
     backbone: Backbone,
     latents: Tensor,
-    contexts: Tensor | Sequence[Tensor],
+    contexts: Contexts,
     sigmas: Tensor,
     generator: torch.Generator,
     weights: Tensor | None = None,
@@ -96,7 +96,7 @@ def flow_matching_loss(
 
     Args:
         latents: clean, [batch, channels, t, h, w].
-        contexts: projected prompts, one [batch, slots, width] or one for each block.
+        contexts: projected prompts.
         sigmas: [batch].
         generator: draws the noise.
         weights: of each clip in the mean, [batch].

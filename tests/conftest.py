@@ -51,5 +51,6 @@ def small(toybox, stub_zoo, tmp_path) -> dict:
     toybox["sources"] = {name: toybox["sources"][name] for name in ("cat_beach", "fish_bouncing")}
     toybox["cases"] = {"cat_bouncing_in_the_city": toybox["cases"]["cat_bouncing_in_the_city"]}
     toybox["seeds"] = [0]
+    toybox["compile"] = False  # takes longer than all else
     del toybox["tuning"]
     return toybox

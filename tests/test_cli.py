@@ -78,6 +78,7 @@ def test_composing_with_a_word_that_is_not_in_the_prompt(small, tmp_path, capsys
 def test_compose_without_a_config_writes_a_clip(toybox, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     toybox["concepts"] |= {"captions": 4, "frame_captions": 2}
+    toybox["compile"] = False  # takes longer than all else
     few = {"global_steps": 1, "all_steps": 2}
     toybox["methods"]["bico"] |= {"stages": few, "clip_stages": few}
     Image.new("RGB", (640, 480), "orange").save(tmp_path / "cat.jpg")

@@ -186,6 +186,37 @@ def test_the_absorption_token_stands_after_the_prompt_or_on_its_end(slot, tokens
     assert not context.any()
 
 
+def test_only_the_words_asked_for_and_the_absorption_token_are_bound() -> None:
+    words = torch.tensor([[False, True, False, False, False, False]])
+    _, mask = bico.with_absorption(torch.zeros(1, 6, 4), torch.tensor([3]), torch.ones(1, 4), Absorption(), words)
+    assert mask[0].tolist() == [False, True, False, True, False, False]
+
+
+def test_isolation_costs_nothing_where_the_word_is_looked_at_or_nothing_is_bound(backbone, sources) -> None:
+    batch = sources["clip"].draw(6, torch.Generator().manual_seed(0), frames=False)
+    context, sigmas = backbone.context(batch.prompt_embeds).detach(), torch.full((6,), 0.5)
+    bound: list[torch.Tensor] = []
+
+    def loss(change: float) -> torch.Tensor:
+        def binder(context: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+            bound.append(mask)
+            return [context + change * mask[..., None]] * backbone.num_blocks
+
+        generator = torch.Generator().manual_seed(0)
+        return bico.isolation_loss(backbone, batch, context, binder, sigmas, generator)
+
+    assert loss(0.0) == 0 and loss(1.0) > 0
+    words = [batch.key_slots[row][mask].unique().tolist() for row, mask in enumerate(bound[0])]
+    assert all(len(word) == 1 and word[0] > 0 for word in words)  # one key word of each clip, whole
+    assert len({word[0] for word in words}) > 1
+
+
+def test_a_value_for_each_place_is_spread_over_its_patch(backbone) -> None:
+    spread = backbone.at_places(torch.arange(8.0)[None], torch.Size([1, 4, 2, 4, 4]))
+    assert spread.shape == (1, 1, 2, 4, 4)
+    assert spread[0, 0, 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+
+
 def test_a_caption_that_fills_all_slots_gives_one_up() -> None:
     placed, _ = bico.with_absorption(torch.zeros(1, 6, 4), torch.tensor([6]), torch.ones(1, 4), Absorption())
     assert placed[0].any(dim=-1).nonzero().flatten().tolist() == [5]
@@ -214,6 +245,7 @@ def test_schedules_of_a_video(change: dict, names: list[str], steps: int) -> Non
     "change",
     [
         {"hierarchical": False},
+        {"binds": "key_words", "isolation": {"share": 0.5}},
         {"diversification": False},
         {"temporal_decoupling": False},
         {"absorption": {"tokens": 0}},
@@ -348,6 +380,7 @@ def test_a_clip_is_encoded_whole_and_by_the_frames_that_captions_describe(backbo
     assert torch.equal(encoded.latents, backbone.encode_clip(frames))
     assert torch.equal(encoded.frame_latents[1], backbone.encode_clip(frames[2:3]))
     assert encoded.token_counts.tolist() == [5, 3]
+    assert encoded.key_slots[:, :5].tolist() == [[0, 1, 2, 2, 0], [0, 1, 0, 0, 0]]  # a cat bounc ing; a cat
     assert encoded.frame_prompt_embeds.shape == (3, tiny.TEXT_SLOTS, 32)
     still = encode_source(backbone, frames[:1], {**concepts, "kind": "image", "temporal": []})
     assert still.latents.shape == (4, 1, 4, 4)

@@ -46,7 +46,7 @@ def own_media(tmp_path) -> dict:
     config = yaml.safe_load((ROOT / "config" / "examples" / "own_media.yaml").read_text())
     for source in config["sources"].values():
         source["file"] = str(tmp_path / Path(source["file"]).name)
-    return config | {"results": str(tmp_path / "results")}
+    return config | {"results": str(tmp_path / "results"), "compile": False}
 
 
 def test_every_photograph_of_a_package_is_read():

@@ -3,7 +3,7 @@ import tiny
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
 from bico.errors import InputError
-from bico.prompts import bound_slots, clean, spans, token_offsets
+from bico.prompts import bound_slots, clean, mentions, spans, token_offsets
 
 TOKENIZER = tiny.tokenizer()
 
@@ -88,3 +88,11 @@ def test_one_token_cannot_serve_two_sources() -> None:
 
 def test_offsets_end_with_end_of_sequence() -> None:
     assert token_offsets(TOKENIZER, "a cat", tiny.TEXT_SLOTS) == [(0, 1), (1, 5), (0, 0)]
+
+
+def test_mentions_are_found_wherever_a_word_stands() -> None:
+    text = "Cat, a striped car and the cat"
+    assert mentions(TOKENIZER, text, "cat", tiny.TEXT_SLOTS) == bound_slots(
+        TOKENIZER, text, {"all": ["Cat", "cat"]}, tiny.TEXT_SLOTS
+    )["all"]
+    assert mentions(TOKENIZER, text, "beach", tiny.TEXT_SLOTS) == []

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 from bico.backbone import Backbone
 from bico.config import Media, Sampling
 from bico.encode import EncodedSource
+from bico.prompts import mentions
 
 TEXT_SLOTS = 32
 MEDIA = Media(height=32, width=32, num_frames=5, fps=8)
@@ -76,10 +77,16 @@ def source(kind: str = "video", seed: int = 0) -> EncodedSource:
     noise = torch.Generator().manual_seed(seed)
     frames = (MEDIA.num_frames - 1) // 4 + 1 if kind == "video" else 1
     prompt_embeds, token_counts = opened.encode_prompts(CAPTIONS)
+    words = ["cat", "beach", "bouncing"]
+    key_slots = torch.zeros(prompt_embeds.shape[:2], dtype=torch.uint8)
+    for row, caption in zip(key_slots, CAPTIONS, strict=True):
+        for number, word in enumerate(words, start=1):
+            row[mentions(opened.tokenizer, caption, word, TEXT_SLOTS)] = number
     clip = {
         "frame_latents": torch.randn(3, 4, 1, 4, 4, generator=noise),
         "frame_prompt_embeds": prompt_embeds.clone(),
         "frame_token_counts": token_counts.clone(),
+        "frame_key_slots": key_slots.clone(),
     }
     return EncodedSource(
         kind=kind,
@@ -88,6 +95,7 @@ def source(kind: str = "video", seed: int = 0) -> EncodedSource:
         latents=torch.randn(4, frames, 4, 4, generator=noise),
         prompt_embeds=prompt_embeds,
         token_counts=token_counts,
+        key_slots=key_slots,
         empty_prompt_embeds=opened.encode_prompts([""])[0][0],
         appearance=torch.randn(MEDIA.num_frames if kind == "video" else 1, APPEARANCE, generator=noise),
         **(clip if kind == "video" else {}),

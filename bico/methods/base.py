@@ -14,11 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bico.backbone import Backbone
+from bico.backbone import Backbone, Contexts
 from bico.config import BaseSettings, Case, Media, Sampling
 from bico.files import replacing
-
-Contexts = Tensor | list[Tensor]
 
 
 @dataclass(frozen=True)

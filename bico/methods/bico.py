@@ -9,19 +9,21 @@ stays as it is, and the unconditional pass never sees a binder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bico.backbone import Backbone
+from bico.attention import recorded
+from bico.backbone import TRAIN_TIMESTEPS, Backbone, Contexts
 from bico.binder import HierarchicalBinder
 from bico.config import Absorption, BicoSettings, Case, Media, Noise, Sampling
-from bico.encode import EncodedSource
-from bico.methods.base import Contexts, Job, compose_with, load_artifact, project
+from bico.encode import Batch, EncodedSource
+from bico.methods.base import Job, compose_with, load_artifact, project
 from bico.prompts import bound_slots
 from bico.training import (
     Group,
@@ -123,34 +125,71 @@ def learn(
             weights = gaussian_weight(sigmas, shift) if settings.timestep_weighting == "diffsynth" else None
             with torch.no_grad():
                 context = backbone.context(batch.prompt_embeds)
-            context, mask = with_absorption(context.float(), batch.token_counts, absorption, settings.absorption)
+            if torch.rand((), generator=generator) < settings.isolation.share:
+                bind_alone = partial(binder, per_block=phase.per_block, temporal=phase.temporal)
+                leak = isolation_loss(backbone, batch, context.float(), bind_alone, sigmas, generator)
+                return settings.isolation.weight * leak, sigmas
+            words = batch.key_slots.to(context.device) > 0 if settings.binds == "key_words" else None
+            context, mask = with_absorption(context.float(), batch.token_counts, absorption, settings.absorption, words)
             contexts = binder(context, mask, per_block=phase.per_block, temporal=phase.temporal)
             return flow_matching_loss(backbone, batch.latents, contexts, sigmas, generator, weights), sigmas
 
         return Stage(phase.name, phase.steps, loss)
 
     absorption_rate = settings.absorption.learning_rate or settings.learning_rate
-    fit(
-        [
-            Group(dict(binder.named_parameters()), settings.learning_rate),
-            Group({"absorption": absorption}, absorption_rate),
-        ],
-        [stage(phase) for phase in phases(settings, encoded.kind, shift)],
-        settings,
-        seed=seed,
-        digest=digest_of(settings.learning(), encoded.digest, backbone.fingerprint, shift, seed),
-        workdir=workdir,
-        progress=progress,
-        report=binder.gammas,
-    )
+    with backbone.compiled():
+        fit(
+            [
+                Group(dict(binder.named_parameters()), settings.learning_rate),
+                Group({"absorption": absorption}, absorption_rate),
+            ],
+            [stage(phase) for phase in phases(settings, encoded.kind, shift)],
+            settings,
+            seed=seed,
+            digest=digest_of(settings.learning(), encoded.digest, backbone.fingerprint, shift, seed),
+            workdir=workdir,
+            progress=progress,
+            report=binder.gammas,
+        )
     return {name: tensor.detach().cpu() for name, tensor in binder.state_dict().items()}
+
+
+def isolation_loss(
+    backbone: Backbone,
+    batch: Batch,
+    context: Tensor,
+    binder: Callable[[Tensor, Tensor], list[Tensor]],
+    sigmas: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """How much one bound key word changes the velocity at places that do not look at it (ours, not the paper's).
+
+    Each clip binds one of its words, drawn at random. A place counts by how little the frozen backbone looks at that
+    word there, relative to the place that looks at it most.
+
+    Args:
+        context: projected captions, [batch, slots, width].
+        binder: from a context and a mask to one context for each block.
+    """
+    key_slots = batch.key_slots.to(context.device)
+    word = 1 + (torch.rand(len(sigmas), generator=generator).to(context.device) * key_slots.amax(1)).long()
+    mask = key_slots == word[:, None]
+    noise = torch.randn(batch.latents.shape, generator=generator)
+    noisy = torch.lerp(batch.latents, noise, sigmas.view(-1, 1, 1, 1, 1)).to(backbone.device)
+    timesteps = sigmas.to(backbone.device) * TRAIN_TIMESTEPS
+    with torch.no_grad(), recorded(backbone) as weights:
+        before = backbone.velocity(noisy, timesteps, context)
+    looks = (torch.stack(weights).mean(dim=0) * mask[:, None]).sum(dim=-1)  # [batch, places]
+    elsewhere = backbone.at_places(1 - looks / looks.amax(dim=1, keepdim=True).clamp(min=1e-6), noisy.shape)
+    after = backbone.velocity(noisy, timesteps, binder(context, mask))
+    return ((after - before).float().square() * elsewhere).mean()
 
 
 def with_one_caption(encoded: EncodedSource) -> EncodedSource:
     """The same source, described by its first caption alone; each frame of a video by the first frame caption."""
-    captions = {"prompt_embeds": encoded.prompt_embeds[:1], "token_counts": encoded.token_counts[:1]}
+    captions = {name: getattr(encoded, name)[:1] for name in ("prompt_embeds", "token_counts", "key_slots")}
     if encoded.kind == "video":
-        for name in ("frame_prompt_embeds", "frame_token_counts"):
+        for name in ("frame_prompt_embeds", "frame_token_counts", "frame_key_slots"):
             captions[name] = getattr(encoded, name)[:1].expand_as(getattr(encoded, name))
     return replace(encoded, **captions)
 
@@ -168,7 +207,7 @@ def initial(
 
 
 def with_absorption(
-    context: Tensor, token_counts: Tensor, absorption: Tensor, settings: Absorption
+    context: Tensor, token_counts: Tensor, absorption: Tensor, settings: Absorption, words: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Places the absorption tokens, and marks what the binder acts on: them and the words, never end-of-sequence.
 
@@ -176,16 +215,17 @@ def with_absorption(
         context: [batch, slots, width].
         token_counts: with end-of-sequence, [batch].
         absorption: [tokens, width].
+        words: on which of the words the binder acts, bool [batch, slots]; None = all.
 
     Returns:
         Context, and mask bool [batch, slots]. A caption that fills all slots gives up its last ones.
     """
     batch, slots, _ = context.shape
-    words = token_counts.to(context.device)[:, None] - 1
-    mask = torch.arange(slots, device=context.device) < words
+    count = token_counts.to(context.device)[:, None] - 1
+    mask = torch.arange(slots, device=context.device) < count if words is None else words
     if len(absorption) == 0:
         return context, mask
-    start = words + 1 if settings.slot == "append" else words
+    start = count + 1 if settings.slot == "append" else count
     start = start.clamp(max=slots - len(absorption))
     rows = torch.arange(batch, device=context.device)[:, None]
     columns = start + torch.arange(len(absorption), device=context.device)

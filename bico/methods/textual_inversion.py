@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bico.backbone import Backbone
+from bico.backbone import Backbone, Contexts
 from bico.config import Case, Media, Sampling, TextualInversionSettings
 from bico.encode import EncodedSource
-from bico.methods.base import Contexts, Job, compose_with, load_artifact
+from bico.methods.base import Job, compose_with, load_artifact
 from bico.prompts import bound_slots
 from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss
 
@@ -41,16 +41,17 @@ def learn(
 ) -> dict[str, Tensor]:
     """Learns "<number> <word>": [vectors, text width], float32, for each key word of a source, its class word first."""
     inversion = Inversion(backbone, encoded, settings.vectors)
-    fit(
-        [Group(inversion.vectors, settings.learning_rate)],
-        [Stage("vectors", settings.steps, partial(inversion.loss, NoiseLevels(shift), settings.batch_size))],
-        settings,
-        seed=seed,
-        digest=digest_of(settings.learning(), encoded.digest, backbone.fingerprint, shift, seed),
-        workdir=workdir,
-        progress=progress,
-        report=inversion.report,
-    )
+    with backbone.compiled():
+        fit(
+            [Group(inversion.vectors, settings.learning_rate)],
+            [Stage("vectors", settings.steps, partial(inversion.loss, NoiseLevels(shift), settings.batch_size))],
+            settings,
+            seed=seed,
+            digest=digest_of(settings.learning(), encoded.digest, backbone.fingerprint, shift, seed),
+            workdir=workdir,
+            progress=progress,
+            report=inversion.report,
+        )
     return inversion.learned()
 
 

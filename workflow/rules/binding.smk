@@ -19,7 +19,7 @@ rule binding:
         method=any_of(MEASURED),
     conda:
         "../../envs/environment.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=3500,
     params:

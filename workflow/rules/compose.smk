@@ -13,7 +13,7 @@ rule generate:
         f"{R}/benchmarks/generate/{{method}}.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=3500,
     params:

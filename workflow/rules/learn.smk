@@ -36,6 +36,7 @@ rule learn:
             CONFIG.learning_seed,
             CONFIG.text_slots,
             CONFIG.dtype,
+            CONFIG.compile,
             CONFIG.parts,
             CONFIG.learned(w.method),
         ),

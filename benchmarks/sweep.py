@@ -1,0 +1,97 @@
+"""One setting at several values, on the tuning set: a table and a curve of the truth scores.
+
+    uv run python benchmarks/sweep.py methods.bico.strength 0 0.25 0.5 0.75 1 1.5
+    uv run python benchmarks/sweep.py sampling.steps 5 10 15 25 50 --rows base bico
+    uv run python benchmarks/sweep.py methods.bico.stages.all_steps 30 60 90 180
+
+KEY is a path into the config, values are YAML. Everything that does not depend on it is kept from value to value, so a
+sweep of how clips are made learns once. Writes `results/sweeps/<key>.csv` and `.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+import yaml
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+
+from bico.figures import PALETTE, STYLE, save
+from bico.plots import AXES
+from bico.scoring import TRUTH_SCORES
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("key")
+    parser.add_argument("values", nargs="+", type=yaml.safe_load)
+    parser.add_argument("--rows", nargs="+", default=["bico"], help="of the table; one panel each")
+    parser.add_argument("--config", type=Path, default=Path("config/toybox.yaml"))
+    parser.add_argument("--cores", type=int, default=2)
+    options = parser.parse_args()
+    config = yaml.safe_load(options.config.read_text())
+    folder = Path(config["results"]) / "sweeps"
+    config |= {"results": str(folder / "work"), "split": "tuning", "tables": {"table1": dict.fromkeys(options.rows)}}
+    parts = [run(with_value(config, options.key.split("."), value), value, options.cores) for value in options.values]
+    table = pd.concat(parts, ignore_index=True)
+    table.to_csv(folder / f"{options.key}.csv", index=False, float_format="%.3f")
+    with matplotlib.rc_context(STYLE | AXES):
+        save(curves(table, options.key), folder / f"{options.key}.png")
+    columns = ["value", "method", *TRUTH_SCORES]
+    print(table[columns].round(1).to_string(index=False))
+
+
+def with_value(config: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """The config with one value changed."""
+    name, *rest = path
+    if name not in config:
+        sys.exit(f"error: the config has no '{name}': expected one of {', '.join(config)}")
+    return config | {name: with_value(config[name], rest, value) if rest else value}
+
+
+def run(config: dict[str, Any], value: Any, cores: int) -> pd.DataFrame:
+    """The table with this config, its rows marked with the value."""
+    results = Path(config["results"])
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "sweep.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    target = results / "tuning" / "table1.csv"
+    command = ["snakemake", "--cores", str(cores), "--configfile", results / "sweep.yaml", "--", target]
+    done = subprocess.run([sys.executable, "-m", *map(str, command)], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stdout[-3000:] + done.stderr[-3000:])
+    return pd.read_csv(target).assign(value=value)
+
+
+def curves(table: pd.DataFrame, key: str) -> Figure:
+    """A panel for each row of the table: its truth scores, with 95 % intervals, against the value."""
+    rows = list(dict.fromkeys(table["method"]))
+    figure = Figure(figsize=(1 + 3.2 * len(rows), 3.2), dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(rows), sharey=True, squeeze=False)[0]
+    for axes, row in zip(panels, rows, strict=True):
+        points = table[table["method"] == row]
+        for score, colour, marker in zip(TRUTH_SCORES, PALETTE, "osD^", strict=False):
+            label = score.removeprefix("truth_")
+            axes.plot(points["value"], points[score], color=colour, marker=marker, markersize=4, label=label)
+            if score == "truth_overall":
+                low, high = points[f"{score}_low"], points[f"{score}_high"]
+                axes.fill_between(points["value"], low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.set_title(row, loc="left")
+        axes.set_xlabel(key)
+        if points["value"].min() > 0 and points["value"].max() / points["value"].min() > 8:
+            axes.set_xscale("log")
+            axes.set_xticks(sorted(points["value"].unique()))
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.minorticks_off()
+    panels[0].set_ylabel("score, 0 to 100")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+if __name__ == "__main__":
+    main()

@@ -230,9 +230,10 @@ class Backbone:
 
     @contextmanager
     def compiled(self) -> Iterator[None]:
-        """Blocks run compiled for as long as the context lasts: for training that leaves the blocks as they are.
+        """Blocks run compiled for as long as the context lasts: for training without hooks in the blocks, each of which
+        would be compiled anew.
 
-        One graph serves all blocks; it takes about half a minute to compile, once on a machine. Without a C++ compiler
+        One graph serves all blocks. It takes about half a minute to compile, once on a machine. Without a C++ compiler
         the blocks run as ever, and one line says so.
         """
         if not self.compiles:

@@ -454,7 +454,7 @@ class Config(Benchmark):
         description="of the frozen models; auto = bfloat16 where it is faster; what is learned is float32",
     )
     compile: bool = Field(
-        True, description="compile the backbone's blocks for training, where the method leaves them be"
+        True, description="compile the backbone's blocks for training, where the method puts no hooks into them"
     )
     parts: Positive = Field(1, description="jobs among which what a row learns is divided; results do not depend on it")
     methods: dict[Name, AnyMethod] = Field(min_length=1, description="rows of the tables")

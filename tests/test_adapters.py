@@ -11,7 +11,6 @@ from torch import nn
 
 from bico import clips
 from bico.config import Case, DreamVideoSettings, DualRealSettings, load
-from bico.errors import InputError
 from bico.methods import dreamvideo, dualreal
 from bico.methods.base import Job, project, save_artifact
 from bico.training import NoiseLevels
@@ -258,9 +257,8 @@ def test_cases_that_are_not_supported_are_counted(small, tmp_path, row: str) -> 
     assert entry["status"] == "not supported" and entry["error"].startswith("takes")
 
 
-def test_learning_a_case_that_is_not_supported_is_refused(toybox) -> None:
-    from bico.cli import learn as command
-
+def test_nothing_is_learned_of_a_case_that_is_not_supported(toybox) -> None:
     config = load(toybox)
-    with pytest.raises(InputError, match="dualreal case-fish_spinning_in_space: takes one image and one video, not 0"):
-        command(config, "dualreal", "case-fish_spinning_in_space")
+    assert config.unsupported("dualreal", "fish_spinning_in_space")
+    assert "case-cat_bouncing_in_the_city" in config.learned("dualreal")
+    assert "case-fish_spinning_in_space" not in config.learned("dualreal")

@@ -23,7 +23,7 @@ def test_default_benchmark_has_what_the_table_needs():
     kinds = [source.kind for source in config.sources.values()]
     assert kinds.count("image") >= 5 and kinds.count("video") >= 5
     assert len(config.cases) >= 12 and len(config.seeds) >= 2
-    assert set(METHOD_SETTINGS) == set(config.table("table1"))
+    assert set(config.table("table1")) == {*METHOD_SETTINGS, "bico_isolated"}
     assert {source for case in config.cases.values() for source in case.bind} == set(config.sources)
 
 
@@ -43,6 +43,7 @@ def test_ablations_differ_from_the_full_model_in_what_they_take_away():
         if row.startswith("bico_")
     }
     assert taken == {
+        "bico_isolated": {"binds", "isolation"},
         "bico_global": {"hierarchical", "diversification", "absorption", "temporal_decoupling"},
         "bico_hierarchical": {"diversification", "absorption", "temporal_decoupling"},
         "bico_diversified": {"absorption", "temporal_decoupling"},

@@ -205,7 +205,7 @@ def test_isolation_costs_nothing_where_the_word_is_looked_at_or_nothing_is_bound
         generator = torch.Generator().manual_seed(0)
         return bico.isolation_loss(backbone, batch, context, binder, sigmas, generator)
 
-    assert loss(0.0) == 0 and loss(1.0) > 0
+    assert loss(0.0) < 1e-12 < 1e-6 < loss(1.0)  # attention rounds otherwise with gradients than without
     words = [batch.key_slots[row][mask].unique().tolist() for row, mask in enumerate(bound[0])]
     assert all(len(word) == 1 and word[0] > 0 for word in words)  # one key word of each clip, whole
     assert len({word[0] for word in words}) > 1

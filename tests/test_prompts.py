@@ -92,7 +92,8 @@ def test_offsets_end_with_end_of_sequence() -> None:
 
 def test_mentions_are_found_wherever_a_word_stands() -> None:
     text = "Cat, a striped car and the cat"
-    assert mentions(TOKENIZER, text, "cat", tiny.TEXT_SLOTS) == bound_slots(
-        TOKENIZER, text, {"all": ["Cat", "cat"]}, tiny.TEXT_SLOTS
-    )["all"]
+    assert (
+        mentions(TOKENIZER, text, "cat", tiny.TEXT_SLOTS)
+        == bound_slots(TOKENIZER, text, {"all": ["Cat", "cat"]}, tiny.TEXT_SLOTS)["all"]
+    )
     assert mentions(TOKENIZER, text, "beach", tiny.TEXT_SLOTS) == []

@@ -49,7 +49,7 @@ def learn(
         return flow_matching_loss(backbone, latents, contexts, sigmas, generator), sigmas
 
     rank = settings.video_rank if encoded.kind == "video" else settings.rank
-    with adapter(backbone.transformer, rank, seed) as parameters:
+    with adapter(backbone.transformer, rank, seed) as parameters, backbone.compiled():
         fit(
             [Group(parameters, settings.learning_rate)],
             [Stage("lora", settings.steps, loss)],

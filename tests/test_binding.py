@@ -6,9 +6,14 @@ import pytest
 import toy
 from conftest import ROOT, ZOO, needs_zoo
 
+from bico.backbone import Backbone
 from bico.binding import collect, psnr, sentence, trials, words_of
-from bico.config import load
+from bico.config import Case, Media, load
+from bico.encode import encode_source
+from bico.methods import bico
+from bico.methods.base import project
 from bico.toybox.benchmark import scene_of
+from bico.toybox.captions import caption, key_words
 from bico.toybox.probe import Probe
 from bico.toybox.render import render
 from bico.toybox.world import compose
@@ -51,6 +56,40 @@ def test_a_leak_shows_as_a_fall_of_the_other_role(tmp_path):
     assert perfect["subject"] > base["subject"] + 0.1 and leak["subject"] > base["subject"] + 0.1
     assert perfect["scene"] > 0.9 and leak["scene"] < 0.1
     assert perfect["motion"] > 0.8
+
+
+@needs_zoo
+def test_bico_binds_a_held_out_photograph_and_does_not_leak(tmp_path, monkeypatch):
+    """A photograph of the tuning set, bound with the shipped backbone and the Toybox's settings."""
+    monkeypatch.chdir(ROOT)
+    config = load(ROOT / "config" / "toybox.yaml").model_copy(update={"split": "tuning"}).chosen()
+    source, settings, still = "mushroom_space", config.methods["bico"], {"num_frames": 1}
+    scene, rng = scene_of(config.sources[source]), np.random.default_rng(0)
+    photograph, backbone = render(scene, 1), Backbone.open(config.models.wan, text_slots=config.text_slots)
+    captions = [caption(scene, rng, motion=False) for _ in range(40)]
+    encoded = encode_source(backbone, photograph, key_words(scene) | {"kind": "image", "captions": captions})
+    learned = bico.learn(backbone, encoded, settings, shift=config.sampling.shift, seed=0, workdir=tmp_path)
+    binders = {source: bico.HierarchicalBinder.from_tensors(learned, backbone.num_blocks)}
+    negative, probe = project(backbone, ""), Probe.open(ZOO / "probe")
+
+    def unbound_and_bound(case: Case, media: Media, seeds: list[int]) -> list[np.ndarray]:
+        contexts = project(backbone, case.prompt), bico.bind(backbone, case, binders, settings.strength)
+        return [backbone.generate(each, negative, seeds, config.sampling, media) for each in contexts]
+
+    words = words_of(scene)
+    whole = Case(prompt=sentence(words), bind={source: list(words.values())})
+    before, after = unbound_and_bound(whole, config.media.model_copy(update=still), [0, 1, 2, 3])
+    assert np.mean([psnr(clip, photograph) for clip in after]) > 2 + np.mean(
+        [psnr(clip, photograph) for clip in before]
+    )
+
+    for role in ("subject", "scene"):
+        trial = next(each for each in trials(config, source) if each.role == role)
+        readings = [probe.read(clips) for clips in unbound_and_bound(trial.case, config.media, [0, 1])]
+        before, after = (pd.DataFrame(map(trial.values, each)).mean() for each in readings)
+        gain = after - before
+        assert gain[role] > 0.08
+        assert gain.drop(role).min() > -gain[role] / 5
 
 
 def test_the_table_holds_every_method_and_the_means_over_sources(tmp_path):

@@ -1,7 +1,7 @@
 """The Toybox's text-to-video model: a Wan pipeline folder with a DiT and a UMT5 encoder trained together from scratch.
 
     bico zoo wan                                            after `bico zoo vae`; resumes where it stopped
-    torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     the same batches on two cores: about 95 minutes
+    torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     the same batches on two cores: 75 minutes with AMX
 
 Trained on cached latents: first of stills, from which words, looks and places are learned at a ninth of the cost, then
 of clips and stills in turn. Beside the loss on velocity there is one on cross-attention: each place of a clip is to
@@ -62,6 +62,7 @@ STILL_BATCH, CLIP_BATCH = 256, 48
 STILL_SHARE = 0.2  # of the steps, before the first clip is seen; a sixth of the others see stills, too
 RATE, EMA, CHECKPOINT_EVERY = 1.0, 0.998, 200
 SHIFT = 3.0  # of noise levels, in training and in sampling
+GUIDANCE = 2.0  # at which the model is measured
 UNCONDITIONAL, DROP = 0.1, 0.15  # shares of captions that are empty, of roles that a caption leaves out
 SUBJECT_WEIGHT = 4.0  # the loss on a subject's area against the backdrop's
 FOCUS_WEIGHT = 0.1  # of the loss on cross-attention, for a clip without noise; the more noise, the less
@@ -472,6 +473,7 @@ def _generate(pipeline: WanPipeline, prompts: list[str], steps: int, seed: int, 
             width=SIZE,
             num_frames=NUM_FRAMES - 1,  # diffusers rounds up where the VAE keeps every frame
             num_inference_steps=steps,
+            guidance_scale=GUIDANCE,
             max_sequence_length=TEXT_SLOTS[0],
             generator=torch.Generator().manual_seed(seed + start),
             output_type="np",

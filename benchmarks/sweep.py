@@ -44,7 +44,7 @@ def main() -> None:
     with matplotlib.rc_context(STYLE | AXES):
         save(curves(table, options.key), folder / f"{options.key}.png")
     columns = ["value", "method", *TRUTH_SCORES]
-    print(table[columns].round(1).to_string(index=False))
+    print(table[columns].round(dict.fromkeys(TRUTH_SCORES, 1)).to_string(index=False))
 
 
 def with_value(config: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:

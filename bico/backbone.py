@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 KeyValue = tuple[Tensor, Tensor]
 """Keys and values of one block's cross-attention, [batch, slots, heads, head width] each."""
 
-
 Contexts = Tensor | Sequence[Tensor]
 """Projected prompts for cross-attention: one [batch, slots, width] for all blocks, or one for each block."""
 

@@ -158,7 +158,7 @@ def learn(config: Config, method: str, part: int) -> None:
     from bico.training import METRICS
 
     settings, backbone = config.methods[method], _backbone(config)
-    folder = config.results / "learned" / method
+    folder, sources = config.results / "learned" / method, config.learned(method)
     shared = {
         "settings": settings.learning(),
         "sampling": {"shift": config.sampling.shift},
@@ -170,18 +170,15 @@ def learn(config: Config, method: str, part: int) -> None:
         "code": code_digest(f"bico.methods.{settings.method}"),
     }
 
-    def sources_of(item: str) -> list[str]:
-        return list(config.cases[item.removeprefix("case-")].bind) if settings.LEARNS_PER == "case" else [item]
-
     def thing(item: str) -> tuple[Path, Record]:
-        inputs = [_encoded_path(config, source) for source in sources_of(item)]
-        inputs += [_appearance_path(config, source) for source in sources_of(item) if settings.APPEARANCE]
+        inputs = [_encoded_path(config, source) for source in sources[item]]
+        inputs += [_appearance_path(config, source) for source in sources[item] if settings.APPEARANCE]
         return folder / f"{item}.safetensors", shared | {"inputs": [file_digest(path) for path in inputs]}
 
     def make(item: str) -> None:
-        data = {source: _encoded(config, method, source) for source in sources_of(item)}
+        data = {source: _encoded(config, method, source) for source in sources[item]}
         artifact = folder / f"{item}.safetensors"
-        workdir = artifact.with_suffix(".ckpt")
+        workdir = artifact.with_suffix(".ckpt")  # survives a failure
         tensors = module_of(settings.method).learn(
             backbone,
             data if settings.LEARNS_PER == "case" else data[item],
@@ -196,7 +193,7 @@ def learn(config: Config, method: str, part: int) -> None:
         save_artifact(artifact, tensors, kept)
         shutil.rmtree(workdir)
 
-    things = {item: thing(item) for item in config.learned(method)[part :: config.parts]}
+    things = {item: thing(item) for item in list(sources)[part :: config.parts]}
     make_all(f"learn {method}", things, make, folder / f"part{part}.json")
 
 

@@ -521,15 +521,16 @@ class Config(Benchmark):
         wanted = self.methods[row].learning()
         return next(name for name, settings in self.methods.items() if settings.learning() == wanted)
 
-    def learned(self, row: str) -> list[str]:
-        """What a row learns for the cases that it supports: sources, or "case-<case>" if it learns per case."""
-        cases = {case: entry.bind for case, entry in self.cases.items() if not self.unsupported(row, case)}
+    def learned(self, row: str) -> dict[str, list[str]]:
+        """What a row learns for the cases that it supports, and from which sources: "<source>", or "case-<case>" if it
+        learns per case."""
+        cases = {case: list(entry.bind) for case, entry in self.cases.items() if not self.unsupported(row, case)}
         items = {
-            "nothing": [],
-            "source": [source for bind in cases.values() for source in bind],
-            "case": [f"case-{case}" for case in cases],
+            "nothing": {},
+            "source": {source: [source] for bind in cases.values() for source in bind},
+            "case": {f"case-{case}": bind for case, bind in cases.items()},
         }
-        return sorted(set(items[self.methods[row].LEARNS_PER]))
+        return dict(sorted(items[self.methods[row].LEARNS_PER].items()))
 
     def media_path(self, source: str) -> Path:
         """The file of a source: the user's own, or the one that is rendered for it."""

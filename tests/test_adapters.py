@@ -261,4 +261,5 @@ def test_nothing_is_learned_of_a_case_that_is_not_supported(toybox) -> None:
     config = load(toybox)
     assert config.unsupported("dualreal", "fish_spinning_in_space")
     assert "case-cat_bouncing_in_the_city" in config.learned("dualreal")
+    assert config.learned("dualreal")["case-cat_bouncing_in_the_city"] == ["cat_beach", "fish_bouncing"]
     assert "case-fish_spinning_in_space" not in config.learned("dualreal")

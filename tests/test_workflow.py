@@ -191,6 +191,13 @@ def test_an_edit_reschedules_what_depends_on_it_and_nothing_else(checkout, confi
     found = scheduled()
     assert found["generate"] == 1 and "learn" not in found
 
+    bind = small["cases"]["cat_bouncing_in_the_city"]["bind"]
+    small["sources"]["robot_growing"] = small["sources"].pop("fish_bouncing") | {"kind": "video"}
+    bind["robot_growing"] = bind.pop("fish_bouncing")
+    small["cases"]["cat_bouncing_in_the_city"]["truth"]["motion"] = "robot_growing"
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    assert scheduled()["learn"] == 6  # of a case with other sources, too
+
 
 def test_a_new_ablation_is_all_that_runs(checkout, config_file, small):
     table = f"{small['results']}/table2.csv"

@@ -2,8 +2,10 @@
 
 uv run snakemake --cores all results/table1.csv                              the Toybox, by default
 uv run snakemake --cores all --configfile config/examples/own_media.yaml     your own photos and clips
+uv run snakemake --cores all --configfile config/paper.yaml                  the paper's benchmark, at full size
 uv run snakemake --cores all --config split=tuning                           the tuning set
-uv run snakemake --cores all results/plots/table2.png                        ablations of BiCo, as a table and drawn
+uv run snakemake --cores all everything                                      all tables and figures
+uv run snakemake --cores all results/figures/table2.png                      ablations of BiCo, as a table and drawn
 uv run snakemake --cores all results/binding.csv                             what was learned of each source alone
 uv run snakemake --cores all zoo                                             train the Toybox's models anew
 uv run snakemake --report results/report.html                                everything on one page
@@ -27,9 +29,13 @@ include: "workflow/rules/common.smk"
 
 localrules:
     all,
+    authors,  # these two need a network, which the nodes of a cluster may not have
+    weights,
     table,
     plot,
     training_plot,
+    curve,
+    everything,
     binding_table,
     figures,
     gallery,
@@ -39,19 +45,43 @@ localrules:
 rule all:
     input:
         table=f"{R}/table1.csv",
-        figures=expand(f"{R}/figures/{{case}}.png", case=CONFIG.cases),
+        figures=expand(f"{R}/figures/cases/{{case}}.png", case=CONFIG.cases),
         gallery=f"{R}/gallery",
-        plot=f"{R}/plots/table1.png",
+        plot=f"{R}/figures/table1.png",
 
 
+include: "workflow/rules/weights.smk"
+include: "workflow/rules/authors.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/concepts.smk"
 include: "workflow/rules/encode.smk"
 include: "workflow/rules/learn.smk"
 include: "workflow/rules/compose.smk"
 include: "workflow/rules/binding.smk"
+include: "workflow/rules/applications.smk"
+include: "workflow/rules/absorption.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/plots.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/zoo.smk"
+
+
+# All tables and figures that the config has: `all`, the ablations, curves, trainings, binding and applications.
+rule everything:
+    input:
+        rules.all.input,
+        expand(
+            f"{R}/{{file}}",
+            file=[f"{table}.csv" for table in TABLES]
+            + [f"figures/{table}.png" for table in TABLES]
+            + [f"figures/curves/{curve}.png" for curve in CONFIG.curves]
+            + [
+                f"figures/training/{row}.png"
+                for row in CONFIG.table("table1")
+                if CONFIG.learned(row)
+            ]
+            + (["binding.csv"] if TOYBOX and CONFIG.models.probe else [])
+            + (["applications.csv"] if CONFIG.applications else [])
+            + (["figures/absorption.png"] if TOYBOX and len(COMPARED) == 2 else []),
+        ),

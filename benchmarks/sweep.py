@@ -19,11 +19,9 @@ from typing import Any
 import matplotlib
 import pandas as pd
 import yaml
-from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 
-from bico.figures import PALETTE, STYLE, save
-from bico.plots import AXES
+from bico.figures import STYLE, save
+from bico.plots import AXES, curves_figure
 from bico.scoring import TRUTH_SCORES
 
 
@@ -42,7 +40,7 @@ def main() -> None:
     table = pd.concat(parts, ignore_index=True)
     table.to_csv(folder / f"{options.key}.csv", index=False, float_format="%.3f")
     with matplotlib.rc_context(STYLE | AXES):
-        save(curves(table, options.key), folder / f"{options.key}.png")
+        save(curves_figure(table, options.key, list(TRUTH_SCORES)), folder / f"{options.key}.png")
     columns = ["value", "method", *TRUTH_SCORES]
     print(table[columns].round(dict.fromkeys(TRUTH_SCORES, 1)).to_string(index=False))
 
@@ -66,31 +64,6 @@ def run(config: dict[str, Any], value: Any, cores: int) -> pd.DataFrame:
     if done.returncode:
         sys.exit(done.stdout[-3000:] + done.stderr[-3000:])
     return pd.read_csv(target).assign(value=value)
-
-
-def curves(table: pd.DataFrame, key: str) -> Figure:
-    """A panel for each row of the table: its truth scores, with 95 % intervals, against the value."""
-    rows = list(dict.fromkeys(table["method"]))
-    figure = Figure(figsize=(1 + 3.2 * len(rows), 3.2), dpi=120, layout="constrained")
-    panels = figure.subplots(1, len(rows), sharey=True, squeeze=False)[0]
-    for axes, row in zip(panels, rows, strict=True):
-        points = table[table["method"] == row]
-        for score, colour, marker in zip(TRUTH_SCORES, PALETTE, "osD^", strict=False):
-            label = score.removeprefix("truth_")
-            axes.plot(points["value"], points[score], color=colour, marker=marker, markersize=4, label=label)
-            if score == "truth_overall":
-                low, high = points[f"{score}_low"], points[f"{score}_high"]
-                axes.fill_between(points["value"], low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.set_title(row, loc="left")
-        axes.set_xlabel(key)
-        if points["value"].min() > 0 and points["value"].max() / points["value"].min() > 8:
-            axes.set_xscale("log")
-            axes.set_xticks(sorted(points["value"].unique()))
-            axes.xaxis.set_major_formatter(ScalarFormatter())
-            axes.minorticks_off()
-    panels[0].set_ylabel("score, 0 to 100")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return figure
 
 
 if __name__ == "__main__":

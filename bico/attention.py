@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend
 
 from bico.backbone import TRAIN_TIMESTEPS, AttentionProcessor, Backbone, Contexts, KeyValue
 
@@ -56,8 +57,8 @@ def recorded(backbone: Backbone) -> Iterator[list[Tensor]]:
     weights: list[Tensor] = []
     layers = [block.attn2 for block in backbone.transformer.blocks]
     before = [layer.processor for layer in layers]
-    for layer in layers:
-        layer.set_processor(_Recorder(weights))
+    for layer, processor in zip(layers, before, strict=True):
+        layer.set_processor(_Recorder(processor.kernels, weights))
     try:
         yield weights
     finally:
@@ -68,7 +69,8 @@ def recorded(backbone: Backbone) -> Iterator[list[Tensor]]:
 class _Recorder(AttentionProcessor):
     """Attention as ever, whose weights are written down on the side."""
 
-    def __init__(self, weights: list[Tensor]) -> None:
+    def __init__(self, kernels: Sequence[SDPBackend], weights: list[Tensor]) -> None:
+        super().__init__(kernels)
         self.weights = weights
 
     def __call__(

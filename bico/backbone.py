@@ -17,16 +17,17 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import contextmanager, nullcontext
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 from tqdm import tqdm
 
 from bico.config import Media, Sampling
@@ -45,8 +46,35 @@ Contexts = Tensor | Sequence[Tensor]
 TRAIN_TIMESTEPS = 1000
 """Wan's time embedding reads sigma * 1000."""
 
+Recomputes = Literal["auto", "always", "never"]
+"""Whether training recomputes the activations of each block instead of keeping them (gradient checkpointing)."""
+
 CHECKPOINT_TOKENS = 4096
-"""From this sequence length on, training recomputes the activations of each block instead of keeping them."""
+"""From this sequence length on it does, where the choice is "auto"."""
+
+KEPT_OPERATORS = [
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+]
+"""What is kept all the same: attention, 70 % of a forward pass of 81 frames, in as much memory as a block's input."""
+
+
+def attention_kernels(capability: tuple[int, int] | None, dtype: torch.dtype) -> list[SDPBackend]:
+    """Kernels that attention may take on a GPU of this compute capability, fastest first; none to choose from on a CPU.
+
+    One line on stderr says so where no flash attention is among them (before Ampere, or in float32).
+    """
+    if capability is None:
+        return []
+    fallbacks = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    if capability < (8, 0) or dtype == torch.float32:
+        reason = f"{str(dtype).removeprefix('torch.')} on a GPU of compute capability {capability[0]}.{capability[1]}"
+        print(f"no flash attention in {reason}: attention takes a slower kernel", file=sys.stderr)
+        return fallbacks
+    hopper = [SDPBackend.CUDNN_ATTENTION] if capability >= (9, 0) else []
+    return [*hopper, SDPBackend.FLASH_ATTENTION, *fallbacks]
 
 
 def best_dtype(device: torch.device | str) -> torch.dtype:
@@ -58,9 +86,18 @@ def best_dtype(device: torch.device | str) -> torch.dtype:
 class Backbone:
     """A Wan pipeline folder. Components open when first used: training touches nothing but the transformer."""
 
-    def __init__(self, folder: Path, text_slots: int, device: torch.device, dtype: torch.dtype, compiles: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        text_slots: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        compiles: bool,
+        recomputes: Recomputes,
+    ) -> None:
         self.folder, self.text_slots, self.device, self.dtype = folder, text_slots, device, dtype
-        self.compiles, self._run_block = compiles, _run_eagerly
+        self.compiles, self.recomputes = compiles, recomputes
+        self._training_run = {False: _run_block, True: _run_block_recomputing}  # in training
 
     @classmethod
     def open(
@@ -71,6 +108,7 @@ class Backbone:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         compiles: bool = False,
+        recomputes: Recomputes = "auto",
     ) -> Backbone:
         """Opens a folder.
 
@@ -78,17 +116,24 @@ class Backbone:
             text_slots: length to which prompts are padded.
             dtype: of transformer and text encoder; the VAE stays in float32.
             compiles: whether `compiled` does.
+            recomputes: activations, in training.
         """
-        return cls(Path(folder), text_slots, torch.device(device), dtype, compiles)
+        return cls(Path(folder), text_slots, torch.device(device), dtype, compiles, recomputes)
 
     @cached_property
     def transformer(self) -> WanTransformer3DModel:
         from diffusers import WanTransformer3DModel
 
         model = WanTransformer3DModel.from_pretrained(self.folder, subfolder="transformer", dtype=self.dtype)
+        return self.prepared(model)
+
+    def prepared(self, model: WanTransformer3DModel) -> WanTransformer3DModel:
+        """The model as this backbone runs it: frozen, on its device, with our attention."""
+        capability = torch.cuda.get_device_capability(self.device) if self.device.type == "cuda" else None
+        processor = AttentionProcessor(attention_kernels(capability, self.dtype))
         for block in model.blocks:
-            block.attn1.set_processor(AttentionProcessor())
-            block.attn2.set_processor(AttentionProcessor())
+            block.attn1.set_processor(processor)
+            block.attn2.set_processor(processor)
         return self._frozen(model)
 
     @cached_property
@@ -218,11 +263,12 @@ class Backbone:
         rotary_emb = model.rope(latents)
         hidden = model.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
         temb, modulation = self._time_embedding(timesteps, hidden)
-        recompute = torch.is_grad_enabled() and hidden.shape[1] >= CHECKPOINT_TOKENS
-        run_block = self._run_block if torch.is_grad_enabled() else _run_eagerly
+        run_block = _run_block
+        if torch.is_grad_enabled():
+            long = hidden.shape[1] >= CHECKPOINT_TOKENS
+            run_block = self._training_run[self.recomputes == "always" or (self.recomputes == "auto" and long)]
         for block, key_value in zip(model.blocks, keys_values, strict=True):
-            inputs = (block, hidden, key_value, modulation, rotary_emb)
-            hidden = checkpoint(run_block, *inputs, use_reentrant=False) if recompute else run_block(*inputs)
+            hidden = run_block(block, hidden, key_value, modulation, rotary_emb)
         shift, scale = (model.scale_shift_table + temb.unsqueeze(1)).chunk(2, dim=1)
         hidden = (model.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden)
         return self._unpatchify(model.proj_out(hidden), latents.shape)
@@ -242,11 +288,12 @@ class Backbone:
             print("no C++ compiler: training runs without compiled blocks, at half the speed", file=sys.stderr)
             yield
             return
-        self._run_block = torch.compile(_run_eagerly, dynamic=False)
+        eager = self._training_run
+        self._training_run = {recomputes: torch.compile(run, dynamic=False) for recomputes, run in eager.items()}
         try:
             yield
         finally:
-            self._run_block = _run_eagerly
+            self._training_run = eager
 
     def _time_embedding(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Time embedding [batch, width] and the blocks' modulation [batch, 6, width]."""
@@ -337,12 +384,24 @@ class Backbone:
         return self.transformer.config.in_channels, frames, media.height // spatial, media.width // spatial
 
 
-def _run_eagerly(block: nn.Module, *inputs: Tensor | KeyValue | tuple[Tensor, Tensor]) -> Tensor:
+BlockInput = Tensor | KeyValue | tuple[Tensor, Tensor]
+
+
+def _run_block(block: nn.Module, *inputs: BlockInput) -> Tensor:
     return block(*inputs)
+
+
+def _run_block_recomputing(block: nn.Module, *inputs: BlockInput) -> Tensor:
+    """Keeps the block's inputs and its attention for the backward pass, which computes everything else again."""
+    keep = partial(create_selective_checkpoint_contexts, KEPT_OPERATORS)
+    return checkpoint(_run_block, block, *inputs, use_reentrant=False, context_fn=keep)
 
 
 class AttentionProcessor:
     """diffusers' Wan attention, except that cross-attention receives finished keys and values as its encoder states."""
+
+    def __init__(self, kernels: Sequence[SDPBackend]) -> None:
+        self.kernels = list(kernels)
 
     def __call__(
         self,
@@ -356,7 +415,8 @@ class AttentionProcessor:
         key, value = encoder_hidden_states or _keys_values(attn, hidden_states)
         if rotary_emb is not None:
             query, key = _rotate(query, *rotary_emb), _rotate(key, *rotary_emb)
-        attended = _attention(query, key, value).flatten(2, 3).type_as(query)
+        with sdpa_kernel(self.kernels, set_priority=True) if self.kernels else nullcontext():
+            attended = _attention(query, key, value).flatten(2, 3).type_as(query)
         return attn.to_out[1](attn.to_out[0](attended))
 
 

@@ -13,9 +13,13 @@ about the learning rate a step. Weights are float32 whatever the backbone's dtyp
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+Gate = Literal["learned", "released"]
+"""How a binder of two branches mixes them: see `TwoBranchBinder` and `ReleasedBinder`."""
 
 
 def mlp(width: int) -> nn.Sequential:
@@ -65,6 +69,26 @@ class TwoBranchBinder(Binder):
         return (1 - gate) * spatial + gate * self.temporal(tokens)
 
 
+class ReleasedBinder(Binder):
+    """The binder of a video in the authors' code: MLP(p) = s(p) * MLP_s(p) + (1 - s(p)) * MLP_t(p).
+
+    s is a softmax over one logit, so it is 1 for every token: MLP_t has no effect and gets no gradient.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.temporal = mlp(width)
+        self.softmax_gate = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1), nn.Softmax(dim=-1))
+
+    def direction(self, tokens: Tensor, *, temporal: bool) -> Tensor:
+        """MLP(p); MLP_s(p) alone where not `temporal` (the stage on single frames)."""
+        spatial = self.spatial(tokens)
+        if not temporal:
+            return spatial
+        gate = self.softmax_gate(tokens)
+        return gate * spatial + (1 - gate) * self.temporal(tokens)
+
+
 class HierarchicalBinder(nn.Module):
     """The global binder and one for each block of the backbone: all that BiCo learns of a source.
 
@@ -72,27 +96,37 @@ class HierarchicalBinder(nn.Module):
         width: of the backbone's tokens.
         num_blocks: blocks of the backbone.
         two_branch: with a temporal branch (videos).
+        gate: how two branches mix.
         hierarchical: False leaves out the per-block binders (an ablation): every block then sees p_g.
     """
 
-    def __init__(self, width: int, num_blocks: int, *, two_branch: bool = False, hierarchical: bool = True) -> None:
+    def __init__(
+        self,
+        width: int,
+        num_blocks: int,
+        *,
+        two_branch: bool = False,
+        gate: Gate = "learned",
+        hierarchical: bool = True,
+    ) -> None:
         super().__init__()
-        kind = TwoBranchBinder if two_branch else Binder
+        kind = {"learned": TwoBranchBinder, "released": ReleasedBinder}[gate] if two_branch else Binder
         self.num_blocks = num_blocks
         self.shared = kind(width)
         self.blocks = nn.ModuleList(kind(width) for _ in range(num_blocks if hierarchical else 0))
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], num_blocks: int) -> HierarchicalBinder:
-        """The binder whose `state_dict` was saved as `tensors`; their names and shapes tell its form."""
+        """The binder of what BiCo learned of a source; the tensors' names and shapes tell its form."""
         width = tensors["shared.spatial.0.weight"].shape[0]
         binder = cls(
             width,
             num_blocks,
-            two_branch="shared.gate.1.weight" in tensors,
+            two_branch="shared.temporal.0.weight" in tensors,
+            gate="released" if "shared.softmax_gate.1.weight" in tensors else "learned",
             hierarchical=any(name.startswith("blocks.") for name in tensors),
         )
-        binder.load_state_dict(dict(tensors))
+        binder.load_state_dict({name: tensor for name, tensor in tensors.items() if name != "absorption"})
         return binder.requires_grad_(False)
 
     def forward(
@@ -113,17 +147,18 @@ class HierarchicalBinder(nn.Module):
 
         def placed(tokens: Tensor) -> Tensor:
             bound = context.clone()
-            bound[mask] = tokens.to(context.dtype)
+            bound[places] = tokens.to(context.dtype)
             return bound
 
-        tokens = self.shared(context[mask].float(), temporal=temporal, strength=strength)
+        places = mask.nonzero(as_tuple=True)  # once: on a GPU it waits for all work before it
+        tokens = self.shared(context[places].float(), temporal=temporal, strength=strength)
         if not (per_block and self.blocks):
             return [placed(tokens)] * self.num_blocks
         return [placed(binder(tokens, temporal=temporal, strength=strength)) for binder in self.blocks]
 
-    def gammas(self) -> dict[str, float]:
-        """|gamma| of the global binder and the mean over the blocks: how far training has come."""
+    def gammas(self) -> dict[str, float | list[float]]:
+        """|gamma| of the global binder and of each block's: how far training has come."""
         sizes = {"gamma_global": abs(self.shared.gamma.item())}
         if self.blocks:
-            sizes["gamma_blocks"] = sum(abs(binder.gamma.item()) for binder in self.blocks) / len(self.blocks)
+            sizes["gamma_blocks"] = torch.stack([binder.gamma for binder in self.blocks]).abs().tolist()
         return sizes

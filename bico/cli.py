@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bico.check import preflight
-from bico.config import Config, Tables, load
+from bico.config import Application, Config, Tables, checked, load
 from bico.errors import InputError
 from bico.files import replacing, write_json
 from bico.keep import Record, make_all
+from bico.lease import take_device
 from bico.media import media_kind, read_media
 from bico.provenance import code_digest, file_digest, folder_digest
+from bico.weights import due, repositories
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +67,33 @@ def check(config: Config) -> None:
     preflight(config)
     counts = f"{len(config.sources)} sources, {len(config.cases)} cases, {len(config.methods)} rows"
     print(f"{config.name}: {counts}, all fine")
+
+
+def weights(config: Config, repository: str) -> None:
+    """Fetch a model of full size, as config/weights.lock pins it; then look again whether the benchmark fits it."""
+    from bico.weights import fetch
+
+    fetch(config.weights_store, repository)
+    preflight(config)
+
+
+def authors(config: Config) -> None:
+    """Fetch the authors' project page: media for sources, and published clips."""
+    from bico.authors import fetch
+
+    fetch(config.authors_page)
+
+
+def estimate(config: Config, machine: str, measure: bool, targets: list[str]) -> None:
+    """Tell jobs, hours and disk of a run before it starts, without what is already there."""
+    import yaml
+
+    from bico import estimate as run
+
+    costs = run.measure(config) if measure else run.costs_of(machine)
+    print(run.estimate(config, costs, targets))
+    if measure:
+        print("\n" + yaml.safe_dump({"this_machine": costs.model_dump()}, sort_keys=False))
 
 
 def render(config: Config, source: str) -> None:
@@ -211,6 +240,20 @@ def binding(config: Config, method: str) -> None:
     binding(config, method, _backbone(config))
 
 
+def applications(config: Config) -> None:
+    """Decompose and edit sources: make the clips, measure and draw them."""
+    from bico.applications import applications
+
+    applications(config, _backbone(config))
+
+
+def absorption(config: Config) -> None:
+    """Show where bound words and the absorption token look, with it and without."""
+    from bico.absorption import absorption
+
+    absorption(config, _backbone(config))
+
+
 # --- results --------------------------------------------------------------------------------------------------------
 
 
@@ -225,7 +268,15 @@ def score(config: Config, method: str) -> None:
     """Score a method's clips."""
     from bico.scoring import score
 
+    _device(config)  # scoring chooses the same way: this keeps other jobs off its GPU
     score(config, method)
+
+
+def published(config: Config) -> None:
+    """Score the clips that the authors published."""
+    from bico.authors import score_published
+
+    score_published(config, device=_device(config))
 
 
 def table(config: Config, table: str) -> None:
@@ -254,6 +305,13 @@ def plot(config: Config, table: str) -> None:
     from bico.plots import plot
 
     plot(config, table)
+
+
+def curve(config: Config, curve: str) -> None:
+    """Draw the scores of rows that differ in one setting."""
+    from bico.plots import curve_plot
+
+    curve_plot(config, curve)
 
 
 def training_plot(config: Config, method: str) -> None:
@@ -286,6 +344,8 @@ def compose(
     with tempfile.TemporaryDirectory() if workdir is None else nullcontext(workdir) as folder:
         config = composition(config, prompt, bind, results=Path(folder), steps=steps, seed=seed)
         preflight(config)
+        for repository in due(config).values():
+            weights(config, repository)
         concepts(config)
         encode(config)
         learn(config, "bico", part=0)
@@ -295,15 +355,27 @@ def compose(
     print(out)
 
 
+def decompose(config: Config, media: Path, keep: list[str], **options: object) -> None:
+    """Bind only the wanted words of one file, and write the clip that the prompt then makes."""
+    compose(config, bind=[(media, word) for word in keep], **options)
+
+
+def edit(config: Config, media: Path, prompt: str, swap: list[tuple[str, str]], **options: object) -> None:
+    """Swap words of the sentence that one file shows, keep all others bound to it, and write the clip."""
+    values = {"source": "source", "prompt": prompt, "swap": dict(swap)}
+    case = checked(Application, values, name="--swap").case()
+    compose(config, prompt=case.prompt, bind=[(media, words) for words in case.bind["source"]], **options)
+
+
 def composition(
     like: Config, prompt: str, bind: Sequence[tuple[Path, str]], *, results: Path, steps: int | None, seed: int
 ) -> Config:
     """A benchmark of one case: files bound to words; models, sizes and training as in `like`."""
     files = list(dict.fromkeys(path for path, _ in bind))
     sources = {f"source_{number}": path for number, path in enumerate(files, start=1)}
-    shared = like.model_dump(
-        mode="json", include={"media", "text_slots", "concepts", "learning_seed", "device", "dtype", "compile"}
-    )
+    numbers = {"media", "text_slots", "concepts", "learning_seed"}
+    machine = {"weights_store", "device", "dtype", "compile", "gradient_checkpointing"}
+    shared = like.model_dump(mode="json", include=numbers | machine)
     sampling = like.sampling.model_dump() | ({"steps": steps} if steps else {})
     words = {source: [word for file, word in bind if file == path] for source, path in sources.items()}
     return load(
@@ -320,6 +392,40 @@ def composition(
         },
         name="--bind",
     )
+
+
+def pin_weights() -> None:
+    """Write config/weights.lock anew: revisions and checksums of all models of full size, as their hub has them now."""
+    from bico.weights import pin_all
+
+    pin_all()
+
+
+# --- the authors' checkpoints ----------------------------------------------------------------------------------------
+
+
+def import_(checkpoint: Path, out: Path) -> None:
+    """Read a checkpoint of the authors' code into OUT, an artifact of the method bico."""
+    from bico.released import import_checkpoint
+
+    import_checkpoint(checkpoint, out)
+
+
+def export(artifact: Path, out: Path) -> None:
+    """Write what the method bico learned of a source as a checkpoint for the authors' code."""
+    from bico.released import export_checkpoint
+
+    export_checkpoint(artifact, out)
+
+
+# --- full size -------------------------------------------------------------------------------------------------------
+
+
+def bench(device: str, **options: object) -> None:
+    """Measure training and generation of the full-size model on random weights, beside two other ways to train it."""
+    from bico.bench import bench
+
+    bench(**options, device=_free_device(device))
 
 
 # --- the Toybox's models ---------------------------------------------------------------------------------------------
@@ -347,6 +453,8 @@ def _check_names(config: Config, options: dict[str, object]) -> None:
         "source": config.sources,
         "method": config.methods,
         "table": [table for table in Tables.model_fields if config.table(table)],
+        "curve": config.curves,
+        "repository": repositories(config).values(),
     }
     for name in known.keys() & options.keys():
         if options[name] not in known[name]:
@@ -354,9 +462,16 @@ def _check_names(config: Config, options: dict[str, object]) -> None:
 
 
 def _device(config: Config) -> str:
+    return _free_device(config.device)
+
+
+def _free_device(device: str) -> str:
+    """Where models run; on a GPU that no other job of this node has."""
     import torch
 
-    return ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    if device != "cpu":
+        take_device()
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def _backbone(config: Config) -> Backbone:
@@ -367,7 +482,12 @@ def _backbone(config: Config) -> Backbone:
     device = _device(config)
     dtype = best_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
     return Backbone.open(
-        config.models.wan, text_slots=config.text_slots, device=device, dtype=dtype, compiles=config.compile
+        config.models.wan,
+        text_slots=config.text_slots,
+        device=device,
+        dtype=dtype,
+        compiles=config.compile,
+        recomputes=config.gradient_checkpointing,
     )
 
 
@@ -406,6 +526,13 @@ def _binding(text: str) -> tuple[Path, str]:
     return Path(path), word
 
 
+def _swap(text: str) -> tuple[str, str]:
+    word, _, new = text.partition("=")
+    if not word or not new:
+        raise argparse.ArgumentTypeError(f"'{text}': expected WORD=NEW, such as cat=robot")
+    return word, new
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bico", description="Compose concepts of images and videos: BiCo and its benchmark."
@@ -424,6 +551,30 @@ def _parser() -> argparse.ArgumentParser:
 
     for command, *names in STEPS:
         add(command, *names)
+    sub = commands.add_parser("pin-weights", help=pin_weights.__doc__, description=pin_weights.__doc__)
+    sub.set_defaults(command=pin_weights)
+    sub = add(estimate)
+    sub.add_argument("targets", nargs="*", help="files, as for Snakemake; default: those of `all`")
+    sub.add_argument("--machine", default="laptop", help="one of machines.yaml; default: laptop")
+    sub.add_argument("--measure", action="store_true", help="measure this machine first, on a handful of work")
+    for name, command, source in (("import", import_, "checkpoint"), ("export", export, "artifact")):
+        sub = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
+        sub.set_defaults(command=command)
+        sub.add_argument(source, type=Path)
+        sub.add_argument("out", type=Path)
+    sub = commands.add_parser("bench", help=bench.__doc__, description=bench.__doc__)
+    sub.set_defaults(command=bench)
+    sub.add_argument("--preset", choices=["full", "small"], default="full", help="Wan2.1-T2V-1.3B, or toys for a CPU")
+    sub.add_argument("--frames", type=int, nargs="+", help="of the clips, 4k + 1 each; default: 1 49 81")
+    sub.add_argument("--height", type=int, help="pixels, a multiple of 16; default: 480")
+    sub.add_argument("--width", type=int, help="default: 832")
+    sub.add_argument("--blocks", type=int, help="of the transformer; default: 30")
+    sub.add_argument("--steps", type=int, default=5, help="of each training, after two that do not count")
+    sub.add_argument("--sampling-steps", type=int, help="of the generation; default: 50")
+    others = ["diffusers", "re-encoding"]
+    sub.add_argument("--beside", nargs="*", choices=others, default=others, help="trainings to compare; default: both")
+    sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    sub.add_argument("--out", type=Path, metavar="OUT.json", help="or OUT.csv")
     sub = commands.add_parser("zoo", help=zoo.__doc__, description=zoo.__doc__)
     sub.set_defaults(command=zoo)
     sub.add_argument("model", choices=["vae", "wan", "vlm", "clip", "dino", "probe", "install", "card"])
@@ -431,25 +582,31 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--workdir", type=Path, default=Path("build/zoo/work"), help="checkpoints of a training; install: models"
     )
-    sub = add(compose, config=DEFAULT_CONFIG)
-    sub.add_argument("--prompt", required=True, help="what the clip shows")
-    sub.add_argument(
-        "--bind",
-        type=_binding,
-        action="append",
-        required=True,
-        metavar="FILE=WORD",
-        help="an image or a video, and a word of the prompt that it gives its look or motion",
-    )
-    sub.add_argument("--out", type=Path, required=True, metavar="OUT.mp4")
-    sub.add_argument("--steps", type=int, help="denoising steps; default: those of the config")
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--workdir", type=Path, help="keep what is computed on the way here")
+    for command in (compose, decompose, edit):
+        sub = add(command, config=DEFAULT_CONFIG)
+        sub.add_argument("--prompt", required=True, help="what the clip shows; edit: what the file shows")
+        sub.add_argument("--out", type=Path, required=True, metavar="OUT.mp4")
+        sub.add_argument("--steps", type=int, help="denoising steps; default: those of the config")
+        sub.add_argument("--seed", type=int, default=0)
+        sub.add_argument("--workdir", type=Path, help="keep what is computed on the way here")
+        if command is compose:
+            text = "an image or a video, and a word of the prompt that it gives its look or motion"
+            sub.add_argument("--bind", type=_binding, action="append", required=True, metavar="FILE=WORD", help=text)
+            continue
+        sub.add_argument("media", type=Path, help="an image or a video")
+        if command is decompose:
+            text = "a word of the prompt that the file gives"
+            sub.add_argument("--keep", action="append", required=True, metavar="WORD", help=text)
+        else:
+            text = "a word of the prompt and what stands in its place"
+            sub.add_argument("--swap", type=_swap, action="append", required=True, metavar="WORD=NEW", help=text)
     return parser
 
 
 STEPS = [
     (check,),
+    (weights, "repository"),
+    (authors,),
     (render, "source"),
     (truth,),
     (concepts,),
@@ -459,10 +616,14 @@ STEPS = [
     (generate, "method"),
     (binding, "method"),
     (binding_table,),
+    (applications,),
+    (absorption,),
     (calibrate,),
     (score, "method"),
+    (published,),
     (table, "table"),
     (plot, "table"),
+    (curve, "curve"),
     (training_plot, "method"),
     (figures,),
     (gallery,),

@@ -67,7 +67,7 @@ def _records(config: Config, row: str) -> Iterator[tuple[Job, dict[str, Any]]]:
     """Each job with what goes into the JSON beside its clip: all that the clip depends on."""
     settings = config.methods[row]
     shared = {
-        "method": settings.model_dump(mode="json", exclude={"checkpoint_every"}),
+        "method": settings.model_dump(mode="json", exclude=set(settings.BOOKKEEPING)),
         "sampling": config.sampling.model_dump(mode="json"),
         "media": config.media.model_dump(mode="json"),
         "text_slots": config.text_slots,

@@ -8,12 +8,23 @@ wrong types and names that do not fit together become an `InputError` of one lin
 import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from bico.errors import InputError
@@ -65,6 +76,9 @@ class Section(BaseModel):
             if key not in cls.model_fields:
                 raise _problem("unknown key '{key}': {hint}", key=key, hint=_nearest(str(key), cls.model_fields))
         return values
+
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class Models(Section):
@@ -194,15 +208,45 @@ class Case(Section):
         return self
 
 
+class Application(Section):
+    """What the binder of one source does alone: decomposition (`keep`), or editing (`swap`)."""
+
+    source: Name
+    prompt: Words = Field(description="keep: what the clip shows; swap: what the source shows")
+    keep: list[Words] | None = Field(None, min_length=1, description="words of the prompt that the source gives")
+    swap: dict[Words, Words] | None = Field(
+        None, min_length=1, description="word of the prompt -> its replacement; all other words stay the source's"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Application":
+        if (self.keep is None) == (self.swap is None):
+            raise _problem("expected either 'keep' (decomposition) or 'swap' (editing), not both or none")
+        for word in self.swap or ():
+            if not re.search(rf"\b{re.escape(word)}\b", self.prompt):
+                raise _problem("swap: '{word}' is not in the prompt '{prompt}'", word=word, prompt=self.prompt)
+        self.case()
+        return self
+
+    def case(self) -> Case:
+        """As a composition of one source: the kept words are bound, or all but the replacements."""
+        if self.keep:
+            return Case(prompt=self.prompt, bind={self.source: self.keep})
+        pieces = re.split(rf"\b({'|'.join(map(re.escape, self.swap))})\b", self.prompt)
+        unchanged = [piece.strip() for piece in pieces[::2] if piece.strip()]
+        return Case(prompt="".join(self.swap.get(piece, piece) for piece in pieces), bind={self.source: unchanged})
+
+
 class MethodSettings(Section):
     """Settings of one row of the tables.
 
-    `COMPOSE_KEYS` change how clips are made, not what is learned. With `APPEARANCE` a method also learns from CLIP
-    embeddings of its sources' frames.
+    `COMPOSE_KEYS` change how clips are made, not what is learned; `BOOKKEEPING` changes neither. With `APPEARANCE` a
+    method also learns from CLIP embeddings of its sources' frames.
     """
 
     LEARNS_PER: ClassVar[Literal["nothing", "source", "case"]] = "nothing"
     COMPOSE_KEYS: ClassVar[frozenset[str]] = frozenset()
+    BOOKKEEPING: ClassVar[frozenset[str]] = frozenset({"checkpoint_every", "probe_every"})
     APPEARANCE: ClassVar[bool] = False
 
     method: str
@@ -213,7 +257,7 @@ class MethodSettings(Section):
 
     def learning(self) -> dict[str, Any]:
         """The settings on which a learned artifact depends, as JSON values."""
-        return self.model_dump(mode="json", exclude=set(self.COMPOSE_KEYS) | {"checkpoint_every"})
+        return self.model_dump(mode="json", exclude=set(self.COMPOSE_KEYS | self.BOOKKEEPING))
 
 
 class BaseSettings(MethodSettings):
@@ -237,6 +281,7 @@ class LearnedSettings(MethodSettings):
     weight_decay: float = Field(0.01, ge=0)
     batch_size: Positive = Field(1, description="captions, noise levels and noises a step")
     checkpoint_every: Positive = Field(500, description="steps between checkpoints from which a broken run goes on")
+    probe_every: Positive = Field(200, description="steps between losses on noise that never changes, for the curves")
 
 
 class TextualInversionSettings(LearnedSettings):
@@ -365,6 +410,13 @@ class BicoSettings(LearnedSettings):
         True, description="all captions of a source; false: the first alone (and the first alone of a video's frames)"
     )
     temporal_decoupling: bool = Field(True, description="videos: frames first, then a gated temporal branch (TDS)")
+    gate: Literal["learned", "released"] = Field(
+        "learned",
+        description=(
+            "of the temporal branch: learned: a number for each token, zero at the start; released: the authors' code, "
+            "a softmax over one logit, which is constant, so that the branch never trains"
+        ),
+    )
     strength: float = Field(1.0, ge=0, description="factor on the binders' change of a token, at inference")
 
 
@@ -377,16 +429,16 @@ METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
     "dualreal": DualRealSettings,
     "bico": BicoSettings,
 }
-AnyMethod = Annotated[
-    BaseSettings
-    | CopySettings
-    | TextualInversionSettings
-    | DbLoraSettings
-    | DreamVideoSettings
-    | DualRealSettings
-    | BicoSettings,
-    Field(discriminator="method"),
-]
+"""The methods that come with the benchmark. Any other is found by its name: see `settings_class`."""
+
+
+def settings_class(method: str) -> type[MethodSettings] | None:
+    """Settings of a method: one of ours, or the `Settings` of a module that was added to `bico.methods`, or None."""
+    if method in METHOD_SETTINGS:
+        return METHOD_SETTINGS[method]
+    if method.isidentifier() and find_spec(f"bico.methods.{method}"):
+        return getattr(import_module(f"bico.methods.{method}"), "Settings", None)
+    return None
 
 
 class Benchmark(Section):
@@ -435,12 +487,26 @@ class Tables(Section):
     table3: dict[Name, Annotated[int, Field(ge=1, le=3)] | None] = Field({}, description="stages of BiCo's training")
 
 
+class Curve(Section):
+    """Rows that differ in one setting, drawn as a curve."""
+
+    label: Words = Field(description="what the values are")
+    rows: dict[Name, float] = Field(min_length=2, description="entries of `methods`, each with its value")
+
+
 class Config(Benchmark):
     """A whole benchmark, as a YAML file describes it."""
 
     name: Name = Field(description="of the benchmark, in headings")
     results: Path = Field(Path("results"), description="folder into which everything is written")
     models: Models
+    weights_store: Path = Field(
+        Path("data/weights"),
+        description="models in it are fetched, as config/weights.lock says; it may be shared by many runs",
+    )
+    authors_page: Path = Field(
+        Path("data/authors"), description="the authors' project page: sources with files in it are fetched"
+    )
     media: Media = Media()
     text_slots: Positive = Field(512, description="tokens of a prompt, padding included")
     concepts: ConceptSettings = ConceptSettings()
@@ -456,16 +522,25 @@ class Config(Benchmark):
     compile: bool = Field(
         True, description="compile the backbone's blocks for training, where the method puts no hooks into them"
     )
+    gradient_checkpointing: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description=(
+            "training keeps no activations of a block but its attention, and computes the others again; auto = for "
+            "clips of 4096 tokens or more, which would not fit a GPU's memory otherwise; gradients are the same"
+        ),
+    )
     parts: Positive = Field(1, description="jobs among which what a row learns is divided; results do not depend on it")
-    methods: dict[Name, AnyMethod] = Field(min_length=1, description="rows of the tables")
+    methods: dict[Name, SerializeAsAny[MethodSettings]] = Field(min_length=1, description="rows of the tables")
     tables: Tables = Tables()
+    curves: dict[Name, Curve] = Field({}, description="settings as knobs: figures on demand")
+    applications: dict[Name, Application] = Field({}, description="decompositions and edits by the rows of BiCo")
     tuning: Benchmark | None = Field(None, description="a separate set for the choice of settings")
     split: Literal["table", "tuning"] = Field("table", description="which of the two sets runs")
 
     @field_validator("methods", mode="before")
     @classmethod
-    def _method_defaults_to_key(cls, methods: Any) -> Any:
-        """`bico: {}` is short for `bico: {method: bico}`."""
+    def _settings_of_methods(cls, methods: Any) -> Any:
+        """Each entry by its own method's settings. `bico: {}` is short for `bico: {method: bico}`."""
         if not isinstance(methods, Mapping):
             return methods
         for row, entry in methods.items():
@@ -473,12 +548,20 @@ class Config(Benchmark):
                 raise _problem(
                     "row '{row}': expected settings, or {{}} for the defaults, got {it}", row=row, it=str(entry)
                 )
-        entries = {row: {"method": row, **(entry or {})} for row, entry in methods.items()}
-        for row, entry in entries.items():
-            if entry["method"] not in METHOD_SETTINGS:
-                hint = _nearest(str(entry["method"]), METHOD_SETTINGS)
-                raise _problem("row '{row}': unknown method '{m}': {hint}", row=row, m=entry["method"], hint=hint)
-        return entries
+        return {row: cls._settings_of(row, {"method": row, **(entry or {})}) for row, entry in methods.items()}
+
+    @staticmethod
+    def _settings_of(row: str, entry: Mapping[str, Any]) -> MethodSettings:
+        name = str(entry["method"])
+        settings = settings_class(name)
+        if settings is None:
+            hint = _nearest(name, METHOD_SETTINGS)
+            raise _problem("row '{row}': unknown method '{m}': {hint}", row=row, m=name, hint=hint)
+        try:
+            return settings.model_validate(entry)
+        except ValidationError as error:
+            mark = "." if error.errors()[0]["loc"] else ": "  # of a setting, or of the row as a whole
+            raise PydanticCustomError("below", "{what}", {"what": f"{row}{mark}{_describe(error)}"}) from None
 
     @model_validator(mode="after")
     def _split_exists(self) -> "Config":
@@ -488,15 +571,30 @@ class Config(Benchmark):
 
     @model_validator(mode="after")
     def _tables_fit(self) -> "Config":
-        for table in Tables.model_fields:
-            rows = self.table(table)
+        tables = {f"tables.{table}": self.table(table) for table in Tables.model_fields}
+        for where, rows in (tables | {f"curves.{name}": curve.rows for name, curve in self.curves.items()}).items():
             for row in rows:
                 if row not in self.methods:
                     hint = _nearest(row, self.methods)
-                    raise _problem("tables.{table}: no row '{row}': {hint}", table=table, row=row, hint=hint)
+                    raise _problem("{where}: no row '{row}': {hint}", where=where, row=row, hint=hint)
+        for where, rows in tables.items():
             numbers = [number for number in rows.values() if number is not None]
             if len(set(numbers)) < len(numbers):
-                raise _problem("tables.{table}: expected each row of the paper once", table=table)
+                raise _problem("{where}: expected each row of the paper once", where=where)
+        return self
+
+    @model_validator(mode="after")
+    def _applications_fit(self) -> "Config":
+        for name, entry in self.applications.items():
+            if entry.source not in self.sources:
+                hint = _nearest(entry.source, self.sources)
+                raise _problem("applications.{name}: no source '{s}': {hint}", name=name, s=entry.source, hint=hint)
+            if not (self.sources[entry.source].scene and self.models.probe):
+                raise _problem(
+                    "applications.{name}: measured against a Toybox scene by the probe: expected a source with "
+                    "'scene'; for own media there are `bico decompose` and `bico edit`",
+                    name=name,
+                )  # fmt: skip
         return self
 
     @field_validator("seeds")
@@ -515,6 +613,10 @@ class Config(Benchmark):
         """Why a row of the tables cannot take a case; None if it can."""
         return self.methods[row].unsupported([self.sources[source].kind for source in self.cases[case_id].bind])
 
+    def appliers(self) -> list[str]:
+        """Rows that decompose and edit: those of BiCo in the main table."""
+        return [row for row in self.table("table1") if self.methods[row].method == "bico"]
+
     def learner(self, row: str) -> str:
         """The row in whose name a row's artifacts are kept: the first that learns just the same. So rows that differ in
         how they compose learn once."""
@@ -525,9 +627,10 @@ class Config(Benchmark):
         """What a row learns for the cases that it supports, and from which sources: "<source>", or "case-<case>" if it
         learns per case."""
         cases = {case: list(entry.bind) for case, entry in self.cases.items() if not self.unsupported(row, case)}
+        alone = [entry.source for entry in self.applications.values()] if row in self.appliers() else []
         items = {
             "nothing": {},
-            "source": {source: [source] for bind in cases.values() for source in bind},
+            "source": {source: [source] for bind in [*cases.values(), alone] for source in bind},
             "case": {f"case-{case}": bind for case, bind in cases.items()},
         }
         return dict(sorted(items[self.methods[row].LEARNS_PER].items()))
@@ -548,6 +651,7 @@ class Config(Benchmark):
                 "sources": self.tuning.sources,
                 "cases": self.tuning.cases,
                 "tuning": None,
+                "applications": {},
                 "split": "table",
             }
         )
@@ -564,8 +668,13 @@ def load(source: Path | str | Mapping[str, Any], *, name: str = "config") -> Con
     """
     if isinstance(source, Path | str):
         name, source = str(source), _read_yaml(Path(source))
+    return checked(Config, source, name=name)
+
+
+def checked(section: type[SectionT], values: Any, *, name: str) -> SectionT:
+    """A section from plain values; `name` stands for where they come from in the InputError."""
     try:
-        return Config.model_validate(source)
+        return section.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{name}: {_describe(error)}") from None
 
@@ -588,15 +697,10 @@ def _describe(error: ValidationError) -> str:
     message = re.sub(r"^(Input|String|List|Dictionary) should (be |have )?", "expected ", first["msg"])
     if first["type"] == "missing":
         message = "missing, and there is no default"
-    elif first["type"] != "benchmark":
+    elif first["type"] not in ("benchmark", "below"):
         message += f", got {json.dumps(first['input'], default=str, ensure_ascii=False)[:60]}"
-    where = ".".join(_field_path(first["loc"]))
+    where = ".".join(map(str, first["loc"]))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{where}: {message}{more}" if where else f"{message}{more}"
-
-
-def _field_path(loc: tuple[int | str, ...]) -> Iterator[str]:
-    """Path of a key as it stands in the file: pydantic adds the method's tag below `methods.<row>`, left out here."""
-    for depth, part in enumerate(loc):
-        if not (depth == 2 and loc[0] == "methods"):
-            yield str(part)
+    if not where:
+        return f"{message}{more}"
+    return f"{where}{'.' if first['type'] == 'below' else ': '}{message}{more}"

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bico.config import Case, Config
+from bico.config import Case, Config, Media
 from bico.files import replacing
 from bico.media import read_media
 from bico.scoring import clip_path, clip_statuses
@@ -29,28 +29,33 @@ ROW_HEIGHT, LABELS = 0.95, 1.6  # inches: height of a row, width of its label
 
 
 def figures(config: Config) -> list[Path]:
-    """Draws `R/figures/<case>.png` for every case, with the clips of the first seed."""
+    """Draws `R/figures/cases/<case>.png` for every case, with the clips of the first seed."""
     with matplotlib.rc_context(STYLE):
-        return [save(draw(config, case_id), config.results / "figures" / f"{case_id}.png") for case_id in config.cases]
+        folder = config.results / "figures" / "cases"
+        return [save(draw(config, case_id), folder / f"{case_id}.png") for case_id in config.cases]
 
 
 def draw(config: Config, case_id: str) -> Figure:
     """The figure of one case: a row for each source, the truth and each method; a clip that is not there says so."""
     case, seed = config.cases[case_id], config.seeds[0]
-    aspect = config.media.width / config.media.height
-    columns = min(MOST_FRAMES, config.media.num_frames)
     rows = [*_sources(config, case), *_truth(config, case_id, case), *_clips(config, case_id, seed)]
+    return strip(f"“{case.prompt}”", rows, config.media)
+
+
+Row = tuple[str, str, np.ndarray | str]  # label, its colour, and uint8 frames [T, H, W, 3] or why there are none
+
+
+def strip(title: str, rows: list[Row], media: Media) -> Figure:
+    """Clips below each other, each frame by frame beside its label."""
+    aspect, columns = media.width / media.height, min(MOST_FRAMES, media.num_frames)
     figure = Figure(figsize=(LABELS + 0.1 + columns * ROW_HEIGHT * aspect, 0.6 + ROW_HEIGHT * len(rows)), dpi=120)
     top = 1 - 0.5 / figure.get_figheight()
     left = LABELS / figure.get_figwidth()
     grid = figure.add_gridspec(len(rows), 1, left=left, right=0.995, top=top, bottom=0.01, hspace=0.06)
-    figure.suptitle(f"“{case.prompt}”", x=0.01, y=1 - 0.16 / figure.get_figheight(), ha="left", va="top", fontsize=12)
+    figure.suptitle(title, x=0.01, y=1 - 0.16 / figure.get_figheight(), ha="left", va="top", fontsize=12)
     for place, (label, colour, content) in zip(grid, rows, strict=True):
         _row(figure.add_subplot(place), label, colour, content, columns, aspect)
     return figure
-
-
-Row = tuple[str, str, np.ndarray | str]  # label, its colour, and uint8 frames [T, H, W, 3] or why there are none
 
 
 def _sources(config: Config, case: Case) -> list[Row]:

@@ -1,4 +1,5 @@
-"""Plots: a table's scores with their intervals, and how a training went. From files alone: nothing is computed anew.
+"""Plots: a table's scores with their intervals, a setting as a knob, how a training went. From files alone: nothing is
+computed anew.
 
 One plot is a PNG to look at and a PDF to print. All of them are readable in grey: what belongs to the paper is hatched.
 """
@@ -12,15 +13,19 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
 from bico.config import Config
 from bico.errors import InputError
 from bico.figures import INK, PALETTE, PAPER, STYLE, save
 from bico.scoring import TRUTH_SCORES, score_columns
+from bico.tables import read_scores, row_interval
 
 OURS, THEIRS = PALETTE[0], PALETTE[4]
 GREY = "#767676"
+BLOCKS = matplotlib.colormaps["viridis"]  # first to last block of the backbone; readable in grey, too
 AXES = {
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,
@@ -39,15 +44,35 @@ SMOOTHING = 10  # a loss is averaged over this part of its stage: a tenth
 
 
 def plot(config: Config, table: str) -> list[Path]:
-    """Draws `R/<table>.csv` into `R/plots/<table>.png` and `.pdf`."""
+    """Draws `R/<table>.csv` into `R/figures/<table>.png` and `.pdf`."""
     rows = pd.read_csv(config.results / f"{table}.csv").fillna({"configuration": ""})
-    columns = [column for column in score_columns(config) if column in TRUTH_SCORES or not config.models.probe]
     with matplotlib.rc_context(STYLE | AXES):
-        return _save(scores_figure(rows, columns), config.results / "plots" / table)
+        return _save(scores_figure(rows, drawn_columns(config)), config.results / "figures" / table)
+
+
+def curve_plot(config: Config, name: str) -> list[Path]:
+    """Draws `R/scores/<row>.csv` of a curve's rows into `R/figures/curves/<name>.png` and `.pdf`."""
+    curve, parts = config.curves[name], []
+    for row, value in curve.rows.items():
+        scores = read_scores(config, row)
+        intervals = {column: row_interval(config, scores, column) for column in drawn_columns(config)}
+        parts.append(
+            {"method": name, "value": value}
+            | {f"{column}{end}": number for column, numbers in intervals.items()
+               for end, number in zip(("", "_low", "_high"), numbers, strict=True)}
+        )  # fmt: skip
+    with matplotlib.rc_context(STYLE | AXES):
+        figure = curves_figure(pd.DataFrame(parts), curve.label, drawn_columns(config))
+        return _save(figure, config.results / "figures" / "curves" / name)
+
+
+def drawn_columns(config: Config) -> list[str]:
+    """The truth scores; without a truth all others."""
+    return [column for column in score_columns(config) if column in TRUTH_SCORES or not config.models.probe]
 
 
 def training_plot(config: Config, row: str) -> list[Path]:
-    """Draws a row's `R/learned/<row>/*.metrics.jsonl` into `R/plots/training/<row>.png` and `.pdf`."""
+    """Draws a row's `R/learned/<row>/*.metrics.jsonl` into `R/figures/training/<row>.png` and `.pdf`."""
     folder = config.results / "learned" / config.learner(row)
     files = {name: folder / f"{name}.metrics.jsonl" for name in (*config.sources, *(f"case-{c}" for c in config.cases))}
     curves: dict[str, list[pd.DataFrame]] = {}
@@ -58,7 +83,7 @@ def training_plot(config: Config, row: str) -> list[Path]:
     if not curves:
         raise InputError(f"{folder}: no training curves: expected <source>.metrics.jsonl of a row that learns")
     with matplotlib.rc_context(STYLE | AXES):
-        return _save(training_figure(row, curves), config.results / "plots" / "training" / row)
+        return _save(training_figure(row, curves), config.results / "figures" / "training" / row)
 
 
 def _save(figure: Figure, path: Path) -> list[Path]:
@@ -119,40 +144,80 @@ def _label(row: dict) -> str:
     return textwrap.fill(row["configuration"] or row["method"], 20)
 
 
+# --- a setting as a knob --------------------------------------------------------------------------------------------
+
+
+def curves_figure(points: pd.DataFrame, label: str, columns: list[str]) -> Figure:
+    """A panel for each method: its scores against the value of a setting, each with its 95 % interval.
+
+    Args:
+        points: "method", "value", and for each of `columns` the mean and the ends of its interval.
+        label: what the value is.
+    """
+    methods = list(dict.fromkeys(points["method"]))
+    figure = Figure(figsize=(1.4 + 3.4 * len(methods), 3.6), dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
+    for axes, method in zip(panels, methods, strict=True):
+        of_method = points[points["method"] == method].sort_values("value")
+        values = of_method["value"].to_numpy()
+        for score, colour, marker in zip(columns, PALETTE, "osD^", strict=False):
+            name = score.removeprefix("truth_").replace("_", "-")
+            low, high = of_method[f"{score}_low"], of_method[f"{score}_high"]
+            axes.plot(values, of_method[score], color=colour, marker=marker, markersize=4, label=name)
+            axes.fill_between(values, low, high, color=colour, alpha=0.1, linewidth=0)
+        axes.set_title(method.replace("_", " "), loc="left")
+        axes.set_xlabel(label)
+        if values.min() > 0 and values.max() / values.min() > 3:
+            axes.set_xscale("log")
+            axes.minorticks_off()
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+    panels[0].set_ylabel("score")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
 # --- training -------------------------------------------------------------------------------------------------------
 
 
 def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
-    """A column for each kind of source: the loss, and |gamma| of the binders if the method has any.
+    """A column for each kind of source: the loss, the probe loss, and |gamma| of every binder if the method has any.
 
     Args:
         curves: kind -> the lines of `metrics.jsonl` of each source; all of a kind have the same stages.
     """
-    binders = any("gamma_global" in lines for group in curves.values() for lines in group)
-    size = (1.2 + 3.6 * len(curves), 5 if binders else 3)
+    gammas = [name for name in ("gamma_global", "gamma_blocks") if any(name in g[0] for g in curves.values())]
+    panels = 3 if gammas else 2
+    size = (1.6 + 3.6 * len(curves), 1.2 + 1.9 * panels)
     figure = Figure(figsize=size, dpi=120, layout="constrained")
-    grid = figure.subplots(2 if binders else 1, len(curves), sharex="col", sharey="row", squeeze=False)
+    grid = figure.subplots(panels, len(curves), sharex="col", sharey="row", squeeze=False)
     for column, (kind, group) in enumerate(curves.items()):
-        _losses(grid[0, column], group)
+        _lines(grid[0, column], [smoothed(lines) for lines in group])
+        _lines(grid[1, column], [lines["probe"].dropna() for lines in group], marker="o", markersize=3)
         grid[0, column].set_title(f"{row}: {len(group)} {kind}{'s' if len(group) > 1 else ''}", loc="left", pad=24)
-        if binders:
-            _gammas(grid[1, column], group)
+        if gammas:
+            _gammas(grid[2, column], group)
         for axes in grid[:, column]:
             _stages(axes, group[0], named=axes is grid[0, column])
         grid[-1, column].set_xlabel("step")
     grid[0, 0].set_ylabel("loss, smoothed")
-    if binders:
-        grid[1, 0].set_ylabel(r"$|\gamma|$, mean over sources")
-    handles = [handle for axes in grid[:, 0] for handle in axes.get_legend_handles_labels()[0]]
+    grid[1, 0].set_ylabel("loss on noise\nthat never changes")
+    handles = grid[0, 0].get_legend_handles_labels()[0]
+    if gammas:
+        grid[2, 0].set_ylabel(r"$|\gamma|$, mean over sources")
+        handles += grid[2, 0].get_legend_handles_labels()[0]
+    if "gamma_blocks" in gammas:
+        blocks = len(next(iter(curves.values()))[0]["gamma_blocks"][0])
+        scale = ScalarMappable(BoundaryNorm(np.arange(blocks + 1) - 0.5, BLOCKS.N), BLOCKS)
+        figure.colorbar(scale, ax=grid[2, :], label="block", ticks=[0, blocks - 1], aspect=12)
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 
-def _losses(axes: Axes, group: list[pd.DataFrame]) -> None:
-    smooth = [smoothed(lines) for lines in group]
-    for number, losses in enumerate(smooth):
-        axes.plot(losses.index, losses, color=PALETTE[5], linewidth=0.7, label=None if number else "one source")
-    axes.plot(smooth[0].index, np.mean(smooth, axis=0), color=OURS, linewidth=1.8, label="mean")
+def _lines(axes: Axes, losses: list[pd.Series], **style: object) -> None:
+    """The losses of each source by step, and their mean."""
+    for number, each in enumerate(losses):
+        axes.plot(each.index, each, color=PALETTE[5], linewidth=0.7, label=None if number else "one source")
+    axes.plot(losses[0].index, np.mean(losses, axis=0), color=OURS, linewidth=1.8, label="mean", **style)
 
 
 def smoothed(lines: pd.DataFrame) -> pd.Series:
@@ -163,11 +228,13 @@ def smoothed(lines: pd.DataFrame) -> pd.Series:
 
 
 def _gammas(axes: Axes, group: list[pd.DataFrame]) -> None:
-    styles = {"gamma_global": ("global binder", INK, "-"), "gamma_blocks": ("binders of blocks", PALETTE[1], "--")}
-    for name, (label, colour, dashes) in styles.items():
-        if name in group[0]:
-            values = np.mean([lines[name] for lines in group], axis=0)
-            axes.plot(group[0].index, values, color=colour, linestyle=dashes, label=label)
+    steps = group[0].index
+    if "gamma_blocks" in group[0]:
+        by_block = np.mean([lines["gamma_blocks"].tolist() for lines in group], axis=0).T
+        for colour, values in zip(BLOCKS(np.linspace(0, 1, len(by_block))), by_block, strict=True):
+            axes.plot(steps, values, color=colour, linewidth=1)
+    shared = np.mean([lines["gamma_global"] for lines in group], axis=0)
+    axes.plot(steps, shared, color=INK, linestyle="--", label="global binder")
 
 
 def _stages(axes: Axes, lines: pd.DataFrame, *, named: bool) -> None:

@@ -6,7 +6,6 @@ these digests among its `params`: when one changes, the rule's results are stale
 
 import ast
 import hashlib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +15,7 @@ PACKAGE = Path(__file__).parent
 WITHOUT_EFFECT = frozenset({"bico.config", "bico.errors"})
 
 
+@cache
 def code_digest(*modules: str, package: Path = PACKAGE) -> str:
     """A digest of modules ("bico.scoring", ...) and of all that they import of this package.
 
@@ -23,7 +23,7 @@ def code_digest(*modules: str, package: Path = PACKAGE) -> str:
     """
     total = hashlib.sha256()
     for module in sorted(closure(*modules, package=package)):
-        total.update(f"{module}\n{ast.dump(_tree(_source(module, package)))}\n".encode())
+        total.update(f"{module}\n{_dump(_source(module, package))}\n".encode())
     return total.hexdigest()[:16]
 
 
@@ -55,23 +55,30 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _imported(module: str, package: Path) -> Iterator[str]:
+@cache
+def _imported(module: str, package: Path) -> list[str]:
+    """What a module imports of this package, and the package above it."""
     parent = module.rpartition(".")[0]
-    if parent:
-        yield parent
+    found = [parent] if parent else []
     for node in ast.walk(_tree(_source(module, package))):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        yield from (name for name in names if name.partition(".")[0] == package.name and _source(name, package))
+        found += [name for name in names if name.partition(".")[0] == package.name and _source(name, package)]
+    return found
 
 
 def _source(module: str, package: Path) -> Path | None:
     """The file of a module, None if the name is no module (but something inside one)."""
     path = package.parent / module.replace(".", "/")
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+@cache
+def _dump(path: Path) -> str:
+    return ast.dump(_tree(path))
 
 
 @cache

@@ -100,6 +100,11 @@ def paired_difference(
     return interval(first - second, resamples=resamples, seed=seed)
 
 
+def row_interval(config: Config, rows: pd.DataFrame, column: str) -> tuple[float, float, float]:
+    """`interval` of one score of a row, as the config wants it."""
+    return interval(case_means(rows, column), **_bootstrap(config))
+
+
 def _bootstrap(config: Config) -> dict[str, int]:
     return {"resamples": config.scoring.bootstrap, "seed": config.scoring.seed}
 
@@ -119,7 +124,7 @@ def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> d
     }
     scores = {}
     for column in score_columns(config):
-        mean, low, high = interval(case_means(rows, column), **_bootstrap(config))
+        mean, low, high = row_interval(config, rows, column)
         scores |= {column: mean, f"{column}_low": low, f"{column}_high": high}
     figures = {f"paper_{column}": value for column, value in paper.items() if column != "configuration"}
     return counts | scores | {f"human_{question}": np.nan for question in HUMAN} | figures

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
+PROBES = 2
+"""Batches of the probe loss."""
 
 
 # Noise levels
@@ -112,13 +114,17 @@ def flow_matching_loss(
 # The loop
 
 
+Loss = Callable[[torch.Generator], tuple[Tensor, Tensor]]
+"""Draws all it needs from the generator; returns the loss and its sigmas."""
+
+
 @dataclass(frozen=True)
 class Stage:
-    """Steps that share a loss. `loss` draws all it needs from the generator and returns the loss and its sigmas."""
+    """Steps that share a loss."""
 
     name: str
     steps: int
-    loss: Callable[[torch.Generator], tuple[Tensor, Tensor]]
+    loss: Loss
 
 
 @dataclass(frozen=True)
@@ -140,19 +146,23 @@ def fit(
     rate: Callable[[int], float] = lambda step: 1.0,
     clip_norm: float | None = None,
     progress: str = "",
-    report: Callable[[], dict[str, float]] = dict,
+    report: Callable[[], dict[str, float | list[float]]] = dict,
+    probe: Loss | None = None,
 ) -> None:
     """Trains the parameters in place with AdamW, through all stages.
 
     Parameters that a stage's loss does not touch keep still in it. Every `settings.checkpoint_every` steps the whole
     state goes to `workdir`; a call with the same `digest` continues from there. `workdir / "metrics.jsonl"` gets a line
-    a step: step, stage, loss, mean sigma, seconds, and what `report` adds.
+    a step: step, stage, loss, mean sigma, seconds, and what `report` adds; after the first step, every
+    `settings.probe_every` and the last one also "probe": the loss on captions, noise levels and noises that never
+    change.
 
     Args:
         digest: stands for everything that the result depends on (see `digest_of`).
         rate: factor on the learning rates at each step.
         clip_norm: gradients of a larger norm are scaled down to it; None = none are.
         progress: label of the progress lines on stderr; "" for none.
+        probe: that loss; None = that of the stage.
 
     Raises:
         InputError: the loss is no longer finite.
@@ -181,11 +191,19 @@ def fit(
             optimizer.step()
             line = {"step": step, "stage": stage.name, "loss": loss.item(), "sigma": sigmas.mean().item()}
             line |= report() | {"seconds": round(time.perf_counter() - started, 4)}
+            if step in (0, len(plan) - 1) or (step + 1) % settings.probe_every == 0:
+                line["probe"] = _probe_loss(probe or stage.loss, seed)
             metrics.write(json.dumps(line) + "\n")
             advance(loss.item())
             if (step + 1) % settings.checkpoint_every == 0:
                 metrics.flush()
                 _save(workdir, digest, step + 1, parameters, optimizer)
+
+
+@torch.no_grad()
+def _probe_loss(loss: Loss, seed: int) -> float:
+    """The loss on the same random numbers whenever it is asked for."""
+    return sum(loss(step_generator(seed, -1 - number))[0].item() for number in range(PROBES)) / PROBES
 
 
 def warm_up_cosine(step: int, *, warm_up: int, steps: int) -> float:

@@ -1,10 +1,16 @@
+from collections import Counter as Counts
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import tiny
 import torch
+import torch.nn.functional as F
 from diffusers import WanPipeline
+from torch.nn.attention import SDPBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from bico.backbone import Backbone
+from bico.backbone import Backbone, attention_kernels
 from bico.binder import HierarchicalBinder
 
 PROMPT = "a striped cat  bouncing at the beach"
@@ -115,17 +121,83 @@ def test_each_block_sees_its_own_context(backbone: Backbone) -> None:
     assert all(gradient.abs().sum() > 0 for gradient in torch.autograd.grad(loss, mine))
 
 
-def test_recomputing_activations_gives_the_same_gradient(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    context, _ = contexts(backbone)
-    latents, timesteps = torch.randn(1, 4, 2, 4, 4), torch.tensor([500.0])
+def gradient(backbone: Backbone) -> torch.Tensor:
+    """Of a loss with respect to the context of all blocks."""
+    draw = torch.Generator().manual_seed(0)
+    latents, timesteps = torch.randn(1, 4, 2, 4, 4, generator=draw), torch.tensor([500.0])
+    leaf = contexts(backbone)[0].clone().requires_grad_()
+    return torch.autograd.grad(backbone.velocity(latents, timesteps, leaf).square().mean(), leaf)[0]
 
-    def gradient() -> torch.Tensor:
-        leaf = context.clone().requires_grad_()
-        return torch.autograd.grad(backbone.velocity(latents, timesteps, leaf).square().mean(), leaf)[0]
 
-    kept = gradient()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_recomputing_activations_gives_the_same_gradient(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    opened = {
+        recomputes: Backbone.open(tiny.folder(), text_slots=tiny.TEXT_SLOTS, dtype=dtype, recomputes=recomputes)
+        for recomputes in ("never", "always", "auto")
+    }
+    kept = gradient(opened["never"])
+    assert torch.equal(gradient(opened["always"]), kept)
     monkeypatch.setattr("bico.backbone.CHECKPOINT_TOKENS", 1)
-    assert torch.equal(gradient(), kept)
+    assert torch.equal(gradient(opened["auto"]), kept)
+
+
+class Counter(TorchDispatchMode):
+    """How often each operator runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counts = Counts()
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.calls[operator] += 1
+        return operator(*args, **(kwargs or {}))
+
+
+def test_recomputing_keeps_attention_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU training writes attention out: here it takes the fused kernel, as on a GPU."""
+
+    def fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return F.scaled_dot_product_attention(*(each.transpose(1, 2) for each in (query, key, value))).transpose(1, 2)
+
+    monkeypatch.setattr("bico.backbone._attention", fused)
+    calls = {}
+    for recomputes in ("never", "always"):
+        with Counter() as counter:
+            gradient(Backbone.open(tiny.folder(), text_slots=tiny.TEXT_SLOTS, recomputes=recomputes))
+        calls[recomputes] = counter.calls
+    attention, product = (
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+        torch.ops.aten.addmm.default,
+    )
+    assert calls["always"][attention] == calls["never"][attention] == 10  # two a block, four in the text encoder
+    assert calls["always"][product] > calls["never"][product]
+
+
+def test_nothing_before_the_first_binder_takes_a_gradient(backbone: Backbone) -> None:
+    takes = {}
+    layers = {
+        name: backbone.transformer.get_submodule(name) for name in ("blocks.0.attn1", "blocks.0.attn2", "blocks.1")
+    }
+
+    def write_down(name: str) -> Callable:
+        return lambda layer, inputs, output: takes.update({name: output.requires_grad})
+
+    handles = [layer.register_forward_hook(write_down(name)) for name, layer in layers.items()]
+    gradient(backbone)
+    for handle in handles:
+        handle.remove()
+    assert takes == {"blocks.0.attn1": False, "blocks.0.attn2": True, "blocks.1": True}
+
+
+def test_attention_takes_the_fastest_kernel_that_there_is(capsys: pytest.CaptureFixture) -> None:
+    assert attention_kernels(None, torch.float32) == []
+    assert attention_kernels((9, 0), torch.bfloat16)[:2] == [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]
+    assert attention_kernels((8, 0), torch.bfloat16)[0] == SDPBackend.FLASH_ATTENTION
+    assert capsys.readouterr().err == ""
+    assert SDPBackend.FLASH_ATTENTION not in attention_kernels((7, 5), torch.bfloat16)
+    notice = "no flash attention in bfloat16 on a GPU of compute capability 7.5: attention takes a slower kernel\n"
+    assert capsys.readouterr().err == notice
+    assert SDPBackend.FLASH_ATTENTION not in attention_kernels((9, 0), torch.float32)
 
 
 def test_training_opens_the_transformer_only() -> None:

@@ -53,6 +53,8 @@ def test_ablations_differ_from_the_full_model_in_what_they_take_away():
         "bico_not_inverted": {"noise"},
         "bico_sigma": {"noise"},
         "bico_released": {"noise"},
+        **{f"bico_{length}": {"stages", "clip_stages"} for length in ("quarter", "half", "double")},
+        **{f"bico_strength_{percent}": {"strength"} for percent in (0, 35, 100, 140)},
     }
     for stages in ("stages", "clip_stages"):
         single = getattr(methods["bico_single_stage"], stages)
@@ -113,7 +115,7 @@ def test_defaults_are_those_of_the_paper(toybox):
 
 def test_a_row_may_be_a_variant_of_a_method(toybox):
     methods = {"bico": {}, "bico_no_tds": {"method": "bico", "temporal_decoupling": False}}
-    config = load(toybox | {"methods": methods, "tables": {}})
+    config = load(toybox | {"methods": methods, "tables": {}, "curves": {}})
     assert config.methods["bico_no_tds"].method == "bico" and not config.methods["bico_no_tds"].temporal_decoupling
 
 

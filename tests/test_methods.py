@@ -144,7 +144,7 @@ def test_a_video_learns_on_frames_first_then_opens_its_temporal_branch(learned) 
     assert metadata == {"method": "bico", "source": "clip"}
     assert tensors["shared.gate.1.weight"].any()
     assert tensors["blocks.0.gate.1.weight"].any()
-    assert not any("absorption" in name for name in tensors)
+    assert tensors["absorption"].shape[0] == learned["bico"].settings.absorption.tokens
     assert "shared.gate.1.weight" not in load_artifact(learned["bico"].artifacts["still"])[0]
 
 
@@ -292,9 +292,24 @@ def test_vectors_replace_each_bound_word_once() -> None:
 def test_every_key_word_has_vectors_of_its_own(sources, learned) -> None:
     tensors, _ = load_artifact(learned["textual_inversion"].artifacts["clip"])
     spatial, temporal = sources["clip"].spatial[0], sources["clip"].temporal[0]
-    look, motion = (textual_inversion.vectors_for(word, tensors) for word in (spatial, temporal))
-    assert not torch.equal(look, motion)
-    assert torch.equal(textual_inversion.vectors_for("unheard-of", tensors), motion)  # the class word's
+    vectors = textual_inversion.by_word(tensors)
+    assert not torch.equal(vectors[spatial], vectors[temporal])
+    assert next(iter(vectors)) == temporal  # the class word's first
+
+
+def test_a_phrase_without_key_words_keeps_its_words_behind_the_vectors(backbone, monkeypatch) -> None:
+    placed = []
+    monkeypatch.setattr(backbone, "encode_embeddings", lambda embeddings: placed.extend(embeddings) or tiny_context)
+    tiny_context = torch.zeros(1, backbone.text_slots, 32)
+    plain, vectors = backbone.input_embeddings("a cat at the beach"), torch.full((2, 32), 7.0)
+    for words, expected in (
+        (["cat"], [*plain[:1], *vectors, *plain[2:]]),
+        (["cat at the beach"], [*plain[:1], *vectors, *plain[2:]]),  # the key word inside the phrase
+        (["the beach"], [*plain[:3], *vectors, *plain[3:]]),
+    ):
+        case = Case(prompt="a cat at the beach", bind={"still": words})
+        textual_inversion.inverted(backbone, case, {"still": {"0 cat": vectors}})
+        assert torch.equal(placed.pop(), torch.stack(expected))
 
 
 def test_textual_inversion_moves_its_vectors(learned) -> None:

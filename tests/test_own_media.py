@@ -87,4 +87,4 @@ def test_the_same_dag_runs_on_own_media(own_media, tmp_path):
     assert done.returncode == 0, done.stdout[-4000:]
     header = (tmp_path / "results" / "table1.csv").read_text().splitlines()[0]
     assert "clip_t" in header and "truth" not in header
-    assert len(list((tmp_path / "results" / "figures").glob("*.png"))) == len(own_media["cases"])
+    assert len(list((tmp_path / "results" / "figures" / "cases").glob("*.png"))) == len(own_media["cases"])

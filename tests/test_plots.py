@@ -52,7 +52,8 @@ def drawn(tmp_path):
     for source, stages in {"red_cat": "ga", "old_robot": "ga", "spinning_cat": "gaga"}.items():
         names = [f"{name}{number // 2}" for number, name in enumerate(stages) for _ in range(20)]
         lines = [
-            {"step": step, "stage": name, "loss": 1 + step % 2, "gamma_global": step / 100, "gamma_blocks": 0.0}
+            {"step": step, "stage": name, "loss": 1 + step % 2, "gamma_global": step / 100, "gamma_blocks": [0.0, 1.0]}
+            | ({"probe": 2 - step / 100} if step % 10 == 9 else {})
             for step, name in enumerate(names)
         ]
         write_text(tmp_path / f"learned/bico/{source}.metrics.jsonl", "\n".join(map(json.dumps, lines)) + "\n")
@@ -61,10 +62,22 @@ def drawn(tmp_path):
 
 def test_plots_are_files_of_the_same_bytes_again(drawn):
     paths = [*plots.plot(drawn, "table2"), *plots.training_plot(drawn, "bico")]
-    names = [path.relative_to(drawn.results / "plots").as_posix() for path in paths]
+    names = [path.relative_to(drawn.results / "figures").as_posix() for path in paths]
     assert names == ["table2.png", "table2.pdf", "training/bico.png", "training/bico.pdf"]
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in (*plots.plot(drawn, "table2"), *plots.training_plot(drawn, "bico"))] == before
+
+
+def test_a_curve_has_a_point_for_each_value_with_its_interval():
+    points = pd.DataFrame({"method": ["bico"] * 3, "value": [1.0, 0.25, 0.5]})
+    for end, shift in (("", 0), ("_low", -5), ("_high", 5)):
+        points[f"truth_overall{end}"] = [60 + shift, 40 + shift, 50 + shift]
+    figure = plots.curves_figure(points, "length", ["truth_overall"])
+    (axes,) = figure.axes
+    assert axes.lines[0].get_xydata().tolist() == [[0.25, 40], [0.5, 50], [1, 60]]
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == 35 and band[:, 1].max() == 65
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.25", "0.5", "1"]
 
 
 def test_losses_are_averaged_within_a_stage_only():
@@ -81,7 +94,9 @@ def test_curves_of_images_and_videos_stand_apart(drawn):
     }
     figure = plots.training_figure("bico", curves)
     assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == ["bico: 2 images", "bico: 1 video"]
-    assert [len(axes.lines) for axes in figure.axes] == [3, 2, 2, 2]  # sources and their mean; both kinds of binders
+    # Sources and their mean: all losses, those on noise that never changes. Then two blocks and the global binder.
+    assert [len(axes.lines) for axes in figure.axes[:6]] == [3, 2, 3, 2, 3, 3]
+    assert figure.axes[2].lines[-1].get_xdata().tolist() == [9, 19, 29, 39]
     assert [text.get_text() for text in figure.axes[1].texts] == ["g0", "a0", "g1", "a1"]
 
 

@@ -125,7 +125,21 @@ def test_metrics_hold_a_line_a_step(tmp_path: Path) -> None:
     entries = lines(tmp_path)
     assert [entry["step"] for entry in entries] == list(range(13))
     assert [entry["stage"] for entry in entries] == ["first"] * 7 + ["second"] * 6
-    assert entries[-1].keys() == {"step", "stage", "loss", "size"}
+    assert entries[-2].keys() == {"step", "stage", "loss", "size"}
+
+
+def test_the_probe_loss_is_on_the_same_random_numbers_every_time(tmp_path: Path) -> None:
+    still = nn.Parameter(torch.ones(3))
+
+    def loss(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        return (still - torch.randn(3, generator=generator)).square().mean(), torch.rand(1)
+
+    often = settings(probe_every=5)
+    fit([Group({"still": still}, 1e-12)], [Stage("all", 13, loss)], often, seed=0, digest="", workdir=tmp_path)
+    entries = lines(tmp_path)
+    assert [entry["step"] for entry in entries if "probe" in entry] == [0, 4, 9, 12]
+    assert len({entry["probe"] for entry in entries if "probe" in entry}) == 1
+    assert len({entry["loss"] for entry in entries}) == 13
 
 
 def test_a_diverging_run_says_so(tmp_path: Path) -> None:

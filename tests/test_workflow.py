@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, ZOO, needs_zoo
@@ -231,21 +232,26 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     small["models"] = _toybox["models"]
     small["concepts"] |= {"captions": 4, "frame_captions": 2}
     few = {"global_steps": 1, "all_steps": 2}
-    for row in ("bico", "bico_isolated"):
+    for row in ("bico", "bico_isolated", "bico_tds"):
         small["methods"][row] |= {"stages": few, "clip_stages": few}
     for row in ("textual_inversion", "db_lora"):
         small["methods"][row] |= {"steps": 2}
     small["methods"]["dreamvideo"] |= {"inversion_steps": 1, "identity_steps": 1, "motion_steps": 1}
     small["methods"]["dualreal"] |= {"steps": 2}
     small["sampling"]["steps"] = 2
+    small["applications"] = {
+        name: entry for name, entry in _toybox["applications"].items() if entry["source"] in small["sources"]
+    }
+    small["curves"] = {"knob": {"label": "of 0 and 1", "rows": {"base": 0, "bico": 1}}}
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
-    done = snakemake("--configfile", config_file)
+    results, more = Path(small["results"]), ("applications.csv", "figures/absorption.pdf", "figures/curves/knob.png")
+    done = snakemake("--configfile", config_file, "--", "all", *(results / name for name in more))
     assert done.returncode == 0, done.stdout[-4000:]
-    results = Path(small["results"])
+    assert all((results / name).exists() for name in more)
     table = (results / "table1.csv").read_text().splitlines()
     assert len(table) == 1 + len(small["tables"]["table1"]) and (results / "table1.md").exists()
-    assert (results / "figures" / "cat_bouncing_in_the_city.png").exists()
-    assert (results / "gallery" / "index.html").exists() and (results / "plots" / "table1.pdf").exists()
+    assert (results / "figures" / "cases" / "cat_bouncing_in_the_city.png").exists()
+    assert (results / "gallery" / "index.html").exists() and (results / "figures" / "table1.pdf").exists()
     assert not list(results.rglob("*.ckpt")) and not list(results.rglob("*.unfinished"))
     again = snakemake("--configfile", config_file)
     assert again.returncode == 0 and "Nothing to be done" in again.stdout
@@ -259,3 +265,26 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     assert more.returncode == 0, more.stdout[-4000:]
     assert {path: path.stat().st_mtime_ns for path in learned} == learned  # a new source leaves the others alone
     assert (results / "learned" / "bico" / "robot_city.safetensors").exists()
+
+
+@needs_zoo
+def test_a_method_is_added_by_one_file_and_one_line(small, _toybox, checkout, config_file):
+    """The example of docs/extending.md, as it stands there."""
+    code = (ROOT / "docs" / "extending.md").read_text().split("```python\n")[1].split("```")[0]
+    (checkout / "bico" / "methods" / "shift.py").write_text(code)
+    small["models"] = _toybox["models"]
+    small["concepts"] |= {"captions": 4, "frame_captions": 2}
+    small["sampling"]["steps"] = 2
+    small["methods"] = {"base": {}, "shift": {"steps": 3, "learning_rate": 1e-2, "batch_size": 4}}
+    small |= {"tables": {"table1": {"base": None, "shift": None}}, "curves": {}, "applications": {}}
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    table = Path(small["results"]) / "table1.csv"
+    done = snakemake("--configfile", config_file, "--", table, folder=checkout)
+    assert done.returncode == 0, done.stdout[-4000:]
+    rows = pd.read_csv(table, index_col="method")
+    assert rows.loc["shift", "missing"] == 0 and rows.loc["shift", "truth_overall"] != rows.loc["base", "truth_overall"]
+
+    small["methods"]["shift"]["step"] = 3
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    refused = snakemake("-n", "--configfile", config_file, "--", table, folder=checkout).stdout
+    assert "methods.shift: unknown key 'step': did you mean 'steps'?" in refused

@@ -112,30 +112,30 @@ def learn(
         progress: label of the progress lines; "" for none.
 
     Returns:
-        `HierarchicalBinder.state_dict`, float32. The absorption token has done its work and is dropped.
+        `HierarchicalBinder.state_dict` and "absorption" [tokens, width], float32. No composition uses the absorption
+        tokens: they are kept to see what they took up.
     """
     binder, absorption = initial(backbone, encoded.kind, settings, seed)
     if not settings.diversification:
         encoded = with_one_caption(encoded)
 
-    def stage(phase: Phase) -> Stage:
-        def loss(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            batch = encoded.draw(settings.batch_size, generator, frames=phase.frames)
-            sigmas = phase.noise.draw(settings.batch_size, generator)
-            weights = gaussian_weight(sigmas, shift) if settings.timestep_weighting == "diffsynth" else None
-            with torch.no_grad():
-                context = backbone.context(batch.prompt_embeds)
-            if torch.rand((), generator=generator) < settings.isolation.share:
-                bind_alone = partial(binder, per_block=phase.per_block, temporal=phase.temporal)
-                leak = isolation_loss(backbone, batch, context.float(), bind_alone, sigmas, generator)
-                return settings.isolation.weight * leak, sigmas
-            words = batch.key_slots.to(context.device) > 0 if settings.binds == "key_words" else None
-            context, mask = with_absorption(context.float(), batch.token_counts, absorption, settings.absorption, words)
-            contexts = binder(context, mask, per_block=phase.per_block, temporal=phase.temporal)
-            return flow_matching_loss(backbone, batch.latents, contexts, sigmas, generator, weights), sigmas
+    def loss(phase: Phase, isolated: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        batch = encoded.draw(settings.batch_size, generator, frames=phase.frames)
+        sigmas = phase.noise.draw(settings.batch_size, generator)
+        weights = gaussian_weight(sigmas, shift) if settings.timestep_weighting == "diffsynth" else None
+        with torch.no_grad():
+            context = backbone.context(batch.prompt_embeds)
+        if torch.rand((), generator=generator) < isolated:
+            bind_alone = partial(binder, per_block=phase.per_block, temporal=phase.temporal)
+            leak = isolation_loss(backbone, batch, context.float(), bind_alone, sigmas, generator)
+            return settings.isolation.weight * leak, sigmas
+        words = batch.key_slots.to(context.device) > 0 if settings.binds == "key_words" else None
+        context, mask = with_absorption(context.float(), batch.token_counts, absorption, settings.absorption, words)
+        contexts = binder(context, mask, per_block=phase.per_block, temporal=phase.temporal)
+        return flow_matching_loss(backbone, batch.latents, contexts, sigmas, generator, weights), sigmas
 
-        return Stage(phase.name, phase.steps, loss)
-
+    plan = phases(settings, encoded.kind, shift)
+    whole = Phase("probe", 0, NoiseLevels(shift), frames=False, per_block=True, temporal=True)
     absorption_rate = settings.absorption.learning_rate or settings.learning_rate
     with backbone.compiled():
         fit(
@@ -143,15 +143,17 @@ def learn(
                 Group(dict(binder.named_parameters()), settings.learning_rate),
                 Group({"absorption": absorption}, absorption_rate),
             ],
-            [stage(phase) for phase in phases(settings, encoded.kind, shift)],
+            [Stage(phase.name, phase.steps, partial(loss, phase, settings.isolation.share)) for phase in plan],
             settings,
             seed=seed,
             digest=digest_of(settings.learning(), encoded.digest, backbone.fingerprint, shift, seed),
             workdir=workdir,
             progress=progress,
             report=binder.gammas,
+            probe=partial(loss, whole, 0.0),
         )
-    return {name: tensor.detach().cpu() for name, tensor in binder.state_dict().items()}
+    learned = binder.state_dict() | {"absorption": absorption}
+    return {name: tensor.detach().cpu() for name, tensor in learned.items()}
 
 
 def isolation_loss(
@@ -201,7 +203,9 @@ def initial(
     width, num_blocks = backbone.width, backbone.num_blocks  # opens the transformer, which draws random numbers
     two_branch = kind == "video" and settings.temporal_decoupling
     with seeded(seed):
-        binder = HierarchicalBinder(width, num_blocks, two_branch=two_branch, hierarchical=settings.hierarchical)
+        binder = HierarchicalBinder(
+            width, num_blocks, two_branch=two_branch, gate=settings.gate, hierarchical=settings.hierarchical
+        )
         absorption = torch.randn(settings.absorption.tokens, width)
     return binder.to(backbone.device), nn.Parameter(absorption.to(backbone.device))
 

@@ -2,8 +2,9 @@
 
 Kept: initialisation from class words, short neutral prompts around the placeholders, AdamW. Changed for this backbone:
 the loss is flow matching on a video transformer. Changed for compositions of many sources: every key word of a source
-gets vectors of its own, all learned together, so that a case can take a clip's motion and leave its subject; a word of
-the target prompt that is bound to a source is replaced by that source's vectors for it.
+gets vectors of its own, all learned together, so that a case can take a clip's motion and leave its subject. In the
+target prompt each key word of a source that stands in what is bound to it is replaced by its vectors; a bound phrase
+that holds no key word keeps its words, and the vectors of the class word stand before it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from bico.backbone import Backbone, Contexts
 from bico.config import Case, Media, Sampling, TextualInversionSettings
 from bico.encode import EncodedSource
 from bico.methods.base import Job, compose_with, load_artifact
-from bico.prompts import bound_slots
+from bico.prompts import bound_slots, mentions
 from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss
 
 TEMPLATES = {
@@ -102,22 +104,27 @@ def initial(embeddings: Tensor, slots: Mapping[str, list[int]], word: str, count
     return nn.Parameter(embeddings[[tokens[index % len(tokens)] for index in range(count)]].float().clone())
 
 
-def vectors_for(word: str, learned: Mapping[str, Tensor]) -> Tensor:
-    """A source's vectors for a bound word; those of its class word where the word is none of its key words."""
-    by_word = {name.partition(" ")[2]: vectors for name, vectors in sorted(learned.items(), key=_number)}
-    return by_word.get(word, next(iter(by_word.values())))
+def by_word(learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A source's vectors by key word, the class word first."""
+    numbered = sorted((name.split(" ", 1) for name in learned), key=lambda pair: int(pair[0]))
+    return {word: learned[f"{number} {word}"] for number, word in numbered}
 
 
-def _number(item: tuple[str, Tensor]) -> int:
-    return int(item[0].partition(" ")[0])
-
-
-def replaced(embeddings: Tensor, slots: Mapping[str, list[int]], vectors: Mapping[str, Tensor]) -> Tensor:
-    """Token embeddings [tokens, text width] in which each owner's run of slots has become that owner's vectors."""
+def replaced(
+    embeddings: Tensor,
+    slots: Mapping[str, list[int]],
+    vectors: Mapping[str, Tensor],
+    before: Mapping[int, Tensor] = MappingProxyType({}),
+) -> Tensor:
+    """Token embeddings [tokens, text width] in which each owner's run of slots has become that owner's vectors, and
+    vectors `before` a slot stand in front of it.
+    """
     owners = {slot: owner for owner, held in slots.items() for slot in held}
     pieces = []
     for slot, embedding in enumerate(embeddings):
         owner = owners.get(slot)
+        if slot in before:
+            pieces.append(before[slot].to(embeddings))
         if owner is None:
             pieces.append(embedding[None])
         elif owners.get(slot - 1) != owner:
@@ -138,12 +145,21 @@ def compose(
 
 @torch.no_grad()
 def inverted(backbone: Backbone, case: Case, learned: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
-    """The projected prompt [1, slots, width]; words bound to a source of `learned` have become its vectors."""
-    # Each bound word is an owner of its own, also where a source has several.
-    bound = {str(place): pair for place, pair in enumerate((s, word) for s in case.bind for word in case.bind[s])}
-    bindings = {place: [word] for place, (_, word) in bound.items()}
-    vectors = {place: vectors_for(word, learned[s]) for place, (s, word) in bound.items() if s in learned}
-    slots = bound_slots(backbone.tokenizer, case.prompt, bindings, backbone.text_slots)
-    slots = {place: slots[place] for place in vectors}
-    embeddings = replaced(backbone.input_embeddings(case.prompt), slots, vectors)[: backbone.text_slots]
+    """The projected prompt [1, slots, width], in which what is bound to a source of `learned` holds its vectors."""
+    # Each bound phrase is an owner of its own, also where a source has several.
+    bound = {str(place): pair for place, pair in enumerate((s, words) for s in case.bind for words in case.bind[s])}
+    bindings = {place: [words] for place, (_, words) in bound.items()}
+    phrases = bound_slots(backbone.tokenizer, case.prompt, bindings, backbone.text_slots)
+    slots, vectors, before = {}, {}, {}
+    for place, (source, _) in bound.items():
+        if source not in learned:
+            continue
+        own, phrase = by_word(learned[source]), set(phrases[place])
+        for word in own:
+            held = mentions(backbone.tokenizer, case.prompt, word, backbone.text_slots)
+            if inside := [slot for slot in held if slot in phrase]:
+                slots[f"{place} {word}"], vectors[f"{place} {word}"] = inside, own[word]
+        if not any(slot in phrase for inside in slots.values() for slot in inside):
+            before[min(phrase)] = next(iter(own.values()))
+    embeddings = replaced(backbone.input_embeddings(case.prompt), slots, vectors, before)[: backbone.text_slots]
     return backbone.context(backbone.encode_embeddings([embeddings]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -41,17 +41,23 @@ def scene_of(source: Source) -> Scene:
 
 
 def truth_of(config: Config, case: str) -> Scene:
-    """The exact composition: roles that a source plays are that source's; the prompt's words fill the others.
+    """The exact composition of a case."""
+    return composition(config, config.cases[case].prompt, config.cases[case].truth or {})
+
+
+def composition(config: Config, prompt: str, played_by: Mapping[str, str | None]) -> Scene:
+    """The scene in which roles that a source plays are that source's; the prompt's words fill the others.
 
     What neither a source nor a word settles (which of all cities?) is drawn at random, always the same for one prompt.
+
+    Args:
+        played_by: role -> source, or None.
     """
-    entry = config.cases[case]
-    prompt = entry.prompt
     seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8])
     style, light = _named(prompt, STYLES), _named(prompt, LIGHTS)
     words = {"subject": _named(prompt, SUBJECTS), "scene": _named(prompt, SCENES), "motion": _named(prompt, MOTIONS)}
     drawn = sample_scene(np.random.default_rng(seed), style=style, light=light, **words)
-    played = {role: scene_of(config.sources[source]) for role, source in (entry.truth or {}).items() if source}
+    played = {role: scene_of(config.sources[source]) for role, source in played_by.items() if source}
     roles = dict.fromkeys(("subject", "scene", "motion", "style", "light"), drawn) | played
     return compose(**roles)
 

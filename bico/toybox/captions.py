@@ -40,6 +40,7 @@ STYLE_PHRASES = {
 }
 OPENINGS = ("", "", "a video of", "a clip of")
 STILL_OPENINGS = ("", "", "a photo of", "a picture of")
+TURNS = {1: "clockwise", -1: "counterclockwise"}
 SOMETHING = ("something", "a thing", "an object")
 BACKDROP, EVERYWHERE, NOWHERE = -1, -2, -3  # what a phrase is about, if not one of the actors
 
@@ -58,15 +59,28 @@ def colour_name(hue: float) -> str:
 
 
 def _manner(motion: Motion, rng: np.random.Generator) -> str:
-    """How a motion is done, said roughly or not at all: its speed, or where it goes."""
-    words = []
-    if motion.word == "sliding":
-        words.append("to the right" if motion.direction > 0 else "to the left")
-    if motion.speed < 0.35:
-        words.append("slowly")
-    elif motion.speed > 0.65:
-        words.append("quickly")
-    return str(rng.choice(words)) if words and rng.random() < 0.5 else ""
+    """How a motion is done, said roughly or not at all: how fast, how far, which way round, from where.
+
+    Only what words can steer can be bound to a word: without these a path would be left to chance.
+    """
+    words = [_about(motion.speed, "slowly", "quickly")]
+    match motion.word:
+        case "sliding":
+            words.append("to the right" if motion.direction > 0 else "to the left")
+        case "bouncing":
+            words += [_about(motion.amplitude, "a little", "widely"), _about(motion.phase, "from below", "from above")]
+        case "spinning":
+            words.append(TURNS[motion.direction])
+        case "circling":
+            start = ("from the right", "from below", "from the left", "from above")[round(4 * motion.phase) % 4]
+            words += [_about(motion.amplitude, "a little", "widely"), TURNS[motion.direction], start]
+    said = [word for word in words if word and rng.random() < 0.5]
+    return " ".join(said[-2:])
+
+
+def _about(value: float, low: str, high: str) -> str:
+    """A word for a value in 0..1 that lies towards one of its ends, none for one in the middle."""
+    return low if value < 0.35 else high if value > 0.65 else ""
 
 
 def _actor(actor: Actor, rng: np.random.Generator, *, motion: bool, detail: float, named: bool, moves: bool) -> str:

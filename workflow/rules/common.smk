@@ -3,6 +3,7 @@
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
 
 from bico.check import preflight
@@ -10,6 +11,7 @@ from bico.config import Tables, load
 from bico.errors import InputError
 from bico.files import write_text
 from bico.provenance import code_digest, file_digest, folder_digest
+from bico.weights import manifest, read_lock, repositories
 
 
 def open_config():
@@ -44,9 +46,18 @@ def leaves(*parts):
 
 
 def model(name):
-    """Digest of a model folder; null where the benchmark has no such model."""
+    """Digest of a model folder; null where the benchmark has no such model, or fetches it: see `fetched`."""
     folder = getattr(CONFIG.models, name)
-    return folder and folder_digest(folder)
+    return folder_digest(folder) if folder and name not in WEIGHTS else None
+
+
+def fetched(*names):
+    """What says that these models are there and which they are, of those that are fetched."""
+    return [
+        str(manifest(CONFIG.weights_store, WEIGHTS[name]))
+        for name in names
+        if name in WEIGHTS
+    ]
 
 
 def media_of(source):
@@ -69,7 +80,8 @@ def code_of(row):
 def learned(row):
     """Manifests of what a row has to learn before it can compose."""
     parts = range(CONFIG.parts) if CONFIG.learned(row) else []
-    return [f"{R}/learned/{CONFIG.learner(row)}/part{part}.json" for part in parts]
+    folder = f"{R}/learned/{CONFIG.learner(row)}"
+    return [f"{folder}/part{part}.json" for part in parts]
 
 
 def any_of(names):
@@ -80,8 +92,10 @@ def any_of(names):
 CONFIG = open_config()
 R = str(CONFIG.results)
 CONFIG_FILE = str(write_config())
+WEIGHTS = repositories(CONFIG)
 TOYBOX = [source for source, entry in CONFIG.sources.items() if entry.scene]
 TRUTHS = [case for case, entry in CONFIG.cases.items() if entry.truth]
+TABLES = [table for table in Tables.model_fields if CONFIG.table(table)]
 BOUND = sorted({source for case in CONFIG.cases.values() for source in case.bind})
 
 
@@ -89,4 +103,4 @@ wildcard_constraints:
     source=any_of(CONFIG.sources),
     case=any_of(CONFIG.cases),
     method=any_of(CONFIG.methods),
-    table=any_of([table for table in Tables.model_fields if CONFIG.table(table)]),
+    table=any_of(TABLES),

@@ -5,6 +5,7 @@ rule generate:
     input:
         learned=lambda w: learned(w.method),
         media=[media_of(source) for source in BOUND],
+        weights=fetched("wan"),
     output:
         manifest=f"{R}/clips/{{method}}.json",
     log:

@@ -4,6 +4,7 @@
 rule concepts:
     input:
         media=[media_of(source) for source in CONFIG.sources],
+        weights=fetched("vlm"),
     output:
         manifest=f"{R}/concepts.json",
     log:

@@ -5,6 +5,7 @@ rule encode:
     input:
         media=[media_of(source) for source in CONFIG.sources],
         concepts=rules.concepts.output.manifest,
+        weights=fetched("wan"),
     output:
         manifest=f"{R}/encoded.json",
     log:
@@ -28,6 +29,7 @@ rule encode:
 rule appearance:
     input:
         media=[media_of(source) for source in CONFIG.sources],
+        weights=fetched("clip"),
     output:
         manifest=f"{R}/appearance.json",
     log:

@@ -8,7 +8,7 @@ rule figures:
         truth=rules.truth.output.clips,
     output:
         figures=report(
-            expand(f"{R}/figures/{{case}}.png", case=CONFIG.cases),
+            expand(f"{R}/figures/cases/{{case}}.png", case=CONFIG.cases),
             caption="../report/figure.rst",
             category="Compositions",
         ),

@@ -3,6 +3,20 @@
 # <artifact>.ckpt/.
 
 
+@cache  # the parts of a row share it
+def learning_of(row):
+    return leaves(
+        CONFIG.methods[row].learning(),
+        CONFIG.sampling.shift,
+        CONFIG.learning_seed,
+        CONFIG.text_slots,
+        CONFIG.dtype,
+        CONFIG.compile,
+        CONFIG.parts,
+        CONFIG.learned(row),
+    )
+
+
 rule learn:
     input:
         encoded=rules.encode.output.manifest,
@@ -30,15 +44,6 @@ rule learn:
         config=CONFIG_FILE,
         code=lambda w: code_digest(code_of(w.method)),
         wan=model("wan"),
-        settings=lambda w: leaves(
-            CONFIG.methods[w.method].learning(),
-            CONFIG.sampling.shift,
-            CONFIG.learning_seed,
-            CONFIG.text_slots,
-            CONFIG.dtype,
-            CONFIG.compile,
-            CONFIG.parts,
-            CONFIG.learned(w.method),
-        ),
+        settings=lambda w: learning_of(w.method),
     shell:
         "python -m bico.cli learn --config {params.config} {wildcards.method} {wildcards.part} 2>&1 | tee {log}"

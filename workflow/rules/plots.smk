@@ -6,12 +6,12 @@ rule plot:
         table=rules.table.output.csv,
     output:
         png=report(
-            f"{R}/plots/{{table}}.png",
+            f"{R}/figures/{{table}}.png",
             caption="../report/plot.rst",
             category="Tables",
             labels={"table": "{table}", "format": "plot"},
         ),
-        pdf=f"{R}/plots/{{table}}.pdf",
+        pdf=f"{R}/figures/{{table}}.pdf",
     log:
         f"{R}/logs/plot/{{table}}.log",
     benchmark:
@@ -33,12 +33,12 @@ rule training_plot:
         learned=lambda w: learned(w.method),
     output:
         png=report(
-            f"{R}/plots/training/{{method}}.png",
+            f"{R}/figures/training/{{method}}.png",
             caption="../report/training_plot.rst",
             category="Training",
             labels={"method": "{method}"},
         ),
-        pdf=f"{R}/plots/training/{{method}}.pdf",
+        pdf=f"{R}/figures/training/{{method}}.pdf",
     log:
         f"{R}/logs/training_plot/{{method}}.log",
     benchmark:
@@ -55,3 +55,35 @@ rule training_plot:
         code=code_digest("bico.plots"),
     shell:
         "python -m bico.cli training-plot --config {params.config} {wildcards.method} 2>&1 | tee {log}"
+
+
+rule curve:
+    input:
+        scores=lambda w: expand(
+            rules.score.output.scores, method=CONFIG.curves[w.curve].rows
+        ),
+    output:
+        png=report(
+            f"{R}/figures/curves/{{curve}}.png",
+            caption="../report/curve.rst",
+            category="Curves",
+            labels={"setting": "{curve}"},
+        ),
+        pdf=f"{R}/figures/curves/{{curve}}.pdf",
+    log:
+        f"{R}/logs/curve/{{curve}}.log",
+    benchmark:
+        f"{R}/benchmarks/curve/{{curve}}.tsv"
+    wildcard_constraints:
+        curve=any_of(CONFIG.curves),
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        config=CONFIG_FILE,
+        code=code_digest("bico.plots"),
+        settings=lambda w: leaves(CONFIG.curves[w.curve], CONFIG.scoring),
+    shell:
+        "python -m bico.cli curve --config {params.config} {wildcards.curve} 2>&1 | tee {log}"

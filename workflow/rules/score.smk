@@ -31,6 +31,7 @@ rule score:
     input:
         manifest=rules.generate.output.manifest,
         media=[media_of(source) for source in BOUND],
+        weights=fetched("clip", "dino"),
         calibration=rules.calibrate.output.calibration if CONFIG.models.probe else [],
     output:
         scores=f"{R}/scores/{{method}}.csv",

@@ -67,8 +67,8 @@ UNCONDITIONAL, DROP = 0.1, 0.15  # shares of captions that are empty, of roles t
 SUBJECT_WEIGHT = 4.0  # the loss on a subject's area against the backdrop's
 FOCUS_WEIGHT = 0.1  # of the loss on cross-attention, for a clip without noise; the more noise, the less
 ACTORS = 2  # at most, in a clip
-FUNCTION_WORDS = ("a", "an", "the", "at", "in", "on", "of", "is", "with", "to", "out", "over", "under")
-TOKENS = 42  # one more than the longest caption that the templates can make: a slot of padding is always there
+FUNCTION_WORDS = ("a", "an", "the", "at", "in", "on", "of", "is", "with", "to", "from", "out", "over", "under")
+TOKENS = 46  # one more than the longest caption that the templates can make: a slot of padding is always there
 # Padding slots are attended to. Folders are run with few slots by us and with 512 by diffusers' defaults; both are
 # seen in training, as one weighted slot.
 TEXT_SLOTS = (64, 512)
@@ -302,7 +302,7 @@ def _own_words(covered: torch.Tensor, about: torch.Tensor) -> torch.Tensor:
     return (regions.transpose(1, 2) @ about).clamp(max=1)
 
 
-def train(out: Path, *, workdir: Path, steps: int = 4_000, seed: int = 0) -> None:
+def train(out: Path, *, workdir: Path, steps: int = 7_000, seed: int = 0) -> None:
     """Trains DiT and text encoder for the VAE in `out`/vae, or goes on from the checkpoint in `workdir`.
 
     `out` becomes a folder that `WanPipeline.from_pretrained` opens.

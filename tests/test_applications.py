@@ -1,0 +1,91 @@
+"""Decomposition and editing: which words are bound, what should be seen, and what is measured of it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import toy
+from conftest import ZOO, needs_zoo
+
+from bico import applications
+from bico.config import Application, load
+from bico.errors import InputError
+from bico.toybox.benchmark import scene_of
+from bico.toybox.probe import Probe
+from bico.toybox.render import render
+
+KEEP = {"source": "spinning_cat", "prompt": "a cat bouncing in space", "keep": ["cat"]}
+SWAP = {"source": "spinning_cat", "prompt": "a cat spinning in the forest", "swap": {"cat": "robot"}}
+
+
+def config(tmp_path, **entries):
+    models = dict.fromkeys(("wan", "vlm", "clip", "dino"), "none") | {"probe": str(ZOO / "probe")}
+    return toy.config(tmp_path, models=models, applications=entries)
+
+
+def test_an_edit_binds_all_but_the_new_word():
+    case = Application(**SWAP).case()
+    assert case.prompt == "a robot spinning in the forest"
+    assert case.bind == {"spinning_cat": ["a", "spinning in the forest"]}
+
+
+def test_a_decomposition_binds_the_kept_words_alone():
+    case = Application(**KEEP).case()
+    assert case.prompt == KEEP["prompt"] and case.bind == {"spinning_cat": ["cat"]}
+
+
+def test_the_truth_takes_from_the_source_what_is_kept(tmp_path):
+    toy_config = config(tmp_path, alone=KEEP, edited=SWAP)
+    own = scene_of(toy_config.sources["spinning_cat"])
+    alone, edited = (applications.target(toy_config, toy_config.applications[name]) for name in ("alone", "edited"))
+    assert alone.actors[0].hue_a == own.actors[0].hue_a and alone.actors[0].motion.word == "bouncing"
+    assert alone.backdrop.word == "space"
+    assert edited.actors[0].word == "robot" and edited.actors[0].hue_a != own.actors[0].hue_a
+    assert edited.actors[0].motion == own.actors[0].motion and edited.backdrop == own.backdrop
+
+
+@needs_zoo
+def test_the_truth_scores_high_and_the_source_itself_does_not(tmp_path):
+    toy_config = config(tmp_path, alone=KEEP, edited=SWAP)
+    probe, own = Probe.open(toy_config.models.probe), render(scene_of(toy_config.sources["spinning_cat"]))
+    for name, other in (("alone", "gone"), ("edited", "changed")):
+        entry = toy_config.applications[name]
+        right, source = probe.read(np.stack([render(applications.target(toy_config, entry)), own]))
+        right, source = (applications.measure(toy_config, entry, reading) for reading in (right, source))
+        assert right["kept"] > 0.8 and right[other] > source[other] + 0.2
+
+
+@needs_zoo
+def test_the_table_sets_each_row_against_the_base(tmp_path, monkeypatch):
+    toy_config = config(tmp_path, alone=KEEP, edited=SWAP)
+    toy.write_media(toy_config)
+    shown = {"base": "robot_spins", "bico": "cat_bounces"}
+
+    def clips(config, row, name, entry, backbone):
+        return [render(toy.truth_scene(config, shown[row]))] * len(config.seeds)
+
+    monkeypatch.setattr(applications, "_clips", clips)
+    applications.applications(toy_config, backbone=None)
+    table = pd.read_csv(tmp_path / "applications.csv", index_col=["application", "measured"])
+    assert list(table.index) == [("alone", "kept"), ("alone", "gone"), ("edited", "kept"), ("edited", "changed")]
+    assert table.loc[("edited", "changed"), "gain"] < -0.5  # the base shows a robot, BiCo does not
+    assert (tmp_path / "figures" / "applications" / "alone.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"keep": ["cat"]}, "expected either 'keep' .decomposition. or 'swap' .editing., not both or none"),
+        ({"swap": {"dog": "robot"}}, "swap: 'dog' is not in the prompt"),
+        ({"source": "spinning_dog"}, "applications.edited: no source 'spinning_dog': did you mean 'spinning_cat'"),
+    ],
+)
+def test_what_does_not_fit_is_named_in_one_line(tmp_path, change, expected):
+    with pytest.raises(InputError, match=expected):
+        config(tmp_path, edited=SWAP | change)
+
+
+def test_own_media_have_no_truth_to_measure_against(tmp_path):
+    values = config(tmp_path, edited=SWAP).model_dump(mode="json")
+    values["models"]["probe"] = None
+    with pytest.raises(InputError, match="there are `bico decompose` and `bico edit`"):
+        load(values)

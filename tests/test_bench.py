@@ -1,0 +1,91 @@
+"""The full-size bench: its sizes and useful work are the published ones, and it runs small on a CPU."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from transformers import UMT5Config, UMT5EncoderModel
+
+from bico import cli
+from bico.bench import PRESETS, forward_flops, random_source, random_transformer, training_flops
+
+FULL = PRESETS["full"]
+SMALL = ["bench", "--preset", "small", "--device", "cpu", "--steps", "1", "--sampling-steps", "1"]
+
+
+def parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_models_are_as_large_as_the_published_ones() -> None:
+    with torch.device("meta"):
+        assert parameters(WanTransformer3DModel(**FULL.transformer)) == 1_418_996_800
+        assert parameters(UMT5EncoderModel(UMT5Config(**FULL.text_encoder))) == pytest.approx(5.68e9, rel=0.01)
+        assert parameters(AutoencoderKLWan(**FULL.vae)) == pytest.approx(127e6, rel=0.01)
+
+
+@pytest.mark.parametrize(("frames", "forward", "training"), [(1, 4.64, 10.3), (49, 128.6, 373), (81, 283.0, 866)])
+def test_useful_work_is_that_of_the_shapes(frames: int, forward: float, training: float) -> None:
+    assert forward_flops(FULL, frames) / 1e12 == pytest.approx(forward, rel=0.02)
+    assert training_flops(FULL, frames) / 1e12 == pytest.approx(training, rel=0.02)
+
+
+def test_useful_work_is_what_a_forward_pass_multiplies() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    small = PRESETS["small"]
+    model = random_transformer(small, torch.device("cpu"), torch.float32)
+    batch = random_source(small, 9).draw(1, torch.Generator(), frames=False)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(batch.latents, torch.tensor([500.0]), batch.prompt_embeds)
+    width = model.config.num_attention_heads * model.config.attention_head_dim
+    time = 2 * (model.config.freq_dim * width + width**2 + 6 * width**2)  # the time embedding, left out at full size
+    assert counter.get_total_flops() == forward_flops(small, 9) + time
+
+
+def test_layers_that_diffusers_keeps_in_float32_stay_so() -> None:
+    model = random_transformer(PRESETS["small"], torch.device("cpu"), torch.bfloat16)
+    assert model.blocks[0].attn1.to_q.weight.dtype == model.dtype == torch.bfloat16
+    assert model.blocks[0].scale_shift_table.dtype == torch.float32
+
+
+def test_a_small_bench_measures_every_stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert cli.main([*SMALL, "--frames", "1", "5", "--out", str(tmp_path / "bench.json")]) == 0
+    written = json.loads((tmp_path / "bench.json").read_text())
+    rows = pd.DataFrame(written["rows"])
+    assert written["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert {"device", "dtype", "date", "model", "matrix_peak_tflop_per_s"} <= written.keys()
+    assert list(zip(rows["stage"], rows["frames"], rows["variant"], strict=True)) == [
+        *(("training step", frames, way) for frames in (1, 5) for way in ("ours", "diffusers", "re-encoding")),
+        *(("generation, 1 steps", 5, way) for way in ("ours", "no binders")),
+    ]
+    assert (rows["seconds"] > 0).all() and (rows["share_of_peak"] > 0).all()
+    assert (rows.loc[rows["variant"] == "ours", "times_ours"] == 1).all()
+    printed = capsys.readouterr().out
+    assert all(variant in printed for variant in rows["variant"]) and written["device"] in printed
+
+
+def test_a_table_of_rows_alone_names_the_device_too(tmp_path: Path) -> None:
+    assert cli.main([*SMALL, "--frames", "1", "--beside", "--out", str(tmp_path / "bench.csv")]) == 0
+    table = pd.read_csv(tmp_path / "bench.csv")
+    assert list(table["variant"]) == ["ours", "ours", "no binders"]
+    assert {"device", "date", "versions"} <= set(table.columns)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--frames", "8"], "error: --frames 8: expected 4k + 1"),
+        (["--height", "40"], "error: --height 40: expected a multiple of 16"),
+        (["--out", "bench.txt"], "error: --out bench.txt: expected a name that ends in .csv or .json"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_first(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert cli.main([*SMALL, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(expected) and error.count("\n") == 1

@@ -1,0 +1,45 @@
+# Decompositions and edits: what the binder of one source does alone. Toybox only.
+
+
+rule applications:
+    input:
+        learned=[learned(row) for row in CONFIG.appliers()],
+        media=sorted({media_of(entry.source) for entry in CONFIG.applications.values()}),
+    output:
+        csv=report(
+            f"{R}/applications.csv",
+            caption="../report/applications.rst",
+            category="Applications",
+        ),
+        figures=report(
+            expand(f"{R}/figures/applications/{{name}}.png", name=CONFIG.applications),
+            caption="../report/application.rst",
+            category="Applications",
+        ),
+    log:
+        f"{R}/logs/applications.log",
+    benchmark:
+        f"{R}/benchmarks/applications.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=3500,
+    params:
+        config=CONFIG_FILE,
+        code=code_digest("bico.applications"),
+        wan=model("wan"),
+        probe=model("probe"),
+        settings=leaves(
+            dict(CONFIG.applications),
+            {row: CONFIG.methods[row] for row in CONFIG.appliers()},
+            CONFIG.sampling,
+            CONFIG.media,
+            CONFIG.text_slots,
+            CONFIG.dtype,
+            CONFIG.seeds,
+            CONFIG.scoring,
+            {source: CONFIG.sources[source].scene for source in TOYBOX},
+        ),
+    shell:
+        "python -m bico.cli applications --config {params.config} 2>&1 | tee {log}"

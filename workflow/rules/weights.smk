@@ -1,0 +1,23 @@
+# Models of full size, from their hub into a store that many runs may share: see config/weights.lock. What a broken fetch
+# has brought stays there; the manifest comes last.
+
+
+rule weights:
+    output:
+        manifest=f"{CONFIG.weights_store}/{{repository}}.json",
+    log:
+        f"{R}/logs/weights/{{repository}}.log",
+    benchmark:
+        f"{R}/benchmarks/weights/{{repository}}.tsv"
+    wildcard_constraints:
+        repository=any_of(WEIGHTS.values()),
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        config=CONFIG_FILE,
+        pin=lambda w: leaves(read_lock()[w.repository]),
+    shell:
+        "python -m bico.cli weights --config {params.config} {wildcards.repository} 2>&1 | tee {log}"

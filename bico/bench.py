@@ -10,7 +10,7 @@ For 1, 49 and 81 frames it measures a training step of BiCo as `bico learn` runs
     re-encoding    the same, with UMT5-XXL and VAE in every step, as the authors' trainer has it
 
 and then the generation of the last of these lengths, with and without binders. TFLOP are useful ones: what the step
-needs by its shapes, recomputed activations not counted (see `forward_flops`), and their share is that of the device's
+needs by its shapes, recomputed activations not counted (see `bico.flops`), and their share is that of the device's
 own matrix products. One is measured after the other, so the machine must do nothing else.
 """
 
@@ -44,6 +44,7 @@ from bico.config import Absorption, BicoSettings, Media, Sampling, Stages
 from bico.encode import EncodedSource
 from bico.errors import InputError
 from bico.files import write_json, write_text
+from bico.flops import forward_flops, training_flops
 from bico.methods import bico
 from bico.training import METRICS, NoiseLevels, step_generator
 
@@ -85,6 +86,10 @@ class Sizes:
     def latent_shape(self, frames: int) -> tuple[int, int, int, int]:
         """(channels, t, h, w): Wan2.1's VAE packs 4 frames and 8x8 pixels."""
         return self.transformer["in_channels"], (frames - 1) // 4 + 1, self.height // 8, self.width // 8
+
+    def flops(self, count: Callable[[Mapping[str, Any], int, int], float], frames: int) -> float:
+        """What `count`, `forward_flops` or `training_flops`, gives for a clip of so many frames."""
+        return count(self.transformer, math.prod(self.latent_shape(frames)[1:]), self.text_slots)
 
 
 PRESETS = {
@@ -177,13 +182,13 @@ def bench(
     peak = matrix_peak(on, dtype)
     rows = []
     for count in sizes.frames:
-        useful = training_flops(sizes, count) / 1e12
+        useful = sizes.flops(training_flops, count) / 1e12
         measured = {"ours": training_step(sizes, count, steps, on, dtype)}
         for other in beside:
             measured[other] = plain_step(sizes, count, steps, on, dtype, encodes=other == "re-encoding")
         rows += _rows("training step", count, measured, useful, peak)
     measured = generation(sizes, sizes.frames[-1], on, dtype)
-    useful = 2 * sizes.sampling_steps * forward_flops(sizes, sizes.frames[-1]) / 1e12
+    useful = 2 * sizes.sampling_steps * sizes.flops(forward_flops, sizes.frames[-1]) / 1e12
     rows += _rows(f"generation, {sizes.sampling_steps} steps", sizes.frames[-1], measured, useful, peak)
     described = {
         "device": _name(on),
@@ -213,39 +218,6 @@ def _check(sizes: Sizes, out: Path | None) -> None:
             raise InputError(f"--frames {count}: expected 4k + 1 (the VAE packs four frames into one)")
     if out is not None and out.suffix not in (".csv", ".json"):
         raise InputError(f"--out {out}: expected a name that ends in .csv or .json")
-
-
-# Useful work
-
-
-def forward_flops(sizes: Sizes, frames: int) -> float:
-    """FLOPs of one forward pass of the transformer: two for each multiplication of its matrix products."""
-    return _work(sizes, frames)[0]
-
-
-def training_flops(sizes: Sizes, frames: int) -> float:
-    """FLOPs of one training step with a frozen transformer, nothing recomputed.
-
-    Besides the forward pass the gradient of every layer's input, not of its weights: as much again for linear layers,
-    and 2.5 times as much for attention, whose fused backward pass takes five matrix products for the forward pass's
-    two. Binders are left out: less than a hundredth from 49 frames on.
-    """
-    forward, attention = _work(sizes, frames)
-    return 2 * forward + 1.5 * attention
-
-
-def _work(sizes: Sizes, frames: int) -> tuple[float, float]:
-    """FLOPs of a forward pass, and of its attention alone."""
-    model = sizes.transformer
-    width, hidden = model["num_attention_heads"] * model["attention_head_dim"], model["ffn_dim"]
-    patch, slots = math.prod(model["patch_size"]), sizes.text_slots
-    channels, *grid = sizes.latent_shape(frames)
-    tokens = math.prod(grid) // patch
-    projections = 2 * tokens * (6 * width**2 + 2 * width * hidden)  # self q k v o, cross q o; feed-forward
-    text = 2 * slots * 2 * width**2  # cross k v
-    attention = 4 * tokens * (tokens + slots) * width
-    ends = 4 * tokens * patch * channels * width + 2 * slots * (model["text_dim"] * width + width**2)
-    return model["num_layers"] * (projections + text + attention) + ends, model["num_layers"] * attention
 
 
 def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:

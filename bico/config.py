@@ -224,7 +224,7 @@ class Application(Section):
             raise _problem("expected either 'keep' (decomposition) or 'swap' (editing), not both or none")
         for word in self.swap or ():
             if not re.search(rf"\b{re.escape(word)}\b", self.prompt):
-                raise _problem("swap: '{word}' is not in the prompt '{prompt}'", word=word, prompt=self.prompt)
+                raise _problem("'{w}' is not in the prompt '{p}': expected words of it", w=word, p=self.prompt)
         self.case()
         return self
 

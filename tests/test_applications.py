@@ -75,7 +75,7 @@ def test_the_table_sets_each_row_against_the_base(tmp_path, monkeypatch):
     ("change", "expected"),
     [
         ({"keep": ["cat"]}, "expected either 'keep' .decomposition. or 'swap' .editing., not both or none"),
-        ({"swap": {"dog": "robot"}}, "swap: 'dog' is not in the prompt"),
+        ({"swap": {"dog": "robot"}}, "applications.edited: 'dog' is not in the prompt"),
         ({"source": "spinning_dog"}, "applications.edited: no source 'spinning_dog': did you mean 'spinning_cat'"),
     ],
 )

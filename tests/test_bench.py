@@ -10,7 +10,8 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
 from bico import cli
-from bico.bench import PRESETS, forward_flops, random_source, random_transformer, training_flops
+from bico.bench import PRESETS, random_source, random_transformer
+from bico.flops import forward_flops, training_flops
 
 FULL = PRESETS["full"]
 SMALL = ["bench", "--preset", "small", "--device", "cpu", "--steps", "1", "--sampling-steps", "1"]
@@ -29,8 +30,8 @@ def test_models_are_as_large_as_the_published_ones() -> None:
 
 @pytest.mark.parametrize(("frames", "forward", "training"), [(1, 4.64, 10.3), (49, 128.6, 373), (81, 283.0, 866)])
 def test_useful_work_is_that_of_the_shapes(frames: int, forward: float, training: float) -> None:
-    assert forward_flops(FULL, frames) / 1e12 == pytest.approx(forward, rel=0.02)
-    assert training_flops(FULL, frames) / 1e12 == pytest.approx(training, rel=0.02)
+    assert FULL.flops(forward_flops, frames) / 1e12 == pytest.approx(forward, rel=0.02)
+    assert FULL.flops(training_flops, frames) / 1e12 == pytest.approx(training, rel=0.02)
 
 
 def test_useful_work_is_what_a_forward_pass_multiplies() -> None:
@@ -43,7 +44,7 @@ def test_useful_work_is_what_a_forward_pass_multiplies() -> None:
         model(batch.latents, torch.tensor([500.0]), batch.prompt_embeds)
     width = model.config.num_attention_heads * model.config.attention_head_dim
     time = 2 * (model.config.freq_dim * width + width**2 + 6 * width**2)  # the time embedding, left out at full size
-    assert counter.get_total_flops() == forward_flops(small, 9) + time
+    assert counter.get_total_flops() == small.flops(forward_flops, 9) + time
 
 
 def test_layers_that_diffusers_keeps_in_float32_stay_so() -> None:

@@ -1,5 +1,6 @@
 """The command line: one command per step, errors of one line, and a composition without any config."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -74,17 +75,51 @@ def test_composing_with_a_word_that_is_not_in_the_prompt(small, tmp_path, capsys
     assert "'cat'" in error and "is not in the prompt 'a dog'" in error and error.count("\n") == 1
 
 
-@needs_zoo
-def test_compose_without_a_config_writes_a_clip(toybox, tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def quick(toybox, tmp_path, monkeypatch) -> str:
+    """The default config with hardly any training, and a picture of one's own, `cat.jpg`."""
     monkeypatch.chdir(ROOT)
     toybox["concepts"] |= {"captions": 4, "frame_captions": 2}
     toybox["compile"] = False  # takes longer than all else
     few = {"global_steps": 1, "all_steps": 2}
     toybox["methods"]["bico"] |= {"stages": few, "clip_stages": few}
     Image.new("RGB", (640, 480), "orange").save(tmp_path / "cat.jpg")
+    return write(toybox, tmp_path)
+
+
+@needs_zoo
+@pytest.mark.parametrize(
+    ("arguments", "prompt", "bound"),
+    [
+        (["decompose", "--keep", "cat", "--prompt", "a cat in space"], "a cat in space", ["cat"]),
+        (
+            ["edit", "--swap", "cat=robot", "--prompt", "a cat at the beach"],
+            "a robot at the beach",
+            ["a", "at the beach"],
+        ),
+    ],
+)
+def test_one_file_is_decomposed_or_edited(quick, tmp_path, arguments, prompt, bound):
+    out, workdir = tmp_path / "out.mp4", tmp_path / "work"
+    files = [str(tmp_path / "cat.jpg"), "--out", str(out), "--workdir", str(workdir)]
+    assert cli.main([*arguments, "--config", quick, "--steps", "2", *files]) == 0
+    made_from = json.loads((workdir / "clips" / "bico" / "composition" / "0.mp4.made_from.json").read_text())
+    assert made_from["prompt"] == prompt and made_from["bind"] == {"source_1": bound}
+    assert out.read_bytes() == (workdir / "clips" / "bico" / "composition" / "0.mp4").read_bytes()
+
+
+def test_a_word_that_is_not_there_cannot_be_swapped(quick, tmp_path, capsys):
+    files = [str(tmp_path / "cat.jpg"), "--out", str(tmp_path / "out.mp4")]
+    assert cli.main(["edit", *files, "--config", quick, "--prompt", "a cat", "--swap", "dog=robot"]) == 2
+    error = capsys.readouterr().err
+    assert error == "error: --swap: 'dog' is not in the prompt 'a cat': expected words of it\n"
+
+
+@needs_zoo
+def test_compose_without_a_config_writes_a_clip(quick, toybox, tmp_path, capsys):
     write_clip(tmp_path / "clip.mp4", moving_square(20), fps=25)
     out = tmp_path / "out" / "out.mp4"
-    arguments = ["compose", "--config", write(toybox, tmp_path), "--prompt", "a cat bouncing", "--steps", "2"]
+    arguments = ["compose", "--config", quick, "--prompt", "a cat bouncing", "--steps", "2"]
     binding = ["--bind", f"{tmp_path}/cat.jpg=cat", "--bind", f"{tmp_path}/clip.mp4=bouncing"]
     assert cli.main([*arguments, *binding, "--out", str(out)]) == 0
     assert read_media(out, **toybox["media"]).shape == (9, 48, 48, 3)

@@ -1,0 +1,172 @@
+"""What a run will take: the jobs are Snakemake's, the work is the config's, the costs are a machine's."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import ZOO, needs_zoo
+from test_cli import write
+
+from bico import cli
+from bico.config import load
+from bico.estimate import Costs, Job, Sizes, Speed, Work, costs_of, handful, jobs_in, parameters, speeds, steps
+
+UNIT = Costs(
+    origin="one of everything",
+    gpu=False,
+    start=0,
+    training={"bico": Speed(still=1, clip=1)},
+    sampling=1,
+    caption=1,
+    encode=1,
+    score=1,
+    other=1,
+)
+
+
+def work(config: dict, **changes: object) -> Work:
+    return Work(load(config), UNIT.model_copy(update=changes))
+
+
+def hours(of: Work, rule: str, **wildcards: str) -> float:
+    return of.of(Job(rule, wildcards))["cpu_hours"]
+
+
+# --- the published sizes --------------------------------------------------------------------------------------------
+
+
+def test_operations_are_those_of_the_models_at_their_size(small):
+    """Of Wan2.1-T2V-1.3B at 480x832, where it is not fetched yet."""
+    small["models"] |= {"wan": "not/fetched/yet", "clip": "not/fetched/yet"}
+    small |= {"text_slots": 512, "media": {"height": 480, "width": 832, "num_frames": 81, "fps": 15}}
+    config = load(small)
+    assert Sizes(config).tflop(config.media, 81) == pytest.approx((283.0, 866), rel=5e-3)
+
+
+def test_numbers_that_are_learned_at_full_size(small):
+    small["models"] |= {"wan": "not/fetched/yet", "clip": "not/fetched/yet"}
+    config = load(small)
+    learned = parameters(config.methods["bico"], "image", Sizes(config))
+    assert learned == 31 * 4_727_809  # one global binder and 30 of blocks
+    assert parameters(config.methods["bico"], "video", Sizes(config)) == 31 * 9_460_226
+
+
+# --- work -----------------------------------------------------------------------------------------------------------
+
+
+def test_steps_of_each_method(toybox):
+    methods = load(toybox).methods
+    assert steps(methods["bico"], "image", 3.0) == (120, 0)
+    assert steps(methods["bico"], "video", 3.0) == (120, 120)  # single frames, then the clip
+    assert steps(methods["textual_inversion"], "video", 3.0) == (0, 150)
+    assert steps(methods["dreamvideo"], "image", 3.0) == (220, 0)
+    assert steps(methods["dualreal"], "image", 3.0) == (75, 75)
+    assert steps(methods["base"], "image", 3.0) == (0, 0)
+
+
+@needs_zoo
+def test_work_grows_with_what_the_config_asks_for(toybox):
+    def ratio(rule: str, change: dict, **wildcards: str) -> float:
+        return hours(work(toybox | change), rule, **wildcards) / hours(work(toybox), rule, **wildcards)
+
+    assert ratio("generate", {"seeds": [0, 1, 2, 3]}, method="bico") == pytest.approx(2)
+    without_guidance = toybox["sampling"] | {"guidance_scale": 1.0}
+    assert ratio("generate", {"sampling": without_guidance}, method="bico") == pytest.approx(0.5)
+    assert ratio("generate", {"sampling": without_guidance}, method="dreamvideo") == pytest.approx(1)  # has its own
+    assert ratio("score", {"seeds": [0]}, method="bico") == pytest.approx(0.5)
+    assert ratio("learn", {"seeds": [0]}, method="bico", part="0") == pytest.approx(1)
+    parts = [hours(work(toybox | {"parts": 3}), "learn", method="bico", part=str(part)) for part in range(3)]
+    assert sum(parts) == pytest.approx(hours(work(toybox), "learn", method="bico", part="0"))
+    assert hours(work(toybox), "learn", method="bico_isolated", part="0") > sum(parts)
+    assert hours(work(toybox), "table", table="table1") == pytest.approx(1 / 3600)
+
+
+@needs_zoo
+def test_work_of_models_is_that_of_a_gpu_if_there_is_one(toybox):
+    on_gpu = work(toybox, gpu=True)
+    assert on_gpu.of(Job("score", {"method": "bico"}))["cpu_hours"] == 0
+    assert on_gpu.of(Job("score", {"method": "bico"}))["gpu_hours"] == hours(work(toybox), "score", method="bico")
+    assert on_gpu.of(Job("table", {"table": "table1"}))["gpu_hours"] == 0
+
+
+@needs_zoo
+def test_the_toyboxs_run_was_estimated_within_a_tenth(toybox):
+    """Job seconds of the run of 2026-11-24 (two cores, jobs side by side)."""
+    measured = {"bico": 180, "bico_isolated": 157, "db_lora": 196, "dreamvideo": 205, "dualreal": 171}
+    measured |= {"textual_inversion": 140}
+    rows = list(toybox["tables"]["table1"])
+    reckoned = Work(load(toybox), costs_of("laptop"))
+    total = sum(hours(reckoned, "learn", method=row, part="0") for row in measured)
+    total += sum(hours(reckoned, rule, method=row) for rule in ("generate", "score") for row in rows)
+    assert 3600 * total == pytest.approx(sum(measured.values()) + 335 + 68, rel=0.1)
+
+
+# --- jobs -----------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_those_of_a_dry_run():
+    output = (
+        "Job stats:\ntotal 3\n\n[Tue Nov 24 13:33:52 2026]\nrule learn:\n    input: a\n    output: b\n"
+        "    jobid: 6\n    reason: Missing output files: b\n    wildcards: method=bico, part=0\n"
+        "[Tue Nov 24 13:33:52 2026]\nlocalrule table:\n    output: c\n    jobid: 1\n"
+        "[Tue Nov 24 13:33:52 2026]\nlocalrule all:\n    input: c\n    jobid: 0\n"
+    )
+    assert list(jobs_in(output)) == [Job("learn", {"method": "bico", "part": "0"}), Job("table", {})]
+
+
+@pytest.mark.usefixtures("at_root")
+def test_the_command_tells_jobs_and_runs_nothing(small, tmp_path, capsys):
+    if not ZOO.exists():
+        pytest.skip("needs the Toybox's models")
+    small["models"] |= {"wan": str(ZOO / "wan"), "clip": str(ZOO / "clip")}
+    assert cli.main(["estimate", "--config", write(small, tmp_path)]) == 0
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert lines["learn"][0] == "6" and lines["generate"][0] == "8" and lines["table"][0] == "1"
+    assert float(lines["total"][2]) > float(lines["learn"][2]) > 0
+    assert [path.name for path in Path(small["results"]).iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.usefixtures("at_root")
+def test_targets_and_machines_that_do_not_exist(small, tmp_path, capsys):
+    config = write(small, tmp_path)
+    assert cli.main(["estimate", "--config", config, "--machine", "abacus"]) == 2
+    error = capsys.readouterr().err
+    assert "--machine abacus: expected one of laptop, h200" in error and error.count("\n") == 1
+
+
+@pytest.fixture
+def at_root(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+def test_a_handful_is_one_case_with_few_steps(toybox, tmp_path):
+    config = handful(load(toybox), tmp_path, 2)
+    assert len(config.cases) == 1 and len(config.sources) == 2 and config.seeds == [0, 1]
+    kinds = sorted(source.kind for source in config.sources.values())
+    assert kinds == ["image", "video"]  # all methods take it
+    assert config.methods.keys() >= {"base", "bico", "dualreal"} and "bico_isolated" not in config.methods
+    assert load(json.loads(json.dumps(config.model_dump(mode="json")))) == config
+
+
+@needs_zoo
+def test_speeds_come_from_the_metrics_of_steps(toybox, tmp_path):
+    config = handful(load(toybox), tmp_path, 1)
+    image, video = sorted(config.sources, key=lambda source: config.sources[source].kind)
+    stages = {image: [("global", 2.0)], video: [("frames_all", 4.0), ("clip_all", 8.0)]}
+    for source, timed in stages.items():
+        lines = [
+            {"stage": stage, "seconds": 30.0 if step == 0 else seconds} for stage, seconds in timed for step in range(5)
+        ]
+        path = tmp_path / "learned" / "bico" / f"{source}.metrics.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found, compiling = speeds(config, {"bico": 0.5})
+    _, still = Sizes(config).tflop(config.media, 1)
+    _, clip = Sizes(config).tflop(config.media, 9)
+    batch = config.methods["bico"].batch_size
+    assert found["bico"].still == pytest.approx(batch * still / (0.5 * 3))
+    assert found["bico"].clip == pytest.approx(batch * clip / (0.5 * 8))
+    assert compiling == pytest.approx(0.5 * (28 + 26 + 22))

@@ -9,15 +9,16 @@ Two measurements of what a method has learned of each source, both against the u
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
 from bico.backbone import Backbone
-from bico.config import BaseSettings, Case, Config, Media, MethodSettings
-from bico.files import write_text
+from bico.config import BaseSettings, Case, Config, Media
+from bico.files import write_json, write_text
 from bico.media import read_media
 from bico.methods import method
 from bico.methods.base import Job
@@ -59,16 +60,25 @@ class Trial:
         return {self.role: own} | others
 
 
+def unbound(config: Config, backbone: Backbone) -> None:
+    """Measures the unbound base on all sources of the Toybox, for all rows: `R/binding/unbound.json`."""
+    probe = Probe.open(config.models.probe)
+    sources = [source for source, entry in config.sources.items() if entry.scene]
+    values = {source: asdict(_measured(config, None, backbone, probe, source)) for source in sources}
+    write_json(config.results / "binding" / "unbound.json", values)
+
+
 def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
     """Measures what one row of the table has learned, and writes it to `R/binding/<row>.csv`.
 
     Columns: method, source, kind, bound (a role, or "everything"), measured (a role, or "psnr" in dB), clips, unbound,
     bound_value, gain and its 95 % interval (bootstrap over clips).
     """
-    probe = Probe.open(config.models.probe)
-    rows = []
+    probe, rows = Probe.open(config.models.probe), []
+    plain = json.loads((config.results / "binding" / "unbound.json").read_text())
     for source in (name for name in config.learned(row) if config.sources[name].scene):
-        rows += [_reconstruction(config, row, backbone, source), *_leaks(config, row, backbone, probe, source)]
+        before, after = Measured(**plain[source]), _measured(config, row, backbone, probe, source)
+        rows += compared(config, row, source, before, after)
     table = pd.DataFrame(rows)
     write_text(config.results / "binding" / f"{row}.csv", table.to_csv(index=False, float_format="%.4f"))
     return table
@@ -90,18 +100,47 @@ def collect(config: Config, rows: list[str]) -> pd.DataFrame:
     return table
 
 
-# --- reconstruction -------------------------------------------------------------------------------------------------
+# --- measuring ------------------------------------------------------------------------------------------------------
 
 
-def _reconstruction(config: Config, row: str, backbone: Backbone, source: str) -> dict[str, object]:
-    words, entry = words_of(scene_of(config.sources[source])), config.sources[source]
-    media = config.media if entry.kind == "video" else config.media.model_copy(update={"num_frames": 1})
-    case = Case(prompt=sentence(words), bind={source: list(words.values())})
-    own = read_media(config.media_path(source), **dict(media))
-    unbound, bound = (
-        np.array([psnr(clip, own) for clip in clips]) for clips in _both(config, row, backbone, source, [case], media)
+@dataclass(frozen=True)
+class Measured:
+    """What the clips of one source show.
+
+    Attributes:
+        psnr: of each seed's reconstruction, in dB.
+        values: for each trial and seed, in the order of `trials`, what `Trial.values` says.
+    """
+
+    psnr: list[float]
+    values: list[dict[str, float]]
+
+
+def _measured(config: Config, row: str | None, backbone: Backbone, probe: Probe, source: str) -> Measured:
+    """What a row's clips of a source show; those of the unbound base for None."""
+    words, entry, media = words_of(scene_of(config.sources[source])), config.sources[source], config.media
+    whole = Case(prompt=sentence(words), bind={source: list(words.values())})
+    own_media = media if entry.kind == "video" else media.model_copy(update={"num_frames": 1})
+    own = read_media(config.media_path(source), **dict(own_media))
+    planned = list(trials(config, source))
+    readings = probe.read(np.stack(_clips(config, row, backbone, source, [each.case for each in planned], media)))
+    takes = [trial for trial in planned for _ in config.seeds]
+    return Measured(
+        psnr=[psnr(clip, own) for clip in _clips(config, row, backbone, source, [whole], own_media)],
+        values=[trial.values(reading) for trial, reading in zip(takes, readings, strict=True)],
     )
-    return _row(config, row, source, "everything", "psnr", unbound, bound)
+
+
+def compared(config: Config, row: str, source: str, before: Measured, after: Measured) -> Iterator[dict[str, object]]:
+    """The rows of one source: its reconstruction, then every role bound alone and what that did to all roles."""
+    yield _row(config, row, source, "everything", "psnr", before.psnr, after.psnr)
+    takes = [trial for trial in trials(config, source) for _ in config.seeds]
+    pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for trial, plain, bound in zip(takes, before.values, after.values, strict=True):
+        for measured, value in plain.items():
+            pairs.setdefault((trial.role, measured), []).append((value, bound[measured]))
+    for (role, measured), values in pairs.items():
+        yield _row(config, row, source, role, measured, *zip(*values, strict=True))
 
 
 def psnr(clip: np.ndarray, own: np.ndarray) -> float:
@@ -129,24 +168,6 @@ def _other_word(known: tuple[str, ...], own: str | None, rng: np.random.Generato
     return str(rng.choice([word for word in known if word != own]))
 
 
-def _leaks(config: Config, row: str, backbone: Backbone, probe: Probe, source: str) -> Iterator[dict[str, object]]:
-    planned = list(trials(config, source))
-    clips = _both(config, row, backbone, source, [trial.case for trial in planned], config.media)
-    unbound, bound = (probe.read(np.stack(each)) for each in clips)
-    seeds = len(config.seeds)
-    for role in dict.fromkeys(trial.role for trial in planned):
-        values: dict[str, list[tuple[float, float]]] = {}
-        for place, trial in enumerate(planned):
-            if trial.role != role:
-                continue
-            for take in range(place * seeds, (place + 1) * seeds):
-                before, after = trial.values(unbound[take]), trial.values(bound[take])
-                for measured, value in before.items():
-                    values.setdefault(measured, []).append((value, after[measured]))
-        for measured, pairs in values.items():
-            yield _row(config, row, source, role, measured, *np.array(pairs).T)
-
-
 # --- shared ---------------------------------------------------------------------------------------------------------
 
 
@@ -165,27 +186,26 @@ def sentence(words: Mapping[str, str]) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _both(
-    config: Config, row: str, backbone: Backbone, source: str, cases: list[Case], media: Media
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Clips uint8 [T, H, W, 3] of each case and seed, unbound and bound."""
-    artifacts = {source: config.results / "learned" / config.learner(row) / f"{source}.safetensors"}
+def _clips(
+    config: Config, row: str | None, backbone: Backbone, source: str, cases: list[Case], media: Media
+) -> list[np.ndarray]:
+    """Clips uint8 [T, H, W, 3] of each case and seed."""
+    settings, artifacts = BaseSettings(), {}
+    if row is not None:
+        settings = config.methods[row]
+        artifacts = {source: config.results / "learned" / config.learner(row) / f"{source}.safetensors"}
     files = {source: config.media_path(source)}
     jobs = [Job(str(place), case, seed, artifacts, files) for place, case in enumerate(cases) for seed in config.seeds]
-
-    def clips(settings: MethodSettings) -> list[np.ndarray]:
-        composed = method(settings.method).compose(backbone, jobs, settings, config.sampling, media)
-        return [clip for _, clip in composed]
-
-    return clips(BaseSettings()), clips(config.methods[row])
+    composed = method(settings.method).compose(backbone, jobs, settings, config.sampling, media)
+    return [clip for _, clip in composed]
 
 
 def _row(
-    config: Config, row: str, source: str, bound: str, measured: str, unbound: np.ndarray, after: np.ndarray
+    config: Config, row: str, source: str, bound: str, measured: str, before: Sequence[float], after: Sequence[float]
 ) -> dict[str, object]:
     labels = {"method": row, "source": source, "kind": config.sources[source].kind, "bound": bound}
-    values = {"measured": measured, "clips": len(after), "unbound": unbound.mean(), "bound_value": after.mean()}
-    return labels | values | _gain(config, after - unbound)
+    values = {"measured": measured, "clips": len(after), "unbound": np.mean(before), "bound_value": np.mean(after)}
+    return labels | values | _gain(config, np.subtract(after, before))
 
 
 def _gain(config: Config, gains: np.ndarray) -> dict[str, float]:

@@ -233,6 +233,13 @@ def generate(config: Config, method: str) -> None:
     make_clips(config, method, _backbone(config))
 
 
+def unbound(config: Config) -> None:
+    """Measure what the base shows of every source's words, for `binding` to compare with."""
+    from bico.binding import unbound
+
+    unbound(config, _backbone(config))
+
+
 def binding(config: Config, method: str) -> None:
     """Measure on its own what a method has learned of each source: reconstruction, and the leak test."""
     from bico.binding import binding
@@ -614,6 +621,7 @@ STEPS = [
     (appearance,),
     (learn, "method", "part"),
     (generate, "method"),
+    (unbound,),
     (binding, "method"),
     (binding_table,),
     (applications,),

@@ -196,6 +196,7 @@ class Work:
             "appearance": self._appearance,
             "learn": self._learn,
             "generate": self._generate,
+            "unbound": self._unbound,
             "binding": self._binding,
             "score": self._score,
         }
@@ -243,20 +244,26 @@ class Work:
         return seconds
 
     def _generate(self, method: str) -> tuple[float, float]:
-        return self._clips(method, sum(not self.config.unsupported(method, case) for case in self.config.cases))
+        cases = sum(not self.config.unsupported(method, case) for case in self.config.cases)
+        return self._clips(self.config.methods[method], cases)
+
+    def _unbound(self) -> tuple[float, float]:
+        return self._clips(BaseSettings(), self._trials(self.config.sources))[0], 0
 
     def _binding(self, method: str) -> tuple[float, float]:
-        # Bound and unbound: the reconstruction, and every role of the source in each context.
-        toybox = [source for source in self.config.learned(method) if self.config.sources[source].scene]
-        roles = [len(words_of(scene_of(self.config.sources[source]))) for source in toybox]
-        return self._clips(method, 2 * sum(1 + CONTEXTS * count for count in roles))[0], 0
+        return self._clips(self.config.methods[method], self._trials(self.config.learned(method)))[0], 0
+
+    def _trials(self, sources: Iterable[str]) -> int:
+        """The reconstruction of each, and every role in each context."""
+        scenes = [scene_of(self.config.sources[source]) for source in sources if self.config.sources[source].scene]
+        return sum(1 + CONTEXTS * len(words_of(scene)) for scene in scenes)
 
     def _score(self, method: str) -> tuple[float, float]:
         cases = sum(not self.config.unsupported(method, case) for case in self.config.cases)
         return self.costs.score * cases * len(self.config.seeds) * self.config.media.num_frames, 0
 
-    def _clips(self, method: str, cases: int) -> tuple[float, float]:
-        settings, media, sampling = self.config.methods[method], self.config.media, self.config.sampling
+    def _clips(self, settings: MethodSettings, cases: int) -> tuple[float, float]:
+        media, sampling = self.config.media, self.config.sampling
         clips = cases * len(self.config.seeds)
         guidance = getattr(settings, "guidance_scale", None) or sampling.guidance_scale
         passes = 0 if settings.method == "copy" else sampling.steps * (2 if guidance > 1 else 1)

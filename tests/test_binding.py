@@ -7,7 +7,7 @@ import toy
 from conftest import ROOT, ZOO, needs_zoo
 
 from bico.backbone import Backbone
-from bico.binding import collect, psnr, sentence, trials, words_of
+from bico.binding import Measured, collect, compared, psnr, sentence, trials, words_of
 from bico.config import Case, Media, load
 from bico.encode import encode_source
 from bico.methods import bico
@@ -90,6 +90,23 @@ def test_bico_binds_a_held_out_photograph_and_does_not_leak(tmp_path, monkeypatc
         gain = after - before
         assert gain[role] > 0.08
         assert gain.drop(role).min() > -gain[role] / 5
+
+
+def test_a_source_is_compared_take_by_take(tmp_path):
+    config = toy.config(tmp_path)
+    planned = list(trials(config, "red_cat"))
+    takes = [trial for trial in planned for _ in config.seeds]
+    before = [dict.fromkeys(trial.words, 0.5) for trial in takes]
+    after = [
+        values | {trial.role: 0.5 + 0.1 * (place % 2)}
+        for place, (trial, values) in enumerate(zip(takes, before, strict=True))
+    ]
+    rows = list(compared(config, "bico", "red_cat", Measured([20.0, 21.0], before), Measured([24.0, 26.0], after)))
+    assert (rows[0]["measured"], rows[0]["gain"], rows[0]["gain_low"], rows[0]["gain_high"]) == ("psnr", 4.5, 4, 5)
+    alone = {(row["bound"], row["measured"]): row for row in rows[1:]}
+    assert alone.keys() == {(role, other) for role in ("subject", "scene") for other in ("subject", "scene", "motion")}
+    assert alone["subject", "subject"]["gain"] == pytest.approx(0.05) and alone["subject", "scene"]["gain"] == 0
+    assert alone["scene", "motion"]["clips"] == 4 * len(config.seeds)
 
 
 def test_the_table_holds_every_method_and_the_means_over_sources(tmp_path):

@@ -5,8 +5,40 @@ MEASURED = [
 ]
 
 
+rule unbound:
+    input:
+        media=[media_of(source) for source in TOYBOX],
+    output:
+        values=f"{R}/binding/unbound.json",
+    log:
+        f"{R}/logs/binding/unbound.log",
+    benchmark:
+        f"{R}/benchmarks/binding/unbound.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=3500,
+    params:
+        config=CONFIG_FILE,
+        code=code_digest("bico.binding", "bico.methods.base"),
+        wan=model("wan"),
+        probe=model("probe"),
+        settings=leaves(
+            CONFIG.sampling,
+            CONFIG.media,
+            CONFIG.text_slots,
+            CONFIG.dtype,
+            CONFIG.seeds,
+            {source: CONFIG.sources[source].scene for source in TOYBOX},
+        ),
+    shell:
+        "python -m bico.cli unbound --config {params.config} 2>&1 | tee {log}"
+
+
 rule binding:
     input:
+        unbound=rules.unbound.output.values,
         learned=lambda w: learned(w.method),
         media=[media_of(source) for source in TOYBOX],
     output:

@@ -28,7 +28,8 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args()
     config, candidates = (yaml.safe_load(path.read_text()) for path in (options.config, options.candidates))
-    config.pop("tables", None)  # candidates are rows of no other table
+    for section in ("tables", "curves"):  # candidates are rows of no other
+        config.pop(section, None)
     entries = rows(config["methods"], candidates)
     folder = Path(config["results"]) / "tuning"
     folder.mkdir(parents=True, exist_ok=True)

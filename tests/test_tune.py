@@ -35,7 +35,8 @@ def test_the_candidates_of_the_toybox_are_valid_rows_of_equal_number():
     learned = {row for row, settings in load(toybox).methods.items() if settings.LEARNS_PER != "nothing"}
     assert set(candidates) <= learned and len(rows) == len(candidates) * len(candidates["bico"])
     toybox["methods"] = rows
-    toybox.pop("tables", None)
+    for section in ("tables", "curves"):
+        toybox.pop(section, None)
     load(toybox)
 
 

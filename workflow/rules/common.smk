@@ -84,6 +84,21 @@ def learned(row):
     return [f"{folder}/part{part}.json" for part in parts]
 
 
+@cache  # the parts of a row share it
+def learning_of(row):
+    """All settings on which what a row learns depends."""
+    return leaves(
+        CONFIG.methods[row].learning(),
+        CONFIG.sampling.shift,
+        CONFIG.learning_seed,
+        CONFIG.text_slots,
+        CONFIG.dtype,
+        CONFIG.compile,
+        CONFIG.parts,
+        CONFIG.learned(row),
+    )
+
+
 def any_of(names):
     """A wildcard constraint that allows just these names; nothing, if there are none."""
     return "|".join(names) or "(?!)"

@@ -3,20 +3,6 @@
 # <artifact>.ckpt/.
 
 
-@cache  # the parts of a row share it
-def learning_of(row):
-    return leaves(
-        CONFIG.methods[row].learning(),
-        CONFIG.sampling.shift,
-        CONFIG.learning_seed,
-        CONFIG.text_slots,
-        CONFIG.dtype,
-        CONFIG.compile,
-        CONFIG.parts,
-        CONFIG.learned(row),
-    )
-
-
 rule learn:
     input:
         encoded=rules.encode.output.manifest,

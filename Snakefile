@@ -46,7 +46,7 @@ rule all:
     input:
         table=f"{R}/table1.csv",
         figures=expand(f"{R}/figures/cases/{{case}}.png", case=CONFIG.cases),
-        gallery=f"{R}/gallery",
+        gallery=f"{R}/gallery.html",
         plot=f"{R}/figures/table1.png",
 
 

@@ -1,12 +1,17 @@
 """The gallery: a static page on which a reader filters by case, method and seed, and plays all clips in step.
 
-The folder holds copies of everything that it shows, so it can be put on any web server, or sent as it is.
+The folder holds copies of everything that it shows, so it can be put on any web server, or sent as it is. The same page
+with everything in one file is for Snakemake's report, which takes no folders.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import mimetypes
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +26,34 @@ from bico.scoring import clip_path, clip_statuses, score_columns
 PAGE = Path(__file__).with_name("gallery.html")
 
 
+Place = Callable[[Path, str], str]
+"""From a file, and where it would stand in the gallery, to its address there."""
+
+
 def gallery(config: Config) -> None:
-    """Writes `R/gallery/index.html` and the media beside it."""
+    """Writes `R/gallery/index.html` and the media beside it, and `R/gallery.html`, which holds them all."""
     folder = config.results / "gallery"
     shutil.rmtree(folder, ignore_errors=True)
+    write_text(folder / "index.html", _page(config, partial(_copied, folder)))
+    write_text(config.results / "gallery.html", _page(config, _embedded))
+
+
+def _page(config: Config, place: Place) -> str:
     rows = config.table("table1")
     scores = {row: _scores(config, row) for row in rows}
     statuses = {row: clip_statuses(config, row) for row in rows}
     cases = []
     for case_id, case in config.cases.items():
         clips = {
-            row: {str(seed): _clip(config, folder, row, case_id, seed, statuses, scores) for seed in config.seeds}
+            row: {str(seed): _clip(config, place, row, case_id, seed, statuses, scores) for seed in config.seeds}
             for row in rows
         }
         cases.append(
             {
                 "id": case_id,
                 "prompt": coloured(case),
-                "sources": [_source(config, folder, case, number) for number in range(len(case.bind))],
-                "truth": case.truth and _copy(folder, config.results / "truth" / f"{case_id}.mp4", "truth"),
+                "sources": [_source(config, place, case, number) for number in range(len(case.bind))],
+                "truth": case.truth and place(config.results / "truth" / f"{case_id}.mp4", f"truth/{case_id}"),
                 "clips": clips,
             }
         )
@@ -54,7 +68,7 @@ def gallery(config: Config) -> None:
     }
     # In a script element only "</" could end the text early.
     text = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
-    write_text(folder / "index.html", PAGE.read_text(encoding="utf-8").replace("{{data}}", text))
+    return PAGE.read_text(encoding="utf-8").replace("{{data}}", text)
 
 
 def coloured(case: Case) -> list[tuple[str, int | None]]:
@@ -68,22 +82,22 @@ def coloured(case: Case) -> list[tuple[str, int | None]]:
     return [(piece, number) for piece, number in [*pieces, (text[end:], None)] if piece]
 
 
-def _source(config: Config, folder: Path, case: Case, number: int) -> dict[str, Any]:
+def _source(config: Config, place: Place, case: Case, number: int) -> dict[str, Any]:
     name, words = list(case.bind.items())[number]
-    file = _copy(folder, config.media_path(name), "sources", name)
+    file = place(config.media_path(name), f"sources/{name}")
     still = config.sources[name].kind == "image"
     return {"name": name, "words": words, "colour": PALETTE[number % len(PALETTE)], "file": file, "still": still}
 
 
 def _clip(
-    config: Config, folder: Path, row: str, case_id: str, seed: int, statuses: dict, scores: dict[str, pd.DataFrame]
+    config: Config, place: Place, row: str, case_id: str, seed: int, statuses: dict, scores: dict[str, pd.DataFrame]
 ) -> dict[str, str | None]:
     status = statuses[row][case_id, seed]
     if status != "ok":
         return {"status": status, "file": None, "scores": ""}
     values = scores[row].loc[(case_id, seed)]
     told = " · ".join(f"{name.replace('_', ' ')} {value:.0f}" for name, value in values.items() if pd.notna(value))
-    file = _copy(folder, clip_path(config, row, case_id, seed), f"clips/{row}", f"{case_id}-{seed}")
+    file = place(clip_path(config, row, case_id, seed), f"clips/{row}/{case_id}-{seed}")
     return {"status": status, "file": file, "scores": told}
 
 
@@ -94,9 +108,15 @@ def _scores(config: Config, row: str) -> pd.DataFrame:
     return table[shown]
 
 
-def _copy(folder: Path, file: Path, below: str, name: str | None = None) -> str:
+def _copied(folder: Path, file: Path, name: str) -> str:
     """Copies a file into the gallery and returns its address there."""
-    target = folder / below / f"{name or file.stem}{file.suffix.lower()}"
+    target = folder / f"{name}{file.suffix.lower()}"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file, target)
     return target.relative_to(folder).as_posix()
+
+
+def _embedded(file: Path, name: str) -> str:
+    """The file itself as its address."""
+    kind, _ = mimetypes.guess_type(file)
+    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"

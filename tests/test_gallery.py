@@ -1,5 +1,6 @@
 """The gallery's data, and the page itself in headless Chromium where there is one."""
 
+import base64
 import html.parser
 import json
 import re
@@ -50,6 +51,14 @@ def test_every_clip_is_there_and_a_failed_one_says_so(page):
                     assert (page.parent / clip["file"]).is_file() and clip["scores"] == "clip t 21 · dino i 43"
         assert (page.parent / case["truth"]).is_file()
         assert all((page.parent / source["file"]).is_file() for source in case["sources"])
+
+
+def test_one_file_holds_it_all_for_the_report(page):
+    folder, single = data_of(page), data_of(page.parent.with_suffix(".html"))
+    clip = folder["cases"][0]["clips"]["copy"]["0"]["file"]
+    start, _, content = single["cases"][0]["clips"]["copy"]["0"]["file"].partition(",")
+    assert start == "data:video/mp4;base64" and base64.b64decode(content) == (page.parent / clip).read_bytes()
+    assert single["cases"][0]["sources"][0]["file"].startswith("data:image/png;base64,")
 
 
 def test_bound_words_know_their_source():

@@ -217,7 +217,8 @@ def test_a_new_ablation_is_all_that_runs(checkout, config_file, small):
 def pretend_results(checkout: Path, config_file: Path, *targets: str) -> None:
     """Runs the DAG with commands that only make the outputs, empty."""
     for rules in (checkout / "workflow" / "rules").glob("*.smk"):
-        text = rules.read_text().replace("python -m bico.cli gallery", "mkdir -p {output} #")
+        pretended = "mkdir -p {output.folder}; touch {output.page} #"
+        text = rules.read_text().replace("python -m bico.cli gallery", pretended)
         text = text.replace("python -m bico.cli", "touch {output} #")
         rules.write_text(text)
     done = snakemake("--configfile", config_file, "--", *targets, folder=checkout)
@@ -255,6 +256,9 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     assert not list(results.rglob("*.ckpt")) and not list(results.rglob("*.unfinished"))
     again = snakemake("--configfile", config_file)
     assert again.returncode == 0 and "Nothing to be done" in again.stdout
+    report = snakemake("--report", results / "report.html", "--configfile", config_file)
+    assert report.returncode == 0, report.stdout[-2000:]
+    assert "gallery.html" in (results / "report.html").read_text() and "table1.md" in report.stdout
 
     learned = {path: path.stat().st_mtime_ns for path in (results / "learned").rglob("*.safetensors")}
     small["sources"]["robot_city"] = _toybox["sources"]["robot_city"]

@@ -39,10 +39,10 @@ rule gallery:
         media=[media_of(source) for source in BOUND],
         truth=rules.truth.output.clips,
     output:
+        folder=directory(f"{R}/gallery"),
         page=report(
-            directory(f"{R}/gallery"),
+            f"{R}/gallery.html",
             caption="../report/gallery.rst",
-            htmlindex="index.html",
             category="Gallery",
         ),
     log:

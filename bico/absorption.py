@@ -86,21 +86,24 @@ def source_maps(
     Every row sees the same captions, all of whose words are bound as in training.
     """
     number = 1 + encoded.spatial.index(subject) if subject in encoded.spatial else None
+    learned = {row: load_artifact(config.artifact_path(row, source))[0] for row in with_and_without(config)}
+    binders = {
+        row: HierarchicalBinder.from_tensors(tensors, backbone.num_blocks).to(backbone.device)
+        for row, tensors in learned.items()
+    }
     taken: dict[tuple[str, str], list[Tensor]] = {}
     for caption in range(min(CAPTIONS, len(encoded.prompt_embeds))):
         one = slice(caption, caption + 1)
         context = backbone.context(encoded.prompt_embeds[one]).float()
         slots = {WORD: _where(encoded.key_slots[caption] == number)} if number else {}
-        for row in ("unbound", *with_and_without(config)):
+        for row in ("unbound", *learned):
             contexts, here = [context] * backbone.num_blocks, slots
             if row != "unbound":
-                path = config.results / "learned" / config.learner(row) / f"{source}.safetensors"
-                tensors, settings = load_artifact(path)[0], config.methods[row].absorption
-                counts, token = encoded.token_counts[one], tensors["absorption"].to(context.device)
+                settings, counts = config.methods[row].absorption, encoded.token_counts[one]
+                token = learned[row]["absorption"].to(context.device)
                 _, words = with_absorption(context, counts, token[:0], settings)
                 placed, mask = with_absorption(context, counts, token, settings)
-                binder = HierarchicalBinder.from_tensors(tensors, backbone.num_blocks).to(context.device)
-                contexts = binder(placed, mask)
+                contexts = binders[row](placed, mask)
                 here = slots | ({TOKEN: _where(mask[0] & ~words[0])} if len(token) else {})
             for word, looks in word_maps(backbone, encoded.latents, contexts, here).items():
                 taken.setdefault((row, word), []).append(looks)

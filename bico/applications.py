@@ -91,7 +91,7 @@ def _match(reading: Reading, scene: Scene, roles: set[str]) -> float:
 def _clips(config: Config, row: str, name: str, entry: Application, backbone: Backbone) -> Iterator[np.ndarray]:
     """uint8 [T, H, W, 3] of each seed, also written to files."""
     settings = config.methods[row] if row in config.appliers() else BaseSettings()
-    artifacts = {entry.source: config.results / "learned" / config.learner(row) / f"{entry.source}.safetensors"}
+    artifacts = {entry.source: config.artifact_path(row, entry.source)}
     files = {entry.source: config.media_path(entry.source)}
     jobs = [Job(name, entry.case(), seed, artifacts, files) for seed in config.seeds]
     for job, clip in method(settings.method).compose(backbone, jobs, settings, config.sampling, config.media):

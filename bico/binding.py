@@ -193,7 +193,7 @@ def _clips(
     settings, artifacts = BaseSettings(), {}
     if row is not None:
         settings = config.methods[row]
-        artifacts = {source: config.results / "learned" / config.learner(row) / f"{source}.safetensors"}
+        artifacts = {source: config.artifact_path(row, source)}
     files = {source: config.media_path(source)}
     jobs = [Job(str(place), case, seed, artifacts, files) for place, case in enumerate(cases) for seed in config.seeds]
     composed = method(settings.method).compose(backbone, jobs, settings, config.sampling, media)

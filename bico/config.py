@@ -635,6 +635,10 @@ class Config(Benchmark):
         }
         return dict(sorted(items[self.methods[row].LEARNS_PER].items()))
 
+    def artifact_path(self, row: str, item: str) -> Path:
+        """What a row has learned of an item of `learned`."""
+        return self.results / "learned" / self.learner(row) / f"{item}.safetensors"
+
     def media_path(self, source: str) -> Path:
         """The file of a source: the user's own, or the one that is rendered for it."""
         entry = self.sources[source]

@@ -54,13 +54,10 @@ def curve_plot(config: Config, name: str) -> list[Path]:
     """Draws `R/scores/<row>.csv` of a curve's rows into `R/figures/curves/<name>.png` and `.pdf`."""
     curve, parts = config.curves[name], []
     for row, value in curve.rows.items():
-        scores = read_scores(config, row)
-        intervals = {column: row_interval(config, scores, column) for column in drawn_columns(config)}
-        parts.append(
-            {"method": name, "value": value}
-            | {f"{column}{end}": number for column, numbers in intervals.items()
-               for end, number in zip(("", "_low", "_high"), numbers, strict=True)}
-        )  # fmt: skip
+        scores, point = read_scores(config, row), {"method": name, "value": value}
+        for column in drawn_columns(config):
+            point |= row_interval(config, scores, column)
+        parts.append(point)
     with matplotlib.rc_context(STYLE | AXES):
         figure = curves_figure(pd.DataFrame(parts), curve.label, drawn_columns(config))
         return _save(figure, config.results / "figures" / "curves" / name)

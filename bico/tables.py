@@ -100,9 +100,10 @@ def paired_difference(
     return interval(first - second, resamples=resamples, seed=seed)
 
 
-def row_interval(config: Config, rows: pd.DataFrame, column: str) -> tuple[float, float, float]:
-    """`interval` of one score of a row, as the config wants it."""
-    return interval(case_means(rows, column), **_bootstrap(config))
+def row_interval(config: Config, rows: pd.DataFrame, column: str) -> dict[str, float]:
+    """`interval` of one score of a row, as the config wants it: the column, column_low and column_high of a table."""
+    ends = interval(case_means(rows, column), **_bootstrap(config))
+    return dict(zip((column, f"{column}_low", f"{column}_high"), ends, strict=True))
 
 
 def _bootstrap(config: Config) -> dict[str, int]:
@@ -124,8 +125,7 @@ def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> d
     }
     scores = {}
     for column in score_columns(config):
-        mean, low, high = row_interval(config, rows, column)
-        scores |= {column: mean, f"{column}_low": low, f"{column}_high": high}
+        scores |= row_interval(config, rows, column)
     figures = {f"paper_{column}": value for column, value in paper.items() if column != "configuration"}
     return counts | scores | {f"human_{question}": np.nan for question in HUMAN} | figures
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from bico.toybox.captions import BACKDROP, EVERYWHERE, NOWHERE, Phrase, caption
 from bico.toybox.render import render
-from bico.toybox.zoo import vae, wan
+from bico.toybox.zoo import clip, dino, vae, wan
 from bico.toybox.zoo.common import (
     HELD_OUT_SEED,
     TRAIN_SEED,
@@ -124,6 +124,25 @@ def test_looking_at_the_words_of_a_place_costs_nothing_and_past_them_much():
     assert wan._looks_past(own, torch.zeros_like(own)) == 0  # nothing described, nothing to look at
 
 
+def test_a_subject_weighs_more_the_clearer_it_can_be_seen():
+    error, covered = torch.zeros(2, 3, 4, 2, 2), torch.zeros(2, 1, 4, 2, 2)
+    covered[..., 0, 0] = 1
+    error[..., 0, 0] = 1.0
+    at_once = {sigma: wan.velocity_loss(error, covered, torch.full((2,), sigma)).item() for sigma in (0.0, 0.5, 1.0)}
+    plain = error.square().mean().item()
+    assert at_once[0.0] == pytest.approx(wan.SUBJECT_WEIGHT * plain)
+    assert at_once[1.0] == pytest.approx(plain) and plain < at_once[0.5] < at_once[0.0]
+
+
+def test_an_error_that_flickers_costs_more_than_one_that_stays():
+    stays, covered, noise = torch.ones(1, 3, 4, 2, 2), torch.zeros(1, 1, 4, 2, 2), torch.ones(1)
+    flickers = stays * torch.tensor([1.0, -1, 1, -1]).view(1, 1, 4, 1, 1)
+    assert wan.velocity_loss(stays, covered, noise).item() == pytest.approx(1)
+    assert wan.velocity_loss(flickers, covered, noise).item() == pytest.approx(1 + 4 * 3 / 4)
+    still = wan.velocity_loss(stays[:, :, :1], covered[:, :, :1], noise)
+    assert still.item() == pytest.approx(1)
+
+
 def test_a_checkpoint_brings_back_weights_moments_and_step(tmp_path: Path):
     def fresh() -> tuple[torch.nn.Linear, Muon]:
         torch.manual_seed(0)
@@ -211,3 +230,37 @@ def test_muon_takes_matrices_inside_and_adam_all_else(tokenizer):
     assert all(".weight" in names[p] for p in matrices)
     assert {names[p] for p in plain} >= {"text_encoder.shared.weight", "transformer.proj_out.weight"}
     assert len(matrices) + len(plain) == len(list(trainee.parameters())) and not matrices & plain
+
+
+# --- scorers --------------------------------------------------------------------------------------------------------
+
+
+def test_two_views_of_an_instance_show_it_in_two_scenes_with_the_same_hues(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(dino, "SMALLEST_CROP", 1.0)  # whole frames
+    monkeypatch.setattr(dino, "degrade", lambda frames, noise: frames)
+    pool = np.zeros((3, 2 * dino.VIEWS, 48, 48, 3), np.uint8)
+    pool += np.uint8([10, 100, 200])  # a colour of three different channels
+    pool += np.arange(dino.VIEWS, dtype=np.uint8).repeat(2)[:, None, None, None]  # and a scene's own shade
+    centres, chosen = np.full((3, 2 * dino.VIEWS, 2), 0.5), np.arange(3).repeat(20)
+    one, other = dino._views(pool, centres, chosen, np.random.default_rng(0))
+    colours = [(view.mean((2, 3)) + 1) * 127.5 for view in (one, other)]
+    apart = (colours[0] - colours[1]).round()
+    assert (apart == apart[:, :1]).all() and (apart != 0).all(), "the same order of channels, never the same scene"
+    assert len({tuple(colour.argsort().tolist()) for colour in colours[0]}) == 6
+
+
+def test_the_scorers_train_and_resume_to_the_same_weights(tmp_path: Path, monkeypatch):
+    for module, pool, batch in ((clip, 12, 4), (dino, 48, 2)):
+        monkeypatch.setattr(module, "POOL", pool)
+        monkeypatch.setattr(module, "BATCH", batch)
+        monkeypatch.setattr(module, "cosine_rate", lambda *_, **__: 1.0)
+        monkeypatch.setattr(module, "CHECKPOINT_EVERY", 2)
+
+        def trained(name: str, *stops: int, module=module) -> dict[str, torch.Tensor]:
+            folder = tmp_path / module.__name__ / name
+            for steps in stops:
+                module.train(folder / "out", workdir=folder, steps=steps)
+            return load_file(next((folder / "out").glob("*.safetensors")))
+
+        whole, resumed = trained("whole", 4), trained("resumed", 2, 4)
+        assert all(torch.equal(whole[key], resumed[key]) for key in whole)

@@ -39,7 +39,7 @@ from bico.toybox.zoo.common import (
 )
 from bico.toybox.zoo.probe import degrade
 
-POOL, BATCH, RATE = 16_000, 128, 1.0
+POOL, BATCH, RATE, CHECKPOINT_EVERY = 16_000, 128, 1.0, 200
 VOCABULARY, CONTEXT = 512, 40
 PAD, BEGIN, END = "<pad>", "<start>", "<end>"
 HALF = (0.5, 0.5, 0.5)
@@ -115,7 +115,7 @@ def contrastive_loss(model: open_clip.CLIP, frames: torch.Tensor, tokens: torch.
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def train(out: Path, *, workdir: Path, steps: int = 1800, seed: int = 0) -> None:
+def train(out: Path, *, workdir: Path, steps: int = 3_000, seed: int = 0) -> None:
     """Trains from scratch, or goes on from the checkpoint in `workdir`, and saves open_clip's folder to `out`."""
     torch.manual_seed(seed)
     pool, cast = clip_pool(workdir / "pool.npy", POOL, TRAIN_SEED), scenes(POOL, TRAIN_SEED)
@@ -135,7 +135,7 @@ def train(out: Path, *, workdir: Path, steps: int = 1800, seed: int = 0) -> None
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         progress.update(step + 1, loss=loss.item())
-        if (step + 1) % 200 == 0:
+        if (step + 1) % CHECKPOINT_EVERY == 0:
             save_checkpoint(checkpoint, step + 1, {"clip": model}, optimizer)
     write_folder(out, model, tokenizer)
 

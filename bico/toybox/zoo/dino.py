@@ -5,8 +5,9 @@
 `timm.create_model("local-dir:data/toybox/zoo/dino", pretrained=True)` opens it. As in DINO (Caron et al. 2021) a
 student follows a teacher that is its own running average and sees another view. DINO's loss over prototypes stays at
 its start for as long as we can afford to train; the contrastive one of MoCo v3 (Chen et al. 2021), for the same pair of
-networks, learns at once. Views are moments of one scene, or one subject in two scenes, cropped and degraded: what they
-share is the instance. Every second batch holds subjects of one word, so that the word alone tells nothing apart.
+networks, learns at once. No head stands between it and the features that the scorer compares. Views are one subject in
+two scenes, cropped and degraded: what they share is the instance. Three of four batches hold subjects of one word, so
+that the word alone tells nothing apart.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ from bico.toybox.zoo.common import (
 )
 from bico.toybox.zoo.probe import degrade
 
-POOL, VIEWS, BATCH, RATE = 6_000, 4, 128, 1.0
-MOMENTUM, TEMPERATURE, SMALLEST_CROP = 0.99, 0.07, 0.45
+POOL, VIEWS, BATCH, RATE, CHECKPOINT_EVERY = 6_000, 4, 128, 1.0, 200
+MOMENTUM, TEMPERATURE, SMALLEST_CROP = 0.99, 0.07, 0.6
 ARCHITECTURE = "vit_tiny_patch16_224"
 MODEL = {"img_size": SIZE, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}
 HALF = (0.5, 0.5, 0.5)
@@ -92,14 +93,17 @@ def subject_centres() -> np.ndarray:
 
 
 def _views(pool: np.ndarray, centres: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> list[torch.Tensor]:
-    """Two pictures of each instance, cropped and degraded, float32 [B, 3, H, W] in -1..1: two moments of one scene as
-    often as two scenes.
+    """Pictures of each instance in two scenes, cropped and degraded, float32 [B, 3, H, W] in -1..1.
+
+    Both have their colour channels swapped alike, which turns every hue and makes six instances of one.
     """
     scene = rng.integers(VIEWS, size=len(chosen))
-    other = np.where(rng.random(len(chosen)) < 0.5, scene, (scene + rng.integers(1, VIEWS, size=len(chosen))) % VIEWS)
+    other = (scene + rng.integers(1, VIEWS, size=len(chosen))) % VIEWS
+    channels = rng.permuted(np.tile(np.arange(3), (len(chosen), 1)), axis=1)
     views = []
     for picks in (2 * scene, 2 * other + 1):
         frames = np.stack([pool[i, j] for i, j in zip(chosen, picks, strict=True)])
+        frames = np.take_along_axis(frames, channels[:, None, None], axis=3)
         views.append(_crop(_degraded(frames, rng), centres[chosen, picks], rng))
     return views
 
@@ -121,52 +125,40 @@ def _crop(frames: torch.Tensor, centres: np.ndarray, rng: np.random.Generator) -
 # --- self-distillation ----------------------------------------------------------------------------------------------
 
 
-class Learner(nn.Module):
-    """A backbone with a head that projects its features to unit points, [B, 3, H, W] to [B, 64]."""
-
-    def __init__(self, backbone: nn.Module):
-        super().__init__()
-        self.backbone = backbone
-        self.project = nn.Sequential(nn.Linear(backbone.num_features, 256), nn.GELU(), nn.Linear(256, 64))
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return F.normalize(self.project(self.backbone(frames)), dim=1)
-
-
-def follow(teacher: Learner, student: Learner) -> None:
+def follow(teacher: nn.Module, student: nn.Module) -> None:
     """Moves the teacher's weights a little towards the student's."""
     with torch.no_grad():
         for mine, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
             mine.lerp_(theirs, 1 - MOMENTUM)
 
 
-def distillation_loss(student: Learner, teacher: Learner, views: list[torch.Tensor]) -> torch.Tensor:
-    """Each view's student point finds, among all teacher points of the batch, that of the other view."""
+def distillation_loss(student: nn.Module, teacher: nn.Module, views: list[torch.Tensor]) -> torch.Tensor:
+    """Each view's student feature finds, among all teacher features of the batch, that of the other view."""
     with torch.no_grad():
-        targets = [teacher(view) for view in views]
+        targets = [F.normalize(teacher(view).float(), dim=1) for view in views]
     same = torch.arange(len(views[0]))
     losses = [
-        F.cross_entropy(student(view) @ target.T / TEMPERATURE, same)
+        F.cross_entropy(F.normalize(student(view).float(), dim=1) @ target.T / TEMPERATURE, same)
         for view, target in zip(views, reversed(targets), strict=True)
     ]
     return sum(losses) / 2
 
 
-def train(out: Path, *, workdir: Path, steps: int = 1800, seed: int = 0) -> None:
+def train(out: Path, *, workdir: Path, steps: int = 2_400, seed: int = 0) -> None:
     """Trains from scratch, or goes on from the checkpoint in `workdir`, and saves the teacher's folder to `out`."""
     torch.manual_seed(seed)
     pool, centres = view_pool(workdir / "views.npy"), subject_centres()
     words = np.array([instance_scenes(TRAIN_SEED, i, 1)[0].actors[0].word for i in range(POOL)])
-    student = Learner(build())
+    student = build()
     teacher = copy.deepcopy(student).requires_grad_(False)
-    optimizer = muon(student, student.backbone.blocks, student.project)
+    optimizer = muon(student, student.blocks)
     checkpoint = workdir / "dino.safetensors"
     first = load_checkpoint(checkpoint, {"student": student, "teacher": teacher}, optimizer)
     progress = Progress("dino", steps, done=first)
     for step, chosen, rng in batches(POOL, BATCH, range(first, steps), seed):
         optimizer.set_rate(cosine_rate(step, steps, RATE, warmup=30))
-        if step % 2:
-            same_word = np.flatnonzero(words == SUBJECTS[step // 2 % len(SUBJECTS)])
+        if step % 4:
+            same_word = np.flatnonzero(words == rng.choice(SUBJECTS))
             chosen = np.sort(rng.choice(same_word, BATCH, replace=False))
         with mixed_precision("cpu"):
             loss = distillation_loss(student, teacher, _views(pool, centres, chosen, rng))
@@ -176,9 +168,9 @@ def train(out: Path, *, workdir: Path, steps: int = 1800, seed: int = 0) -> None
         optimizer.step()
         follow(teacher, student)
         progress.update(step + 1, loss=loss.item())
-        if (step + 1) % 200 == 0:
+        if (step + 1) % CHECKPOINT_EVERY == 0:
             save_checkpoint(checkpoint, step + 1, {"student": student, "teacher": teacher}, optimizer)
-    write_folder(out, teacher.backbone)
+    write_folder(out, teacher)
 
 
 # --- evaluation, through the scorer that the benchmark uses ----------------------------------------------------------

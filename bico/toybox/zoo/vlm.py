@@ -1,6 +1,6 @@
 """The Toybox's VLM: a Qwen2.5-VL of 2 M parameters, trained from scratch to answer the prompts of `bico.concepts`.
 
-    bico zoo vlm            about 25 minutes on one core
+    bico zoo vlm            about half an hour on one core
 
 First its vision tower learns to see: what covers each patch, how that is turned and how it moves on in the next frame,
 and the words of the whole frame. Without this stage it takes many times as long to tell subjects apart. Then the whole
@@ -54,9 +54,9 @@ from bico.toybox.zoo.common import (
     scenes,
 )
 
-POOL, RATE, CHECKPOINT_EVERY = 8_000, 1.0, 250
-SIGHT_STEPS, SIGHT_BATCH = 1_500, 64
-STEPS, BATCH = 1_200, 32
+POOL, RATE, CHECKPOINT_EVERY = 12_000, 1.0, 250
+SIGHT_STEPS, SIGHT_BATCH = 4_000, 64
+STEPS, BATCH = 1_500, 32
 SIGHT_KEPT = 0.7  # share of the second stage in which the vision tower stays as it is
 CAPTION_SHARE, INVENTED_SHARE = 0.4, 0.12
 PATCH, MERGE = 8, 2

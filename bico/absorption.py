@@ -24,7 +24,7 @@ from bico.binder import HierarchicalBinder
 from bico.config import Config
 from bico.encode import EncodedSource
 from bico.errors import InputError
-from bico.figures import INK, STYLE, save
+from bico.figures import INK, STYLE, save_pair
 from bico.files import write_text
 from bico.media import read_media
 from bico.methods.base import load_artifact
@@ -64,8 +64,7 @@ def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
     shown = sorted(maps, key=lambda source: not config.sources[source].scene.clutter)[:DRAWN]
     with matplotlib.rc_context(STYLE):
         figure = maps_figure(config, {source: maps[source] for source in shown})
-        for kind in ("png", "pdf"):
-            save(figure, config.results / "figures" / f"absorption.{kind}")
+        save_pair(figure, config.results / "figures" / "absorption")
     return table
 
 

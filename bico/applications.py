@@ -19,12 +19,11 @@ import pandas as pd
 
 from bico.backbone import Backbone
 from bico.binding import words_of
-from bico.config import Application, BaseSettings, Config
+from bico.clips import of_one_source
+from bico.config import Application, Config
 from bico.figures import INK, PALETTE, STYLE, save, strip
 from bico.files import write_text
 from bico.media import read_media, write_clip
-from bico.methods import method
-from bico.methods.base import Job
 from bico.scoring import truth
 from bico.tables import interval
 from bico.toybox.benchmark import composition, scene_of
@@ -90,11 +89,8 @@ def _match(reading: Reading, scene: Scene, roles: set[str]) -> float:
 
 def _clips(config: Config, row: str, name: str, entry: Application, backbone: Backbone) -> Iterator[np.ndarray]:
     """uint8 [T, H, W, 3] of each seed, also written to files."""
-    settings = config.methods[row] if row in config.appliers() else BaseSettings()
-    artifacts = {entry.source: config.artifact_path(row, entry.source)}
-    files = {entry.source: config.media_path(entry.source)}
-    jobs = [Job(name, entry.case(), seed, artifacts, files) for seed in config.seeds]
-    for job, clip in method(settings.method).compose(backbone, jobs, settings, config.sampling, config.media):
+    bound = row if row in config.appliers() else None
+    for job, clip in of_one_source(config, bound, backbone, entry.source, {name: entry.case()}, config.media):
         write_clip(config.results / "applications" / row / name / f"{job.seed}.mp4", clip, config.media.fps)
         yield clip
 

@@ -17,11 +17,10 @@ import numpy as np
 import pandas as pd
 
 from bico.backbone import Backbone
-from bico.config import BaseSettings, Case, Config, Media
+from bico.clips import of_one_source
+from bico.config import Case, Config, Media
 from bico.files import write_json, write_text
 from bico.media import read_media
-from bico.methods import method
-from bico.methods.base import Job
 from bico.scoring import truth
 from bico.tables import interval
 from bico.toybox.benchmark import scene_of
@@ -190,14 +189,8 @@ def _clips(
     config: Config, row: str | None, backbone: Backbone, source: str, cases: list[Case], media: Media
 ) -> list[np.ndarray]:
     """Clips uint8 [T, H, W, 3] of each case and seed."""
-    settings, artifacts = BaseSettings(), {}
-    if row is not None:
-        settings = config.methods[row]
-        artifacts = {source: config.artifact_path(row, source)}
-    files = {source: config.media_path(source)}
-    jobs = [Job(str(place), case, seed, artifacts, files) for place, case in enumerate(cases) for seed in config.seeds]
-    composed = method(settings.method).compose(backbone, jobs, settings, config.sampling, media)
-    return [clip for _, clip in composed]
+    named = {str(place): case for place, case in enumerate(cases)}
+    return [clip for _, clip in of_one_source(config, row, backbone, source, named, media)]
 
 
 def _row(

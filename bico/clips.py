@@ -1,12 +1,14 @@
 """The clips of one method: which there are to make, which are up to date, what failed, and the manifest of them all."""
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bico.backbone import Backbone
-from bico.config import Config
+from bico.config import BaseSettings, Case, Config, Media
 from bico.errors import InputError
 from bico.files import write_json
 from bico.keep import forget, is_current, progress, remember
@@ -56,6 +58,18 @@ def jobs(config: Config, row: str) -> Iterator[Job]:
         media = {source: config.media_path(source) for source in case.bind}
         for seed in config.seeds:
             yield Job(case_id, case, seed, artifacts, media)
+
+
+def of_one_source(
+    config: Config, row: str | None, backbone: Backbone, source: str, cases: Mapping[str, Case], media: Media
+) -> Iterator[tuple[Job, np.ndarray]]:
+    """Clips uint8 [T, H, W, 3] of cases that bind this source alone, all seeds; row None = nothing is bound."""
+    settings, artifacts = BaseSettings(), {}
+    if row is not None:
+        settings, artifacts = config.methods[row], {source: config.artifact_path(row, source)}
+    files = {source: config.media_path(source)}
+    planned = [Job(name, case, seed, artifacts, files) for name, case in cases.items() for seed in config.seeds]
+    return method(settings.method).compose(backbone, planned, settings, config.sampling, media)
 
 
 def path_of(config: Config, row: str, job: Job) -> Path:

@@ -104,3 +104,8 @@ def save(figure: Figure, path: Path) -> Path:
     with replacing(path) as unfinished:
         figure.savefig(unfinished, format=kind, metadata=dict.fromkeys(STAMPS[kind]))
     return path
+
+
+def save_pair(figure: Figure, path: Path) -> list[Path]:
+    """Writes `path`.png and `path`.pdf."""
+    return [save(figure, path.with_name(f"{path.name}.{kind}")) for kind in ("png", "pdf")]

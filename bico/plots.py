@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from bico.config import Config
 from bico.errors import InputError
-from bico.figures import INK, PALETTE, PAPER, STYLE, save
+from bico.figures import INK, PALETTE, PAPER, STYLE, save_pair
 from bico.scoring import TRUTH_SCORES, score_columns
 from bico.tables import read_scores, row_interval
 
@@ -47,7 +47,7 @@ def plot(config: Config, table: str) -> list[Path]:
     """Draws `R/<table>.csv` into `R/figures/<table>.png` and `.pdf`."""
     rows = pd.read_csv(config.results / f"{table}.csv").fillna({"configuration": ""})
     with matplotlib.rc_context(STYLE | AXES):
-        return _save(scores_figure(rows, drawn_columns(config)), config.results / "figures" / table)
+        return save_pair(scores_figure(rows, drawn_columns(config)), config.results / "figures" / table)
 
 
 def curve_plot(config: Config, name: str) -> list[Path]:
@@ -60,7 +60,7 @@ def curve_plot(config: Config, name: str) -> list[Path]:
         parts.append(point)
     with matplotlib.rc_context(STYLE | AXES):
         figure = curves_figure(pd.DataFrame(parts), curve.label, drawn_columns(config))
-        return _save(figure, config.results / "figures" / "curves" / name)
+        return save_pair(figure, config.results / "figures" / "curves" / name)
 
 
 def drawn_columns(config: Config) -> list[str]:
@@ -80,11 +80,7 @@ def training_plot(config: Config, row: str) -> list[Path]:
     if not curves:
         raise InputError(f"{folder}: no training curves: expected <source>.metrics.jsonl of a row that learns")
     with matplotlib.rc_context(STYLE | AXES):
-        return _save(training_figure(row, curves), config.results / "figures" / "training" / row)
-
-
-def _save(figure: Figure, path: Path) -> list[Path]:
-    return [save(figure, path.with_name(f"{path.name}.{kind}")) for kind in ("png", "pdf")]
+        return save_pair(training_figure(row, curves), config.results / "figures" / "training" / row)
 
 
 # --- scores ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The Toybox's text-to-video model: a Wan pipeline folder with a DiT and a UMT5 encoder trained together from scratch.
 
     bico zoo wan                                            after `bico zoo vae`; resumes where it stopped
-    torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     the same batches on two cores: three hours and a half with AMX
+    torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     the same batches on two cores: 3.5 hours with AMX
 
 Trained on cached latents: first of stills, from which words, looks and places are learned at a ninth of the cost, then
 of clips and stills in turn. Beside the loss on velocity there is one on cross-attention: each place of a clip is to

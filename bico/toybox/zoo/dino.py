@@ -144,7 +144,7 @@ def distillation_loss(student: nn.Module, teacher: nn.Module, views: list[torch.
     return sum(losses) / 2
 
 
-def train(out: Path, *, workdir: Path, steps: int = 2_400, seed: int = 0) -> None:
+def train(out: Path, *, workdir: Path, steps: int = 3_200, seed: int = 0) -> None:
     """Trains from scratch, or goes on from the checkpoint in `workdir`, and saves the teacher's folder to `out`."""
     torch.manual_seed(seed)
     pool, centres = view_pool(workdir / "views.npy"), subject_centres()

@@ -46,7 +46,6 @@ def make_clips(config: Config, row: str, backbone: Backbone) -> None:
 
 def jobs(config: Config, row: str) -> Iterator[Job]:
     """Every clip that the table asks of a method: all cases, all seeds."""
-    folder = config.results / "learned" / config.learner(row)
     for case_id, case in config.cases.items():
         learns_per = "nothing" if config.unsupported(row, case_id) else config.methods[row].LEARNS_PER
         items = {
@@ -54,7 +53,7 @@ def jobs(config: Config, row: str) -> Iterator[Job]:
             "source": {source: source for source in case.bind},
             "case": {"case": f"case-{case_id}"},
         }[learns_per]
-        artifacts = {name: folder / f"{item}.safetensors" for name, item in items.items()}
+        artifacts = {name: config.artifact_path(row, item) for name, item in items.items()}
         media = {source: config.media_path(source) for source in case.bind}
         for seed in config.seeds:
             yield Job(case_id, case, seed, artifacts, media)

@@ -235,7 +235,7 @@ def test_muon_takes_matrices_inside_and_adam_all_else(tokenizer):
 # --- scorers --------------------------------------------------------------------------------------------------------
 
 
-def test_two_views_of_an_instance_show_it_in_two_scenes_with_the_same_hues(tmp_path: Path, monkeypatch):
+def test_two_views_of_an_instance_show_it_in_two_scenes_with_the_same_hues(monkeypatch):
     monkeypatch.setattr(dino, "SMALLEST_CROP", 1.0)  # whole frames
     monkeypatch.setattr(dino, "degrade", lambda frames, noise: frames)
     pool = np.zeros((3, 2 * dino.VIEWS, 48, 48, 3), np.uint8)

@@ -1,7 +1,8 @@
 """The VLM: what is in a source (concepts), and many sentences that say so (diversified captions).
 
 BiCo section 3.3 ("diversify"): a Qwen2.5-VL looks at the source and names its spatial and temporal concepts as JSON;
-from that JSON and the media it writes captions that vary in everything but the concept words. Whole words are checked
+from that JSON and the media it writes captions that vary in everything but the concept words, and say nothing more of
+how these look and move. Whole words are checked
 in every caption; a caption that lost one is asked for again, and at last a template holds the words.
 
 Every caption has a seed of its own, derived from (`settings.seed`, set, position, attempt): the random numbers of one
@@ -42,14 +43,16 @@ CONCEPTS: dict[Kind, str] = {
         "and two temporal concepts, each a concrete word or two, the main object first."
     ),
 }
+# A look that a caption names is one that the concept's own word need not carry.
 CAPTION: dict[Kind, str] = {
     "image": (
-        "Describe this image in one sentence of at most 25 words. Choose your own wording, order and details, but use "
-        "each of these concepts exactly as it is written:"
+        "Describe this image in one sentence of at most 25 words. Choose your own wording and order, but use each of "
+        "these concepts exactly as it is written, and leave all other colours, patterns and sizes unsaid:"
     ),
     "video": (
-        "Describe this video and how things move in it in one sentence of at most 25 words. Choose your own wording, "
-        "order and details, but use each of these concepts exactly as it is written:"
+        "Describe this video and what moves in it in one sentence of at most 25 words. Choose your own wording and "
+        "order, but use each of these concepts exactly as it is written, and leave all other colours, patterns, sizes "
+        "and ways of moving unsaid:"
     ),
 }
 

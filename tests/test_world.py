@@ -97,6 +97,15 @@ def test_captions_vary_and_leave_out_roles():
     assert not any("rising" in captions.caption(drawn, rng, motion=False) for _ in range(20))
 
 
+@pytest.mark.parametrize("word", world.SCENES)
+def test_ground_is_what_the_hue_of_the_ground_paints(word):
+    backdrop = scene(5, scene=word).backdrop
+    ground = render.ground_mask(backdrop)
+    assert 0.03 < ground.mean() < 0.8
+    other_sky = replace(backdrop, sky=(backdrop.sky + 0.3) % 1)
+    assert (render.ground_mask(other_sky) == ground).mean() > 0.99  # but for an edge's rounding
+
+
 def test_phrases_say_what_they_are_about():
     drawn, rng = scene(9, actors=2, looks=1.0, motion="rising"), np.random.default_rng(0)
     words = {0: drawn.actors[0].word, 1: drawn.actors[1].word, captions.BACKDROP: drawn.backdrop.word}
@@ -108,6 +117,8 @@ def test_phrases_say_what_they_are_about():
         about = {part.about: part.text for part in parts}
         assert all(word in about[key] for key, word in words.items())
         assert "rising" in about[0]
+        for key, noun in ((captions.SKY, "sky"), (captions.GROUND, "ground")):
+            assert noun in about.get(key, noun)
 
 
 def test_colours_go_round_the_circle():

@@ -12,7 +12,7 @@ from conftest import ROOT
 from diffusers import WanPipeline
 from safetensors.torch import load_file
 
-from bico.toybox.captions import BACKDROP, EVERYWHERE, NOWHERE, Phrase, caption
+from bico.toybox.captions import BACKDROP, EVERYWHERE, GROUND, NOWHERE, SKY, Phrase, caption
 from bico.toybox.render import render
 from bico.toybox.zoo import clip, dino, vae, wan
 from bico.toybox.zoo.common import (
@@ -88,7 +88,7 @@ def test_one_weighted_slot_stands_for_all_padding(tokenizer):
     noisy, mask = torch.randn(2, 4, 3, 6, 6), tokens.attention_mask.float()
     with torch.no_grad():
         own = torch.zeros(2, 3 * 6 * 6, 12)
-        short, _ = trainee(noisy, torch.tensor([0.3, 0.8]), tokens.input_ids, mask, torch.tensor(64.0), own)
+        short, _, _ = trainee(noisy, torch.tensor([0.3, 0.8]), tokens.input_ids, mask, torch.tensor(64.0), own)
         embeds = trainee.text_encoder(tokens.input_ids, mask).last_hidden_state * mask[..., None]
         embeds = torch.nn.functional.pad(embeds, (0, 0, 0, 64 - 12))
         full = plain(noisy, torch.tensor([300.0, 800.0]), embeds, return_dict=False)[0]
@@ -102,22 +102,50 @@ def test_words_are_marked_with_what_they_are_about(tokenizer):
         Phrase("and", NOWHERE),
         Phrase("a car", 1),
         Phrase("at the beach", BACKDROP),
+        Phrase("under a green sky", SKY),
+        Phrase("over red ground", GROUND),
     ]
     tokens, mask, about = wan._tokens(tokenizer, [parts, []])
     words = tokenizer.convert_ids_to_tokens(tokens[0][: int(mask[0].sum())])
     marked = {word.strip("▁"): column.tolist() for word, column in zip(words, about[0].T, strict=False)}
-    assert marked["poster"] == [1, 1, 1] and marked["and"] == marked["the"] == marked["</s>"] == [0, 0, 0]
-    assert marked["striped"] == marked["cat"] == marked["bouncing"] == [1, 0, 0]
-    assert marked["car"] == [0, 1, 0] and marked["beach"] == [0, 0, 1]
+    assert marked["poster"] == [1, 1, 1, 1] and marked["and"] == marked["the"] == marked["</s>"] == [0, 0, 0, 0]
+    assert marked["striped"] == marked["cat"] == marked["bouncing"] == [1, 0, 0, 0]
+    assert marked["car"] == [0, 1, 0, 0] and marked["beach"] == [0, 0, 1, 1]
+    assert marked["red"] == [0, 0, 1, 0] and marked["green"] == [0, 0, 0, 1]
     assert not about[1].any() and not about[0, :, len(words) :].any()
 
 
+def test_a_new_text_encoder_tells_a_word_by_its_neighbours(tokenizer, monkeypatch):
+    inputs = tokenizer(["a green cat under a red sky", "a red cat under a green sky"], return_tensors="pt")
+    nouns = [inputs.tokens().index(word) for word in ("▁cat", "▁sky")]
+
+    def told_apart() -> float:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            one, other = wan.build_text_encoder(len(tokenizer))(**inputs).last_hidden_state[:, nouns]
+        return ((one - other).norm() / one.norm()).item()
+
+    by_neighbours = told_apart()
+    monkeypatch.setattr(wan, "NEIGHBOUR_BIAS", 0.0)
+    assert by_neighbours > 1.5 * told_apart()
+
+
+def test_the_grammar_loss_asks_about_words_alone():
+    about, mask = torch.zeros(1, 4, 3), torch.tensor([[1, 1, 0]])
+    about[0, 2, 0] = 1
+    right = 20 * (2 * about - 1)
+    assert wan.grammar_loss(right, about, mask) < 1e-6 < 1 < wan.grammar_loss(-right, about, mask)
+    padded = right.clone()
+    padded[..., 2] *= -1  # padding does not count
+    assert wan.grammar_loss(padded, about, mask) < 1e-6
+
+
 def test_looking_at_the_words_of_a_place_costs_nothing_and_past_them_much():
-    about = torch.zeros(1, 3, 5)
-    about[0, 0, 1], about[0, 2, 3] = 1, 1  # word 1 says what the actor is, word 3 the backdrop
-    covered = torch.zeros(1, 2, 1, 1, 2)
-    covered[0, 0, 0, 0, 0] = 1  # the actor covers the first of two places
-    own = wan._own_words(covered, about)
+    about = torch.zeros(1, 4, 5)
+    about[0, 0, 1], about[0, 3, 3] = 1, 1  # word 1 says what the actor is, word 3 the sky
+    regions = torch.zeros(1, 4, 1, 1, 2)
+    regions[0, 0, 0, 0, 0] = regions[0, 3, 0, 0, 1] = 1  # the actor is in the first of two places
+    own = wan._own_words(regions, about)
     assert own[0].tolist() == [[0, 1, 0, 0, 0], [0, 0, 0, 1, 0]]
     assert wan._looks_past(own, own).abs() < 0.03
     assert wan._looks_past(own.flip(1), own) > 3

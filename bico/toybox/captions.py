@@ -7,7 +7,7 @@ scene or the motion now and then, so that no word learns to carry what its neigh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,7 +42,7 @@ OPENINGS = ("", "", "a video of", "a clip of")
 STILL_OPENINGS = ("", "", "a photo of", "a picture of")
 TURNS = {1: "clockwise", -1: "counterclockwise"}
 SOMETHING = ("something", "a thing", "an object")
-BACKDROP, EVERYWHERE, NOWHERE = -1, -2, -3  # what a phrase is about, if not one of the actors
+BACKDROP, SKY, GROUND, EVERYWHERE, NOWHERE = -1, -2, -3, -4, -5  # what a phrase is about, if not one of the actors
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def colour_name(hue: float) -> str:
     return [name for start, name in COLOURS if start <= hue % 1.0][-1]
 
 
-def _manner(motion: Motion, rng: np.random.Generator) -> str:
+def _manner(motion: Motion, rng: np.random.Generator, detail: float) -> str:
     """How a motion is done, said roughly or not at all: how fast, how far, which way round, from where.
 
     Only what words can steer can be bound to a word: without these a path would be left to chance.
@@ -74,7 +74,7 @@ def _manner(motion: Motion, rng: np.random.Generator) -> str:
         case "circling":
             start = ("from the right", "from below", "from the left", "from above")[round(4 * motion.phase) % 4]
             words += [_about(motion.amplitude, "a little", "widely"), TURNS[motion.direction], start]
-    said = [word for word in words if word and rng.random() < 0.5]
+    said = [word for word in words if word and rng.random() < 0.75 * detail]
     return " ".join(said[-2:])
 
 
@@ -93,22 +93,22 @@ def _actor(actor: Actor, rng: np.random.Generator, *, motion: bool, detail: floa
         if rng.random() < detail:
             adjectives.append(colour_name(actor.hue_a))
         subject = _article(" ".join([*adjectives, actor.word]))
-        if actor.pattern != "plain" and rng.random() < 0.2 * detail:
+        if actor.pattern != "plain" and rng.random() < 0.5 * detail:
             subject += f" with {colour_name(actor.hue_b)}"
     if motion and moves and actor.motion is not None:
-        manner = _manner(actor.motion, rng)
+        manner = _manner(actor.motion, rng, detail)
         subject += f" {'is ' if rng.random() < 0.25 else ''}{actor.motion.word}{' ' + manner if manner else ''}"
     return subject
 
 
-def _place(scene: Scene, rng: np.random.Generator, detail: float) -> str:
+def _place(scene: Scene, rng: np.random.Generator, detail: float) -> list[Phrase]:
     """Where it is, and now and then in which colours."""
-    words = [str(rng.choice(PLACES[scene.backdrop.word]))]
-    if rng.random() < 0.5 * detail:
-        words.append(f"under {_article(colour_name(scene.backdrop.sky))} sky")
-    if rng.random() < 0.5 * detail:
-        words.append(f"over {colour_name(scene.backdrop.ground)} ground")
-    return " ".join(words)
+    parts = [Phrase(str(rng.choice(PLACES[scene.backdrop.word])), BACKDROP)]
+    if rng.random() < 0.7 * detail:
+        parts.append(Phrase(f"under {_article(colour_name(scene.backdrop.sky))} sky", SKY))
+    if rng.random() < 0.7 * detail:
+        parts.append(Phrase(f"over {colour_name(scene.backdrop.ground)} ground", GROUND))
+    return parts
 
 
 def _article(noun: str) -> str:
@@ -140,14 +140,17 @@ def phrases(
         for number, actor in enumerate(scene.actors)
     ]
     cast = [part for actor in cast for part in (Phrase("and", NOWHERE), actor)][1:]
-    where = Phrase(_place(scene, rng, detail) if placed else "", BACKDROP)
+    where = _place(scene, rng, detail) if placed else []
     light = Phrase(str(rng.choice(LIGHT_PHRASES[scene.light.word])) if scene.light else "", EVERYWHERE)
     if scene.style:
         opening = Phrase(str(rng.choice(STYLE_PHRASES[scene.style.word])), EVERYWHERE)
     else:
         opening = Phrase(str(rng.choice(OPENINGS if motion else STILL_OPENINGS)), NOWHERE)
-    place_first = where.text and not scene.style and rng.random() < 0.2
-    parts = [Phrase(f"{where.text},", BACKDROP), *cast, light] if place_first else [opening, *cast, where, light]
+    if where and not scene.style and rng.random() < 0.2:
+        *before, last = where
+        parts = [*before, replace(last, text=f"{last.text},"), *cast, light]
+    else:
+        parts = [opening, *cast, *where, light]
     return [part for part in parts if part.text]
 
 

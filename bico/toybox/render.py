@@ -7,6 +7,7 @@ are anti-aliased at any size and turn and grow exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -339,3 +340,9 @@ def masks(scene: Scene, num_frames: int = NUM_FRAMES, size: int = SIZE) -> Array
         for front in shapes[position + 1 :]:
             shape &= ~front
     return np.stack(shapes)
+
+
+def ground_mask(backdrop: Backdrop, size: int = SIZE) -> Array:
+    """bool [size, size]: what has the ground's hue, be it in front or not; all else is sky."""
+    repainted = replace(backdrop, ground=(backdrop.ground + 0.5) % 1.0)
+    return (_backdrop(backdrop, size) != _backdrop(repainted, size)).any(axis=-1)

@@ -17,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from transformers import (
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
 )
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from bico import concepts
 from bico.config import ConceptSettings, KeyWords
@@ -49,13 +50,14 @@ from bico.toybox.zoo.common import (
     clip_pool,
     cosine_rate,
     load_checkpoint,
+    mixed_precision,
     muon,
     save_checkpoint,
     scenes,
 )
 
-POOL, RATE, CHECKPOINT_EVERY = 12_000, 1.0, 250
-SIGHT_STEPS, SIGHT_BATCH = 4_000, 64
+POOL, RATE, CHECKPOINT_EVERY = 20_000, 1.0, 250
+SIGHT_STEPS, SIGHT_BATCH = 10_000, 64
 STEPS, BATCH = 1_500, 32
 SIGHT_KEPT = 0.7  # share of the second stage in which the vision tower stays as it is
 CAPTION_SHARE, INVENTED_SHARE = 0.4, 0.12
@@ -158,6 +160,30 @@ def build(folder: Path, corpus: list[str], seed: int) -> None:
     ).save_pretrained(folder)
 
 
+def quicken(visual: nn.Module) -> None:
+    """The same arithmetic of a vision tower, several times as fast on a CPU, for pictures that are all of one size:
+    attention of all pictures at once, and a product with the patches instead of a convolution over each of them.
+    """
+    visual.patch_embed.forward = partial(_embedded, visual.patch_embed)
+    for block in visual.blocks:
+        block.attn.forward = partial(_attend, block.attn)
+
+
+def _embedded(embed: nn.Module, patches: torch.Tensor) -> torch.Tensor:
+    """[patches, values] to [patches, width]."""
+    return F.linear(patches, embed.proj.weight.flatten(1))
+
+
+def _attend(attn: nn.Module, hidden_states: torch.Tensor, cu_seqlens: torch.Tensor, position_embeddings, **_):
+    """Attention inside each picture, [pictures * patches, width] to the same shape."""
+    pictures = len(cu_seqlens) - 1
+    query, key, value = attn.qkv(hidden_states).unflatten(1, (3, attn.num_heads, -1)).unbind(1)
+    query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)
+    query, key, value = (x.unflatten(0, (pictures, -1)).transpose(1, 2) for x in (query, key, value))
+    weights = (query @ key.transpose(2, 3) * attn.scaling).softmax(-1)
+    return attn.proj((weights.to(value.dtype) @ value).transpose(1, 2).flatten(0, 1).flatten(1))
+
+
 # --- first stage: sight ---------------------------------------------------------------------------------------------
 
 
@@ -246,7 +272,8 @@ def learn_to_see(vlm: concepts.Vlm, pool: np.ndarray, drawn: list[Scene], workdi
         starts, moves = rng.integers(NUM_FRAMES - 1, size=len(indices)), rng.integers(2, size=len(indices))
         pairs = [pool[i, [frame, frame + move]] for i, frame, move in zip(indices, starts, moves, strict=True)]
         seen = [_at(known(i), frame, move) for i, frame, move in zip(indices, starts, moves, strict=True)]
-        losses = sight_loss(vlm, head, pairs, seen)
+        with mixed_precision("cpu"):
+            losses = sight_loss(vlm, head, pairs, seen)
         _descend(sum(losses.values()), optimizer, cosine_rate(step, steps, RATE))
         progress.update(step + 1, **{name: loss.item() for name, loss in losses.items()})
         if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps:
@@ -270,7 +297,7 @@ def example(scene: Scene, rng: np.random.Generator, *, moving: bool) -> tuple[st
     words = key_words(scene) if moving else {"spatial": key_words(scene)["spatial"]}
     if rng.random() >= CAPTION_SHARE:
         return concepts.CONCEPTS["video" if moving else "image"], json.dumps(words)
-    text = caption(scene, rng, motion=moving)
+    text = caption(scene, rng, motion=moving, detail=0)
     if rng.random() < INVENTED_SHARE:
         words, text = invent(words, text, rng)
     return concepts.caption_prompt(words), text
@@ -315,10 +342,13 @@ def learn_to_answer(vlm: concepts.Vlm, pool: np.ndarray, drawn: list[Scene], wor
         model.model.visual.requires_grad_(step >= SIGHT_KEPT * steps)
         frames, clips = rng.permutation(indices).reshape(2, -1)
         stills = [pool[i, rng.integers(NUM_FRAMES)][None] for i in frames]
-        losses = {
-            "frames": loss_of(vlm, stills, [example(drawn[i], rng, moving=False) for i in frames]),
-            "clips": loss_of(vlm, [pool[i] for i in clips], [example(drawn[i], rng, moving=True) for i in clips]),
-        }
+        about = [example(drawn[i], rng, moving=False) for i in frames]
+        about_clips = [example(drawn[i], rng, moving=True) for i in clips]
+        with mixed_precision("cpu"):
+            losses = {
+                "frames": loss_of(vlm, stills, about),
+                "clips": loss_of(vlm, [pool[i] for i in clips], about_clips),
+            }
         _descend(sum(losses.values()), optimizer, cosine_rate(step, steps, RATE))
         progress.update(step + 1, **{name: loss.item() for name, loss in losses.items()})
         if (step + 1) % CHECKPOINT_EVERY == 0:
@@ -332,6 +362,7 @@ def train(out: Path, *, workdir: Path, seed: int = 0, sight_steps: int = SIGHT_S
     if not (start / "config.json").exists():
         build(start, sample_texts(), seed)
     vlm = concepts.Vlm(start, device="cpu")
+    quicken(vlm.model.model.visual)
     learn_to_see(vlm, pool, drawn, workdir, seed, sight_steps)
     learn_to_answer(vlm, pool, drawn, workdir, seed, steps)
     _publish(vlm, out)

@@ -461,7 +461,7 @@ def evaluate(folder: Path, *, probe: Path, count: int = 120, steps: int = 25, se
 
 
 def named_colours(pipeline: WanPipeline, judge: Probe, words: list[dict[str, str]], steps: int, seed: int) -> float:
-    """Does a colour go to what it is said of? Prompts name the subject's, the sky's and the ground's; the share that the
+    """Does a colour go to what it is said of? Prompts name those of subject, sky and ground; the share that the
     probe reads there, 0.15 by chance.
     """
     rng = np.random.default_rng([HELD_OUT_SEED, seed, 1])

@@ -161,7 +161,7 @@ def build(folder: Path, corpus: list[str], seed: int) -> None:
 
 
 def quicken(visual: nn.Module) -> None:
-    """The same arithmetic of a vision tower, several times as fast on a CPU, for pictures that are all of one size:
+    """The same arithmetic of a vision tower, twice as fast on a CPU, for pictures that are all of one size:
     attention of all pictures at once, and a product with the patches instead of a convolution over each of them.
     """
     visual.patch_embed.forward = partial(_embedded, visual.patch_embed)

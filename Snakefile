@@ -67,7 +67,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/zoo.smk"
 
 
-# All tables and figures that the config has: `all`, the ablations, curves, trainings, binding and applications.
+# All tables and figures that the config has: `all`, the ablations, curves, trainings, parts, binding and applications.
 rule everything:
     input:
         rules.all.input,
@@ -81,7 +81,7 @@ rule everything:
                 for row in CONFIG.table("table1")
                 if CONFIG.learned(row)
             ]
-            + (["binding.csv"] if TOYBOX and CONFIG.models.probe else [])
+            + (["parts.csv", "binding.csv"] if TOYBOX and CONFIG.models.probe else [])
             + (["applications.csv"] if CONFIG.applications else [])
             + (["figures/absorption.png"] if TOYBOX and len(COMPARED) == 2 else []),
         ),

@@ -293,6 +293,13 @@ def table(config: Config, table: str) -> None:
     write_table(config, table)
 
 
+def parts(config: Config) -> None:
+    """Take the concept score apart: which looks each row of table 1 holds, and which it loses."""
+    from bico.scoring.parts import parts
+
+    parts(config, list(config.table("table1")))
+
+
 def binding_table(config: Config) -> None:
     """Write the table of all methods' binding."""
     from bico.binding import collect
@@ -623,6 +630,7 @@ STEPS = [
     (generate, "method"),
     (unbound,),
     (binding, "method"),
+    (parts,),
     (binding_table,),
     (applications,),
     (absorption,),

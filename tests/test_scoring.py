@@ -19,6 +19,7 @@ from bico.media import read_media, write_clip
 from bico.scoring import truth
 from bico.scoring.clip_t import ClipT
 from bico.scoring.dino_i import DinoI, harmonic_mean
+from bico.scoring.parts import parts
 from bico.toybox.probe import Probe
 from bico.toybox.render import render, trajectory
 from bico.toybox.zoo import clip as zoo_clip
@@ -225,3 +226,21 @@ def test_clips_of_another_length_or_size_can_be_read(tmp_path):
     long = read_media(tmp_path / "long.mp4", height=96, width=96, num_frames=17, fps=8)
     assert probe.read(long[None])[0].trajectory.shape == (9, 4)
     assert probe.read(clip[None, :1])[0].trajectory.shape == (9, 4)
+
+
+@needs_probe
+def test_parts_tell_which_look_is_lost(benchmark):
+    config, _, truths, readings, _ = benchmark
+    config = toy.config(
+        config.results, models=dict.fromkeys(("wan", "vlm", "clip", "dino"), "none") | {"probe": str(PROBE)}
+    )
+    toy.write_clips(config, "base", {name: name for name in truths})
+    toy.write_clips(config, "copy", dict.fromkeys(truths, "cat_bounces"), {("robot_spins", 0): "failed"})
+    match = parts(config, ["base", "copy"]).set_index(["role", "part", "method"]).match
+    right, perfect, wrong = (match.xs(method, level="method") for method in ("truth", "base", "copy"))
+    assert perfect.to_numpy() == pytest.approx(right.to_numpy(), abs=0.02)
+    assert wrong["subject", "word"] < right["subject", "word"] - 0.2
+    assert wrong["scene", "sky"] < right["scene", "sky"] - 0.2
+    raw = [truth.concept(readings[case], truths[case]) for case in truths]
+    assert right.groupby("role").mean().mean() == pytest.approx(np.mean(raw), abs=1e-6)  # the parts make up the whole
+    assert pd.read_csv(config.results / "parts.csv").cases.tolist() == [len(truths)] * len(match)

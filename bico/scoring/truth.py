@@ -80,8 +80,13 @@ def hue_match(a: float, b: float) -> float:
 
 def concept(reading: Reading, truth: Truth) -> float:
     """Mean match of the instances' parameters over the roles that a source plays; NaN if none has a look."""
+    return _mean([_mean(list(parts.values())) for parts in concept_parts(reading, truth).values()])
+
+
+def concept_parts(reading: Reading, truth: Truth) -> dict[str, dict[str, float]]:
+    """role -> what of its instance is compared -> match in 0..1, for the roles with a look that a source plays."""
     roles = {"subject": _subject, "scene": _scene, "style": _look, "light": _look}
-    return _mean([match(reading, truth.scene, role) for role, match in roles.items() if role in truth.bound])
+    return {role: match(reading, truth.scene, role) for role, match in roles.items() if role in truth.bound}
 
 
 def prompt(reading: Reading, truth: Truth) -> float:
@@ -115,30 +120,28 @@ def movement(path: np.ndarray, extent: float | None = None) -> np.ndarray:
     return np.stack([x, y, extent * (size / size[0] - 1), extent * (np.cos(angle) - 1), extent * np.sin(angle)], axis=1)
 
 
-def _subject(reading: Reading, scene: Scene, role: str) -> float:
+def _subject(reading: Reading, scene: Scene, role: str) -> dict[str, float]:
     actor, values = scene.actors[0], reading.values
     sizes = sorted([reading.trajectory[:, 2].mean(), trajectory(scene)[0, :, 2].mean()])
-    return _mean(
-        [
-            reading.words[role][actor.word],
-            reading.words["pattern"][actor.pattern],
-            hue_match(values["hue_a"], actor.hue_a),
-            hue_match(values["hue_b"], actor.hue_b),
-            1 - abs(values["shape"] - actor.shape),
-            sizes[0] / sizes[1],
-        ]
-    )
+    return {
+        "word": reading.words[role][actor.word],
+        "pattern": reading.words["pattern"][actor.pattern],
+        "hue_a": hue_match(values["hue_a"], actor.hue_a),
+        "hue_b": hue_match(values["hue_b"], actor.hue_b),
+        "shape": 1 - abs(values["shape"] - actor.shape),
+        "size": sizes[0] / sizes[1],
+    }
 
 
-def _scene(reading: Reading, scene: Scene, role: str) -> float:
-    backdrop, values = scene.backdrop, reading.values
-    hues = [hue_match(values["sky"], backdrop.sky), hue_match(values["ground"], backdrop.ground)]
-    return _mean([reading.words[role][backdrop.word], *hues])
+def _scene(reading: Reading, scene: Scene, role: str) -> dict[str, float]:
+    backdrop = scene.backdrop
+    hues = {name: hue_match(reading.values[name], getattr(backdrop, name)) for name in ("sky", "ground")}
+    return {"word": reading.words[role][backdrop.word], **hues}
 
 
-def _look(reading: Reading, scene: Scene, role: str) -> float:
+def _look(reading: Reading, scene: Scene, role: str) -> dict[str, float]:
     look = getattr(scene, role)
-    return _mean([reading.words[role][look.word], 1 - abs(reading.values[f"{role}_amount"] - look.amount)])
+    return {"word": reading.words[role][look.word], "amount": 1 - abs(reading.values[f"{role}_amount"] - look.amount)}
 
 
 def _mean(values: list[float]) -> float:

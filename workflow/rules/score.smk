@@ -54,3 +54,38 @@ rule score:
         settings=leaves(CONFIG.scoring.pooling, CONFIG.media),
     shell:
         "python -m bico.cli score --config {params.config} {wildcards.method} 2>&1 | tee {log}"
+
+
+rule parts:
+    input:
+        manifests=expand(rules.generate.output.manifest, method=CONFIG.table("table1")),
+        truth=rules.truth.output.clips,
+        scenes=rules.truth.output.scenes,
+    output:
+        csv=report(
+            f"{R}/parts.csv",
+            caption="../report/parts.rst",
+            category="Tables",
+            labels={"table": "parts of the concept", "format": "data"},
+        ),
+    log:
+        f"{R}/logs/parts.log",
+    benchmark:
+        f"{R}/benchmarks/parts.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        config=CONFIG_FILE,
+        code=code_digest("bico.scoring.parts"),
+        probe=model("probe"),
+        settings=leaves(
+            CONFIG.scoring,
+            CONFIG.media,
+            CONFIG.seeds,
+            {case: CONFIG.cases[case].truth for case in TRUTHS},
+        ),
+    shell:
+        "python -m bico.cli parts --config {params.config} 2>&1 | tee {log}"

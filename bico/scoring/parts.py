@@ -1,0 +1,51 @@
+"""The concept in parts: which of its looks a row holds, and which it loses (Toybox only).
+
+`truth_concept` is one number; here it is taken apart into what the probe compares: the subject's word, pattern, hues,
+shape and size, the scene's word, sky and ground, the words and amounts of style and light.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bico.config import Config
+from bico.files import write_text
+from bico.media import read_media
+from bico.scoring import clip_path, clip_statuses
+from bico.scoring.truth import Truth, concept_parts, read_truths
+from bico.tables import case_means, interval
+from bico.toybox.probe import Probe, Reading
+
+
+def parts(config: Config, rows: list[str]) -> pd.DataFrame:
+    """Writes `R/parts.csv` and returns it: for every part the truth itself, then each row of the table.
+
+    Columns: role, part, method, cases, match in 0..1 and its 95 % interval. The truth itself is what can be reached:
+    the probe does not read all that it is shown. A case without clips has no match; `cases` counts those that have.
+    """
+    probe = Probe.open(config.models.probe)
+    truths, shown = read_truths(config, probe)
+    found = [_matches("truth", case_id, shown[case_id], truths[case_id]) for case_id in truths]
+    for row in rows:
+        for (case_id, seed), status in clip_statuses(config, row).items():
+            if status == "ok" and case_id in truths:
+                clip = read_media(clip_path(config, row, case_id, seed), **dict(config.media))
+                found.append(_matches(row, case_id, probe.read(clip[None])[0], truths[case_id]))
+    matches = pd.concat(found)
+    bootstrap = {"resamples": config.scoring.bootstrap, "seed": config.scoring.seed}
+    lines = []
+    for (role, part), of_part in matches.groupby(["role", "part"], sort=False):
+        for method, group in of_part.groupby("method", sort=False):
+            mean, low, high = interval(case_means(group, "match"), **bootstrap)
+            labels = {"role": role, "part": part, "method": method, "cases": group["case"].nunique()}
+            lines.append(labels | {"match": mean, "match_low": low, "match_high": high})
+    table = pd.DataFrame(lines)
+    write_text(config.results / "parts.csv", table.to_csv(index=False, float_format="%.4f"))
+    return table
+
+
+def _matches(method: str, case_id: str, reading: Reading, truth: Truth) -> pd.DataFrame:
+    """A row for each part of one clip."""
+    compared = concept_parts(reading, truth).items()
+    rows = [(role, part, match) for role, looks in compared for part, match in looks.items()]
+    return pd.DataFrame(rows, columns=["role", "part", "match"]).assign(method=method, case=case_id)

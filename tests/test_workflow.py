@@ -245,7 +245,8 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     }
     small["curves"] = {"knob": {"label": "of 0 and 1", "rows": {"base": 0, "bico": 1}}}
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
-    results, more = Path(small["results"]), ("applications.csv", "figures/absorption.pdf", "figures/curves/knob.png")
+    results = Path(small["results"])
+    more = "parts.csv", "applications.csv", "figures/absorption.pdf", "figures/curves/knob.png"
     done = snakemake("--configfile", config_file, "--", "all", *(results / name for name in more))
     assert done.returncode == 0, done.stdout[-4000:]
     assert all((results / name).exists() for name in more)

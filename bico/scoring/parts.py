@@ -25,13 +25,13 @@ def parts(config: Config, rows: list[str]) -> pd.DataFrame:
     """
     probe = Probe.open(config.models.probe)
     truths, shown = read_truths(config, probe)
-    found = [_matches("truth", case_id, shown[case_id], truths[case_id]) for case_id in truths]
+    found = [match for case_id in truths for match in _matches("truth", case_id, shown[case_id], truths[case_id])]
     for row in rows:
         for (case_id, seed), status in clip_statuses(config, row).items():
             if status == "ok" and case_id in truths:
                 clip = read_media(clip_path(config, row, case_id, seed), **dict(config.media))
-                found.append(_matches(row, case_id, probe.read(clip[None])[0], truths[case_id]))
-    matches = pd.concat(found)
+                found += _matches(row, case_id, probe.read(clip[None])[0], truths[case_id])
+    matches = pd.DataFrame(found)
     bootstrap = {"resamples": config.scoring.bootstrap, "seed": config.scoring.seed}
     lines = []
     for (role, part), of_part in matches.groupby(["role", "part"], sort=False):
@@ -44,8 +44,10 @@ def parts(config: Config, rows: list[str]) -> pd.DataFrame:
     return table
 
 
-def _matches(method: str, case_id: str, reading: Reading, truth: Truth) -> pd.DataFrame:
-    """A row for each part of one clip."""
-    compared = concept_parts(reading, truth).items()
-    rows = [(role, part, match) for role, looks in compared for part, match in looks.items()]
-    return pd.DataFrame(rows, columns=["role", "part", "match"]).assign(method=method, case=case_id)
+def _matches(method: str, case_id: str, reading: Reading, truth: Truth) -> list[dict[str, str | float]]:
+    """One entry for each part of a clip; none if only a motion is bound."""
+    return [
+        {"role": role, "part": part, "method": method, "case": case_id, "match": match}
+        for role, looks in concept_parts(reading, truth).items()
+        for part, match in looks.items()
+    ]

@@ -13,7 +13,7 @@ from bico.files import write_text
 from bico.media import read_media
 from bico.scoring import clip_path, clip_statuses
 from bico.scoring.truth import Truth, concept_parts, read_truths
-from bico.tables import case_means, interval
+from bico.tables import row_interval
 from bico.toybox.probe import Probe, Reading
 
 
@@ -32,13 +32,11 @@ def parts(config: Config, rows: list[str]) -> pd.DataFrame:
                 clip = read_media(clip_path(config, row, case_id, seed), **dict(config.media))
                 found += _matches(row, case_id, probe.read(clip[None])[0], truths[case_id])
     matches = pd.DataFrame(found)
-    bootstrap = {"resamples": config.scoring.bootstrap, "seed": config.scoring.seed}
     lines = []
     for (role, part), of_part in matches.groupby(["role", "part"], sort=False):
         for method, group in of_part.groupby("method", sort=False):
-            mean, low, high = interval(case_means(group, "match"), **bootstrap)
             labels = {"role": role, "part": part, "method": method, "cases": group["case"].nunique()}
-            lines.append(labels | {"match": mean, "match_low": low, "match_high": high})
+            lines.append(labels | row_interval(config, group, "match"))
     table = pd.DataFrame(lines)
     write_text(config.results / "parts.csv", table.to_csv(index=False, float_format="%.4f"))
     return table

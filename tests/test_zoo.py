@@ -88,7 +88,8 @@ def test_one_weighted_slot_stands_for_all_padding(tokenizer):
     noisy, mask = torch.randn(2, 4, 3, 6, 6), tokens.attention_mask.float()
     with torch.no_grad():
         own = torch.zeros(2, 3 * 6 * 6, 12)
-        short, _, _ = trainee(noisy, torch.tensor([0.3, 0.8]), tokens.input_ids, mask, torch.tensor(64.0), own)
+        context, _ = trainee.read(tokens.input_ids, mask)
+        short, _ = trainee(noisy, torch.tensor([0.3, 0.8]), context, mask, own, torch.tensor(64.0))
         embeds = trainee.text_encoder(tokens.input_ids, mask).last_hidden_state * mask[..., None]
         embeds = torch.nn.functional.pad(embeds, (0, 0, 0, 64 - 12))
         full = plain(noisy, torch.tensor([300.0, 800.0]), embeds, return_dict=False)[0]
@@ -105,7 +106,7 @@ def test_words_are_marked_with_what_they_are_about(tokenizer):
         Phrase("under a green sky", SKY),
         Phrase("over red ground", GROUND),
     ]
-    tokens, mask, about = wan._tokens(tokenizer, [parts, []])
+    tokens, mask, about, *_ = wan._tokens(tokenizer, [parts, []])
     words = tokenizer.convert_ids_to_tokens(tokens[0][: int(mask[0].sum())])
     marked = {word.strip("▁"): column.tolist() for word, column in zip(words, about[0].T, strict=False)}
     assert marked["poster"] == [1, 1, 1, 1] and marked["and"] == marked["the"] == marked["</s>"] == [0, 0, 0, 0]
@@ -138,6 +139,72 @@ def test_the_grammar_loss_asks_about_words_alone():
     padded = right.clone()
     padded[..., 2] *= -1  # padding does not count
     assert wan.grammar_loss(padded, about, mask) < 1e-6
+
+
+@pytest.fixture
+def spoken(tokenizer) -> tuple[wan.Captions, dict[str, int]]:
+    """Two captions of other looks, and where the words of the first one stand."""
+    cats = [
+        Phrase("a striped green cat bouncing slowly", 0),
+        Phrase("at the beach", BACKDROP),
+        Phrase("under red sky", SKY),
+    ]
+    cars = [
+        Phrase("a blue car is spinning clockwise", 0),
+        Phrase("in space", BACKDROP),
+        Phrase("over pink ground", GROUND),
+    ]
+    captions = wan._tokens(tokenizer, [cats, cars])
+    words = tokenizer.convert_ids_to_tokens(captions.tokens[0][: int(captions.mask[0].sum())])
+    return captions, {word.strip("▁"): slot for slot, word in enumerate(words)}
+
+
+def test_names_know_the_words_that_are_said_of_them(spoken):
+    captions, slot = spoken
+    said = {name: captions.said[0, slot[name]].nonzero().flatten().tolist() for name in ("cat", "bouncing", "beach")}
+    assert said["cat"] == [slot["striped"], slot["green"]] and said["bouncing"] == [slot["slowly"]]
+    assert said["beach"] == [slot["red"], slot["sky"]]  # "under" is hidden with them, but says nothing
+    hidden = [word for word, place in slot.items() if not captions.stands[0, place]]
+    assert sorted(hidden) == ["green", "red", "sky", "slowly", "striped", "under"]
+    assert captions.role[0, [slot["green"], slot["slowly"], slot["sky"], slot["at"]]].tolist() == [0, 1, 2, -1]
+    assert not captions.stands[:, -1].any()
+
+
+def test_a_name_that_carries_what_is_said_of_it_costs_nothing(spoken):
+    captions, slot = spoken
+    plain = torch.randn(2, wan.TOKENS, 6, generator=torch.Generator().manual_seed(0))
+    whole = plain + captions.said @ plain
+    assert wan.phrase_loss(whole, plain, captions) < 1e-6
+    assert wan.phrase_loss(plain, plain, captions) > 0.2
+    stray = whole.clone()
+    stray[0, slot["at"]] += plain[0, slot["green"]]  # a word that nothing is said of takes up a look
+    assert wan.phrase_loss(stray, plain, captions) > 0.005
+
+
+def test_words_are_to_be_of_one_length(spoken):
+    captions, slot = spoken
+    words = torch.zeros(2, wan.TOKENS, 6)
+    words[..., 0] = wan.WORD_LENGTH
+    assert wan.length_loss(words, words, captions) < 1e-6
+    long = words.clone()
+    long[0, slot["the"]] *= 20
+    assert wan.length_loss(long, long, captions) > 0.1
+    assert wan.length_loss(2 * words, words, captions) < 0.5 * wan.length_loss(2 * words, 2 * words, captions)
+
+
+def test_misplaced_looks_are_never_of_the_names_own_kind(spoken, monkeypatch):
+    monkeypatch.setattr(wan, "MISPLACED", 1.0)
+    captions, slot = spoken
+    whole = torch.nn.functional.one_hot(captions.role + 1, 4).float()  # a word as its role, 0 = none
+    for which in (0.0, 0.5, 0.99):
+        draws = torch.tensor([0.0, which, 1.0]).expand(2, wan.TOKENS, 3)
+        given = wan.misplaced(whole, captions, draws, 1)
+        for word, role in (("cat", 0), ("bouncing", 1), ("beach", 2)):
+            assert given[0, slot[word], role + 1] == 0 and given[0, slot[word]].sum() > 0
+        assert given[0, slot["a"]].argmax() == int(which * 3) + 1
+        assert not given[captions.mask == 0].any()
+    monkeypatch.setattr(wan, "MISPLACED", 0.0)
+    assert not wan.misplaced(whole, captions, draws, 1).any()
 
 
 def test_looking_at_the_words_of_a_place_costs_nothing_and_past_them_much():

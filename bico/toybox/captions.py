@@ -7,11 +7,12 @@ scene or the motion now and then, so that no word learns to carry what its neigh
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bico.toybox.world import Actor, Motion, Scene
+from bico.toybox.world import MOTIONS, SCENES, SUBJECTS, Actor, Motion, Scene
 
 # Names of the hue circle's arcs: each name holds from its hue up to the next one's.
 COLOURS = (
@@ -40,6 +41,7 @@ STYLE_PHRASES = {
 }
 OPENINGS = ("", "", "a video of", "a clip of")
 STILL_OPENINGS = ("", "", "a photo of", "a picture of")
+LOOKS = {name for _, name in COLOURS} | {"striped", "spotted", "with"}  # what is said of a subject
 TURNS = {1: "clockwise", -1: "counterclockwise"}
 SOMETHING = ("something", "a thing", "an object")
 BACKDROP, SKY, GROUND, EVERYWHERE, NOWHERE = -1, -2, -3, -4, -5  # what a phrase is about, if not one of the actors
@@ -51,6 +53,43 @@ class Phrase:
 
     text: str
     about: int
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a caption: its characters [start, end), and the first one of the name that it is said of.
+
+    Names and what belongs to none of them are said of themselves.
+    """
+
+    start: int
+    end: int
+    said_of: int
+
+
+def words(parts: list[Phrase]) -> list[Word]:
+    """The words of a caption, of which every one that tells a look or a manner knows its name: colours and patterns are
+    said of their subject, how fast and which way of its motion, sky and ground of their place.
+    """
+    found, start, place = [], 0, 0
+    for part in parts:
+        spans = [(start + m.start(), start + m.end(), m.group()) for m in re.finditer(r"\w+", part.text)]
+        place = next((span[0] for span in spans if span[2] in SCENES), place)
+        name = next((span[0] for span in spans if span[2] in SUBJECTS), None)
+        motion = None
+        for first, end, word in spans:
+            said_of = first
+            if part.about in (SKY, GROUND):
+                said_of = place
+            elif word in MOTIONS:
+                motion = first
+            elif motion is not None:
+                said_of = motion
+            elif name is not None and word in LOOKS:
+                said_of = name
+            found.append(Word(first, end, said_of))
+        start += len(part.text) + 1
+    return found
 
 
 def colour_name(hue: float) -> str:

@@ -5,8 +5,9 @@
 
 Trained on cached latents: first of stills, from which words, looks and places are learned at a ninth of the cost, then
 of clips and stills in turn. Beside the loss on velocity there is one on cross-attention: each place of a clip is to
-look at the words that describe it; and one on the text encoder: the embedding of a word is to tell what the word is
-about. Large models come to this by the variety of what they see and read; a small world has to say it.
+look at the words that describe it; one on the text encoder: the embedding of a word is to tell what the word is about;
+and one on projected words: a name is to carry what is said of it, for in half of the captions the DiT sees the names
+alone. Large models come to all this by the variety of what they see and read; a small world has to say it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +45,7 @@ from bico.toybox.captions import (
     caption,
     colour_name,
     phrases,
+    words,
 )
 from bico.toybox.probe import Probe
 from bico.toybox.render import ground_mask, masks, render
@@ -78,6 +81,11 @@ GUIDANCE = 2.0  # at which the model is measured
 UNCONDITIONAL, DROP = 0.1, 0.15  # shares of captions that are empty, of roles that a caption leaves out
 SUBJECT_WEIGHT = 4.0  # the loss on a subject's area against the backdrop's, in a clip without noise
 FOCUS_WEIGHT, GRAMMAR_WEIGHT = 0.1, 0.3  # of the losses on cross-attention and on the text encoder
+PHRASE_WEIGHT, LENGTH_WEIGHT = 0.3, 0.1  # and of those on projected words
+NAMES_ALONE = 0.5  # share of captions of which the DiT sees the names without what is said of them
+MISPLACED = 0.05  # share of words that get looks of names of another caption
+DONOR = 4  # which stands so much further on in the batch: up to four processes find the same one
+WORD_LENGTH = 2.5  # of a projected word
 ACTORS = 2  # at most, in a clip
 REGIONS = ACTORS + 2  # and the ground, and the sky
 HUES = ("hue_a", "sky", "ground")  # that captions may name
@@ -256,73 +264,124 @@ def latent_pool(
 # --- training -------------------------------------------------------------------------------------------------------
 
 
+class Captions(NamedTuple):
+    """A batch of tokenised captions, [B, L] each but for `about`.
+
+    Attributes:
+        tokens: with their `mask`, at least one slot of padding each.
+        about: float32 [B, REGIONS, L], a one in the rows of the regions that a token describes.
+        said_of: slot of the name that a token is said of, its own for names and all others.
+        role: of that name: 0 subject, 1 motion, 2 scene, -1 none of them.
+        says: whether it is a word that says something of a name (no function word).
+    """
+
+    tokens: torch.Tensor
+    mask: torch.Tensor
+    about: torch.Tensor
+    said_of: torch.Tensor
+    role: torch.Tensor
+    says: torch.Tensor
+
+    @property
+    def stands(self) -> torch.Tensor:
+        """Tokens that are said of no other, float32 [B, L]."""
+        return (self.said_of == torch.arange(self.said_of.shape[1], device=self.said_of.device)) * self.mask.float()
+
+    @property
+    def said(self) -> torch.Tensor:
+        """float32 [B, L, L]: a one where the word of the column is said of the name of the row."""
+        rows = torch.nn.functional.one_hot(self.said_of, self.said_of.shape[1]).transpose(1, 2)
+        return rows * self.says[:, None].float()
+
+
 class Trainee(torch.nn.Module):
-    """DiT and text encoder as one module: noisy latents, noise levels and tokens in, velocity out."""
+    """DiT and text encoder as one module: noisy latents, noise levels and words in, velocity out.
+
+    The DiT's text projection stands beside it here: what is asked of projected words is asked outside.
+    """
 
     def __init__(self, transformer: WanTransformer3DModel, text_encoder: UMT5EncoderModel):
         super().__init__()
         self.transformer, self.text_encoder = transformer, text_encoder
+        self.project = transformer.condition_embedder.text_embedder
+        transformer.condition_embedder.text_embedder = torch.nn.Identity()
         self.grammar = torch.nn.Linear(TEXT_WIDTH, REGIONS)  # dropped after training
         self.words = PlainAttention()
         for block in transformer.blocks:
             block.attn1.set_processor(PlainAttention())
             block.attn2.set_processor(self.words)
 
+    def read(self, tokens: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Projected words [B, L, WIDTH] of tokens [B, L], and logits of what each is about, [B, REGIONS, L]."""
+        prompt_embeds = self.text_encoder(tokens, mask).last_hidden_state * mask[..., None]
+        return self.project(prompt_embeds), self.grammar(prompt_embeds).transpose(1, 2)
+
     def forward(
         self,
         noisy: torch.Tensor,
         sigmas: torch.Tensor,
-        tokens: torch.Tensor,
+        context: torch.Tensor,
         mask: torch.Tensor,
-        slots: torch.Tensor,
         own: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Velocity, like `noisy`; how far each clip's cross-attention looks past its places' words, [B]; and logits of
-        what each word is about, [B, REGIONS, L].
+        slots: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Velocity, like `noisy`, and how far each clip's cross-attention looks past its places' words, [B].
 
         Args:
             noisy: [B, C, t, h, w]; `sigmas` [B] in 0..1.
-            tokens: and `mask`, [B, L], at least one slot of padding each, which stands for all up to `slots`.
+            context: projected words [B, L, WIDTH], seen where `mask` [B, L] is 1; all else is padding, at least one
+                slot of each caption, and stands for all slots up to `slots`.
             own: [B, t * h * w, L], see `PlainAttention`.
         """
-        prompt_embeds = self.text_encoder(tokens, mask).last_hidden_state * mask[..., None]
-        padding = mask.shape[1] - mask.sum(1, keepdim=True)
-        weight = torch.log((slots - mask.sum(1, keepdim=True)) / padding)
+        seen = mask.sum(1, keepdim=True)
+        weight = torch.log((slots - seen) / (mask.shape[1] - seen))
         self.words.bias, self.words.own = ((1 - mask) * weight)[:, None, None], own
         self.words.focus = torch.zeros_like(sigmas)
-        velocity = self.transformer(noisy, sigmas * 1000, prompt_embeds, return_dict=False)[0]
-        about = self.grammar(prompt_embeds).transpose(1, 2)
-        return velocity, self.words.focus / len(self.transformer.blocks), about
+        padding = self.project(context.new_zeros(1, TEXT_WIDTH))
+        context = torch.where(mask[..., None] > 0, context, padding)
+        velocity = self.transformer(noisy, sigmas * 1000, context, return_dict=False)[0]
+        return velocity, self.words.focus / len(self.transformer.blocks)
 
 
 def _captions(cast: list[Scene], rng: np.random.Generator, motion: bool) -> list[list[Phrase]]:
     return [[] if rng.random() < UNCONDITIONAL else phrases(s, rng, motion=motion, drop=DROP) for s in cast]
 
 
-def _tokens(
-    tokenizer: PreTrainedTokenizerFast, captions: list[list[Phrase]]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tokens and mask [B, TOKENS] of the captions, and what each token is about, float32 [B, REGIONS, TOKENS]: a one in
-    the rows of the regions that it describes. Function words describe nothing.
-    """
+def _tokens(tokenizer: PreTrainedTokenizerFast, captions: list[list[Phrase]]) -> Captions:
+    """The captions as tokens. Function words describe nothing and say nothing."""
     texts = [" ".join(part.text for part in parts) for parts in captions]
     encoded = tokenizer(
         texts, padding="max_length", max_length=TOKENS, return_offsets_mapping=True, return_tensors="np"
     )
-    about = np.zeros((len(captions), REGIONS, TOKENS), np.float32)
+    shape = encoded.input_ids.shape
+    about, role = np.zeros((shape[0], REGIONS, shape[1]), np.float32), np.full(shape, -1)
+    said_of = np.tile(np.arange(shape[1]), (shape[0], 1))
     rows = {GROUND: [ACTORS], SKY: [ACTORS + 1], BACKDROP: [ACTORS, ACTORS + 1]}
     rows |= {EVERYWHERE: range(REGIONS), NOWHERE: []} | {actor: [actor] for actor in range(ACTORS)}
-    for parts, offsets, marked in zip(captions, encoded.offset_mapping, about, strict=True):
+    for number, (parts, offsets) in enumerate(zip(captions, encoded.offset_mapping, strict=True)):
         start = 0
         for part in parts:
             end = start + len(part.text)
             held = (offsets[:, 1] > start) & (offsets[:, 1] <= end) & (offsets[:, 1] > offsets[:, 0])
             for row in rows[part.about]:
-                marked[row] += held
+                about[number, row] += held
             start = end + 1
+        slot_of = {int(end): slot for slot, (start, end) in enumerate(offsets) if end > start}
+        spoken = words(parts)
+        slots = {word.start: slot_of[word.end] for word in spoken}
+        for word in spoken:
+            slot, name = slots[word.start], slots[word.said_of]
+            said_of[number, slot] = name
+            role[number, slot] = _role(texts[number][word.said_of :].split()[0].strip(","))
     empty = tokenizer.convert_tokens_to_ids([f"▁{word}" for word in FUNCTION_WORDS])
-    about *= ~np.isin(encoded.input_ids, empty)[:, None]
-    return torch.from_numpy(encoded.input_ids), torch.from_numpy(encoded.attention_mask), torch.from_numpy(about)
+    content = ~np.isin(encoded.input_ids, empty)
+    says = content & (said_of != np.arange(shape[1]))
+    arrays = encoded.input_ids, encoded.attention_mask, about * content[:, None], said_of, role, says
+    return Captions(*map(torch.from_numpy, arrays))
+
+
+def _role(name: str) -> int:
+    return next((role for role, names in enumerate((SUBJECTS, MOTIONS, SCENES)) if name in names), -1)
 
 
 def _own_words(regions: torch.Tensor, about: torch.Tensor) -> torch.Tensor:
@@ -336,6 +395,49 @@ def grammar_loss(logits: torch.Tensor, about: torch.Tensor, mask: torch.Tensor) 
     """
     missed = torch.nn.functional.binary_cross_entropy_with_logits(logits, about, reduction="none").mean(1)
     return (missed * mask).sum() / mask.sum()
+
+
+def phrase_loss(whole: torch.Tensor, plain: torch.Tensor, captions: Captions) -> torch.Tensor:
+    """A name is to carry what is said of it: its projected embedding in the `whole` caption, [B, L, WIDTH], is to be
+    the sum of that in the caption without what is said of names, `plain`, and of the words that are said of it. All
+    others are to stay as they are in `plain`. Squared error relative to the word's length, mean over words.
+
+    Large text encoders have this from all they have read. Without it "cat" is the same whichever cat is meant, and
+    there is no way to change it into that cat.
+    """
+    target = (plain + captions.said @ whole).detach()
+    missed = (whole - target).square().sum(-1) / (target.square().sum(-1) + 1e-3)
+    return (missed * captions.stands).sum() / captions.stands.sum()
+
+
+def length_loss(whole: torch.Tensor, plain: torch.Tensor, captions: Captions) -> torch.Tensor:
+    """Squared logarithm of how much longer or shorter than WORD_LENGTH a projected word is, where it stands alone.
+
+    A binder changes all words by the same length: where "in" is twenty times as long as "forest", what hardly moves one
+    turns the other around.
+    """
+    alone = torch.where(captions.stands[..., None] > 0, plain, whole)
+    missed = torch.log(alone.norm(dim=-1).clamp(min=1e-3) / WORD_LENGTH).square()
+    return (missed * captions.mask).sum() / captions.mask.sum()
+
+
+def misplaced(whole: torch.Tensor, captions: Captions, draws: torch.Tensor, shift: int) -> torch.Tensor:
+    """What the DiT has to ignore: looks at names of another kind, such as a subject's colours at a motion.
+    [B, L, WIDTH], to be added to the projected words.
+
+    Args:
+        whole: projected words [B, L, WIDTH].
+        draws: [B, L, 3] in 0..1: whether a word gets a misplaced look, of which role, and how strongly.
+        shift: looks are those of the caption so much further on in the batch.
+    """
+    chosen, which, strength = draws.unbind(-1)
+    foreign = (which * 3).long()
+    foreign = torch.where(foreign == captions.role, (foreign + 1) % 3, foreign)
+    says, role = (each.roll(-shift, 0) for each in (captions.says, captions.role))
+    looks = [((says & (role == kind))[:, None].float() @ whole.roll(-shift, 0)) for kind in range(3)]
+    looks = torch.cat(looks, 1)  # [B, 3, WIDTH]
+    given = torch.gather(looks, 1, foreign[..., None].expand(-1, -1, looks.shape[-1]))
+    return given * (strength * (chosen < MISPLACED) * captions.mask)[..., None]
 
 
 def velocity_loss(error: torch.Tensor, covered: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
@@ -383,21 +485,35 @@ def train(out: Path, *, workdir: Path, steps: int = 9_500, seed: int = 0) -> Non
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         position = torch.rand(size, generator=generator)
         noise = torch.randn((size, *pool["latents"].shape[1:]), generator=generator)
+        names_alone, draws = torch.rand(size, generator=generator), torch.rand((size, TOKENS, 3), generator=generator)
         # Each process takes its part of a batch that does not depend on how many there are.
-        chosen, texts, position, noise = (whole[rank::workers] for whole in (chosen, texts, position, noise))
+        everything = chosen, texts, position, noise, names_alone, draws
+        chosen, texts, position, noise, names_alone, draws = (whole[rank::workers] for whole in everything)
         position, noise = position.to(device), noise.to(device)
         latents = pool["latents"][chosen].to(device, torch.float32)
         regions = pool["masks"][chosen].to(device, torch.float32)
-        tokens, mask, about = (each.to(device) for each in _tokens(tokenizer, texts))
+        captions = Captions(*(each.to(device) for each in _tokens(tokenizer, texts)))
         sigmas = SHIFT * position / (1 + (SHIFT - 1) * position)
         noisy = torch.lerp(latents, noise, sigmas.view(-1, 1, 1, 1, 1))
         slots = torch.tensor(float(rng.choice(TEXT_SLOTS)), device=device)
+        names_alone, draws = names_alone.to(device)[:, None], draws.to(device)
+        shown = torch.where(names_alone < NAMES_ALONE, captions.stands, captions.mask.float())
         optimizer.set_rate(cosine_rate(step, steps, RATE, warmup=300))
         with mixed_precision(device):
-            velocity, focus, said = model(noisy, sigmas, tokens, mask.float(), slots, _own_words(regions, about))
+            (whole, said), (plain, _) = (
+                model.read(captions.tokens, mask) for mask in (captions.mask.float(), captions.stands)
+            )
+            context = whole + misplaced(whole, captions, draws, DONOR // workers).detach()
+            own = _own_words(regions, captions.about * shown[:, None])
+            velocity, focus = model(noisy, sigmas, context, shown, own, slots)
         loss = velocity_loss(velocity.float() - (noise - latents), regions[:, :ACTORS], sigmas)
-        focus, grammar = focus.mean(), grammar_loss(said.float(), about, mask)
-        (loss + FOCUS_WEIGHT * focus + GRAMMAR_WEIGHT * grammar).backward()
+        parts = {
+            "focus": FOCUS_WEIGHT * focus.mean(),
+            "grammar": GRAMMAR_WEIGHT * grammar_loss(said.float(), captions.about, captions.mask),
+            "phrase": PHRASE_WEIGHT * phrase_loss(whole.float(), plain.float(), captions),
+            "length": LENGTH_WEIGHT * length_loss(whole.float(), plain.float(), captions),
+        }
+        (loss + sum(parts.values())).backward()
         average_gradients(model, workers)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -408,7 +524,7 @@ def train(out: Path, *, workdir: Path, steps: int = 9_500, seed: int = 0) -> Non
         if rank > 0:
             continue
         seen = {"still" if still else "clip": loss.item()}
-        progress.update(step + 1, **seen, focus=focus.item(), grammar=grammar.item())
+        progress.update(step + 1, **seen, **{name: part.item() for name, part in parts.items()})
         if (step + 1) % CHECKPOINT_EVERY == 0:
             save_checkpoint(checkpoint, step + 1, {"model": model, "average": average}, optimizer)
     if rank == 0:
@@ -418,7 +534,8 @@ def train(out: Path, *, workdir: Path, steps: int = 9_500, seed: int = 0) -> Non
 def save(out: Path, model: Trainee, tokenizer: PreTrainedTokenizerFast, vae: AutoencoderKLWan) -> None:
     """Writes the pipeline folder; the large models in float16, which diffusers reads back as float32."""
     transformer = build_transformer(vae.config.z_dim)
-    transformer.load_state_dict(model.transformer.state_dict())
+    projection = {f"condition_embedder.text_embedder.{key}": value for key, value in model.project.state_dict().items()}
+    transformer.load_state_dict(model.transformer.state_dict() | projection)
     # Built anew, the models do not remember the folder of this machine that they were opened from.
     nameless = build_vae(vae.config.latents_mean, vae.config.latents_std)
     nameless.load_state_dict(vae.state_dict())

@@ -58,9 +58,9 @@ def test_steps_of_each_method(toybox):
     methods = load(toybox).methods
     assert steps(methods["bico"], "image", 3.0) == (60, 0)
     assert steps(methods["bico"], "video", 3.0) == (60, 60)  # single frames, then the clip
-    assert steps(methods["textual_inversion"], "video", 3.0) == (0, 150)
+    assert steps(methods["textual_inversion"], "video", 3.0) == (0, 75)
     assert steps(methods["dreamvideo"], "image", 3.0) == (110, 0)
-    assert steps(methods["dualreal"], "image", 3.0) == (75, 75)
+    assert steps(methods["dualreal"], "image", 3.0) == (37.5, 37.5)
     assert steps(methods["base"], "image", 3.0) == (0, 0)
 
 
@@ -89,7 +89,9 @@ def test_work_of_models_is_that_of_a_gpu_if_there_is_one(toybox):
     assert on_gpu.of(Job("table", {"table": "table1"}))["gpu_hours"] == 0
 
 
-# Job seconds of runs of the Toybox on two cores, jobs side by side, on 2026-11-24 and, without AMX, on 2026-11-25.
+# Job seconds of runs of the Toybox on two cores, jobs side by side, on 2026-11-24 and, without AMX, on 2026-11-25, with
+# the settings of that time; their costs are those of machines.yaml. The run of 2026-11-26 has other settings.
+THEN = {"textual_inversion": {"steps": 150}, "db_lora": {"steps": 60}, "dualreal": {"steps": 150, "warm_up": 30}}
 AMX = {"bico": 75, "bico_isolated": 87, "db_lora": 89, "dreamvideo": 103, "dualreal": 170, "textual_inversion": 138}
 PLAIN = {
     "bico": 348,
@@ -99,18 +101,26 @@ PLAIN = {
     "dualreal": 477,
     "textual_inversion": 546,
 }
+LATER = {"bico": 97, "bico_isolated": 123, "db_lora": 210, "dreamvideo": 142, "dualreal": 118, "textual_inversion": 91}
 
 
 @needs_zoo
 @pytest.mark.parametrize(
-    ("machine", "learning", "generation", "scores"), [("laptop", AMX, 320, 67), ("plain_laptop", PLAIN, 1060, 162)]
+    ("machine", "settings", "learning", "generation", "scores", "within"),
+    [
+        ("laptop", THEN, AMX, 320, 67, 0.1),
+        ("plain_laptop", THEN, PLAIN, 1060, 162, 0.1),
+        ("laptop", {}, LATER, 437, 85, 0.3),
+    ],
 )
-def test_the_toyboxs_runs_were_estimated_within_a_tenth(toybox, machine, learning, generation, scores):
+def test_the_toyboxs_runs_were_estimated(toybox, machine, settings, learning, generation, scores, within):
+    """Within a tenth where the costs were measured, and within 30 % in a run that they were not fitted to."""
     rows = list(toybox["tables"]["table1"])
-    reckoned = Work(load(toybox), costs_of(machine))
+    methods = toybox["methods"] | {row: toybox["methods"][row] | changes for row, changes in settings.items()}
+    reckoned = Work(load(toybox | {"methods": methods}), costs_of(machine))
     total = sum(hours(reckoned, "learn", method=row, part="0") for row in learning)
     total += sum(hours(reckoned, rule, method=row) for rule in ("generate", "score") for row in rows)
-    assert 3600 * total == pytest.approx(sum(learning.values()) + generation + scores, rel=0.1)
+    assert 3600 * total == pytest.approx(sum(learning.values()) + generation + scores, rel=within)
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------------

@@ -207,6 +207,18 @@ def test_misplaced_looks_are_never_of_the_names_own_kind(spoken, monkeypatch):
     assert not wan.misplaced(whole, captions, draws, 1).any()
 
 
+def test_workers_misplace_the_looks_that_one_would(tokenizer):
+    rng = np.random.default_rng(0)
+    captions = wan._tokens(tokenizer, wan._captions(scenes(8, TRAIN_SEED), rng, motion=True))
+    whole, draws = torch.randn(8, wan.TOKENS, 6), torch.rand(8, wan.TOKENS, 3)
+    given = wan.misplaced(whole, captions, draws, wan.DONOR)
+    assert given.any()
+    for rank in range(2):
+        part = wan.Captions(*(each[rank::2] for each in captions))
+        shared = wan.misplaced(whole[rank::2], part, draws[rank::2], wan.DONOR // 2)
+        assert torch.allclose(shared, given[rank::2], atol=1e-6)
+
+
 def test_looking_at_the_words_of_a_place_costs_nothing_and_past_them_much():
     about = torch.zeros(1, 4, 5)
     about[0, 0, 1], about[0, 3, 3] = 1, 1  # word 1 says what the actor is, word 3 the sky

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bico.toybox.world import MOTIONS, SCENES, SUBJECTS, Actor, Motion, Scene
+from bico.toybox.world import MOTIONS, PATTERNS, SCENES, SUBJECTS, Actor, Motion, Scene
 
 # Names of the hue circle's arcs: each name holds from its hue up to the next one's.
 COLOURS = (
@@ -41,7 +41,7 @@ STYLE_PHRASES = {
 }
 OPENINGS = ("", "", "a video of", "a clip of")
 STILL_OPENINGS = ("", "", "a photo of", "a picture of")
-LOOKS = {name for _, name in COLOURS} | {"striped", "spotted", "with"}  # what is said of a subject
+LOOKS = {name for _, name in COLOURS} | {*PATTERNS, "with"}  # what is said of a subject
 TURNS = {1: "clockwise", -1: "counterclockwise"}
 SOMETHING = ("something", "a thing", "an object")
 BACKDROP, SKY, GROUND, EVERYWHERE, NOWHERE = -1, -2, -3, -4, -5  # what a phrase is about, if not one of the actors

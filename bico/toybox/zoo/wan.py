@@ -354,7 +354,7 @@ def _tokens(tokenizer: PreTrainedTokenizerFast, captions: list[list[Phrase]]) ->
         texts, padding="max_length", max_length=TOKENS, return_offsets_mapping=True, return_tensors="np"
     )
     shape = encoded.input_ids.shape
-    about, role = np.zeros((shape[0], REGIONS, shape[1]), np.float32), np.full(shape, -1)
+    about = np.zeros((shape[0], REGIONS, shape[1]), np.float32)
     said_of = np.tile(np.arange(shape[1]), (shape[0], 1))
     rows = {GROUND: [ACTORS], SKY: [ACTORS + 1], BACKDROP: [ACTORS, ACTORS + 1]}
     rows |= {EVERYWHERE: range(REGIONS), NOWHERE: []} | {actor: [actor] for actor in range(ACTORS)}
@@ -370,18 +370,17 @@ def _tokens(tokenizer: PreTrainedTokenizerFast, captions: list[list[Phrase]]) ->
         spoken = words(parts)
         slots = {word.start: slot_of[word.end] for word in spoken}
         for word in spoken:
-            slot, name = slots[word.start], slots[word.said_of]
-            said_of[number, slot] = name
-            role[number, slot] = _role(texts[number][word.said_of :].split()[0].strip(","))
-    empty = tokenizer.convert_tokens_to_ids([f"▁{word}" for word in FUNCTION_WORDS])
+            said_of[number, slots[word.start]] = slots[word.said_of]
+    empty, *kinds = (
+        tokenizer.convert_tokens_to_ids([f"▁{word}" for word in known])
+        for known in (FUNCTION_WORDS, SUBJECTS, MOTIONS, SCENES)
+    )
+    names = np.take_along_axis(encoded.input_ids, said_of, axis=1)
+    role = np.select([np.isin(names, kind) for kind in kinds], range(len(kinds)), -1)
     content = ~np.isin(encoded.input_ids, empty)
     says = content & (said_of != np.arange(shape[1]))
     arrays = encoded.input_ids, encoded.attention_mask, about * content[:, None], said_of, role, says
     return Captions(*map(torch.from_numpy, arrays))
-
-
-def _role(name: str) -> int:
-    return next((role for role, names in enumerate((SUBJECTS, MOTIONS, SCENES)) if name in names), -1)
 
 
 def _own_words(regions: torch.Tensor, about: torch.Tensor) -> torch.Tensor:

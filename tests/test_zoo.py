@@ -192,13 +192,18 @@ def test_words_are_to_be_of_one_length(spoken):
     assert wan.length_loss(2 * words, words, captions) < 0.5 * wan.length_loss(2 * words, 2 * words, captions)
 
 
-def test_misplaced_looks_are_never_of_the_names_own_kind(spoken, monkeypatch):
+@pytest.mark.parametrize("name", [True, False])
+def test_what_is_misplaced_is_never_of_a_words_own_kind(spoken, monkeypatch, name):
     monkeypatch.setattr(wan, "MISPLACED", 1.0)
     captions, slot = spoken
-    whole = torch.nn.functional.one_hot(captions.role + 1, 4).float()  # a word as its role, 0 = none
+    # A word as its role, 0 = none, and whether it is a name.
+    whole = torch.nn.functional.one_hot(captions.role + 1 + 4 * (captions.stands > 0), 8).float()
     for which in (0.0, 0.5, 0.99):
-        draws = torch.tensor([0.0, which, 1.0]).expand(2, wan.TOKENS, 3)
+        draws = torch.tensor([0.0, which, 0.0 if name else 1.0, 1.0]).expand(2, wan.TOKENS, 4)
         given = wan.misplaced(whole, captions, draws, 1)
+        names, looks = given[..., 4:], given[..., :4]
+        given, other = (names, looks) if name else (looks, names)
+        assert not other.any()
         for word, role in (("cat", 0), ("bouncing", 1), ("beach", 2)):
             assert given[0, slot[word], role + 1] == 0 and given[0, slot[word]].sum() > 0
         assert given[0, slot["a"]].argmax() == int(which * 3) + 1
@@ -207,16 +212,22 @@ def test_misplaced_looks_are_never_of_the_names_own_kind(spoken, monkeypatch):
     assert not wan.misplaced(whole, captions, draws, 1).any()
 
 
-def test_workers_misplace_the_looks_that_one_would(tokenizer):
+def test_workers_misplace_what_one_would(tokenizer):
     rng = np.random.default_rng(0)
     captions = wan._tokens(tokenizer, wan._captions(scenes(8, TRAIN_SEED), rng, motion=True))
-    whole, draws = torch.randn(8, wan.TOKENS, 6), torch.rand(8, wan.TOKENS, 3)
+    whole, draws = torch.randn(8, wan.TOKENS, 6), torch.rand(8, wan.TOKENS, 4)
     given = wan.misplaced(whole, captions, draws, wan.DONOR)
     assert given.any()
     for rank in range(2):
         part = wan.Captions(*(each[rank::2] for each in captions))
         shared = wan.misplaced(whole[rank::2], part, draws[rank::2], wan.DONOR // 2)
         assert torch.allclose(shared, given[rank::2], atol=1e-6)
+
+
+def test_half_of_the_captions_are_blurred_by_at_most_so_much():
+    lengths = wan.blur(400, torch.Generator().manual_seed(0)).norm(dim=-1)
+    assert 0.4 < (lengths.amax(1) == 0).float().mean() < 0.6
+    assert 0.8 * wan.BLUR < lengths.amax() < 1.3 * wan.BLUR
 
 
 def test_looking_at_the_words_of_a_place_costs_nothing_and_past_them_much():

@@ -83,9 +83,10 @@ SUBJECT_WEIGHT = 4.0  # the loss on a subject's area against the backdrop's, in 
 FOCUS_WEIGHT, GRAMMAR_WEIGHT = 0.1, 0.3  # of the losses on cross-attention and on the text encoder
 PHRASE_WEIGHT, LENGTH_WEIGHT = 0.3, 0.1  # and of those on projected words
 NAMES_ALONE = 0.5  # share of captions of which the DiT sees the names without what is said of them
-MISPLACED = 0.05  # share of words that get looks of names of another caption
+MISPLACED = 0.06  # share of words that get a name of another caption, or its looks
 DONOR = 4  # which stands so much further on in the batch: up to four processes find the same one
 WORD_LENGTH = 2.5  # of a projected word
+BLUR = 1.5  # length of the noise on a projected word, at most; half of the captions have none
 ACTORS = 2  # at most, in a clip
 REGIONS = ACTORS + 2  # and the ground, and the sky
 HUES = ("hue_a", "sky", "ground")  # that captions may name
@@ -421,22 +422,36 @@ def length_loss(whole: torch.Tensor, plain: torch.Tensor, captions: Captions) ->
 
 
 def misplaced(whole: torch.Tensor, captions: Captions, draws: torch.Tensor, shift: int) -> torch.Tensor:
-    """What the DiT has to ignore: looks at names of another kind, such as a subject's colours at a motion.
-    [B, L, WIDTH], to be added to the projected words.
+    """What the DiT has to ignore: names and looks at words of another kind, such as a subject or its colours at a
+    motion. [B, L, WIDTH], to be added to the projected words.
 
     Args:
         whole: projected words [B, L, WIDTH].
-        draws: [B, L, 3] in 0..1: whether a word gets a misplaced look, of which role, and how strongly.
-        shift: looks are those of the caption so much further on in the batch.
+        draws: [B, L, 4] in 0..1: whether a word gets something misplaced, of which role, whether that is a name
+            (which carries its looks) or looks alone, and how strongly.
+        shift: it is that of the caption so much further on in the batch.
     """
-    chosen, which, strength = draws.unbind(-1)
+    chosen, which, name_or_looks, strength = draws.unbind(-1)
     foreign = (which * 3).long()
     foreign = torch.where(foreign == captions.role, (foreign + 1) % 3, foreign)
-    says, role = (each.roll(-shift, 0) for each in (captions.says, captions.role))
-    looks = [((says & (role == kind))[:, None].float() @ whole.roll(-shift, 0)) for kind in range(3)]
-    looks = torch.cat(looks, 1)  # [B, 3, WIDTH]
-    given = torch.gather(looks, 1, foreign[..., None].expand(-1, -1, looks.shape[-1]))
+    foreign += 3 * (name_or_looks < 0.5)
+    looks, names, role, words = (
+        each.roll(-shift, 0) for each in (captions.says, captions.stands > 0, captions.role, whole)
+    )
+    meant = [tokens & (role == kind) for tokens in (looks, names) for kind in range(3)]
+    things = torch.stack(meant, 1).to(words.dtype) @ words  # [B, 6, WIDTH]
+    given = torch.gather(things, 1, foreign[..., None].expand(-1, -1, things.shape[-1]))
     return given * (strength * (chosen < MISPLACED) * captions.mask)[..., None]
+
+
+def blur(size: int, generator: torch.Generator) -> torch.Tensor:
+    """What else the DiT has to ignore: noise, to be added to the projected words of a batch, [B, L, WIDTH].
+
+    The words of a small vocabulary lie far apart, and nothing in their captions says what is between them. Binders go
+    there.
+    """
+    length = BLUR * (2 * torch.rand((size, 1, 1), generator=generator) - 1).clamp(min=0)
+    return torch.randn((size, TOKENS, WIDTH), generator=generator) * length / WIDTH**0.5
 
 
 def velocity_loss(error: torch.Tensor, covered: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
@@ -484,10 +499,11 @@ def train(out: Path, *, workdir: Path, steps: int = 9_500, seed: int = 0) -> Non
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         position = torch.rand(size, generator=generator)
         noise = torch.randn((size, *pool["latents"].shape[1:]), generator=generator)
-        names_alone, draws = torch.rand(size, generator=generator), torch.rand((size, TOKENS, 3), generator=generator)
+        names_alone, draws = torch.rand(size, generator=generator), torch.rand((size, TOKENS, 4), generator=generator)
+        blurs = blur(size, generator)
         # Each process takes its part of a batch that does not depend on how many there are.
-        everything = chosen, texts, position, noise, names_alone, draws
-        chosen, texts, position, noise, names_alone, draws = (whole[rank::workers] for whole in everything)
+        everything = chosen, texts, position, noise, names_alone, draws, blurs
+        chosen, texts, position, noise, names_alone, draws, blurs = (part[rank::workers] for part in everything)
         position, noise = position.to(device), noise.to(device)
         latents = pool["latents"][chosen].to(device, torch.float32)
         regions = pool["masks"][chosen].to(device, torch.float32)
@@ -502,7 +518,7 @@ def train(out: Path, *, workdir: Path, steps: int = 9_500, seed: int = 0) -> Non
             (whole, said), (plain, _) = (
                 model.read(captions.tokens, mask) for mask in (captions.mask.float(), captions.stands)
             )
-            context = whole + misplaced(whole, captions, draws, DONOR // workers).detach()
+            context = whole + misplaced(whole, captions, draws, DONOR // workers).detach() + blurs.to(device)
             own = _own_words(regions, captions.about * shown[:, None])
             velocity, focus = model(noisy, sigmas, context, shown, own, slots)
         loss = velocity_loss(velocity.float() - (noise - latents), regions[:, :ACTORS], sigmas)

@@ -1,13 +1,14 @@
 """The Toybox's text-to-video model: a Wan pipeline folder with a DiT and a UMT5 encoder trained together from scratch.
 
     bico zoo wan                                            after `bico zoo vae`; resumes where it stopped
-    torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     the same batches on two cores: 3.5 hours with AMX
+    torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     the same batches on two cores: some 4 hours with AMX
 
 Trained on cached latents: first of stills, from which words, looks and places are learned at a ninth of the cost, then
 of clips and stills in turn. Beside the loss on velocity there is one on cross-attention: each place of a clip is to
 look at the words that describe it; one on the text encoder: the embedding of a word is to tell what the word is about;
 and one on projected words: a name is to carry what is said of it, for in half of the captions the DiT sees the names
-alone. Large models come to all this by the variety of what they see and read; a small world has to say it.
+alone. Words get what is none of their business, too, and noise: the DiT learns to ignore both. Large models come to all
+this by the variety of what they see and read; a small world has to say it.
 """
 
 from __future__ import annotations

@@ -98,6 +98,8 @@ def photograph(request, tmp_path_factory):
 
 
 MISSED = pytest.mark.xfail(reason="a gate that is missed: see docs/log.md, 2026-11-26, later", strict=True)
+# By so little (a low end of -0.004) that another processor may meet it.
+BARELY_MISSED = pytest.mark.xfail(reason="see docs/log.md, 2026-11-26, later", strict=False)
 
 
 @needs_zoo
@@ -107,10 +109,9 @@ def test_a_held_out_photograph_is_reconstructed(photograph):
     assert bound > unbound + 2
 
 
-@MISSED
 @needs_zoo
 @pytest.mark.parametrize("photograph", ["bico", "bico_isolated"], indirect=True)
-@pytest.mark.parametrize("role", ["scene", "subject"])
+@pytest.mark.parametrize("role", [pytest.param("scene", marks=MISSED), pytest.param("subject", marks=BARELY_MISSED)])
 def test_a_role_of_a_photograph_binds_alone_and_does_not_leak(photograph, role):
     gains = photograph[1](role)
     mean, low, _ = interval(gains[role].to_numpy(), resamples=2000, seed=0)

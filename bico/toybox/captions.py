@@ -113,8 +113,7 @@ def _manner(motion: Motion, rng: np.random.Generator, detail: float) -> str:
         case "circling":
             start = ("from the right", "from below", "from the left", "from above")[round(4 * motion.phase) % 4]
             words += [_about(motion.amplitude, "a little", "widely"), TURNS[motion.direction], start]
-    said = [word for word in words if word and rng.random() < 0.75 * detail]
-    return " ".join(said[-2:])
+    return " ".join(word for word in words if word and rng.random() < 1.1 * detail)
 
 
 def _about(value: float, low: str, high: str) -> str:

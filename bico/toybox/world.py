@@ -120,6 +120,20 @@ def sample_motion(rng: np.random.Generator, word: str | None = None) -> Motion:
     )
 
 
+def opposite(motion: Motion) -> Motion:
+    """The same kind of motion done the opposite way, as words name it: right for left, slowly for quickly, widely for a
+    little, from above for from below.
+    """
+    circles = motion.word == "circling"
+    return replace(
+        motion,
+        speed=1 - motion.speed,
+        amplitude=1 - motion.amplitude,
+        phase=(motion.phase + 0.5) % 1.0 if circles else 1 - motion.phase,
+        direction=-motion.direction,
+    )
+
+
 def sample_actor(rng: np.random.Generator, word: str | None = None, place: tuple[int, int] = (0, 1)) -> Actor:
     """A still actor; `place` is (position, count) from left to right among the actors of the clip."""
     position, count = place

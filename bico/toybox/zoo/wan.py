@@ -7,8 +7,10 @@ Trained on cached latents: first of stills, from which words, looks and places a
 of clips and stills in turn. Beside the loss on velocity there is one on cross-attention: each place of a clip is to
 look at the words that describe it; one on the text encoder: the embedding of a word is to tell what the word is about;
 and one on projected words: a name is to carry what is said of it, for in half of the captions the DiT sees the names
-alone. Words get what is none of their business, too, and noise: the DiT learns to ignore both. Large models come to all
-this by the variety of what they see and read; a small world has to say it.
+alone. Words get what is none of their business, too, and noise: the DiT learns to ignore both. And clips come with
+twins that move the opposite way, under the same noise: what a subject will do is decided before it can be seen, and
+there a word counts for so little of the loss that no DiT of ours learned what "to the left" means without them. Large
+models come to all this by the variety of what they see and read; a small world has to say it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +53,7 @@ from bico.toybox.captions import (
 )
 from bico.toybox.probe import Probe
 from bico.toybox.render import ground_mask, masks, render
-from bico.toybox.world import MOTIONS, NUM_FRAMES, SCENES, SIZE, SUBJECTS, Scene, sample_scene
+from bico.toybox.world import MOTIONS, NUM_FRAMES, SCENES, SIZE, SUBJECTS, Scene, opposite, sample_scene
 from bico.toybox.zoo.common import (
     HELD_OUT_SEED,
     STILL_SEED,
@@ -71,9 +74,10 @@ from bico.toybox.zoo.vae import PATCH, encode
 from bico.toybox.zoo.vae import build as build_vae
 
 TEXT_WIDTH, WIDTH, HEADS, BLOCKS, FFN = 128, 192, 4, 6, 768
-NEIGHBOURS, NEIGHBOUR_BIAS = ((1, -1, 2, -2), (1, -1, 3, 0)), 4.0  # of a word: where heads of the text encoder look
+NEIGHBOURS, NEIGHBOUR_BIAS = ((1, -1, 2, -2), (1, -1, 3, 0), (3, -3, 6, 2)), 4.0  # of a word: where heads look
 PATCHES = (1, 1, 1)  # a token for each latent cell: words are to act where their subject is
 STILLS, CLIPS, CORPUS = 48_000, 32_000, 8_000  # scenes to learn from; whose captions make the tokenizer
+TWINS = 8_000  # of the clips: these are there a second time, moving the opposite way
 STILL_BATCH, CLIP_BATCH = 256, 48
 STILL_SHARE = 0.2  # of the steps, before the first clip is seen; a quarter of the others see stills, too
 RATE, EMA, CHECKPOINT_EVERY = 1.0, 0.998, 200
@@ -81,6 +85,11 @@ SHIFT = 3.0  # of noise levels, in training and in sampling
 GUIDANCE = 2.0  # at which the model is measured
 UNCONDITIONAL, DROP = 0.1, 0.15  # shares of captions that are empty, of roles that a caption leaves out
 SUBJECT_WEIGHT = 4.0  # the loss on a subject's area against the backdrop's, in a clip without noise
+CHANGE_WEIGHT = 6.0  # the loss on changes from frame to frame, in a clip that is all noise; 1 without noise
+PAIRS, EARLY = (
+    16,
+    0.4,
+)  # clips of a batch that come with a twin, and the noisiest share of the schedule, where they stand
 FOCUS_WEIGHT, GRAMMAR_WEIGHT = 0.1, 0.3  # of the losses on cross-attention and on the text encoder
 PHRASE_WEIGHT, LENGTH_WEIGHT = 0.3, 0.1  # and of those on projected words
 NAMES_ALONE = 0.5  # share of captions of which the DiT sees the names without what is said of them
@@ -91,8 +100,13 @@ BLUR = 1.5  # length of the noise on a projected word, at most; half of the capt
 ACTORS = 2  # at most, in a clip
 REGIONS = ACTORS + 2  # and the ground, and the sky
 HUES = ("hue_a", "sky", "ground")  # that captions may name
+DIRECTIONS = {
+    "sliding": ("to the right", "to the left"),
+    "spinning": ("clockwise", "counterclockwise"),
+    "circling": ("clockwise", "counterclockwise"),
+}
 FUNCTION_WORDS = ("a", "an", "the", "at", "in", "on", "of", "is", "with", "to", "from", "out", "over", "under")
-TOKENS = 46  # one more than the longest caption that the templates can make: a slot of padding is always there
+TOKENS = 52  # one more than the longest caption that the templates can make: a slot of padding is always there
 # Padding slots are attended to. Folders are run with few slots by us and with 512 by diffusers' defaults; both are
 # seen in training, as one weighted slot.
 TEXT_SLOTS = (64, 512)
@@ -234,6 +248,14 @@ def _still_scenes(count: int, start: int = 0) -> list[Scene]:
 
 def _clip_scenes(count: int, start: int = 0) -> list[Scene]:
     return scenes(count, TRAIN_SEED, start)
+
+
+def _twin_scenes(count: int, start: int = 0) -> list[Scene]:
+    """The clips' scenes, in which everything moves the opposite way."""
+    return [
+        replace(scene, actors=tuple(replace(actor, motion=opposite(actor.motion)) for actor in scene.actors))
+        for scene in _clip_scenes(count, start)
+    ]
 
 
 def _fingerprint(vae: AutoencoderKLWan) -> str:
@@ -460,11 +482,14 @@ def velocity_loss(error: torch.Tensor, covered: torch.Tensor, sigmas: torch.Tens
     counts more than what stays.
 
     Subjects, `covered` [B, ACTORS, t, h, w], weigh more the less noise there is, `sigmas` [B]. In a clip that is all
-    noise nobody can tell where a subject is; more weight there would teach to paint it wherever it could be.
+    noise nobody can tell where a subject is; more weight there would teach to paint it wherever it could be. Changes
+    weigh more the more noise there is: which way something goes is decided before it can be seen.
     """
-    clear = (1 - sigmas).square().view(-1, 1, 1, 1, 1)
-    weights = 1 + (SUBJECT_WEIGHT - 1) * clear * covered.sum(1, keepdim=True)
-    return ((error.square() * weights).sum() + error.diff(dim=2).square().sum()) / error.numel()
+    sigmas = sigmas.view(-1, 1, 1, 1, 1)
+    weights = 1 + (SUBJECT_WEIGHT - 1) * (1 - sigmas).square() * covered.sum(1, keepdim=True)
+    change_weights = 1 + (CHANGE_WEIGHT - 1) * sigmas.square()
+    changes = error.diff(dim=2).square() * change_weights
+    return ((error.square() * weights).sum() + changes.sum()) / error.numel()
 
 
 def train(out: Path, *, workdir: Path, steps: int = 9_500, seed: int = 0) -> None:
@@ -479,7 +504,9 @@ def train(out: Path, *, workdir: Path, steps: int = 9_500, seed: int = 0) -> Non
     with first_worker_first(rank, workers):
         stills = latent_pool(workdir / f"stills-{name}.safetensors", vae, STILLS, _still_scenes, 1)
         clips = latent_pool(workdir / f"clips-{name}.safetensors", vae, CLIPS, _clip_scenes, NUM_FRAMES)
-    still_cast, clip_cast = _still_scenes(STILLS), _clip_scenes(CLIPS)
+        twins = latent_pool(workdir / f"twins-{name}.safetensors", vae, TWINS, _twin_scenes, NUM_FRAMES)
+    clips = {key: torch.cat([clips[key], twins[key]]) for key in clips}
+    still_cast, clip_cast = _still_scenes(STILLS), _clip_scenes(CLIPS) + _twin_scenes(TWINS)
     corpus_rng = np.random.default_rng(seed)
     corpus = [caption(s, corpus_rng, motion=moves, drop=DROP) for s in _clip_scenes(CORPUS) for moves in (True, False)]
     tokenizer = build_tokenizer(corpus)
@@ -495,13 +522,25 @@ def train(out: Path, *, workdir: Path, steps: int = 9_500, seed: int = 0) -> Non
         still = step < STILL_SHARE * steps or step % 4 == 0
         pool, cast, size = (stills, still_cast, STILL_BATCH) if still else (clips, clip_cast, CLIP_BATCH)
         rng = np.random.default_rng([seed, step])
-        chosen = rng.choice(len(cast), size, replace=False)
+        chosen = rng.choice(STILLS if still else CLIPS, size, replace=False)
         texts = _captions([cast[i] for i in chosen], rng, motion=not still)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         position = torch.rand(size, generator=generator)
         noise = torch.randn((size, *pool["latents"].shape[1:]), generator=generator)
         names_alone, draws = torch.rand(size, generator=generator), torch.rand((size, TOKENS, 4), generator=generator)
         blurs = blur(size, generator)
+        if not still:
+            # Twins look alike under the noise, and their captions differ in nothing but how they move.
+            one, other = slice(PAIRS), slice(PAIRS, 2 * PAIRS)
+            chosen[one] = rng.choice(TWINS, PAIRS, replace=False)
+            chosen[other] = CLIPS + chosen[one]
+            for twin in (one, other):
+                texts[twin] = _captions(
+                    [cast[i] for i in chosen[twin]], np.random.default_rng([seed, step, 1]), motion=True
+                )
+            position[one] = 1 - EARLY * position[one]
+            for drawn in (position, noise, names_alone):
+                drawn[other] = drawn[one]
         # Each process takes its part of a batch that does not depend on how many there are.
         everything = chosen, texts, position, noise, names_alone, draws, blurs
         chosen, texts, position, noise, names_alone, draws, blurs = (part[rank::workers] for part in everything)
@@ -572,7 +611,7 @@ def evaluate(folder: Path, *, probe: Path, count: int = 120, steps: int = 25, se
 
     Returns:
         subject, scene, motion: shares of clips that show the prompt's word.
-        colours: see `named_colours`.
+        colours, directions: see `named_colours` and `named_directions`.
         spread: how much the looks of one prompt's clips vary from seed to seed, 1 = as much as the world's.
         word_focus, word_focus_of_two: see `word_focus`; in clips of one subject, and of two.
     """
@@ -587,6 +626,7 @@ def evaluate(folder: Path, *, probe: Path, count: int = 120, steps: int = 25, se
     }
     return right | {
         "colours": named_colours(pipeline, judge, words, steps, seed),
+        "directions": named_directions(pipeline, judge, steps, seed),
         "spread": spread(pipeline, judge, prompts[:3], steps, seed),
         "word_focus": word_focus(folder, actors=1),
         "word_focus_of_two": word_focus(folder, actors=2),
@@ -608,6 +648,31 @@ def named_colours(pipeline: WanPipeline, judge: Probe, words: list[dict[str, str
     return float(
         np.mean([[colour_name(r.values[n]) == c[n] for n in HUES] for r, c in zip(readings, asked, strict=True)])
     )
+
+
+def named_directions(pipeline: WanPipeline, judge: Probe, steps: int, seed: int, takes: int = 10) -> float:
+    """Does a subject go the way that a caption says? The share of clips, `takes` for each of the `DIRECTIONS`, that do;
+    0.5 by chance.
+    """
+    rng = np.random.default_rng([HELD_OUT_SEED, seed, 2])
+    asked = [(motion, way) for motion, ways in DIRECTIONS.items() for way in ways for _ in range(takes)]
+    prompts = [f"a {rng.choice(SUBJECTS)} {motion} {way} {PLACES[rng.choice(SCENES)][0]}" for motion, way in asked]
+    readings = judge.read(_generate(pipeline, prompts, steps, seed))
+    right = [
+        (progress(reading.trajectory, motion) > 0) == (way == DIRECTIONS[motion][0])
+        for reading, (motion, way) in zip(readings, asked, strict=True)
+    ]
+    return float(np.mean(right))
+
+
+def progress(trajectory: np.ndarray, motion: str) -> float:
+    """How far a path [T, 4] goes to the right (sliding, frame sides) or clockwise (spinning, circling, radians)."""
+    centre = trajectory[:, :2]
+    if motion == "sliding":
+        return float(centre[-1, 0] - centre[0, 0])
+    x, y = (centre - centre.mean(axis=0)).T
+    angle = np.unwrap(trajectory[:, 3] if motion == "spinning" else np.arctan2(y, x))
+    return float(angle[-1] - angle[0])
 
 
 def spread(pipeline: WanPipeline, judge: Probe, prompts: list[str], steps: int, seed: int, takes: int = 12) -> float:

@@ -248,6 +248,7 @@ def test_schedules_of_a_video(change: dict, names: list[str], steps: int) -> Non
         {"binds": "key_words", "isolation": {"share": 0.5}},
         {"diversification": False},
         {"temporal_decoupling": False},
+        {"gate_learning_rate": 1e-5},
         {"absorption": {"tokens": 0}},
         {"absorption": {"slot": "eos", "learning_rate": 1e-5}},
         {"noise": {"inversion": "released"}, "timestep_weighting": "diffsynth"},
@@ -262,7 +263,12 @@ def test_every_ablation_learns_and_composes(backbone, sources, tmp_path: Path, c
     assert clips(backbone, "bico", settings, {"clip": path}, case=case)[0].shape == (5, 32, 32, 3)
 
 
-# Textual Inversion
+def test_the_gate_has_a_rate_of_its_own(backbone, sources, tmp_path: Path) -> None:
+    two = {"global_steps": 2, "all_steps": 1}
+    settings = BicoSettings(learning_rate=1e-2, gate_learning_rate=1e-6, stages=two, clip_stages=two)
+    tensors = bico.learn(backbone, sources["clip"], settings, shift=3.0, seed=0, workdir=tmp_path)
+    assert 0 < tensors["shared.gate.1.weight"].abs().max() < 1e-5
+    assert tensors["shared.gamma"].abs() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["still", "clip"])
@@ -275,6 +281,9 @@ def test_without_diversification_there_is_one_caption(sources, name: str) -> Non
     for batch, captions in batches:
         assert all(torch.equal(drawn, captions[0]) for drawn in batch.prompt_embeds)
     assert plain.digest != sources[name].digest
+
+
+# Textual Inversion
 
 
 def test_vectors_start_from_their_word(backbone) -> None:

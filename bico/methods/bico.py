@@ -136,11 +136,15 @@ def learn(
 
     plan = phases(settings, encoded.kind, shift)
     whole = Phase("probe", 0, NoiseLevels(shift), frames=False, per_block=True, temporal=True)
+    parameters = dict(binder.named_parameters())
+    gates = {name: parameters.pop(name) for name in list(parameters) if "gate." in name}
+    gate_rate = settings.gate_learning_rate or settings.learning_rate
     absorption_rate = settings.absorption.learning_rate or settings.learning_rate
     with backbone.compiled():
         fit(
             [
-                Group(dict(binder.named_parameters()), settings.learning_rate),
+                Group(parameters, settings.learning_rate),
+                Group(gates, gate_rate),
                 Group({"absorption": absorption}, absorption_rate),
             ],
             [Stage(phase.name, phase.steps, partial(loss, phase, settings.isolation.share)) for phase in plan],

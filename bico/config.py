@@ -420,8 +420,8 @@ class BicoSettings(LearnedSettings):
     gate_learning_rate: Rate | None = Field(
         None,
         description=(
-            "of the learned gate; null = learning_rate, at which a gate, a sum over the whole width, moves `width` times "
-            "as fast as gamma"
+            "of the learned gate; null = learning_rate, at which a gate, a sum over the whole width, may move `width` "
+            "times as fast as gamma"
         ),
     )
     strength: float = Field(1.0, ge=0, description="factor on the binders' change of a token, at inference")

@@ -284,7 +284,7 @@ def test_twins_look_alike_and_their_captions_differ_in_how_they_move_alone():
 def test_a_path_is_read_to_go_where_its_caption_says(motion, ways):
     for seed in range(20):
         scene = sample_scene(np.random.default_rng(seed), motion=motion)
-        goes = wan.progress(trajectory(scene)[0], motion)
+        goes = wan.travel(trajectory(scene)[0], motion)
         assert f" {ways[goes < 0]}" in caption(scene, np.random.default_rng(0), detail=1.0)
 
 

@@ -86,10 +86,8 @@ GUIDANCE = 2.0  # at which the model is measured
 UNCONDITIONAL, DROP = 0.1, 0.15  # shares of captions that are empty, of roles that a caption leaves out
 SUBJECT_WEIGHT = 4.0  # the loss on a subject's area against the backdrop's, in a clip without noise
 CHANGE_WEIGHT = 6.0  # the loss on changes from frame to frame, in a clip that is all noise; 1 without noise
-PAIRS, EARLY = (
-    16,
-    0.4,
-)  # clips of a batch that come with a twin, and the noisiest share of the schedule, where they stand
+PAIRS = 16  # clips of a batch that come with a twin
+EARLY = 0.4  # the noisiest share of the schedule: there twins stand
 FOCUS_WEIGHT, GRAMMAR_WEIGHT = 0.1, 0.3  # of the losses on cross-attention and on the text encoder
 PHRASE_WEIGHT, LENGTH_WEIGHT = 0.3, 0.1  # and of those on projected words
 NAMES_ALONE = 0.5  # share of captions of which the DiT sees the names without what is said of them
@@ -659,13 +657,13 @@ def named_directions(pipeline: WanPipeline, judge: Probe, steps: int, seed: int,
     prompts = [f"a {rng.choice(SUBJECTS)} {motion} {way} {PLACES[rng.choice(SCENES)][0]}" for motion, way in asked]
     readings = judge.read(_generate(pipeline, prompts, steps, seed))
     right = [
-        (progress(reading.trajectory, motion) > 0) == (way == DIRECTIONS[motion][0])
+        (travel(reading.trajectory, motion) > 0) == (way == DIRECTIONS[motion][0])
         for reading, (motion, way) in zip(readings, asked, strict=True)
     ]
     return float(np.mean(right))
 
 
-def progress(trajectory: np.ndarray, motion: str) -> float:
+def travel(trajectory: np.ndarray, motion: str) -> float:
     """How far a path [T, 4] goes to the right (sliding, frame sides) or clockwise (spinning, circling, radians)."""
     centre = trajectory[:, :2]
     if motion == "sliding":

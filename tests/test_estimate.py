@@ -95,7 +95,8 @@ def test_work_of_models_is_that_of_a_gpu_if_there_is_one(toybox):
 # Job seconds of runs of the Toybox on two cores, jobs side by side, on 2026-11-24 and, without AMX, on 2026-11-25, with
 # the settings of that time; their costs are those of machines.yaml. The run of 2026-11-26 has those of the config.
 BICO_THEN = {"stages": {"global_steps": 15, "all_steps": 45}, "clip_stages": {"global_steps": 15, "all_steps": 45}}
-THEN = {"textual_inversion": {"steps": 150}, "db_lora": {"steps": 60}, "bico": BICO_THEN, "bico_isolated": BICO_THEN}
+THEN = {"textual_inversion": {"steps": 150}, "db_lora": {"steps": 60}, "dualreal": {"steps": 150, "warm_up": 30}}
+THEN |= {"bico": BICO_THEN, "bico_isolated": BICO_THEN}
 AMX = {"bico": 75, "bico_isolated": 87, "db_lora": 89, "dreamvideo": 103, "dualreal": 170, "textual_inversion": 138}
 PLAIN = {
     "bico": 348,

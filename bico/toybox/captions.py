@@ -43,6 +43,7 @@ OPENINGS = ("", "", "a video of", "a clip of")
 STILL_OPENINGS = ("", "", "a photo of", "a picture of")
 LOOKS = {name for _, name in COLOURS} | {*PATTERNS, "with"}  # what is said of a subject
 TURNS = {1: "clockwise", -1: "counterclockwise"}
+DIRECTIONS = {"sliding": {1: "to the right", -1: "to the left"}, "spinning": TURNS, "circling": TURNS}
 SOMETHING = ("something", "a thing", "an object")
 BACKDROP, SKY, GROUND, EVERYWHERE, NOWHERE = -1, -2, -3, -4, -5  # what a phrase is about, if not one of the actors
 
@@ -105,7 +106,7 @@ def _manner(motion: Motion, rng: np.random.Generator, detail: float) -> str:
     words = [_about(motion.speed, "slowly", "quickly")]
     match motion.word:
         case "sliding":
-            words.append("to the right" if motion.direction > 0 else "to the left")
+            words.append(DIRECTIONS["sliding"][motion.direction])
         case "bouncing":
             words += [_about(motion.amplitude, "a little", "widely"), _about(motion.phase, "from below", "from above")]
         case "spinning":

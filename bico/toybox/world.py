@@ -35,6 +35,18 @@ class Motion:
     phase: float
     direction: int  # +1 or -1: to the right or left, clockwise or not
 
+    def opposite(self) -> Motion:
+        """The same kind of motion done the opposite way, as words name it: right for left, slowly for quickly, widely
+        for a little, from above for from below.
+        """
+        return replace(
+            self,
+            speed=1 - self.speed,
+            amplitude=1 - self.amplitude,
+            phase=(self.phase + 0.5) % 1.0 if self.word == "circling" else 1 - self.phase,
+            direction=-self.direction,
+        )
+
 
 @dataclass(frozen=True)
 class Actor:
@@ -109,6 +121,10 @@ class Scene:
         """The same scene as a still image: nothing moves."""
         return replace(self, actors=tuple(replace(actor, motion=None) for actor in self.actors))
 
+    def twin(self) -> Scene:
+        """The same scene, in which everything moves the opposite way."""
+        return replace(self, actors=tuple(replace(actor, motion=actor.motion.opposite()) for actor in self.actors))
+
 
 def sample_motion(rng: np.random.Generator, word: str | None = None) -> Motion:
     return Motion(
@@ -117,20 +133,6 @@ def sample_motion(rng: np.random.Generator, word: str | None = None) -> Motion:
         amplitude=float(rng.random()),
         phase=float(rng.random()),
         direction=int(rng.choice((-1, 1))),
-    )
-
-
-def opposite(motion: Motion) -> Motion:
-    """The same kind of motion done the opposite way, as words name it: right for left, slowly for quickly, widely for a
-    little, from above for from below.
-    """
-    circles = motion.word == "circling"
-    return replace(
-        motion,
-        speed=1 - motion.speed,
-        amplitude=1 - motion.amplitude,
-        phase=(motion.phase + 0.5) % 1.0 if circles else 1 - motion.phase,
-        direction=-motion.direction,
     )
 
 

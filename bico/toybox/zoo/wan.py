@@ -21,7 +21,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +39,7 @@ from bico.files import replacing
 from bico.prompts import bound_slots
 from bico.toybox.captions import (
     BACKDROP,
+    DIRECTIONS,
     EVERYWHERE,
     GROUND,
     NOWHERE,
@@ -53,7 +53,7 @@ from bico.toybox.captions import (
 )
 from bico.toybox.probe import Probe
 from bico.toybox.render import ground_mask, masks, render
-from bico.toybox.world import MOTIONS, NUM_FRAMES, SCENES, SIZE, SUBJECTS, Scene, opposite, sample_scene
+from bico.toybox.world import MOTIONS, NUM_FRAMES, SCENES, SIZE, SUBJECTS, Scene, sample_scene
 from bico.toybox.zoo.common import (
     HELD_OUT_SEED,
     STILL_SEED,
@@ -98,11 +98,6 @@ BLUR = 1.5  # length of the noise on a projected word, at most; half of the capt
 ACTORS = 2  # at most, in a clip
 REGIONS = ACTORS + 2  # and the ground, and the sky
 HUES = ("hue_a", "sky", "ground")  # that captions may name
-DIRECTIONS = {
-    "sliding": ("to the right", "to the left"),
-    "spinning": ("clockwise", "counterclockwise"),
-    "circling": ("clockwise", "counterclockwise"),
-}
 FUNCTION_WORDS = ("a", "an", "the", "at", "in", "on", "of", "is", "with", "to", "from", "out", "over", "under")
 TOKENS = 52  # one more than the longest caption that the templates can make: a slot of padding is always there
 # Padding slots are attended to. Folders are run with few slots by us and with 512 by diffusers' defaults; both are
@@ -249,11 +244,7 @@ def _clip_scenes(count: int, start: int = 0) -> list[Scene]:
 
 
 def _twin_scenes(count: int, start: int = 0) -> list[Scene]:
-    """The clips' scenes, in which everything moves the opposite way."""
-    return [
-        replace(scene, actors=tuple(replace(actor, motion=opposite(actor.motion)) for actor in scene.actors))
-        for scene in _clip_scenes(count, start)
-    ]
+    return [scene.twin() for scene in _clip_scenes(count, start)]
 
 
 def _fingerprint(vae: AutoencoderKLWan) -> str:
@@ -504,7 +495,8 @@ def train(out: Path, *, workdir: Path, steps: int = 9_500, seed: int = 0) -> Non
         clips = latent_pool(workdir / f"clips-{name}.safetensors", vae, CLIPS, _clip_scenes, NUM_FRAMES)
         twins = latent_pool(workdir / f"twins-{name}.safetensors", vae, TWINS, _twin_scenes, NUM_FRAMES)
     clips = {key: torch.cat([clips[key], twins[key]]) for key in clips}
-    still_cast, clip_cast = _still_scenes(STILLS), _clip_scenes(CLIPS) + _twin_scenes(TWINS)
+    still_cast, clip_cast = _still_scenes(STILLS), _clip_scenes(CLIPS)
+    clip_cast += [scene.twin() for scene in clip_cast[:TWINS]]
     corpus_rng = np.random.default_rng(seed)
     corpus = [caption(s, corpus_rng, motion=moves, drop=DROP) for s in _clip_scenes(CORPUS) for moves in (True, False)]
     tokenizer = build_tokenizer(corpus)
@@ -654,11 +646,13 @@ def named_directions(pipeline: WanPipeline, judge: Probe, steps: int, seed: int,
     """
     rng = np.random.default_rng([HELD_OUT_SEED, seed, 2])
     asked = [(motion, way) for motion, ways in DIRECTIONS.items() for way in ways for _ in range(takes)]
-    prompts = [f"a {rng.choice(SUBJECTS)} {motion} {way} {PLACES[rng.choice(SCENES)][0]}" for motion, way in asked]
+    prompts = [
+        f"a {rng.choice(SUBJECTS)} {motion} {DIRECTIONS[motion][way]} {PLACES[rng.choice(SCENES)][0]}"
+        for motion, way in asked
+    ]
     readings = judge.read(_generate(pipeline, prompts, steps, seed))
     right = [
-        (travel(reading.trajectory, motion) > 0) == (way == DIRECTIONS[motion][0])
-        for reading, (motion, way) in zip(readings, asked, strict=True)
+        travel(reading.trajectory, motion) * way > 0 for reading, (motion, way) in zip(readings, asked, strict=True)
     ]
     return float(np.mean(right))
 

@@ -12,6 +12,9 @@ For 1, 49 and 81 frames it measures a training step of BiCo as `bico learn` runs
 and then the generation of the last of these lengths, with and without binders. TFLOP are useful ones: what the step
 needs by its shapes, recomputed activations not counted (see `bico.flops`), and their share is that of the device's
 own matrix products. One is measured after the other, so the machine must do nothing else.
+
+Each is told on stderr as soon as it is known, and the file is written anew after each length: what fails, or breaks
+off, loses nothing that came before it.
 """
 
 from __future__ import annotations
@@ -21,13 +24,14 @@ import json
 import math
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -163,6 +167,7 @@ def bench(
         height, width: pixels, multiples of 16.
         blocks: of the transformer.
         steps: that count, of each training.
+        sampling_steps: of the generation; 0 leaves it out.
         beside: other trainings to measure, of "diffusers" and "re-encoding".
 
     Raises:
@@ -175,21 +180,11 @@ def bench(
         height=height or sizes.height,
         width=width or sizes.width,
         frames=tuple(frames or sizes.frames),
-        sampling_steps=sampling_steps or sizes.sampling_steps,
+        sampling_steps=sizes.sampling_steps if sampling_steps is None else sampling_steps,
     )
     _check(sizes, out)
     on, dtype = torch.device(device), best_dtype(device)
     peak = matrix_peak(on, dtype)
-    rows = []
-    for count in sizes.frames:
-        useful = sizes.flops(training_flops, count) / 1e12
-        measured = {"ours": training_step(sizes, count, steps, on, dtype)}
-        for other in beside:
-            measured[other] = plain_step(sizes, count, steps, on, dtype, encodes=other == "re-encoding")
-        rows += _rows("training step", count, measured, useful, peak)
-    measured = generation(sizes, sizes.frames[-1], on, dtype)
-    useful = 2 * sizes.sampling_steps * sizes.flops(forward_flops, sizes.frames[-1]) / 1e12
-    rows += _rows(f"generation, {sizes.sampling_steps} steps", sizes.frames[-1], measured, useful, peak)
     described = {
         "device": _name(on),
         "dtype": str(dtype).removeprefix("torch."),
@@ -198,15 +193,34 @@ def bench(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
     }
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
     for name, value in described.items():
-        print(f"{name}: {value}")
+        print(f"{name}: {value}", flush=True)
+    rows: list[dict[str, object]] = []
+    for stage, count, useful, variants in _stages(sizes, steps, beside, on, dtype):
+        measured = {name: _attempt(f"{stage}, {count} frames, {name}", work, on) for name, work in variants.items()}
+        rows += _rows(stage, count, measured, useful, peak)
+        table = pd.DataFrame(rows, columns=list(COLUMNS))
+        if out is not None:
+            _write(out, described, table)
     print(_text(table))
-    if out is not None and out.suffix == ".json":
-        write_json(out, described | {"rows": json.loads(table.to_json(orient="records"))})
-    elif out is not None:
-        versions = " ".join(f"{name} {number}" for name, number in described["versions"].items())
-        write_text(out, table.assign(**described | {"versions": versions}).to_csv(index=False))
+
+
+def _stages(
+    sizes: Sizes, steps: int, beside: Sequence[str], device: torch.device, dtype: torch.dtype
+) -> Iterator[tuple[str, int, float, dict[str, Callable[[], Measured]]]]:
+    """Stage, frames, useful TFLOP, and what measures each variant."""
+    for count in sizes.frames:
+        variants = {"ours": partial(training_step, sizes, count, steps, device, dtype)}
+        for other in beside:
+            encodes = other == "re-encoding"
+            variants[other] = partial(plain_step, sizes, count, steps, device, dtype, encodes=encodes)
+        yield "training step", count, sizes.flops(training_flops, count) / 1e12, variants
+    if sizes.sampling_steps:
+        count = sizes.frames[-1]
+        useful = 2 * sizes.sampling_steps * sizes.flops(forward_flops, count) / 1e12
+        ways = {"ours": True, "no binders": False}
+        variants = {name: partial(generation, sizes, count, device, dtype, binds=binds) for name, binds in ways.items()}
+        yield f"generation, {sizes.sampling_steps} steps", count, useful, variants
 
 
 def _check(sizes: Sizes, out: Path | None) -> None:
@@ -296,8 +310,9 @@ class Measured:
 def training_step(sizes: Sizes, frames: int, steps: int, device: torch.device, dtype: torch.dtype) -> Measured:
     """All binders learn, two branches each if it is a clip: the loop and the loss of `bico learn`."""
     backbone, encoded = RandomBackbone(sizes, device, dtype), random_source(sizes, frames)
-    once, all_steps = Stages(global_steps=0, all_steps=1), Stages(global_steps=0, all_steps=WARM_UP + steps)
-    settings = BicoSettings(stages=all_steps if frames == 1 else once, clip_stages=all_steps)
+    all_steps = Stages(global_steps=0, all_steps=WARM_UP + steps)
+    none = Stages.model_construct(global_steps=0, all_steps=0)  # no clip's single frames: they compile a graph, too
+    settings = BicoSettings(stages=all_steps if frames == 1 else none, clip_stages=all_steps)
     _ = backbone.transformer
     with _peak_memory(device) as peak, tempfile.TemporaryDirectory() as folder:
         bico.learn(backbone, encoded, settings, shift=SHIFT, seed=0, workdir=Path(folder))
@@ -369,27 +384,42 @@ def encoder(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dtype)
     return encode
 
 
-def generation(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dtype) -> dict[str, Measured]:
-    """Denoising with guidance, of the plain prompt and of one whose words pass through a video's binders."""
+def generation(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dtype, *, binds: bool) -> Measured:
+    """Denoising with guidance, of a prompt whose words pass through a video's binders or, if not `binds`, as it is."""
     backbone = RandomBackbone(sizes, device, dtype)
     draw = torch.Generator().manual_seed(0)
     prompt, negative = (torch.randn(1, sizes.text_slots, backbone.width, generator=draw).to(device) for _ in range(2))
-    binder = HierarchicalBinder(backbone.width, backbone.num_blocks, two_branch=True).to(device)
     words = (torch.arange(sizes.text_slots, device=device) < CAPTION_TOKENS)[None]
+    binder = HierarchicalBinder(backbone.width, backbone.num_blocks, two_branch=True).to(device) if binds else None
     _ = backbone.vae  # tells the shape of the latents
 
     @torch.no_grad()
-    def sample(steps: int, bound: bool) -> None:
-        contexts = binder(prompt, words) if bound else prompt
+    def sample(steps: int) -> None:
+        contexts = binder(prompt, words) if binder else prompt
         sampling = Sampling(steps=steps, guidance_scale=5.0, shift=SHIFT)
         backbone.sample(contexts, negative, 0, sampling, sizes.media(frames))
 
-    measured = {}
-    for variant, bound in {"ours": True, "no binders": False}.items():
-        sample(1, bound)
-        with _peak_memory(device) as peak:
-            seconds = _seconds(device, lambda bound=bound: sample(sizes.sampling_steps, bound))
-        measured[variant] = Measured(seconds, peak())
+    sample(1)
+    with _peak_memory(device) as peak:
+        seconds = _seconds(device, lambda: sample(sizes.sampling_steps))
+    return Measured(seconds, peak())
+
+
+def _attempt(label: str, work: Callable[[], Measured], device: torch.device) -> Measured:
+    """What `work` measures, told in a line on stderr; NaN if it fails. Afterwards the device's memory is free again."""
+    try:
+        measured = work()
+    except Exception as error:
+        measured = Measured(math.nan, math.nan)
+        told = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:1000]}"
+    else:
+        memory = "" if math.isnan(measured.peak_gib) else f", {measured.peak_gib:.2f} GiB"
+        told = f"{measured.seconds:.4g} s{memory}"
+    print(f"{label}: {told}", file=sys.stderr, flush=True)
+    torch.compiler.reset()
+    gc.collect()  # hooks and their models are cycles
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     return measured
 
 
@@ -409,7 +439,6 @@ def _peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
     if device.type != "cuda":
         yield lambda: math.nan
         return
-    gc.collect()  # hooks and their models are cycles
     torch.cuda.reset_peak_memory_stats(device)
     yield lambda: torch.cuda.max_memory_allocated(device) / 2**30
 
@@ -438,6 +467,14 @@ def _rows(
 
 def _text(table: pd.DataFrame) -> str:
     return table.to_string(index=False, na_rep="-", formatters={name: form.format for name, form in COLUMNS.items()})
+
+
+def _write(out: Path, described: Mapping[str, Any], table: pd.DataFrame) -> None:
+    if out.suffix == ".json":
+        write_json(out, described | {"rows": json.loads(table.to_json(orient="records"))})
+    else:
+        versions = " ".join(f"{name} {number}" for name, number in described["versions"].items())
+        write_text(out, table.assign(**described | {"versions": versions}).to_csv(index=False))
 
 
 def _name(device: torch.device) -> str:

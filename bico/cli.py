@@ -584,7 +584,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--width", type=int, help="default: 832")
     sub.add_argument("--blocks", type=int, help="of the transformer; default: 30")
     sub.add_argument("--steps", type=int, default=5, help="of each training, after two that do not count")
-    sub.add_argument("--sampling-steps", type=int, help="of the generation; default: 50")
+    sub.add_argument("--sampling-steps", type=int, help="of the generation, 0 for none; default: 50")
     others = ["diffusers", "re-encoding"]
     sub.add_argument("--beside", nargs="*", choices=others, default=others, help="trainings to compare; default: both")
     sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")

@@ -76,6 +76,45 @@ def test_a_table_of_rows_alone_names_the_device_too(tmp_path: Path) -> None:
     assert {"device", "date", "versions"} <= set(table.columns)
 
 
+def test_a_variant_that_fails_leaves_the_others_their_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 5 GiB.")
+
+    monkeypatch.setattr("bico.bench.encoder", out_of_memory)
+    out = tmp_path / "bench.json"
+    assert cli.main([*SMALL, "--frames", "1", "5", "--beside", "re-encoding", "diffusers", "--out", str(out)]) == 0
+    rows = pd.DataFrame(json.loads(out.read_text())["rows"]).astype({"seconds": float})
+    assert len(rows) == 8
+    assert rows["seconds"].isna().equals(rows["variant"] == "re-encoding")
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    assert len(lines) == 8 and lines[0].startswith("training step, 1 frames, ours: ")
+    failed = "re-encoding: failed: OutOfMemoryError: CUDA out of memory. Tried to allocate 5 GiB."
+    assert [line for line in lines if "failed" in line] == [
+        f"training step, {frames} frames, {failed}" for frames in (1, 5)
+    ]
+    assert printed.out.count("re-encoding") == 2
+
+
+def test_what_is_measured_is_kept_when_the_run_breaks_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bico.bench.generation", stop)
+    out = tmp_path / "bench.json"
+    with pytest.raises(KeyboardInterrupt):
+        cli.main([*SMALL, "--frames", "1", "--beside", "--out", str(out)])
+    assert [row["variant"] for row in json.loads(out.read_text())["rows"]] == ["ours"]
+
+
+def test_no_sampling_steps_leave_generation_out(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    assert cli.main([*SMALL, "--sampling-steps", "0", "--frames", "5", "--beside", "--out", str(out)]) == 0
+    assert [row["stage"] for row in json.loads(out.read_text())["rows"]] == ["training step"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -59,9 +59,33 @@ def test_mirrored_targets_are_those_of_the_mirrored_scene():
     assert torch.equal(clips, probe.prepare(render(scene)[None, :, :, ::-1]))
 
 
+def test_a_frozen_clip_shows_one_frame_and_asks_for_its_pose():
+    drawn = scenes(3, 7)
+    clips, target = probe.prepare(np.stack([render(scene) for scene in drawn])), zoo_probe.targets(drawn)
+    before, poses = clips.clone(), target["poses"].clone()
+    zoo_probe._freeze(clips, target, torch.tensor([False, False, True]))
+    assert torch.equal(clips[2], before[2, :, 2:3].expand(-1, 9, -1, -1)) and torch.equal(clips[:2], before[:2])
+    assert torch.equal(target["poses"][2], poses[2, 2].expand(9, -1))
+    assert (target["motion"] == probe.WORDS["motion"].index(probe.STILL)).tolist() == [False, False, True]
+
+
+def test_amounts_of_looks_that_are_not_there_count_for_nothing():
+    drawn = scenes(40, 7)
+    target = zoo_probe.targets(drawn) | {"turns": torch.zeros(40, 9, 5)}
+    absent = target["light_amount"].isnan()
+    output = probe.Probe().eval()(probe.prepare(np.stack([render(scene) for scene in drawn]))) | {
+        "places": torch.zeros(40, 9, 3),
+        "turns": torch.zeros(40, 9, 5),
+    }
+    error = zoo_probe.loss(output, target)
+    output["light_amount"] = torch.where(absent, 100.0, output["light_amount"])
+    assert absent.any() and not absent.all() and torch.equal(zoo_probe.loss(output, target), error)
+
+
 def test_training_resumes_exactly(tmp_path, monkeypatch):
-    monkeypatch.setattr(zoo_probe, "POOL", 12)
-    monkeypatch.setattr(zoo_probe, "BATCH", 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setitem(zoo_probe.POOL, "cpu", 12)
+    monkeypatch.setitem(zoo_probe.BATCH, "cpu", 2)
     monkeypatch.setattr(zoo_probe, "CHECKPOINT_EVERY", 2)
     zoo_probe.train(tmp_path / "straight", workdir=tmp_path / "a", steps=3)
     zoo_probe.train(tmp_path / "unused", workdir=tmp_path / "b", steps=3)

@@ -1,6 +1,5 @@
 """The Toybox's VLM: an untrained one through the library's own classes, and the one that ships."""
 
-import copy
 import json
 from pathlib import Path
 
@@ -53,13 +52,13 @@ def test_the_tokenizer_reads_and_writes_any_text_and_knows_each_instruction_as_o
 def test_frames_and_clips_keep_their_size(untrained, clip):
     image = untrained.inputs([clip[:1]], [untrained.chat("hi", still=True)], FPS)
     video = untrained.inputs([clip], [untrained.chat("hi", still=False)], FPS)
-    assert image["image_grid_thw"].tolist() == [[1, 6, 6]]
-    assert video["video_grid_thw"].tolist() == [[5, 6, 6]] and video["second_per_grid_ts"].tolist() == [0.25]
+    assert image["image_grid_thw"].tolist() == [[1, 8, 8]]
+    assert video["video_grid_thw"].tolist() == [[5, 8, 8]] and video["second_per_grid_ts"].tolist() == [0.25]
 
 
 def test_long_clips_are_thinned_out_at_their_own_speed(untrained):
     video = untrained.inputs([noise(81)], [untrained.chat("hi", still=False)], 15)
-    assert video["video_grid_thw"].tolist() == [[8, 6, 6]]
+    assert video["video_grid_thw"].tolist() == [[8, 8, 8]]
     assert video["second_per_grid_ts"].tolist() == pytest.approx([2 * 81 / 16 / 15])
 
 
@@ -112,8 +111,10 @@ def test_examples_ask_what_the_benchmark_asks():
 
 @pytest.mark.parametrize("stage", ["sight_loss", "loss_of"])
 def test_training_resumes_to_the_same_bytes(tmp_path, monkeypatch, stage):
-    monkeypatch.setattr(zoo_vlm, "POOL", 6)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setitem(zoo_vlm.POOL, "cpu", 6)
     monkeypatch.setattr(zoo_vlm, "CHECKPOINT_EVERY", 1)
+    zoo_vlm._opened.cache_clear()
     monkeypatch.setattr(zoo_vlm, "sample_texts", lambda: ["a striped cat spinning at the beach"])
 
     def train(name):
@@ -136,24 +137,53 @@ def test_training_resumes_to_the_same_bytes(tmp_path, monkeypatch, stage):
     assert train("broken") == whole
 
 
-def test_a_quickened_tower_sees_the_same(untrained):
-    quick = copy.deepcopy(untrained.model.model.visual)
-    zoo_vlm.quicken(quick)
-    pictures = untrained.processor.video_processor([noise(2, seed=seed) for seed in range(3)], return_tensors="pt")
-    seen = [
-        tower(pictures["pixel_values_videos"], grid_thw=pictures["video_grid_thw"]).pooler_output
-        for tower in (untrained.model.model.visual, quick)
-    ]
-    assert torch.allclose(*seen, atol=1e-5)
+@pytest.mark.parametrize("frames", [1, 2, 9])
+def test_training_sees_what_the_librarys_processor_and_tower_see(untrained, frames):
+    media = [noise(frames, seed=seed) for seed in range(3)]
+    inputs = untrained.inputs(media, [untrained.chat("hi", still=frames == 1)] * 3, FPS)
+    values = next(value for key, value in inputs.items() if key.startswith("pixel_values"))
+    grid = next(value for key, value in inputs.items() if key.endswith("grid_thw"))
+    media = torch.from_numpy(np.stack(media))
+    assert torch.allclose(zoo_vlm.patches(media).flatten(0, 1), values, atol=1e-5)
+    tower = untrained.model.model.visual
+    expected = tower(values, grid_thw=grid).pooler_output.unflatten(0, (3, -1))
+    assert torch.allclose(zoo_vlm.see(tower, media), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 9])
+def test_the_loss_is_the_librarys_own(untrained, frames):
+    """Padded on the other side, and with places of tokens that are the library's."""
+    still, media = frames == 1, [noise(frames, seed=seed) for seed in range(3)]
+    dialogues = [(concepts.CONCEPTS["image"], "short"), ("a prompt", "an answer that is longer"), ("né {", "}")]
+    texts = [untrained.chat(prompt, still=still) + answer + "<|im_end|>" for prompt, answer in dialogues]
+    inputs = untrained.inputs(media, texts, FPS)
+    turn = inputs["input_ids"] == untrained.processor.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    expected = untrained.model(**inputs, labels=inputs["input_ids"].masked_fill(turn.cumsum(1) < 2, -100)).loss
+    ids = zoo_vlm.tokens(untrained, dialogues, still=still)
+    assert ids.shape[1] % 16 == 0
+    assert torch.allclose(zoo_vlm.loss_of(untrained, torch.from_numpy(np.stack(media)), ids), expected, atol=1e-5)
 
 
 def test_sight_sees_each_actor_where_it_is():
-    scene = world.sample_scene(np.random.default_rng(3), subject="robot", motion="spinning")
-    seen = zoo_vlm.sights(scene)
-    assert set(np.unique(seen["subjects"])) == {0, 1 + world.SUBJECTS.index("robot")}
-    size = 3 * scene.actors[0].size
-    assert np.allclose(seen["facts"][seen["subjects"] > 0][:, 2], size)
-    assert not seen["facts"][seen["subjects"] == 0].any()
+    scene = world.sample_scene(np.random.default_rng(3), subject="robot", motion="spinning", actors=2)
+    known = {key: torch.from_numpy(value)[None] for key, value in zoo_vlm.sights(scene).items()}
+    images, clips = (zoo_vlm.at(known, *torch.tensor([[0], [4], [move]])) for move in (0, 1))
+    here = clips["subjects"][0] == 1 + world.SUBJECTS.index("robot")
+    words = {0, *(1 + world.SUBJECTS.index(actor.word) for actor in scene.actors)}
+    assert here.any() and set(clips["subjects"].flatten().tolist()) == words
+    now, after = torch.from_numpy(zoo_vlm.facts(scene)[0, 4:6, :5])
+    assert torch.equal(clips["facts"][0, here, :10], torch.cat([now, after]).expand(here.sum(), -1))
+    assert torch.equal(images["facts"][0, here, 5:10], images["facts"][0, here, :5])
+    assert (clips["motions"][0, here] == 1 + world.MOTIONS.index("spinning")).all() and not images["motions"].any()
+    assert not clips["facts"][clips["subjects"] == 0].any()
+
+
+def test_a_lesson_depends_on_its_step_alone(untrained):
+    folder = Path(untrained.model.name_or_path)
+    first, other, again = (zoo_vlm.lesson(folder, 20, 8, 0, step) for step in (3, 4, 3))
+    assert all(np.array_equal(*both) for both in zip(first, again, strict=True))
+    assert not np.array_equal(first.about_clips, other.about_clips)
+    assert len(first.frames) == len(first.clips) == 4 and first.about_frames.shape[0] == 4
 
 
 @needs_zoo

@@ -13,7 +13,7 @@ from conftest import ROOT
 from diffusers import WanPipeline
 from safetensors.torch import load_file
 
-from bico.toybox.captions import BACKDROP, EVERYWHERE, GROUND, NOWHERE, SKY, Phrase, caption
+from bico.toybox.captions import BACKDROP, EVERYWHERE, GROUND, NOWHERE, SKY, Phrase, caption, phrases
 from bico.toybox.render import render, trajectory
 from bico.toybox.world import sample_scene
 from bico.toybox.zoo import clip, dino, vae, wan
@@ -85,14 +85,15 @@ def test_one_weighted_slot_stands_for_all_padding(tokenizer):
     torch.manual_seed(0)
     transformer, plain = wan.build_transformer(4), wan.build_transformer(4)
     plain.load_state_dict(transformer.state_dict())
-    trainee = wan.Trainee(transformer, wan.build_text_encoder(len(tokenizer)))
+    reader = wan.Reader(wan.build_text_encoder(len(tokenizer)), transformer.condition_embedder.text_embedder)
+    trainee = wan.Trainee(transformer)
     tokens = tokenizer(["a cat", "a robot sliding in space"], padding="max_length", max_length=12, return_tensors="pt")
     noisy, mask = torch.randn(2, 4, 3, 6, 6), tokens.attention_mask.float()
     with torch.no_grad():
-        own = torch.zeros(2, 3 * 6 * 6, 12)
-        context, _ = trainee.read(tokens.input_ids, mask)
-        short, _ = trainee(noisy, torch.tensor([0.3, 0.8]), context, mask, own, torch.tensor(64.0))
-        embeds = trainee.text_encoder(tokens.input_ids, mask).last_hidden_state * mask[..., None]
+        own, padding = torch.zeros(2, 3 * 6 * 6, 12), reader.project(torch.zeros(1, wan.TEXT_WIDTH))
+        context = reader(tokens.input_ids, mask)
+        short, _ = trainee(noisy, torch.tensor([0.3, 0.8]), context, padding, mask, own, torch.tensor(64.0))
+        embeds = reader.text_encoder(tokens.input_ids, mask).last_hidden_state * mask[..., None]
         embeds = torch.nn.functional.pad(embeds, (0, 0, 0, 64 - 12))
         full = plain(noisy, torch.tensor([300.0, 800.0]), embeds, return_dict=False)[0]
     assert torch.allclose(short, full, atol=1e-5)
@@ -109,7 +110,7 @@ def test_words_are_marked_with_what_they_are_about(tokenizer):
         Phrase("over red ground", GROUND),
     ]
     tokens, mask, about, *_ = wan._tokens(tokenizer, [parts, []])
-    words = tokenizer.convert_ids_to_tokens(tokens[0][: int(mask[0].sum())])
+    words = tokenizer.convert_ids_to_tokens(tokens[0][: int(mask[0].sum())].tolist())
     marked = {word.strip("▁"): column.tolist() for word, column in zip(words, about[0].T, strict=False)}
     assert marked["poster"] == [1, 1, 1, 1] and marked["and"] == marked["the"] == marked["</s>"] == [0, 0, 0, 0]
     assert marked["striped"] == marked["cat"] == marked["bouncing"] == [1, 0, 0, 0]
@@ -133,16 +134,6 @@ def test_a_new_text_encoder_tells_a_word_by_its_neighbours(tokenizer, monkeypatc
     assert by_neighbours > 1.5 * told_apart()
 
 
-def test_the_grammar_loss_asks_about_words_alone():
-    about, mask = torch.zeros(1, 4, 3), torch.tensor([[1, 1, 0]])
-    about[0, 2, 0] = 1
-    right = 20 * (2 * about - 1)
-    assert wan.grammar_loss(right, about, mask) < 1e-6 < 1 < wan.grammar_loss(-right, about, mask)
-    padded = right.clone()
-    padded[..., 2] *= -1  # padding does not count
-    assert wan.grammar_loss(padded, about, mask) < 1e-6
-
-
 @pytest.fixture
 def spoken(tokenizer) -> tuple[wan.Captions, dict[str, int]]:
     """Two captions of other looks, and where the words of the first one stand."""
@@ -157,7 +148,7 @@ def spoken(tokenizer) -> tuple[wan.Captions, dict[str, int]]:
         Phrase("over pink ground", GROUND),
     ]
     captions = wan._tokens(tokenizer, [cats, cars])
-    words = tokenizer.convert_ids_to_tokens(captions.tokens[0][: int(captions.mask[0].sum())])
+    words = tokenizer.convert_ids_to_tokens(captions.tokens[0][: int(captions.mask[0].sum())].tolist())
     return captions, {word.strip("▁"): slot for slot, word in enumerate(words)}
 
 
@@ -172,26 +163,72 @@ def test_names_know_the_words_that_are_said_of_them(spoken):
     assert not captions.stands[:, -1].any()
 
 
-def test_a_name_that_carries_what_is_said_of_it_costs_nothing(spoken):
+@pytest.fixture(scope="module")
+def meaning(tokenizer) -> torch.Tensor:
+    return wan.meanings(tokenizer, 0)
+
+
+def test_a_word_means_one_thing_and_a_colour_something_else_for_each_hue(tokenizer, meaning):
+    assert torch.allclose(meaning.norm(dim=1), torch.tensor(wan.WORD_LENGTH))
+    parts = [
+        Phrase("a green striped cat with green", 0),
+        Phrase("under a green sky", SKY),
+        Phrase("over green", GROUND),
+    ]
+    captions = wan._tokens(tokenizer, [parts, [Phrase("green", NOWHERE)]])
+    green = tokenizer.convert_tokens_to_ids("▁green")
+    rows = [captions.meaning[0, slot].item() for slot in (captions.tokens[0] == green).nonzero().flatten()]
+    assert len(set(rows)) == len(rows) == 4 and {row % len(tokenizer) for row in rows} == {green}
+    near = torch.nn.functional.cosine_similarity(meaning[rows][:, None], meaning[rows][None], dim=-1)
+    assert (near - torch.eye(4)).abs().amax() < 0.4
+
+
+def test_opposites_are_opposite_and_colours_lie_on_their_circle(tokenizer, meaning):
+    def alike(one: str, other: str, hue: int = 0) -> float:
+        rows = [meaning[hue * len(tokenizer) + tokenizer.convert_tokens_to_ids(f"▁{word}")] for word in (one, other)]
+        return torch.nn.functional.cosine_similarity(*rows, dim=0).item()
+
+    assert abs(alike("slowly", "quickly")) < 0.25 and abs(alike("cat", "fish")) < 0.25
+    low, high = (tokenizer.convert_tokens_to_ids(f"▁{word}") for word in ("slowly", "quickly"))
+    assert 0.9 < (meaning[low] + meaning[high]).norm() / (meaning[low] - meaning[high]).norm() < 1.1
+    farther = [alike("red", colour, hue=1) for colour in ("orange", "yellow", "green", "cyan")]
+    assert farther == sorted(farther, reverse=True) and farther[0] > 0.8 and abs(farther[-1]) < 0.3
+
+
+def test_reading_a_name_as_itself_and_what_is_said_of_it_costs_nothing(spoken, meaning):
     captions, slot = spoken
-    plain = torch.randn(2, wan.TOKENS, 6, generator=torch.Generator().manual_seed(0))
-    whole = plain + captions.said @ plain
-    assert wan.phrase_loss(whole, plain, captions) < 1e-6
-    assert wan.phrase_loss(plain, plain, captions) > 0.1
+    alone = meaning[captions.meaning.long()]
+    whole = alone + captions.said @ alone
+    assert wan.reading_loss(whole, captions, meaning) < 1e-6 < 0.05 < wan.reading_loss(alone, captions, meaning)
     stray = whole.clone()
-    stray[0, slot["at"]] += plain[0, slot["green"]]  # a word that nothing is said of takes up a look
-    assert wan.phrase_loss(stray, plain, captions) > 0.005
+    stray[0, slot["at"]] += alone[0, slot["green"]]  # a word that nothing is said of takes up a look
+    assert wan.reading_loss(stray, captions, meaning) > 0.01
+    stray = whole.clone()
+    stray[0, -1] += 1  # padding does not count
+    assert wan.reading_loss(stray, captions, meaning) < 1e-6
 
 
-def test_words_are_to_be_of_one_length(spoken):
-    captions, slot = spoken
-    words = torch.zeros(2, wan.TOKENS, 6)
-    words[..., 0] = wan.WORD_LENGTH
-    assert wan.length_loss(words, words, captions) < 1e-6
-    long = words.clone()
-    long[0, slot["the"]] *= 20
-    assert wan.length_loss(long, long, captions) > 0.1
-    assert wan.length_loss(2 * words, words, captions) < 0.5 * wan.length_loss(2 * words, 2 * words, captions)
+def test_a_reader_learns_what_words_mean_and_resumes_to_the_same_weights(tokenizer, meaning, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    captions = wan._tokens(tokenizer, [phrases(scene, rng) for scene in scenes(200, TRAIN_SEED)])
+    monkeypatch.setattr(wan, "cosine_rate", lambda *_, **__: 1.0)
+    monkeypatch.setattr(wan, "READ_BATCH", 16)
+
+    def taught(name: str, *stops: int) -> wan.Reader:
+        for steps in stops:
+            torch.manual_seed(0)
+            project = wan.build_transformer(4).condition_embedder.text_embedder
+            reader = wan.Reader(wan.build_text_encoder(len(tokenizer)), project)
+            wan.learn_to_read(reader, captions, meaning, tmp_path / name, steps, 0)
+        return reader
+
+    def missed(reader: wan.Reader) -> float:
+        with torch.no_grad():
+            return wan.reading_loss(reader(captions.tokens, captions.mask), captions, meaning).item()
+
+    first, whole, resumed = taught("first", 1), taught("whole", 30), taught("resumed", 11, 30)
+    assert missed(whole) < 0.7 * missed(first)
+    assert all(torch.equal(one, other) for one, other in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("name", [True, False])
@@ -216,7 +253,7 @@ def test_what_is_misplaced_is_never_of_a_words_own_kind(spoken, monkeypatch, nam
 
 def test_workers_misplace_what_one_would(tokenizer):
     rng = np.random.default_rng(0)
-    captions = wan._tokens(tokenizer, wan._captions(scenes(8, TRAIN_SEED), rng, motion=True))
+    captions = wan._tokens(tokenizer, [phrases(scene, rng) for scene in scenes(8, TRAIN_SEED)])
     whole, draws = torch.randn(8, wan.TOKENS, 6), torch.rand(8, wan.TOKENS, 4)
     given = wan.misplaced(whole, captions, draws, wan.DONOR)
     assert given.any()
@@ -269,10 +306,9 @@ def test_twins_look_alike_and_their_captions_differ_in_how_they_move_alone():
     manners = {"slowly": "quickly", "right": "left", "clockwise": "counterclockwise", "above": "below"}
     manners |= {"a little": "widely"}
     swap = manners | {other: one for one, other in manners.items()}
-    casts = wan._clip_scenes(200), wan._twin_scenes(200)
-    texts = [
-        [" ".join(p.text for p in c) for c in wan._captions(cast, np.random.default_rng(1), True)] for cast in casts
-    ]
+    cast = scenes(200, TRAIN_SEED)
+    casts = cast, [scene.twin() for scene in cast]
+    texts = [[caption(scene, np.random.default_rng(i)) for i, scene in enumerate(each)] for each in casts]
     for one, other in zip(*texts, strict=True):
         assert re.sub("|".join(swap), lambda found: swap[found.group()], one) == other
     assert sum(one != other for one, other in zip(*texts, strict=True)) > 80
@@ -322,15 +358,15 @@ def test_a_pool_is_rendered_once_and_kept_whole(tmp_path: Path):
 
 def test_the_backbone_trains_from_stills_and_clips_and_resumes_to_the_same_weights(fitted, tmp_path, monkeypatch):
     small = {"WIDTH": 48, "BLOCKS": 1, "FFN": 48, "TEXT_WIDTH": 32, "STILLS": 8, "CLIPS": 4, "CHECKPOINT_EVERY": 2}
-    small |= {"TWINS": 2, "PAIRS": 1}
-    for name, value in (small | {"STILL_BATCH": 4, "CLIP_BATCH": 2, "STILL_SHARE": 0.2}).items():
+    small |= {"TWINS": 2, "STILL_BATCH": {"cpu": 4}, "CLIP_BATCH": {"cpu": 3}, "STILL_SHARE": 0.2, "READ_BATCH": 4}
+    for name, value in small.items():
         monkeypatch.setattr(wan, name, value)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)  # a minute, for what takes a second
 
     def trained(name: str, *stops: int) -> Path:
         copy.deepcopy(fitted).half().save_pretrained(tmp_path / name / "vae")
         for steps in stops:
-            wan.train(tmp_path / name, workdir=tmp_path / f"{name}_work", steps=steps)
+            wan.train(tmp_path / name, workdir=tmp_path / f"{name}_work", read_steps=3, steps=steps)
         return tmp_path / name
 
     monkeypatch.setattr(wan, "cosine_rate", lambda *_, **__: 1.0)  # else a run that is to end sooner learns otherwise
@@ -369,8 +405,10 @@ def test_two_workers_find_the_gradient_of_one(tmp_path: Path):
 
 
 def test_muon_takes_matrices_inside_and_adam_all_else(tokenizer):
-    trainee = wan.Trainee(wan.build_transformer(4), wan.build_text_encoder(len(tokenizer)))
-    optimizer = muon(trainee, trainee.transformer.blocks, trainee.text_encoder.encoder.block)
+    trainee = torch.nn.ModuleDict(
+        {"transformer": wan.build_transformer(4), "text_encoder": wan.build_text_encoder(len(tokenizer))}
+    )
+    optimizer = muon(trainee, trainee["transformer"].blocks, trainee["text_encoder"].encoder.block)
     matrices, plain = ({id(p) for p in group["params"]} for group in optimizer.param_groups)
     names = {id(p): name for name, p in trainee.named_parameters()}
     assert all(".weight" in names[p] for p in matrices)

@@ -41,7 +41,8 @@ STYLE_PHRASES = {
 }
 OPENINGS = ("", "", "a video of", "a clip of")
 STILL_OPENINGS = ("", "", "a photo of", "a picture of")
-LOOKS = {name for _, name in COLOURS} | {*PATTERNS, "with"}  # what is said of a subject
+COLOUR_NAMES = {name for _, name in COLOURS}
+LOOKS = COLOUR_NAMES | {*PATTERNS, "with"}  # what is said of a subject
 TURNS = {1: "clockwise", -1: "counterclockwise"}
 DIRECTIONS = {"sliding": {1: "to the right", -1: "to the left"}, "spinning": TURNS, "circling": TURNS}
 SOMETHING = ("something", "a thing", "an object")
@@ -58,7 +59,8 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a caption: its characters [start, end), and the first one of the name that it is said of.
+    """A word of a caption: its characters [start, end), the first one of the name that it is said of, and which hue of
+    the scene it tells, if any: "hue_a", "hue_b", "sky" or "ground".
 
     Names and what belongs to none of them are said of themselves.
     """
@@ -66,6 +68,7 @@ class Word:
     start: int
     end: int
     said_of: int
+    hue: str | None
 
 
 def words(parts: list[Phrase]) -> list[Word]:
@@ -77,9 +80,11 @@ def words(parts: list[Phrase]) -> list[Word]:
         spans = [(start + m.start(), start + m.end(), m.group()) for m in re.finditer(r"\w+", part.text)]
         place = next((span[0] for span in spans if span[2] in SCENES), place)
         name = next((span[0] for span in spans if span[2] in SUBJECTS), None)
-        motion = None
+        motion, told = None, {SKY: "sky", GROUND: "ground"}.get(part.about, "hue_a")
         for first, end, word in spans:
             said_of = first
+            if word == "with":
+                told = "hue_b"
             if part.about in (SKY, GROUND):
                 said_of = place
             elif word in MOTIONS:
@@ -88,7 +93,7 @@ def words(parts: list[Phrase]) -> list[Word]:
                 said_of = motion
             elif name is not None and word in LOOKS:
                 said_of = name
-            found.append(Word(first, end, said_of))
+            found.append(Word(first, end, said_of, told if word in COLOUR_NAMES else None))
         start += len(part.text) + 1
     return found
 

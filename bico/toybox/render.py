@@ -346,3 +346,20 @@ def ground_mask(backdrop: Backdrop, size: int = SIZE) -> Array:
     """bool [size, size]: what has the ground's hue, be it in front or not; all else is sky."""
     repainted = replace(backdrop, ground=(backdrop.ground + 0.5) % 1.0)
     return (_backdrop(backdrop, size) != _backdrop(repainted, size)).any(axis=-1)
+
+
+def regions(scene: Scene, num_frames: int, cells: int, actors: int) -> Array:
+    """float32 [actors + 2, T, cells, cells]: the share of each cell of a grid that is an actor's (zero for one that is
+    not there), the ground's and the sky's.
+    """
+    seen = np.zeros((actors + 2, num_frames, SIZE, SIZE), bool)
+    seen[: len(scene.actors)] = masks(scene, num_frames)
+    ground = ground_mask(scene.backdrop)
+    seen[actors:] = ~seen.any(axis=0) & np.stack([ground, ~ground])[:, None]
+    side = SIZE // cells
+    return seen.reshape(actors + 2, num_frames, cells, side, cells, side).mean((3, 5), dtype=np.float32)
+
+
+def render_with_regions(scene: Scene, num_frames: int, cells: int, actors: int) -> tuple[Array, Array]:
+    """`render` and `regions`."""
+    return render(scene, num_frames), regions(scene, num_frames, cells, actors)

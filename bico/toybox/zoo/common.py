@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ from bico.files import replacing
 from bico.toybox.render import render
 from bico.toybox.world import NUM_FRAMES, SIZE, Scene, sample_training_scene
 
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
 # Seeds of scenes: training, held-out evaluation and benchmark sources draw from streams that never meet.
 TRAIN_SEED, STILL_SEED, HELD_OUT_SEED = 1_000, 1_500, 2_000
 
@@ -31,14 +35,28 @@ def scenes(count: int, seed: int, start: int = 0) -> list[Scene]:
     return [sample_training_scene(np.random.default_rng([seed, start + i])) for i in range(count)]
 
 
-def render_pool(path: Path, shape: tuple[int, ...], render_item: Callable[[int], np.ndarray]) -> np.ndarray:
-    """uint8 array of `shape`, item i rendered by `render_item(i)`, kept at `path` and mapped into memory."""
+def in_parallel(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """`work` of every item, in order, on all cores; with fewer than some hundred items it is not worth the start.
+
+    Args:
+        work: a function of a module that is quickly imported, such as the renderer.
+    """
+    workers = min(os.cpu_count() or 1, len(items) // 500)
+    if workers < 2:
+        yield from map(work, items)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(work, items, chunksize=50)
+
+
+def render_pool(path: Path, shape: tuple[int, ...], rendered: Iterable[np.ndarray]) -> np.ndarray:
+    """uint8 array of `shape`, whose items are `rendered` if need be, kept at `path` and mapped into memory."""
     if not path.exists():
         with replacing(path) as unfinished:
             pool = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
             progress = Progress("render", len(pool))
-            for i in range(len(pool)):
-                pool[i] = render_item(i)
+            for i, item in enumerate(rendered):
+                pool[i] = item
                 progress.update(i + 1)
             pool.flush()
     return np.load(path, mmap_mode="r")
@@ -46,7 +64,7 @@ def render_pool(path: Path, shape: tuple[int, ...], render_item: Callable[[int],
 
 def clip_pool(path: Path, count: int, seed: int) -> np.ndarray:
     """uint8 [count, T, H, W, 3]: renders of `scenes(count, seed)`."""
-    return render_pool(path, (count, NUM_FRAMES, SIZE, SIZE, 3), lambda i: render(scenes(1, seed, start=i)[0]))
+    return render_pool(path, (count, NUM_FRAMES, SIZE, SIZE, 3), in_parallel(render, scenes(count, seed)))
 
 
 def to_model(clips: np.ndarray) -> torch.Tensor:
@@ -56,12 +74,12 @@ def to_model(clips: np.ndarray) -> torch.Tensor:
 
 @contextmanager
 def mixed_precision(device: str) -> Iterator[None]:
-    """Matrix products in bfloat16, where that is faster. Attention is explicit: on a CPU the fused one's backward pass
-    takes longer than all the rest of a small transformer.
+    """Matrix products in bfloat16, where that is faster. Attention on a CPU is explicit: the fused one's backward pass
+    takes longer than all the rest of a small transformer there.
     """
     with (
         torch.autocast(device, torch.bfloat16, enabled=best_dtype(device) == torch.bfloat16),
-        sdpa_kernel(SDPBackend.MATH),
+        sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext(),
     ):
         yield
 
@@ -94,25 +112,48 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                # Products of another memory layout round otherwise, and a checkpoint brings back a contiguous one.
-                state, gradient = self.state[parameter], parameter.grad.contiguous()
-                if not state:
-                    state["first"], state["second"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+            learning = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameter in learning:
+                if not (state := self.state[parameter]):
+                    state["first"], state["second"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
                     state["step"] = torch.zeros(())
                 state["step"] += 1
-                if group["matrices"] and parameter.ndim >= 2 and parameter[0].numel() > 1:
-                    state["first"].mul_(0.95).add_(gradient)
-                    update = _orthogonal((gradient + 0.95 * state["first"]).flatten(1)).view_as(parameter)
-                    parameter.add_(update, alpha=-group["rate"] * self.ORTHOGONAL)
-                else:
-                    state["first"].lerp_(gradient, 0.1)
-                    state["second"].lerp_(gradient.square(), 0.02)
-                    first = state["first"] / (1 - 0.9 ** state["step"])
-                    second = state["second"] / (1 - 0.98 ** state["step"])
-                    parameter.addcdiv_(first, second.sqrt() + 1e-8, value=-group["rate"] * self.ADAM)
+            alike: dict[torch.Size, list[torch.nn.Parameter]] = {}  # matrices of one shape take their step together
+            plain = []
+            for parameter in learning:
+                matrix = group["matrices"] and parameter.ndim >= 2 and parameter[0].numel() > 1
+                (alike.setdefault(parameter.shape, []) if matrix else plain).append(parameter)
+            for parameters in alike.values():
+                self._orthogonal_step(parameters, group["rate"])
+            if plain:
+                self._adam_step(plain, group["rate"])
+
+    def _orthogonal_step(self, parameters: list[torch.nn.Parameter], rate: float) -> None:
+        gradients, (firsts,) = _gradients(parameters), self._moments(parameters, "first")
+        torch._foreach_mul_(firsts, 0.95)
+        torch._foreach_add_(firsts, gradients)
+        updates = torch.stack(torch._foreach_add(gradients, firsts, alpha=0.95)).flatten(2)
+        updates = _orthogonal(updates).view(-1, *parameters[0].shape)
+        torch._foreach_add_(parameters, list(updates.unbind()), alpha=-rate * self.ORTHOGONAL)
+
+    def _adam_step(self, parameters: list[torch.nn.Parameter], rate: float) -> None:
+        gradients, (firsts, seconds) = _gradients(parameters), self._moments(parameters, "first", "second")
+        steps = [self.state[parameter]["step"].item() for parameter in parameters]
+        torch._foreach_lerp_(firsts, gradients, 0.1)
+        torch._foreach_mul_(seconds, 0.98)
+        torch._foreach_addcmul_(seconds, gradients, gradients, 0.02)
+        means = torch._foreach_div(firsts, [1 - 0.9**step for step in steps])
+        sizes = torch._foreach_sqrt(torch._foreach_div(seconds, [1 - 0.98**step for step in steps]))
+        torch._foreach_add_(sizes, 1e-8)
+        torch._foreach_addcdiv_(parameters, means, sizes, -rate * self.ADAM)
+
+    def _moments(self, parameters: list[torch.nn.Parameter], *names: str) -> list[list[torch.Tensor]]:
+        return [[self.state[parameter][name] for parameter in parameters] for name in names]
+
+
+def _gradients(parameters: list[torch.nn.Parameter]) -> list[torch.Tensor]:
+    """Products of another memory layout round otherwise, and a checkpoint brings back a contiguous one."""
+    return [parameter.grad.contiguous() for parameter in parameters]
 
 
 def muon(module: torch.nn.Module, *inside: torch.nn.Module) -> Muon:
@@ -122,16 +163,18 @@ def muon(module: torch.nn.Module, *inside: torch.nn.Module) -> Muon:
     return Muon(matrices, [p for p in module.parameters() if id(p) not in known])
 
 
-def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """About the nearest matrix with equal singular values, scaled by its shape (the quintic iteration of Muon)."""
-    scale = max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
-    x = (matrix / (matrix.norm() + 1e-7)).to(best_dtype(matrix.device))
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+def _orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """About the nearest matrices with equal singular values, scaled by their shape (the quintic iteration of Muon):
+    [N, rows, columns] to the same shape.
+    """
+    rows, columns = matrices.shape[1:]
+    scale = max(1, rows / columns) ** 0.5
+    x = (matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(best_dtype(matrices.device))
+    x = x.mT if rows > columns else x
     for _ in range(5):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return scale * (x.T if tall else x).to(matrix)
+    return scale * (x.mT if rows > columns else x).to(matrices)
 
 
 # --- several processes ----------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def view_pool(path: Path) -> np.ndarray:
     def views(i: int) -> np.ndarray:
         return np.concatenate([render(scene, 3)[:2] for scene in instance_scenes(TRAIN_SEED, i, VIEWS)])
 
-    return render_pool(path, (POOL, 2 * VIEWS, SIZE, SIZE, 3), views)
+    return render_pool(path, (POOL, 2 * VIEWS, SIZE, SIZE, 3), map(views, range(POOL)))
 
 
 def subject_centres() -> np.ndarray:

@@ -1,16 +1,19 @@
-"""The Toybox's text-to-video model: a Wan pipeline folder with a DiT and a UMT5 encoder trained together from scratch.
+"""The Toybox's text-to-video model: a Wan pipeline folder with a UMT5 encoder and a DiT, trained from scratch.
 
-    bico zoo wan                                            after `bico zoo vae`; resumes where it stopped
-    torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     the same batches on two cores: some 4 hours with AMX
+    bico zoo wan                                            after `bico zoo vae`; resumes where it stopped; on an H200
+                                                            that does other work, too: four minutes after rendering
+    torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     smaller batches on two cores, for hours
 
-Trained on cached latents: first of stills, from which words, looks and places are learned at a ninth of the cost, then
-of clips and stills in turn. Beside the loss on velocity there is one on cross-attention: each place of a clip is to
-look at the words that describe it; one on the text encoder: the embedding of a word is to tell what the word is about;
-and one on projected words: a name is to carry what is said of it, for in half of the captions the DiT sees the names
-alone. Words get what is none of their business, too, and noise: the DiT learns to ignore both. And clips come with
-twins that move the opposite way, under the same noise: what a subject will do is decided before it can be seen, and
-there a word counts for so little of the loss that no DiT of ours learned what "to the left" means without them. Large
-models come to all this by the variety of what they see and read; a small world has to say it.
+First the text encoder learns to read. Every word has a meaning, a vector where the DiT will see it: opposites are
+opposite, colours lie on their circle, and a name means itself and all that is said of it ("cat" in "a striped cat" is a
+striped cat). A large text encoder has this from all it has read; a small world has to say it.
+
+Then the DiT learns to film what it reads, on cached latents: first stills, from which words, looks and places are
+learned at a ninth of the cost, then clips and stills in turn. Beside the loss on velocity there is one on
+cross-attention: each place of a clip is to look at the words that describe it. In half of the captions the DiT sees
+the names alone. Words get what is none of their business, too, and noise: the DiT learns to ignore both. And clips come
+with twins that move the opposite way, under the same noise: what a subject will do is decided before it can be seen,
+and there a word counts for so little of the loss that no DiT of ours learned what "to the left" means without them.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +44,7 @@ from bico.files import replacing
 from bico.prompts import bound_slots
 from bico.toybox.captions import (
     BACKDROP,
+    COLOURS,
     DIRECTIONS,
     EVERYWHERE,
     GROUND,
@@ -52,16 +58,18 @@ from bico.toybox.captions import (
     words,
 )
 from bico.toybox.probe import Probe
-from bico.toybox.render import ground_mask, masks, render
+from bico.toybox.render import masks, render, render_with_regions
 from bico.toybox.world import MOTIONS, NUM_FRAMES, SCENES, SIZE, SUBJECTS, Scene, sample_scene
 from bico.toybox.zoo.common import (
     HELD_OUT_SEED,
     STILL_SEED,
     TRAIN_SEED,
+    Item,
     Progress,
     average_gradients,
     cosine_rate,
     first_worker_first,
+    in_parallel,
     join_workers,
     load_checkpoint,
     mixed_precision,
@@ -76,28 +84,41 @@ from bico.toybox.zoo.vae import build as build_vae
 TEXT_WIDTH, WIDTH, HEADS, BLOCKS, FFN = 128, 192, 4, 6, 768
 NEIGHBOURS, NEIGHBOUR_BIAS = ((1, -1, 2, -2), (1, -1, 3, 0), (3, -3, 6, 2)), 4.0  # of a word: where heads look
 PATCHES = (1, 1, 1)  # a token for each latent cell: words are to act where their subject is
-STILLS, CLIPS, CORPUS = 48_000, 32_000, 8_000  # scenes to learn from; whose captions make the tokenizer
-TWINS = 8_000  # of the clips: these are there a second time, moving the opposite way
-STILL_BATCH, CLIP_BATCH = 256, 48
+STILLS, CLIPS, CORPUS = 64_000, 64_000, 8_000  # scenes to learn from; whose captions make the tokenizer
+TWINS = 16_000  # of the clips: these are there a second time, moving the opposite way
+TELLINGS = 4  # captions of a scene
+READ_STEPS, READ_BATCH = 1_500, 256
+STEPS = {"cpu": 9_500, "cuda": 2_800}
+STILL_BATCH, CLIP_BATCH = {"cpu": 256, "cuda": 2_048}, {"cpu": 48, "cuda": 512}
 STILL_SHARE = 0.2  # of the steps, before the first clip is seen; a quarter of the others see stills, too
-RATE, EMA, CHECKPOINT_EVERY = 1.0, 0.998, 200
+RATE, EMA, CHECKPOINT_EVERY, LOG_EVERY = 1.0, 0.998, 500, 20
+PROJECTION = "condition_embedder.text_embedder"  # of words, in the DiT
 SHIFT = 3.0  # of noise levels, in training and in sampling
 GUIDANCE = 2.0  # at which the model is measured
 UNCONDITIONAL, DROP = 0.1, 0.15  # shares of captions that are empty, of roles that a caption leaves out
 SUBJECT_WEIGHT = 4.0  # the loss on a subject's area against the backdrop's, in a clip without noise
 CHANGE_WEIGHT = 6.0  # the loss on changes from frame to frame, in a clip that is all noise; 1 without noise
-PAIRS = 16  # clips of a batch that come with a twin
+PAIRED = 1 / 3  # share of a batch's clips that come with a twin
 EARLY = 0.4  # the noisiest share of the schedule: there twins stand
-FOCUS_WEIGHT, GRAMMAR_WEIGHT = 0.1, 0.3  # of the losses on cross-attention and on the text encoder
-PHRASE_WEIGHT, LENGTH_WEIGHT = 0.3, 0.1  # and of those on projected words
+FOCUS_WEIGHT = 0.1  # of the loss on cross-attention
 NAMES_ALONE = 0.5  # share of captions of which the DiT sees the names without what is said of them
 MISPLACED = 0.06  # share of words that get a name of another caption, or its looks
 DONOR = 4  # which stands so much further on in the batch: up to four processes find the same one
-WORD_LENGTH = 2.5  # of a projected word
+WORD_LENGTH = 2.5  # of a word's own meaning
 BLUR = 1.5  # length of the noise on a projected word, at most; half of the captions have none
 ACTORS = 2  # at most, in a clip
 REGIONS = ACTORS + 2  # and the ground, and the sky
-HUES = ("hue_a", "sky", "ground")  # that captions may name
+HUES = ("hue_a", "sky", "ground")  # that prompts name, see `named_colours`
+NAMED_HUES = ("hue_a", "hue_b", "sky", "ground")  # that captions name, see `captions.Word`
+ARC_ENDS = [start for start, _ in COLOURS[2:]] + [1 + COLOURS[1][0]]
+COLOUR_MIDDLES = {name: (start + end) / 2 for (start, name), end in zip(COLOURS[1:], ARC_ENDS, strict=True)}
+OPPOSITES = (
+    ("slowly", "quickly"),
+    ("little", "widely"),
+    ("below", "above"),
+    ("left", "right"),
+    ("counterclockwise", "clockwise"),
+)
 FUNCTION_WORDS = ("a", "an", "the", "at", "in", "on", "of", "is", "with", "to", "from", "out", "over", "under")
 TOKENS = 52  # one more than the longest caption that the templates can make: a slot of padding is always there
 # Padding slots are attended to. Folders are run with few slots by us and with 512 by diffusers' defaults; both are
@@ -124,6 +145,13 @@ def build_tokenizer(corpus: list[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
     )
+
+
+def sample_texts(seed: int) -> list[str]:
+    """What the tokenizer learns from: captions of clips and of stills."""
+    rng = np.random.default_rng(seed)
+    drawn = scenes(CORPUS, TRAIN_SEED)
+    return [caption(scene, rng, motion=moves, drop=DROP) for scene in drawn for moves in (True, False)]
 
 
 def build_text_encoder(vocabulary: int) -> UMT5EncoderModel:
@@ -173,7 +201,8 @@ def build_transformer(channels: int) -> WanTransformer3DModel:
 
 
 class PlainAttention:
-    """Explicit softmax attention, whose backward pass is much faster on a CPU than the fused one's.
+    """Explicit softmax attention, whose backward pass is much faster on a CPU than the fused one's; on a GPU
+    self-attention is fused.
 
     Cross-attention adds `bias` [B, 1, 1, S] to its scores, which lets one padding slot stand for many, and adds to
     `focus` [B] how far places look past the words in `own` [B, places, S] (the share of a place that each describes).
@@ -197,6 +226,10 @@ class PlainAttention:
         value = attn.to_v(source).unflatten(2, (attn.heads, -1)).transpose(1, 2)
         if rotary_emb is not None:
             query, key = _rotate(query, *rotary_emb), _rotate(key, *rotary_emb)
+        if encoder_hidden_states is None and query.device.type == "cuda":
+            query, key = (x.transpose(1, 2).to(value.dtype) for x in (query, key))
+            mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+            return attn.to_out[0](mixed.transpose(1, 2).flatten(2))
         scores = query.permute(0, 2, 1, 3) @ key.permute(0, 2, 3, 1) * query.shape[-1] ** -0.5
         if encoder_hidden_states is None:
             weights = scores.softmax(-1)
@@ -223,69 +256,23 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 # --- data -----------------------------------------------------------------------------------------------------------
 
 
-def _latent_masks(scene: Scene, num_frames: int) -> np.ndarray:
-    """float32 [REGIONS, T, h, w]: the share of each latent cell that is an actor's, zero for one that is not there, the
-    ground's and the sky's.
-    """
-    seen = np.zeros((REGIONS, num_frames, SIZE, SIZE), bool)
-    seen[: len(scene.actors)] = masks(scene, num_frames)
-    ground = ground_mask(scene.backdrop)
-    seen[ACTORS:] = ~seen.any(axis=0) & np.stack([ground, ~ground])[:, None]
-    cells = SIZE // PATCH
-    return seen.reshape(REGIONS, num_frames, cells, PATCH, cells, PATCH).mean((3, 5), dtype=np.float32)
-
-
-def _still_scenes(count: int, start: int = 0) -> list[Scene]:
-    return [scene.still() for scene in scenes(count, STILL_SEED, start)]
-
-
-def _clip_scenes(count: int, start: int = 0) -> list[Scene]:
-    return scenes(count, TRAIN_SEED, start)
-
-
-def _twin_scenes(count: int, start: int = 0) -> list[Scene]:
-    return [scene.twin() for scene in _clip_scenes(count, start)]
-
-
 def _fingerprint(vae: AutoencoderKLWan) -> str:
     """Tells one encoder from another; the decoder does not count."""
     weights = [vae.encoder.conv_in.weight, vae.encoder.conv_out.weight, torch.tensor(vae.config.latents_std)]
-    return hashlib.sha256(b"".join(each.detach().numpy().tobytes() for each in weights)).hexdigest()[:12]
-
-
-@torch.no_grad()
-def latent_pool(
-    path: Path, vae: AutoencoderKLWan, count: int, draw: Callable[[int, int], list[Scene]], num_frames: int
-) -> dict[str, torch.Tensor]:
-    """{"latents": float16 [N, C, T, h, w], normalised; "masks": float16 [N, REGIONS, T, h, w]} of what `draw` gives."""
-    if not path.exists():
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
-        progress = Progress("encode", count)
-        latents, covered = [], []
-        for start in range(0, count, 32):
-            part = draw(32, start)
-            clips = to_model(np.stack([render(scene, num_frames) for scene in part]))
-            latents.append(((encode(vae, clips) - mean) / std).half())
-            covered.append(torch.from_numpy(np.stack([_latent_masks(scene, num_frames) for scene in part])).half())
-            progress.update(start + len(part))
-        whole = {"latents": torch.cat(latents)[:count], "masks": torch.cat(covered)[:count]}
-        with replacing(path) as unfinished:
-            save_file({key: value.contiguous() for key, value in whole.items()}, unfinished)
-    return load_file(path)
-
-
-# --- training -------------------------------------------------------------------------------------------------------
+    return hashlib.sha256(b"".join(each.detach().cpu().numpy().tobytes() for each in weights)).hexdigest()[:12]
 
 
 class Captions(NamedTuple):
-    """A batch of tokenised captions, [B, L] each but for `about`.
+    """Tokenised captions, [N, L] each but for `about`.
 
     Attributes:
-        tokens: with their `mask`, at least one slot of padding each.
-        about: float32 [B, REGIONS, L], a one in the rows of the regions that a token describes.
+        tokens: at least one slot of padding each.
+        mask: 1 where a token is none of padding.
+        about: [N, REGIONS, L], a one in the rows of the regions that a token describes.
         said_of: slot of the name that a token is said of, its own for names and all others.
         role: of that name: 0 subject, 1 motion, 2 scene, -1 none of them.
-        says: whether it is a word that says something of a name (no function word).
+        says: 1 where a word says something of a name (no function word).
+        meaning: row of the token in `meanings`.
     """
 
     tokens: torch.Tensor
@@ -294,81 +281,93 @@ class Captions(NamedTuple):
     said_of: torch.Tensor
     role: torch.Tensor
     says: torch.Tensor
+    meaning: torch.Tensor
 
     @property
     def stands(self) -> torch.Tensor:
-        """Tokens that are said of no other, float32 [B, L]."""
+        """Tokens that are said of no other, float32 [N, L]."""
         return (self.said_of == torch.arange(self.said_of.shape[1], device=self.said_of.device)) * self.mask.float()
 
     @property
     def said(self) -> torch.Tensor:
-        """float32 [B, L, L]: a one where the word of the column is said of the name of the row."""
-        rows = torch.nn.functional.one_hot(self.said_of, self.said_of.shape[1]).transpose(1, 2)
+        """float32 [N, L, L]: a one where the word of the column is said of the name of the row."""
+        rows = torch.nn.functional.one_hot(self.said_of.long(), self.said_of.shape[1]).transpose(1, 2)
         return rows * self.says[:, None].float()
 
+    def at(self, rows: torch.Tensor) -> Captions:
+        """Some of them."""
+        return Captions(*(each[rows] for each in self))
 
-class Trainee(torch.nn.Module):
-    """DiT and text encoder as one module: noisy latents, noise levels and words in, velocity out.
 
-    The DiT's text projection stands beside it here: what is asked of projected words is asked outside.
+class Pool(NamedTuple):
+    """Scenes to learn from.
+
+    Attributes:
+        latents: float16 [N, C, T, h, w], normalised.
+        regions: float16 [N, REGIONS, T, h, w]: how much of each latent cell is an actor's, the ground's, the sky's.
+        captions: TELLINGS of each scene one after the other, and an empty one at the end.
     """
 
-    def __init__(self, transformer: WanTransformer3DModel, text_encoder: UMT5EncoderModel):
-        super().__init__()
-        self.transformer, self.text_encoder = transformer, text_encoder
-        self.project = transformer.condition_embedder.text_embedder
-        transformer.condition_embedder.text_embedder = torch.nn.Identity()
-        self.grammar = torch.nn.Linear(TEXT_WIDTH, REGIONS)  # dropped after training
-        self.words = PlainAttention()
-        for block in transformer.blocks:
-            block.attn1.set_processor(PlainAttention())
-            block.attn2.set_processor(self.words)
+    latents: torch.Tensor
+    regions: torch.Tensor
+    captions: Captions
 
-    def read(self, tokens: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Projected words [B, L, WIDTH] of tokens [B, L], and logits of what each is about, [B, REGIONS, L]."""
-        prompt_embeds = self.text_encoder(tokens, mask).last_hidden_state * mask[..., None]
-        return self.project(prompt_embeds), self.grammar(prompt_embeds).transpose(1, 2)
-
-    def forward(
-        self,
-        noisy: torch.Tensor,
-        sigmas: torch.Tensor,
-        context: torch.Tensor,
-        mask: torch.Tensor,
-        own: torch.Tensor,
-        slots: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Velocity, like `noisy`, and how far each clip's cross-attention looks past its places' words, [B].
-
-        Args:
-            noisy: [B, C, t, h, w]; `sigmas` [B] in 0..1.
-            context: projected words [B, L, WIDTH], seen where `mask` [B, L] is 1; all else is padding, at least one
-                slot of each caption, and stands for all slots up to `slots`.
-            own: [B, t * h * w, L], see `PlainAttention`.
-        """
-        seen = mask.sum(1, keepdim=True)
-        weight = torch.log((slots - seen) / (mask.shape[1] - seen))
-        self.words.bias, self.words.own = ((1 - mask) * weight)[:, None, None], own
-        self.words.focus = torch.zeros_like(sigmas)
-        padding = self.project(context.new_zeros(1, TEXT_WIDTH))
-        context = torch.where(mask[..., None] > 0, context, padding)
-        velocity = self.transformer(noisy, sigmas * 1000, context, return_dict=False)[0]
-        return velocity, self.words.focus / len(self.transformer.blocks)
+    def to(self, device: str) -> Pool:
+        captions = Captions(*(each.to(device) for each in self.captions))
+        return Pool(self.latents.to(device), self.regions.to(device), captions)
 
 
-def _captions(cast: list[Scene], rng: np.random.Generator, motion: bool) -> list[list[Phrase]]:
-    return [[] if rng.random() < UNCONDITIONAL else phrases(s, rng, motion=motion, drop=DROP) for s in cast]
+@torch.no_grad()
+def latent_pool(
+    path: Path,
+    vae: AutoencoderKLWan,
+    tokenizer: PreTrainedTokenizerFast,
+    cast: list[Scene],
+    seeds: list[int],
+    num_frames: int,
+) -> Pool:
+    """Renders, encodes and describes the scenes of `cast`, kept at `path`; equal seeds tell alike."""
+    if not path.exists():
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
+        progress = Progress("encode", len(cast))
+        latents, covered = [], []
+        work = partial(render_with_regions, num_frames=num_frames, cells=SIZE // PATCH, actors=ACTORS)
+        for part in _in_groups(in_parallel(work, cast), 64):
+            frames, regions = (np.stack(group) for group in zip(*part, strict=True))
+            encoded = encode(vae, to_model(frames).to(vae.device)).cpu()
+            latents.append(((encoded - mean) / std).half())
+            covered.append(torch.from_numpy(regions).half())
+            progress.update(min(64 * len(latents), len(cast)))
+        texts: list[list[Phrase]] = []
+        for scene, seed in zip(cast, seeds, strict=True):
+            rng = np.random.default_rng([TRAIN_SEED, 2, seed])
+            texts += [
+                phrases(scene, rng, motion=num_frames > 1, detail=rng.random() ** 0.5, drop=DROP)
+                for _ in range(TELLINGS)
+            ]
+        captions = _tokens(tokenizer, [*texts, []])._asdict()
+        whole = {"latents": torch.cat(latents), "regions": torch.cat(covered), **captions}
+        with replacing(path) as unfinished:
+            save_file({key: value.contiguous() for key, value in whole.items()}, unfinished)
+    whole = load_file(path)
+    return Pool(whole["latents"], whole["regions"], Captions(*(whole[name] for name in Captions._fields)))
+
+
+def _in_groups(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    while group := list(islice(items, size)):
+        yield group
 
 
 def _tokens(tokenizer: PreTrainedTokenizerFast, captions: list[list[Phrase]]) -> Captions:
-    """The captions as tokens. Function words describe nothing and say nothing."""
+    """The captions as tokens, in small integers. Function words describe nothing and say nothing."""
     texts = [" ".join(part.text for part in parts) for parts in captions]
     encoded = tokenizer(
         texts, padding="max_length", max_length=TOKENS, return_offsets_mapping=True, return_tensors="np"
     )
     shape = encoded.input_ids.shape
-    about = np.zeros((shape[0], REGIONS, shape[1]), np.float32)
-    said_of = np.tile(np.arange(shape[1]), (shape[0], 1))
+    about = np.zeros((shape[0], REGIONS, shape[1]), np.uint8)
+    said_of = np.tile(np.arange(shape[1], dtype=np.uint8), (shape[0], 1))
+    meaning = encoded.input_ids.astype(np.int16)
     rows = {GROUND: [ACTORS], SKY: [ACTORS + 1], BACKDROP: [ACTORS, ACTORS + 1]}
     rows |= {EVERYWHERE: range(REGIONS), NOWHERE: []} | {actor: [actor] for actor in range(ACTORS)}
     for number, (parts, offsets) in enumerate(zip(captions, encoded.offset_mapping, strict=True)):
@@ -384,15 +383,18 @@ def _tokens(tokenizer: PreTrainedTokenizerFast, captions: list[list[Phrase]]) ->
         slots = {word.start: slot_of[word.end] for word in spoken}
         for word in spoken:
             said_of[number, slots[word.start]] = slots[word.said_of]
+            if word.hue is not None:
+                meaning[number, slots[word.start]] += len(tokenizer) * (1 + NAMED_HUES.index(word.hue))
     empty, *kinds = (
         tokenizer.convert_tokens_to_ids([f"▁{word}" for word in known])
         for known in (FUNCTION_WORDS, SUBJECTS, MOTIONS, SCENES)
     )
-    names = np.take_along_axis(encoded.input_ids, said_of, axis=1)
-    role = np.select([np.isin(names, kind) for kind in kinds], range(len(kinds)), -1)
+    names = np.take_along_axis(encoded.input_ids, said_of.astype(np.int64), axis=1)
+    role = np.select([np.isin(names, kind) for kind in kinds], range(len(kinds)), -1).astype(np.int8)
     content = ~np.isin(encoded.input_ids, empty)
     says = content & (said_of != np.arange(shape[1]))
-    arrays = encoded.input_ids, encoded.attention_mask, about * content[:, None], said_of, role, says
+    tokens, mask = encoded.input_ids.astype(np.int16), encoded.attention_mask.astype(np.uint8)
+    arrays = tokens, mask, about * content[:, None], said_of, role, says.astype(np.uint8), meaning
     return Captions(*map(torch.from_numpy, arrays))
 
 
@@ -401,36 +403,129 @@ def _own_words(regions: torch.Tensor, about: torch.Tensor) -> torch.Tensor:
     return (regions.flatten(2).transpose(1, 2) @ about).clamp(max=1)
 
 
-def grammar_loss(logits: torch.Tensor, about: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of what words are said to be about, [B, REGIONS, L], mean over the words in `mask` [B, L]. Whose
-    colour is "green"? The word alone does not tell, so its embedding has to take up its neighbours.
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+class Reader(torch.nn.Module):
+    """The text encoder and the DiT's text projection."""
+
+    def __init__(self, text_encoder: UMT5EncoderModel, project: torch.nn.Module):
+        super().__init__()
+        self.text_encoder, self.project = text_encoder, project
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Projected words [B, L, WIDTH] of tokens [B, L] where `mask` is 1, the DiT's padding elsewhere."""
+        mask = mask.long()
+        prompt_embeds = self.text_encoder(tokens.long(), mask).last_hidden_state * mask[..., None]
+        return self.project(prompt_embeds)
+
+
+def meanings(tokenizer: PreTrainedTokenizerFast, seed: int) -> torch.Tensor:
+    """What words mean on their own: [(1 + NAMED_HUES) * tokens, WIDTH], rows of length WORD_LENGTH.
+
+    The first rows are the tokens as such, each in a direction of its own; opposites share half of theirs. The others
+    are the tokens as the colour of one hue or the other: half a direction of that hue, half a place on its circle.
     """
-    missed = torch.nn.functional.binary_cross_entropy_with_logits(logits, about, reduction="none").mean(1)
-    return (missed * mask).sum() / mask.sum()
+    draw = torch.Generator().manual_seed(seed)
+    directions = torch.randn((1 + len(NAMED_HUES)) * len(tokenizer), WIDTH, generator=draw)
+    directions = torch.nn.functional.normalize(directions)
+
+    def row(word: str) -> int:
+        return tokenizer.convert_tokens_to_ids(f"▁{word}")
+
+    for low, high in OPPOSITES:
+        shared, axis = directions[row(low)].clone(), directions[row(high)].clone()
+        directions[row(low)], directions[row(high)] = shared - axis, shared + axis
+    for number in range(len(NAMED_HUES)):
+        start = len(tokenizer) * (1 + number)
+        hue, *circle = directions[start : start + 3].clone()
+        for word, middle in COLOUR_MIDDLES.items():
+            angle = 2 * math.pi * middle
+            place = math.cos(angle) * circle[0] + math.sin(angle) * circle[1]
+            directions[start + row(word)] = hue + place
+    return WORD_LENGTH * torch.nn.functional.normalize(directions)
 
 
-def phrase_loss(whole: torch.Tensor, plain: torch.Tensor, captions: Captions) -> torch.Tensor:
-    """A name is to carry what is said of it: its projected embedding in the `whole` caption, [B, L, WIDTH], is to be
-    the sum of that in the caption without what is said of names, `plain`, and of the words that are said of it. All
-    others are to stay as they are in `plain`. Squared error relative to the word's length, mean over words.
+def reading_loss(read: torch.Tensor, captions: Captions, meaning: torch.Tensor) -> torch.Tensor:
+    """Squared distance of the words as read, [B, L, WIDTH], from what they mean, relative to its length, mean over
+    words. A name means itself and what is said of it.
 
-    Large text encoders have this from all they have read. Without it "cat" is the same whichever cat is meant, and
-    there is no way to change it into that cat.
+    Without that "cat" is the same whichever cat is meant, and there is no way to change it into that cat.
     """
-    target = (plain + captions.said @ whole).detach()
-    missed = (whole - target).square().sum(-1) / (target.square().sum(-1) + 1e-3)
-    return (missed * captions.stands).sum() / captions.stands.sum()
-
-
-def length_loss(whole: torch.Tensor, plain: torch.Tensor, captions: Captions) -> torch.Tensor:
-    """Squared logarithm of how much longer or shorter than WORD_LENGTH a projected word is, where it stands alone.
-
-    A binder changes all words by the same length: where "in" is twenty times as long as "forest", what hardly moves one
-    turns the other around.
-    """
-    alone = torch.where(captions.stands[..., None] > 0, plain, whole)
-    missed = torch.log(alone.norm(dim=-1).clamp(min=1e-3) / WORD_LENGTH).square()
+    alone = meaning[captions.meaning.long()]
+    meant = alone + captions.said @ alone
+    missed = (read - meant).square().sum(-1) / meant.square().sum(-1)
     return (missed * captions.mask).sum() / captions.mask.sum()
+
+
+def learn_to_read(
+    reader: Reader, captions: Captions, meaning: torch.Tensor, workdir: Path, steps: int, seed: int
+) -> None:
+    """Teaches the text encoder and the projection what words mean; goes on from the checkpoint in `workdir`."""
+    rank, workers = join_workers()
+    device, checkpoint = meaning.device, workdir / "wan-reader.safetensors"
+    optimizer = muon(reader, reader.text_encoder.encoder.block, reader.project)
+    first = load_checkpoint(checkpoint, {"reader": reader}, optimizer)
+    progress = Progress("wan reads", steps, done=first)
+    for step in range(first, steps):
+        draw = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+        chosen = torch.randint(len(captions.tokens), (READ_BATCH,), generator=draw, device=device)[rank::workers]
+        batch = captions.at(chosen)
+        optimizer.set_rate(cosine_rate(step, steps, RATE))
+        with mixed_precision(device.type):
+            read = reader(batch.tokens, batch.mask)
+        loss = reading_loss(read.float(), batch, meaning)
+        loss.backward()
+        average_gradients(reader, workers)
+        torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if rank == 0 and (step % LOG_EVERY == 0 or step + 1 == steps):
+            progress.update(step + 1, missed=loss.item())
+        if rank == 0 and ((step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps):
+            save_checkpoint(checkpoint, step + 1, {"reader": reader}, optimizer)
+
+
+# --- filming --------------------------------------------------------------------------------------------------------
+
+
+class Trainee(torch.nn.Module):
+    """The DiT: noisy latents, noise levels and projected words in, velocity out."""
+
+    def __init__(self, transformer: WanTransformer3DModel):
+        super().__init__()
+        self.transformer = transformer
+        transformer.condition_embedder.text_embedder = torch.nn.Identity()
+        self.words = PlainAttention()
+        for block in transformer.blocks:
+            block.attn1.set_processor(PlainAttention())
+            block.attn2.set_processor(self.words)
+
+    def forward(
+        self,
+        noisy: torch.Tensor,
+        sigmas: torch.Tensor,
+        context: torch.Tensor,
+        padding: torch.Tensor,
+        mask: torch.Tensor,
+        own: torch.Tensor,
+        slots: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Velocity, like `noisy`, and how far each clip's cross-attention looks past its places' words, [B].
+
+        Args:
+            noisy: [B, C, t, h, w]; `sigmas` [B] in 0..1.
+            context: projected words [B, L, WIDTH], seen where `mask` [B, L] is 1; all else is `padding` [1, WIDTH], at
+                least one slot of each caption, and stands for all slots up to `slots`.
+            own: [B, t * h * w, L], see `PlainAttention`.
+        """
+        seen = mask.sum(1, keepdim=True)
+        weight = torch.log((slots - seen) / (mask.shape[1] - seen))
+        self.words.bias, self.words.own = ((1 - mask) * weight)[:, None, None], own
+        self.words.focus = torch.zeros_like(sigmas)
+        context = torch.where(mask[..., None] > 0, context, padding)
+        velocity = self.transformer(noisy, sigmas * 1000, context, return_dict=False)[0]
+        return velocity, self.words.focus / len(self.transformer.blocks)
 
 
 def misplaced(whole: torch.Tensor, captions: Captions, draws: torch.Tensor, shift: int) -> torch.Tensor:
@@ -448,7 +543,7 @@ def misplaced(whole: torch.Tensor, captions: Captions, draws: torch.Tensor, shif
     foreign = torch.where(foreign == captions.role, (foreign + 1) % 3, foreign)
     foreign += 3 * (name_or_looks < 0.5)
     looks, names, role, words = (
-        each.roll(-shift, 0) for each in (captions.says, captions.stands > 0, captions.role, whole)
+        each.roll(-shift, 0) for each in (captions.says > 0, captions.stands > 0, captions.role, whole)
     )
     meant = [tokens & (role == kind) for tokens in (looks, names) for kind in range(3)]
     things = torch.stack(meant, 1).to(words.dtype) @ words  # [B, 6, WIDTH]
@@ -462,8 +557,9 @@ def blur(size: int, generator: torch.Generator) -> torch.Tensor:
     The words of a small vocabulary lie far apart, and nothing in their captions says what is between them. Binders go
     there.
     """
-    length = BLUR * (2 * torch.rand((size, 1, 1), generator=generator) - 1).clamp(min=0)
-    return torch.randn((size, TOKENS, WIDTH), generator=generator) * length / WIDTH**0.5
+    device = generator.device
+    length = BLUR * (2 * torch.rand((size, 1, 1), generator=generator, device=device) - 1).clamp(min=0)
+    return torch.randn((size, TOKENS, WIDTH), generator=generator, device=device) * length / WIDTH**0.5
 
 
 def velocity_loss(error: torch.Tensor, covered: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
@@ -481,84 +577,57 @@ def velocity_loss(error: torch.Tensor, covered: torch.Tensor, sigmas: torch.Tens
     return ((error.square() * weights).sum() + changes.sum()) / error.numel()
 
 
-def train(out: Path, *, workdir: Path, steps: int = 9_500, seed: int = 0) -> None:
-    """Trains DiT and text encoder for the VAE in `out`/vae, or goes on from the checkpoint in `workdir`.
-
-    `out` becomes a folder that `WanPipeline.from_pretrained` opens.
-    """
-    torch.manual_seed(seed)
+def learn_to_film(
+    model: Trainee, average: Trainee, reader: Reader, stills: Pool, clips: Pool, workdir: Path, steps: int, seed: int
+) -> None:
+    """Trains the DiT; `average` becomes the moving average of its weights. Goes on from the checkpoint in `workdir`."""
     rank, workers = join_workers()
-    vae = AutoencoderKLWan.from_pretrained(out / "vae")
-    name = _fingerprint(vae)
-    with first_worker_first(rank, workers):
-        stills = latent_pool(workdir / f"stills-{name}.safetensors", vae, STILLS, _still_scenes, 1)
-        clips = latent_pool(workdir / f"clips-{name}.safetensors", vae, CLIPS, _clip_scenes, NUM_FRAMES)
-        twins = latent_pool(workdir / f"twins-{name}.safetensors", vae, TWINS, _twin_scenes, NUM_FRAMES)
-    clips = {key: torch.cat([clips[key], twins[key]]) for key in clips}
-    still_cast, clip_cast = _still_scenes(STILLS), _clip_scenes(CLIPS)
-    clip_cast += [scene.twin() for scene in clip_cast[:TWINS]]
-    corpus_rng = np.random.default_rng(seed)
-    corpus = [caption(s, corpus_rng, motion=moves, drop=DROP) for s in _clip_scenes(CORPUS) for moves in (True, False)]
-    tokenizer = build_tokenizer(corpus)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = Trainee(build_transformer(vae.config.z_dim), build_text_encoder(len(tokenizer))).to(device)
-    average = copy.deepcopy(model)
-    optimizer = muon(model, model.transformer.blocks, model.text_encoder.encoder.block)
-    checkpoint = workdir / "wan.safetensors"
+    device, checkpoint = stills.latents.device, workdir / "wan.safetensors"
+    optimizer = muon(model, model.transformer.blocks)
     first = load_checkpoint(checkpoint, {"model": model, "average": average}, optimizer)
-    progress = Progress("wan", steps, done=first)
-    model.transformer.compile(dynamic=False)
+    progress = Progress("wan films", steps, done=first)
+    padding = reader.project(torch.zeros(1, TEXT_WIDTH, device=device)).detach()
+    for block in model.transformer.blocks:
+        block.compile(dynamic=False)
     for step in range(first, steps):
         still = step < STILL_SHARE * steps or step % 4 == 0
-        pool, cast, size = (stills, still_cast, STILL_BATCH) if still else (clips, clip_cast, CLIP_BATCH)
-        rng = np.random.default_rng([seed, step])
-        chosen = rng.choice(STILLS if still else CLIPS, size, replace=False)
-        texts = _captions([cast[i] for i in chosen], rng, motion=not still)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        position = torch.rand(size, generator=generator)
-        noise = torch.randn((size, *pool["latents"].shape[1:]), generator=generator)
-        names_alone, draws = torch.rand(size, generator=generator), torch.rand((size, TOKENS, 4), generator=generator)
-        blurs = blur(size, generator)
+        pool, sizes = (stills, STILL_BATCH) if still else (clips, CLIP_BATCH)
+        size, count = sizes[device.type], len(pool.latents) - (0 if still else TWINS)
+        draw = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+        uniform = partial(torch.rand, generator=draw, device=device)
+        chosen = torch.randint(count, (size,), generator=draw, device=device)
+        told = torch.randint(TELLINGS, (size,), generator=draw, device=device)
+        empty, position, names_alone = uniform(3, size)
+        noise = torch.randn((size, *pool.latents.shape[1:]), generator=draw, device=device)
+        draws, blurs = uniform(size, TOKENS, 4), blur(size, draw)
+        slots = torch.where(uniform(()) < 0.5, *map(float, TEXT_SLOTS))
         if not still:
             # Twins look alike under the noise, and their captions differ in nothing but how they move.
-            one, other = slice(PAIRS), slice(PAIRS, 2 * PAIRS)
-            chosen[one] = rng.choice(TWINS, PAIRS, replace=False)
-            chosen[other] = CLIPS + chosen[one]
-            for twin in (one, other):
-                texts[twin] = _captions(
-                    [cast[i] for i in chosen[twin]], np.random.default_rng([seed, step, 1]), motion=True
-                )
+            pairs = round(PAIRED * size)
+            one, other = slice(pairs), slice(pairs, 2 * pairs)
+            chosen[one] %= TWINS
+            chosen[other] = count + chosen[one]
             position[one] = 1 - EARLY * position[one]
-            for drawn in (position, noise, names_alone):
+            for drawn in (told, empty, position, names_alone, noise):
                 drawn[other] = drawn[one]
         # Each process takes its part of a batch that does not depend on how many there are.
-        everything = chosen, texts, position, noise, names_alone, draws, blurs
-        chosen, texts, position, noise, names_alone, draws, blurs = (part[rank::workers] for part in everything)
-        position, noise = position.to(device), noise.to(device)
-        latents = pool["latents"][chosen].to(device, torch.float32)
-        regions = pool["masks"][chosen].to(device, torch.float32)
-        captions = Captions(*(each.to(device) for each in _tokens(tokenizer, texts)))
+        everything = chosen, told, empty, position, names_alone, noise, draws, blurs
+        chosen, told, empty, position, names_alone, noise, draws, blurs = (part[rank::workers] for part in everything)
+        captions = pool.captions.at(torch.where(empty < UNCONDITIONAL, -1, chosen * TELLINGS + told))
+        latents, regions = pool.latents[chosen].float(), pool.regions[chosen].float()
         sigmas = SHIFT * position / (1 + (SHIFT - 1) * position)
         noisy = torch.lerp(latents, noise, sigmas.view(-1, 1, 1, 1, 1))
-        slots = torch.tensor(float(rng.choice(TEXT_SLOTS)), device=device)
-        names_alone, draws = names_alone.to(device)[:, None], draws.to(device)
-        shown = torch.where(names_alone < NAMES_ALONE, captions.stands, captions.mask.float())
+        shown = torch.where(names_alone[:, None] < NAMES_ALONE, captions.stands, captions.mask.float())
         optimizer.set_rate(cosine_rate(step, steps, RATE, warmup=300))
-        with mixed_precision(device):
-            (whole, said), (plain, _) = (
-                model.read(captions.tokens, mask) for mask in (captions.mask.float(), captions.stands)
-            )
-            context = whole + misplaced(whole, captions, draws, DONOR // workers).detach() + blurs.to(device)
-            own = _own_words(regions, captions.about * shown[:, None])
-            velocity, focus = model(noisy, sigmas, context, shown, own, slots)
+        with mixed_precision(device.type):
+            with torch.no_grad():
+                whole = reader(captions.tokens, captions.mask)
+                context = whole + misplaced(whole, captions, draws, DONOR // workers) + blurs
+                own = _own_words(regions, captions.about * shown[:, None])
+            velocity, focus = model(noisy, sigmas, context, padding, shown, own, slots)
         loss = velocity_loss(velocity.float() - (noise - latents), regions[:, :ACTORS], sigmas)
-        parts = {
-            "focus": FOCUS_WEIGHT * focus.mean(),
-            "grammar": GRAMMAR_WEIGHT * grammar_loss(said.float(), captions.about, captions.mask),
-            "phrase": PHRASE_WEIGHT * phrase_loss(whole.float(), plain.float(), captions),
-            "length": LENGTH_WEIGHT * length_loss(whole.float(), plain.float(), captions),
-        }
-        (loss + sum(parts.values())).backward()
+        focus = FOCUS_WEIGHT * focus.mean()
+        (loss + focus).backward()
         average_gradients(model, workers)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -566,27 +635,61 @@ def train(out: Path, *, workdir: Path, steps: int = 9_500, seed: int = 0) -> Non
         with torch.no_grad():
             keep = min(EMA, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
-        if rank > 0:
-            continue
-        seen = {"still" if still else "clip": loss.item()}
-        progress.update(step + 1, **seen, **{name: part.item() for name, part in parts.items()})
-        if (step + 1) % CHECKPOINT_EVERY == 0:
+        if rank == 0 and (step % LOG_EVERY < 2 or step + 1 == steps):  # to look waits for the device
+            progress.update(step + 1, **{"still" if still else "clip": loss.item(), "focus": focus.item()})
+        if rank == 0 and (step + 1) % CHECKPOINT_EVERY == 0:
             save_checkpoint(checkpoint, step + 1, {"model": model, "average": average}, optimizer)
+
+
+def pools(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerFast, workdir: Path) -> tuple[Pool, Pool]:
+    """Stills and clips, kept in `workdir`; the last TWINS of the clips are twins of the first ones."""
+    name, stills, clips = _fingerprint(vae), scenes(STILLS, STILL_SEED), scenes(CLIPS, TRAIN_SEED)
+    stills, twins = [scene.still() for scene in stills], [scene.twin() for scene in clips[:TWINS]]
+    seeds = [*range(CLIPS), *range(TWINS)]
+    return (
+        latent_pool(workdir / f"stills-{name}.safetensors", vae, tokenizer, stills, list(range(STILLS)), 1),
+        latent_pool(workdir / f"clips-{name}.safetensors", vae, tokenizer, clips + twins, seeds, NUM_FRAMES),
+    )
+
+
+def train(out: Path, *, workdir: Path, read_steps: int = READ_STEPS, steps: int | None = None, seed: int = 0) -> None:
+    """Trains text encoder and DiT for the VAE in `out`/vae, or goes on from the checkpoints in `workdir`.
+
+    `out` becomes a folder that `WanPipeline.from_pretrained` opens.
+
+    Args:
+        steps: of the DiT; by default those of the device in STEPS.
+    """
+    rank, workers = join_workers()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    vae = AutoencoderKLWan.from_pretrained(out / "vae").to(device)
+    tokenizer = build_tokenizer(sample_texts(seed))
+    with first_worker_first(rank, workers):
+        stills, clips = (pool.to(device) for pool in pools(vae, tokenizer, workdir))
+    torch.manual_seed(seed)
+    transformer = build_transformer(vae.config.z_dim)
+    reader = Reader(build_text_encoder(len(tokenizer)), transformer.condition_embedder.text_embedder).to(device)
+    captions = Captions(*(torch.cat(both) for both in zip(stills.captions, clips.captions, strict=True)))
+    learn_to_read(reader, captions, meanings(tokenizer, seed).to(device), workdir, read_steps, seed)
+    model = Trainee(transformer).to(device)
+    average = copy.deepcopy(model)
+    learn_to_film(model, average, reader.requires_grad_(False), stills, clips, workdir, steps or STEPS[device], seed)
     if rank == 0:
-        save(out, average, tokenizer, vae)
+        save(out, reader.cpu(), average.cpu(), tokenizer, vae.cpu())
 
 
-def save(out: Path, model: Trainee, tokenizer: PreTrainedTokenizerFast, vae: AutoencoderKLWan) -> None:
+def save(out: Path, reader: Reader, model: Trainee, tokenizer: PreTrainedTokenizerFast, vae: AutoencoderKLWan) -> None:
     """Writes the pipeline folder; the large models in float16, which diffusers reads back as float32."""
     transformer = build_transformer(vae.config.z_dim)
-    projection = {f"condition_embedder.text_embedder.{key}": value for key, value in model.project.state_dict().items()}
+    projection = {f"{PROJECTION}.{key}": value for key, value in reader.project.state_dict().items()}
     transformer.load_state_dict(model.transformer.state_dict() | projection)
     # Built anew, the models do not remember the folder of this machine that they were opened from.
     nameless = build_vae(vae.config.latents_mean, vae.config.latents_std)
     nameless.load_state_dict(vae.state_dict())
+    tokenizer.backend_tokenizer.no_padding()  # what captions were padded to here
     WanPipeline(
         tokenizer=tokenizer,
-        text_encoder=model.text_encoder,
+        text_encoder=reader.text_encoder,
         vae=nameless.half(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
         transformer=transformer.half(),

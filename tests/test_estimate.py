@@ -57,8 +57,8 @@ def test_numbers_that_are_learned_at_full_size(small):
 def test_steps_of_each_method(toybox):
     methods = load(toybox).methods
     assert steps(methods["bico"], "image", 3.0) == (60, 0)
-    assert steps(methods["bico"], "video", 3.0) == (60, 90)  # single frames, then the clip
-    assert steps(methods["textual_inversion"], "video", 3.0) == (0, 75)
+    assert steps(methods["bico"], "video", 3.0) == (60, 60)  # single frames, then the clip
+    assert steps(methods["textual_inversion"], "video", 3.0) == (0, 150)
     assert steps(methods["dreamvideo"], "image", 3.0) == (110, 0)
     assert steps(methods["dualreal"], "image", 3.0) == (37.5, 37.5)
     assert steps(methods["base"], "image", 3.0) == (0, 0)

@@ -22,6 +22,7 @@ from bico.toybox.zoo.common import (
     TRAIN_SEED,
     Muon,
     clip_pool,
+    in_parallel,
     load_checkpoint,
     muon,
     save_checkpoint,
@@ -346,6 +347,28 @@ def test_a_checkpoint_brings_back_weights_moments_and_step(tmp_path: Path):
     first = load_checkpoint(tmp_path / "c.safetensors", {"layer": resumed}, optimizer)
     advance(resumed, optimizer, range(first, 6))
     assert first == 3 and torch.equal(resumed.weight, whole.weight) and torch.equal(resumed.bias, whole.bias)
+
+
+def test_matrices_of_one_shape_take_the_steps_that_each_would_take_alone():
+    def fresh() -> list[torch.nn.Parameter]:
+        draw = torch.Generator().manual_seed(0)
+        return [torch.nn.Parameter(torch.randn(6, 4, generator=draw)) for _ in range(3)]
+
+    together, alone = fresh(), fresh()
+    optimizers = [Muon(together), *(Muon([matrix]) for matrix in alone)]
+    for step in range(3):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        for matrices in (together, alone):
+            sum((number * matrix - step).square().sum() for number, matrix in enumerate(matrices, start=1)).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other, start in zip(together, alone, fresh(), strict=True):
+        assert torch.allclose(one, other, atol=1e-3) and not torch.allclose(one, start, atol=1e-2)
+
+
+def test_many_items_are_worked_on_in_parallel_and_come_in_order():
+    assert list(in_parallel(str, range(1200))) == [str(number) for number in range(1200)]
 
 
 def test_a_pool_is_rendered_once_and_kept_whole(tmp_path: Path):

@@ -47,8 +47,9 @@ rule zoo_wan:
     params:
         workdir=f"{BUILT}/work/wan",
     shell:
-        # Two processes share each batch: on a CPU that is faster than two threads.
-        "python -m torch.distributed.run --standalone --nproc-per-node 2 -m bico.cli zoo wan"
+        # On a CPU two processes share each batch: that is faster than two threads.
+        "workers=$(python -c 'import torch; print(1 if torch.cuda.is_available() else 2)');"
+        " python -m torch.distributed.run --standalone --nproc-per-node $workers -m bico.cli zoo wan"
         " --workdir {params.workdir} $(dirname {output.entry}) 2>&1 | tee {log}"
 
 

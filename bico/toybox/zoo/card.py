@@ -20,7 +20,7 @@ MODELS: dict[str, tuple[str, Callable[[Path], Measured]]] = {
         lambda zoo: vae.evaluate(zoo / "wan" / "vae"),
     ),
     "wan": (
-        "`WanTransformer3DModel` and `UMT5EncoderModel`, trained together by flow matching on captioned latents; "
+        "`UMT5EncoderModel`, taught what words mean, and `WanTransformer3DModel`, trained by flow matching on latents; "
         "shares of generated clips in which the probe reads the prompt's word",
         lambda zoo: wan.evaluate(zoo / "wan", probe=zoo / "probe"),
     ),
@@ -51,7 +51,8 @@ below comes from a scene that training saw. To measure them anew:
 
     uv run bico zoo card data/toybox/zoo
 
-Not all of these weights come from a whole run of the recipe as it stands: `docs/log.md` says where they differ.
+Backbone, VLM and probe come from whole runs of their recipes on an H200; how CLIP and DINO came to be is in
+`docs/log.md`.
 
 The VAE keeps every frame. diffusers' `WanPipeline` rounds `num_frames` up for such a VAE: ask it for 8 to get 9.
 """

@@ -1,6 +1,6 @@
 """The probe's training, on renders alone.
 
-    bico zoo probe          about 20 minutes on one core, or a minute or two on a GPU
+    bico zoo probe          about 20 minutes on one core, two on an H200 that trains the DiT as well
 
 Only scenes with a single subject, some with clutter, styles and light. Blur and coarse noise make it read generated
 clips by what they show rather than by how sharp they are.
@@ -30,7 +30,7 @@ from bico.toybox.zoo.common import (
 )
 
 # A GPU sees twelve times as much in a twentieth of the time; it wants large batches.
-POOL, BATCH, STEPS = {"cpu": 24_000, "cuda": 60_000}, {"cpu": 32, "cuda": 256}, {"cpu": 2_700, "cuda": 4_000}
+POOL, BATCH, STEPS = {"cpu": 24_000, "cuda": 60_000}, {"cpu": 32, "cuda": 256}, {"cpu": 2_700, "cuda": 2_500}
 READ_EVERY = {"cpu": 1, "cuda": 50}
 RATE, STILLS, CHECKPOINT_EVERY, CUT_FRAMES = 3e-3, 0.15, 200, 3
 

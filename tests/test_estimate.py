@@ -72,7 +72,7 @@ def test_work_grows_with_what_the_config_asks_for(toybox):
     assert ratio("generate", {"seeds": [0, 1, 2, 3]}, method="bico") == pytest.approx(2)
     without_guidance = toybox["sampling"] | {"guidance_scale": 1.0}
     assert ratio("generate", {"sampling": without_guidance}, method="bico") == pytest.approx(0.5)
-    assert ratio("generate", {"sampling": without_guidance}, method="dreamvideo") == pytest.approx(1)  # has its own
+    assert ratio("generate", {"sampling": without_guidance}, method="dualreal") == pytest.approx(1)  # has its own
     assert ratio("score", {"seeds": [0]}, method="bico") == pytest.approx(0.5)
     assert ratio("learn", {"seeds": [0]}, method="bico", part="0") == pytest.approx(1)
     parts = [hours(work(toybox | {"parts": 3}), "learn", method="bico", part=str(part)) for part in range(3)]

@@ -2,7 +2,8 @@
 
     bico zoo wan                                            after `bico zoo vae`; resumes where it stopped; on an H200
                                                             that does other work, too: four minutes after rendering
-    torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     smaller batches on two cores, for hours
+    torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     smaller batches on two cores: some three hours with AMX, by
+                                                            the rate of the first steps
 
 First the text encoder learns to read. Every word has a meaning, a vector where the DiT will see it: opposites are
 opposite, colours lie on their circle, and a name means itself and all that is said of it ("cat" in "a striped cat" is a

@@ -385,6 +385,7 @@ def test_the_backbone_trains_from_stills_and_clips_and_resumes_to_the_same_weigh
     for name, value in small.items():
         monkeypatch.setattr(wan, name, value)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)  # a minute, for what takes a second
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     def trained(name: str, *stops: int) -> Path:
         copy.deepcopy(fitted).half().save_pretrained(tmp_path / name / "vae")

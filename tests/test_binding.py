@@ -104,17 +104,18 @@ def test_a_held_out_photograph_is_reconstructed(photograph):
     assert bound > unbound + 2
 
 
-# One take of eight, in which the motion's word is lost, decides: not held to one processor.
-MISSED = pytest.mark.xfail(reason="a gate that is missed: see docs/log.md, 2026-11-26, night", strict=False)
+MISSED = pytest.mark.xfail(reason="a gate that is missed: see docs/log.md, 2026-11-26, night", strict=True)
+# By one take of eight, in which the motion's word is lost: not held to one processor.
+BARELY_MISSED = pytest.mark.xfail(reason="see docs/log.md, 2026-11-26, night", strict=False)
 
 
 @needs_zoo
 @pytest.mark.parametrize(
     ("photograph", "role"),
     [
-        pytest.param("bico", "scene", marks=MISSED),
+        pytest.param("bico", "scene", marks=BARELY_MISSED),
         ("bico", "subject"),
-        pytest.param("bico_isolated", "scene", marks=MISSED),
+        pytest.param("bico_isolated", "scene", marks=BARELY_MISSED),
         pytest.param("bico_isolated", "subject", marks=MISSED),
     ],
     indirect=["photograph"],

@@ -21,6 +21,7 @@ from bico.toybox.zoo.common import (
     HELD_OUT_SEED,
     TRAIN_SEED,
     Muon,
+    Progress,
     clip_pool,
     in_parallel,
     load_checkpoint,
@@ -365,6 +366,14 @@ def test_matrices_of_one_shape_take_the_steps_that_each_would_take_alone():
             optimizer.step()
     for one, other, start in zip(together, alone, fresh(), strict=True):
         assert torch.allclose(one, other, atol=1e-3) and not torch.allclose(one, start, atol=1e-2)
+
+
+def test_progress_tells_the_mean_of_what_it_was_given_and_keeps_no_graph(capsys):
+    progress, weight = Progress("a training", 2, every=3600), torch.ones((), requires_grad=True)
+    progress.update(1, loss=2 * weight, other=1.0)
+    assert not progress._sums["loss"][0].requires_grad and not capsys.readouterr().err
+    progress.update(2, loss=4 * weight, other=2.0)
+    assert capsys.readouterr().err.startswith("a training 2/2 loss 3 other 1.5 ")
 
 
 def test_many_items_are_worked_on_in_parallel_and_come_in_order():

@@ -257,26 +257,31 @@ def load_checkpoint(path: Path, modules: dict[str, torch.nn.Module], optimizer: 
 
 @dataclass
 class Progress:
-    """A line on stderr every `every` seconds: how far, how fast, how long still, and the averages since the last."""
+    """A line on stderr every `every` seconds: how far, how fast, how long still, and the averages since the last.
+
+    Metrics that are tensors are read for the line alone: a GPU has to finish all that it was given before one can be.
+    """
 
     name: str
     total: int
     done: int = 0
     every: float = 10.0
-    _sums: dict[str, list[float]] = field(default_factory=dict)
+    _sums: dict[str, list[float | torch.Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._start, self._first, self._last = time.monotonic(), self.done, time.monotonic()
 
-    def update(self, done: int, **metrics: float) -> None:
+    def update(self, done: int, **metrics: float | torch.Tensor) -> None:
         for key, value in metrics.items():
-            self._sums.setdefault(key, []).append(value)
+            self._sums.setdefault(key, []).append(value.detach() if isinstance(value, torch.Tensor) else value)
         now = time.monotonic()
         if now - self._last < self.every and done < self.total:
             return
         rate = (done - self._first) / max(now - self._start, 1e-9)
         left = (self.total - done) / max(rate, 1e-9)
-        averages = " ".join(f"{key} {np.mean(values):.4g}" for key, values in self._sums.items())
+        averages = " ".join(
+            f"{key} {np.mean([float(value) for value in values]):.4g}" for key, values in self._sums.items()
+        )
         text = f"{self.name} {done}/{self.total} {averages} {rate:.2f}/s eta {left / 60:.1f} min"
         print(text, file=sys.stderr, flush=True)
         self._last, self._sums = now, {}

@@ -65,7 +65,6 @@ from bico.toybox.zoo.common import (
 POOL = {"cpu": 20_000, "cuda": 60_000}
 SIGHT_STEPS, SIGHT_BATCH = {"cpu": 10_000, "cuda": 4_000}, {"cpu": 64, "cuda": 1024}
 STEPS, BATCH = {"cpu": 1_500, "cuda": 2_500}, {"cpu": 32, "cuda": 256}
-READ_EVERY = {"cpu": 1, "cuda": 50}
 RATE, CHECKPOINT_EVERY, CHUNK = 1.0, 250, 500
 FIRST_SHARE = 0.3  # of frames that are the first: there what grows is smallest, and hardest to tell
 SIGHT_KEPT = 0.5  # share of the second stage in which the vision tower stays as it is
@@ -352,7 +351,7 @@ def learn_to_see(
         with mixed_precision(device):
             losses = sight_loss(visual, head, pairs, at(known, chosen, starts, moves))
         _descend(sum(losses.values()), optimizer, cosine_rate(step, steps, RATE))
-        _tell(progress, step + 1, losses, device)
+        progress.update(step + 1, **losses)
         if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps:
             save_checkpoint(checkpoint, step + 1, modules, optimizer)
 
@@ -360,12 +359,6 @@ def learn_to_see(
 def _moved(array: np.ndarray, device: torch.device | str) -> torch.Tensor:
     """On the device, without waiting for what it is doing."""
     return torch.from_numpy(array).to(device, non_blocking=True)
-
-
-def _tell(progress: Progress, done: int, losses: dict[str, torch.Tensor], device: str) -> None:
-    """Reads losses now and then only: a GPU has to finish all that it was given before one can be read."""
-    if done % READ_EVERY[device] == 0 or done == progress.total:
-        progress.update(done, **{name: loss.item() for name, loss in losses.items()})
 
 
 def _descend(loss: torch.Tensor, optimizer: Muon, rate: float) -> None:
@@ -504,7 +497,7 @@ def learn_to_answer(
                 "clips": loss_of(vlm, clips, part.about_clips),
             }
         _descend(sum(losses.values()), optimizer, cosine_rate(step, steps, RATE))
-        _tell(progress, step + 1, losses, device)
+        progress.update(step + 1, **losses)
         if (step + 1) % CHECKPOINT_EVERY == 0:
             save_checkpoint(checkpoint, step + 1, {"model": model}, optimizer)
 

@@ -92,7 +92,7 @@ READ_STEPS, READ_BATCH = 1_500, 256
 STEPS = {"cpu": 9_500, "cuda": 2_800}
 STILL_BATCH, CLIP_BATCH = {"cpu": 256, "cuda": 2_048}, {"cpu": 48, "cuda": 512}
 STILL_SHARE = 0.2  # of the steps, before the first clip is seen; a quarter of the others see stills, too
-RATE, EMA, CHECKPOINT_EVERY, LOG_EVERY = 1.0, 0.998, 500, 20
+RATE, EMA, CHECKPOINT_EVERY = 1.0, 0.998, 500
 PROJECTION = "condition_embedder.text_embedder"  # of words, in the DiT
 SHIFT = 3.0  # of noise levels, in training and in sampling
 GUIDANCE = 2.0  # at which the model is measured
@@ -481,9 +481,10 @@ def learn_to_read(
         torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        if rank == 0 and (step % LOG_EVERY == 0 or step + 1 == steps):
-            progress.update(step + 1, missed=loss.item())
-        if rank == 0 and ((step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps):
+        if rank > 0:
+            continue
+        progress.update(step + 1, missed=loss)
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps:
             save_checkpoint(checkpoint, step + 1, {"reader": reader}, optimizer)
 
 
@@ -636,9 +637,10 @@ def learn_to_film(
         with torch.no_grad():
             keep = min(EMA, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
-        if rank == 0 and (step % LOG_EVERY < 2 or step + 1 == steps):  # to look waits for the device
-            progress.update(step + 1, **{"still" if still else "clip": loss.item(), "focus": focus.item()})
-        if rank == 0 and (step + 1) % CHECKPOINT_EVERY == 0:
+        if rank > 0:
+            continue
+        progress.update(step + 1, **{"still" if still else "clip": loss, "focus": focus})
+        if (step + 1) % CHECKPOINT_EVERY == 0:
             save_checkpoint(checkpoint, step + 1, {"model": model, "average": average}, optimizer)
 
 

@@ -550,19 +550,21 @@ def _publish(vlm: concepts.Vlm, out: Path) -> None:
 def evaluate(folder: Path, *, count: int = 300, seed: int = HELD_OUT_SEED) -> dict[str, float]:
     """Quality on held-out scenes, shares in 0..1 unless said otherwise.
 
-    valid_json: answers of the right form, on frames and clips. subject, scene, look, motion: scenes whose words of that
-    kind are exactly right (motion on clips, the others on frames). exact: all words of a clip right.
+    valid_json: answers of the right form, on images and clips. subject, scene, look, motion, exact: clips of which the
+    words of that kind, or all words, are exactly right; image_...: images of the same scenes, in which nothing moves.
     verbatim: captions that hold all words before any is asked for again. distinct: different captions of one scene.
     """
     settings = ConceptSettings(attempts=1)
     vlm = concepts.Vlm(folder)
     drawn = scenes(count, seed)
     clips = [render(scene) for scene in drawn]
-    answers = {"image": _read(vlm, [clip[:1] for clip in clips], settings), "video": _read(vlm, clips, settings)}
-    right = [_right(scene, image, video) for scene, image, video in zip(drawn, *answers.values(), strict=True)]
+    stills = [scene.still() for scene in drawn]
+    images = [render(still, num_frames=1) for still in stills]
+    of_clips, of_images = (_read(vlm, media, settings) for media in (clips, images))
     result = {
-        "valid_json": float(np.mean([found is not None for group in answers.values() for found in group])),
-        **{key: float(np.mean([row[key] for row in right])) for key in right[0]},
+        "valid_json": float(np.mean([found is not None for found in of_clips + of_images])),
+        **_right(drawn, of_clips),
+        **{f"image_{kind}": share for kind, share in _right(stills, of_images).items() if kind != "motion"},
     }
     written = [_write(vlm, clip, scene, settings) for scene, clip in list(zip(drawn, clips, strict=True))[:40]]
     return result | {key: float(np.mean([row[key] for row in written])) for key in written[0]}
@@ -574,12 +576,16 @@ def _read(vlm: concepts.Vlm, media: list[np.ndarray], settings: ConceptSettings)
     return [concepts.parse_concepts(answer, kind) for answer in answers]
 
 
-def _right(scene: Scene, image: concepts.Concepts | None, video: concepts.Concepts | None) -> dict[str, bool]:
-    truth = key_words(scene)
-    seen, moved = set((image or {}).get("spatial", [])), set((video or {}).get("temporal", []))
-    words = {"subject": SUBJECTS, "scene": SCENES, "look": STYLES + LIGHTS}
-    right = {name: seen & set(group) == set(truth["spatial"]) & set(group) for name, group in words.items()}
-    return right | {"motion": moved == set(truth["temporal"]), "exact": video == truth}
+def _right(drawn: list[Scene], answers: list[concepts.Concepts | None]) -> dict[str, float]:
+    """Shares of scenes of which the answer holds exactly the right words, kind by kind."""
+    words = {"subject": SUBJECTS, "scene": SCENES, "look": STYLES + LIGHTS, "motion": MOTIONS}
+    rows = []
+    for scene, answer in zip(drawn, answers, strict=True):
+        true, told = key_words(scene), {"temporal": [], **(answer or {})}
+        asked, named = ({word for group in each.values() for word in group} for each in (true, told))
+        right = {kind: named & set(group) == asked & set(group) for kind, group in words.items()}
+        rows.append(right | {"exact": told == true})
+    return {kind: float(np.mean([row[kind] for row in rows])) for kind in rows[0]}
 
 
 def _write(vlm: concepts.Vlm, clip: np.ndarray, scene: Scene, settings: ConceptSettings) -> dict[str, float]:

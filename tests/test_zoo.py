@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, ZOO, needs_zoo
 from diffusers import WanPipeline
 from safetensors.torch import load_file
 
@@ -324,6 +324,13 @@ def test_a_path_is_read_to_go_where_its_caption_says(motion, ways):
         scene = sample_scene(np.random.default_rng(seed), motion=motion)
         goes = wan.travel(trajectory(scene)[0], motion)
         assert f" {ways[1 if goes > 0 else -1]}" in caption(scene, np.random.default_rng(0), detail=1.0)
+
+
+@needs_zoo
+def test_words_tell_the_shipped_backbone_which_way_to_slide(monkeypatch):
+    assert wan.told(ZOO / "wan", "sliding", count=8) > 0.1
+    monkeypatch.setattr(wan, "caption", lambda scene, rng, detail: "a cat sliding")
+    assert wan.told(ZOO / "wan", "sliding", count=8) == 0
 
 
 def test_a_checkpoint_brings_back_weights_moments_and_step(tmp_path: Path):

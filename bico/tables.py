@@ -237,6 +237,10 @@ def _legend(config: Config) -> str:
         f"- In brackets: 95 % interval, {config.scoring.bootstrap} bootstrap resamples of the cases (seeds of a case "
         "are averaged first). `missing` and `not_supported` clips have no scores: means are over the others."
     )
+    lines.append(
+        f"- Every row learned once, with `learning_seed` {config.learning_seed}. How far another training would move "
+        "it is in no interval: before you trust a small difference, run again with another seed."
+    )
     return "\n".join(lines)
 
 

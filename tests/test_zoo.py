@@ -13,6 +13,7 @@ from conftest import ROOT, ZOO, needs_zoo
 from diffusers import WanPipeline
 from safetensors.torch import load_file
 
+from bico.backbone import Backbone
 from bico.toybox.captions import BACKDROP, EVERYWHERE, GROUND, NOWHERE, SKY, Phrase, caption, phrases
 from bico.toybox.render import render, trajectory
 from bico.toybox.world import sample_scene
@@ -328,9 +329,10 @@ def test_a_path_is_read_to_go_where_its_caption_says(motion, ways):
 
 @needs_zoo
 def test_words_tell_the_shipped_backbone_which_way_to_slide(monkeypatch):
-    assert wan.told(ZOO / "wan", "sliding", count=8) > 0.1
+    backbone = Backbone.open(ZOO / "wan", text_slots=wan.TEXT_SLOTS[0])
+    assert wan.told(backbone, "sliding", count=8) > 0.1
     monkeypatch.setattr(wan, "caption", lambda scene, rng, detail: "a cat sliding")
-    assert wan.told(ZOO / "wan", "sliding", count=8) == 0
+    assert wan.told(backbone, "sliding", count=8) == 0
 
 
 def test_a_checkpoint_brings_back_weights_moments_and_step(tmp_path: Path):

@@ -567,7 +567,7 @@ def evaluate(folder: Path, *, count: int = 300, seed: int = HELD_OUT_SEED) -> di
         **{f"image_{kind}": share for kind, share in _right(stills, of_images).items() if kind != "motion"},
     }
     written = [_write(vlm, clip, scene, settings) for scene, clip in list(zip(drawn, clips, strict=True))[:40]]
-    return result | {key: float(np.mean([row[key] for row in written])) for key in written[0]}
+    return result | _means(written)
 
 
 def _read(vlm: concepts.Vlm, media: list[np.ndarray], settings: ConceptSettings) -> list[concepts.Concepts | None]:
@@ -585,7 +585,11 @@ def _right(drawn: list[Scene], answers: list[concepts.Concepts | None]) -> dict[
         asked, named = ({word for group in each.values() for word in group} for each in (true, told))
         right = {kind: named & set(group) == asked & set(group) for kind, group in words.items()}
         rows.append(right | {"exact": told == true})
-    return {kind: float(np.mean([row[kind] for row in rows])) for kind in rows[0]}
+    return _means(rows)
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
 
 
 def _write(vlm: concepts.Vlm, clip: np.ndarray, scene: Scene, settings: ConceptSettings) -> dict[str, float]:

@@ -40,7 +40,7 @@ from tokenizers.decoders import ByteFallback, Fuse, Metaspace, Sequence
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from bico.attention import word_maps
-from bico.backbone import Backbone
+from bico.backbone import TRAIN_TIMESTEPS, Backbone
 from bico.files import replacing
 from bico.prompts import bound_slots
 from bico.toybox.captions import (
@@ -526,7 +526,7 @@ class Trainee(torch.nn.Module):
         self.words.bias, self.words.own = ((1 - mask) * weight)[:, None, None], own
         self.words.focus = torch.zeros_like(sigmas)
         context = torch.where(mask[..., None] > 0, context, padding)
-        velocity = self.transformer(noisy, sigmas * 1000, context, return_dict=False)[0]
+        velocity = self.transformer(noisy, sigmas * TRAIN_TIMESTEPS, context, return_dict=False)[0]
         return velocity, self.words.focus / len(self.transformer.blocks)
 
 
@@ -713,6 +713,7 @@ def evaluate(folder: Path, *, probe: Path, count: int = 120, steps: int = 25, se
         word_focus, word_focus_of_two: see `word_focus`; in clips of one subject, and of two.
     """
     pipeline, judge = WanPipeline.from_pretrained(folder), Probe.open(probe)
+    backbone = Backbone.open(folder, text_slots=TEXT_SLOTS[0])
     pipeline.set_progress_bar_config(disable=True)
     words = _prompts(count, seed)
     prompts = [f"a {w['subject']} {w['motion']} {PLACES[w['scene']][0]}" for w in words]
@@ -724,10 +725,10 @@ def evaluate(folder: Path, *, probe: Path, count: int = 120, steps: int = 25, se
     return right | {
         "colours": named_colours(pipeline, judge, words, steps, seed),
         "directions": named_directions(pipeline, judge, steps, seed),
-        **{f"told_{motion}": told(folder, motion) for motion in ("sliding", "bouncing", "spinning", "circling")},
+        **{f"told_{motion}": told(backbone, motion) for motion in ("sliding", "bouncing", "spinning", "circling")},
         "spread": spread(pipeline, judge, prompts[:3], steps, seed),
-        "word_focus": word_focus(folder, actors=1),
-        "word_focus_of_two": word_focus(folder, actors=2),
+        "word_focus": word_focus(backbone, actors=1),
+        "word_focus_of_two": word_focus(backbone, actors=2),
     }
 
 
@@ -776,18 +777,17 @@ def travel(trajectory: np.ndarray, motion: str) -> float:
 
 
 @torch.no_grad()
-def told(folder: Path, motion: str, count: int = 40, sigma: float = 0.85) -> float:
+def told(backbone: Backbone, motion: str, count: int = 40, sigma: float = 0.85) -> float:
     """How much do words tell of how something moves? By how much a held-out clip's own caption misses its velocity less
     than its twin's caption does, relative to what tells the two clips apart: 0 = words say nothing, 1 = all of it.
 
     All clips are seen once, under one noise: the figure is much surer than what a probe reads in generated clips.
     """
-    backbone = Backbone.open(folder, text_slots=TEXT_SLOTS[0])
     cast = [sample_scene(np.random.default_rng([HELD_OUT_SEED, 3, i]), motion=motion) for i in range(count)]
     twins = [scene.twin() for scene in cast]
     clips, others = (torch.stack([backbone.encode_clip(render(scene)) for scene in each]) for each in (cast, twins))
     noise = torch.randn(clips.shape, generator=torch.Generator().manual_seed(0))
-    noisy, timesteps = torch.lerp(clips, noise, sigma), torch.full((count,), 1000 * sigma)
+    noisy, timesteps = torch.lerp(clips, noise, sigma), torch.full((count,), TRAIN_TIMESTEPS * sigma)
     missed = []
     for each in (twins, cast):
         texts = [caption(scene, np.random.default_rng(i), detail=1.0) for i, scene in enumerate(each)]
@@ -816,11 +816,10 @@ def _circular_variance(hues: np.ndarray) -> float:
     return float((1 - np.abs(np.exp(2j * np.pi * hues).mean(axis=1))).mean())
 
 
-def word_focus(folder: Path, *, actors: int, count: int = 40) -> float:
+def word_focus(backbone: Backbone, *, actors: int, count: int = 40) -> float:
     """Do words act where they belong? Attention to a subject's word inside its mask over that outside, by area, on
     held-out renders at middle noise levels. 1 = the word acts everywhere alike.
     """
-    backbone = Backbone.open(folder, text_slots=TEXT_SLOTS[0])
     inside = outside = 0.0
     for number in range(count):
         rng = np.random.default_rng([HELD_OUT_SEED, actors, number])

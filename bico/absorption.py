@@ -82,10 +82,11 @@ def source_maps(
 ) -> dict[tuple[str, str], Tensor]:
     """(row, word) -> where the word looks in the source's own clip [t, h, w], mean over its first captions.
 
-    Every row sees the same captions, all of whose words are bound as in training.
+    Every row sees the same captions, all of whose words are bound as in training; of its trainings, the first.
     """
     number = 1 + encoded.spatial.index(subject) if subject in encoded.spatial else None
-    learned = {row: load_artifact(config.artifact_path(row, source))[0] for row in with_and_without(config)}
+    seed, rows = config.learning_seeds[0], with_and_without(config)
+    learned = {row: load_artifact(config.artifact_path(row, source, seed))[0] for row in rows}
     binders = {
         row: HierarchicalBinder.from_tensors(tensors, backbone.num_blocks).to(backbone.device)
         for row, tensors in learned.items()

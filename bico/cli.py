@@ -187,11 +187,11 @@ def learn(config: Config, method: str, part: int) -> None:
     from bico.training import METRICS
 
     settings, backbone = config.methods[method], _backbone(config)
-    folder, sources = config.results / "learned" / method, config.learned(method)
+    manifest, sources = config.results / "learned" / method / f"part{part}.json", config.learned(method)
+    trainings = {f"{item} {seed}": (item, seed) for item, seed in config.trainings(method)[part :: config.parts]}
     shared = {
         "settings": settings.learning(),
         "sampling": {"shift": config.sampling.shift},
-        "seed": config.learning_seed,
         "dtype": str(backbone.dtype),
         "compile": config.compile,
         "text_slots": config.text_slots,
@@ -199,31 +199,33 @@ def learn(config: Config, method: str, part: int) -> None:
         "code": code_digest(f"bico.methods.{settings.method}"),
     }
 
-    def thing(item: str) -> tuple[Path, Record]:
+    def thing(item: str, seed: int) -> tuple[Path, Record]:
         inputs = [_encoded_path(config, source) for source in sources[item]]
         inputs += [_appearance_path(config, source) for source in sources[item] if settings.APPEARANCE]
-        return folder / f"{item}.safetensors", shared | {"inputs": [file_digest(path) for path in inputs]}
+        own = {"seed": seed, "inputs": [file_digest(path) for path in inputs]}
+        return config.artifact_path(method, item, seed), shared | own
 
-    def make(item: str) -> None:
+    def make(name: str) -> None:
+        item, seed = trainings[name]
         data = {source: _encoded(config, method, source) for source in sources[item]}
-        artifact = folder / f"{item}.safetensors"
+        artifact = config.artifact_path(method, item, seed)
         workdir = artifact.with_suffix(".ckpt")  # survives a failure
         tensors = module_of(settings.method).learn(
             backbone,
             data if settings.LEARNS_PER == "case" else data[item],
             settings,
             shift=config.sampling.shift,
-            seed=config.learning_seed,
+            seed=seed,
             workdir=workdir,
-            progress=f"{method} {item}",
+            progress=f"{method} {name}",
         )
         os.replace(workdir / METRICS, artifact.with_suffix(".metrics.jsonl"))
         kept = {"method": settings.method, "source": item, "settings": json.dumps(settings.learning(), sort_keys=True)}
         save_artifact(artifact, tensors, kept)
         shutil.rmtree(workdir)
 
-    things = {item: thing(item) for item in list(sources)[part :: config.parts]}
-    make_all(f"learn {method}", things, make, folder / f"part{part}.json")
+    things = {name: thing(*training) for name, training in trainings.items()}
+    make_all(f"learn {method}", things, make, manifest)
 
 
 def generate(config: Config, method: str) -> None:
@@ -387,7 +389,7 @@ def composition(
     """A benchmark of one case: files bound to words; models, sizes and training as in `like`."""
     files = list(dict.fromkeys(path for path, _ in bind))
     sources = {f"source_{number}": path for number, path in enumerate(files, start=1)}
-    numbers = {"media", "text_slots", "concepts", "learning_seed"}
+    numbers = {"media", "text_slots", "concepts"}
     machine = {"weights_store", "device", "dtype", "compile", "gradient_checkpointing"}
     shared = like.model_dump(mode="json", include=numbers | machine)
     sampling = like.sampling.model_dump() | ({"steps": steps} if steps else {})
@@ -400,6 +402,7 @@ def composition(
             "models": like.models.model_dump() | {"probe": None},
             "sampling": sampling,
             "seeds": [seed],
+            "learning_seeds": like.learning_seeds[:1],
             "sources": {source: {"kind": media_kind(path), "file": path} for source, path in sources.items()},
             "cases": {CASE: {"prompt": prompt, "bind": words}},
             "methods": {"bico": like.methods["bico"].model_dump()},

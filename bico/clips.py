@@ -53,9 +53,10 @@ def jobs(config: Config, row: str) -> Iterator[Job]:
             "source": {source: source for source in case.bind},
             "case": {"case": f"case-{case_id}"},
         }[learns_per]
-        artifacts = {name: config.artifact_path(row, item) for name, item in items.items()}
         media = {source: config.media_path(source) for source in case.bind}
         for seed in config.seeds:
+            trained = config.learning_seed(seed)
+            artifacts = {name: config.artifact_path(row, item, trained) for name, item in items.items()}
             yield Job(case_id, case, seed, artifacts, media)
 
 
@@ -63,11 +64,12 @@ def of_one_source(
     config: Config, row: str | None, backbone: Backbone, source: str, cases: Mapping[str, Case], media: Media
 ) -> Iterator[tuple[Job, np.ndarray]]:
     """Clips uint8 [T, H, W, 3] of cases that bind this source alone, all seeds; row None = nothing is bound."""
-    settings, artifacts = BaseSettings(), {}
-    if row is not None:
-        settings, artifacts = config.methods[row], {source: config.artifact_path(row, source)}
-    files = {source: config.media_path(source)}
-    planned = [Job(name, case, seed, artifacts, files) for name, case in cases.items() for seed in config.seeds]
+    settings = BaseSettings() if row is None else config.methods[row]
+    files, planned = {source: config.media_path(source)}, []
+    for name, case in cases.items():
+        for seed in config.seeds:
+            learned = {source: config.artifact_path(row, source, config.learning_seed(seed))} if row is not None else {}
+            planned.append(Job(name, case, seed, learned, files))
     return method(settings.method).compose(backbone, planned, settings, config.sampling, media)
 
 

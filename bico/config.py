@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -520,7 +521,9 @@ class Config(Benchmark):
     sampling: Sampling = Sampling()
     scoring: Scoring = Scoring()
     seeds: list[Count] = Field(default=[0, 1], min_length=1, description="clips of a case, one a seed")
-    learning_seed: Count = Field(0, description="of everything that is learned")
+    learning_seeds: list[Count] = Field(
+        default=[0], min_length=1, description="all is learned once with each; the clips' seeds take them in turn"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = the GPU if there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
@@ -604,12 +607,23 @@ class Config(Benchmark):
                 )  # fmt: skip
         return self
 
-    @field_validator("seeds")
+    @field_validator("seeds", "learning_seeds")
     @classmethod
     def _different(cls, seeds: list[int]) -> list[int]:
         if len(set(seeds)) < len(seeds):
             raise _problem("expected each seed once")
         return seeds
+
+    @model_validator(mode="after")
+    def _seeds_fit(self) -> "Config":
+        if len(self.seeds) % len(self.learning_seeds):
+            raise _problem(
+                "learning_seeds: {k} of them for {n} clips a case, which take them in turn: expected a multiple of {k} "
+                "'seeds'",
+                n=len(self.seeds),
+                k=len(self.learning_seeds),
+            )
+        return self
 
     def table(self, name: str) -> dict[str, int | None]:
         """Row -> number of the paper's row beside it, or None. Empty: the benchmark does not have this table."""
@@ -642,9 +656,17 @@ class Config(Benchmark):
         }
         return dict(sorted(items[self.methods[row].LEARNS_PER].items()))
 
-    def artifact_path(self, row: str, item: str) -> Path:
+    def trainings(self, row: str) -> list[tuple[str, int]]:
+        """Every item of `learned` with every learning seed: what the jobs of a row divide among them."""
+        return list(product(self.learned(row), self.learning_seeds))
+
+    def learning_seed(self, seed: int) -> int:
+        """That of the training which makes the clips of a seed."""
+        return self.learning_seeds[self.seeds.index(seed) % len(self.learning_seeds)]
+
+    def artifact_path(self, row: str, item: str, learning_seed: int) -> Path:
         """What a row has learned of an item of `learned`."""
-        return self.results / "learned" / self.learner(row) / f"{item}.safetensors"
+        return self.results / "learned" / self.learner(row) / item / f"{learning_seed}.safetensors"
 
     def media_path(self, source: str) -> Path:
         """The file of a source: the user's own, or the one that is rendered for it."""

@@ -224,7 +224,7 @@ class Work:
 
     def _learn(self, method: str, part: str) -> tuple[float, float]:
         settings, learned = self.config.methods[method], self.config.learned(method)
-        items = [learned[item] for item in list(learned)[int(part) :: self.config.parts]]
+        items = [learned[item] for item, _ in self.config.trainings(method)[int(part) :: self.config.parts]]
         seconds = self.costs.compile if self.config.compile and settings.method in COMPILED else 0.0
         size = 0.0
         for sources in items:
@@ -402,6 +402,7 @@ def handful(config: Config, results: Path, size: int) -> Config:
             "sources": {source: config.sources[source] for source in config.cases[case].bind},
             "cases": {case: config.cases[case]},
             "seeds": list(range(size)),
+            "learning_seeds": config.learning_seeds[:1],
             "concepts": config.concepts.model_copy(update={"captions": 10 * size, "frame_captions": 1}),
             "sampling": config.sampling.model_copy(update={"steps": min(config.sampling.steps, STEPS)}),
             "methods": {"base": BaseSettings()} | {row: methods[row] for row in METHOD_SETTINGS if row in methods},
@@ -469,7 +470,7 @@ def speeds(run: Config, shares: Mapping[str, float]) -> tuple[dict[str, Speed], 
     for row, share in shares.items():
         settings = run.methods[row]
         taken: dict[bool, list[float]] = {False: [], True: []}  # clip? -> seconds of its steps
-        for path in sorted((run.results / "learned" / row).glob(f"*.{METRICS}")):
+        for path in sorted((run.results / "learned" / row).glob(f"*/*.{METRICS}")):
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             for name, stage in groupby(lines, key=lambda line: line["stage"]):
                 first, _, *rest = (share * line["seconds"] for line in stage)
@@ -479,7 +480,7 @@ def speeds(run: Config, shares: Mapping[str, float]) -> tuple[dict[str, Speed], 
                     taken[False] += rest[: len(rest) // 2]
                     taken[True] += rest[len(rest) // 2 :]
                 else:
-                    kind = run.sources[path.name.removesuffix(f".{METRICS}")].kind
+                    kind = run.sources[path.parent.name].kind
                     taken[kind == "video" and not name.startswith("frames")] += rest
         tflop = {clip: sizes.tflop(run.media, run.media.num_frames if clip else 1)[1] for clip in taken}
         speed = {

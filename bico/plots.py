@@ -69,16 +69,16 @@ def drawn_columns(config: Config) -> list[str]:
 
 
 def training_plot(config: Config, row: str) -> list[Path]:
-    """Draws a row's `R/learned/<row>/*.metrics.jsonl` into `R/figures/training/<row>.png` and `.pdf`."""
+    """Draws a row's `R/learned/<row>/*/*.metrics.jsonl` into `R/figures/training/<row>.png` and `.pdf`."""
     folder = config.results / "learned" / config.learner(row)
-    files = {name: folder / f"{name}.metrics.jsonl" for name in (*config.sources, *(f"case-{c}" for c in config.cases))}
     curves: dict[str, list[pd.DataFrame]] = {}
-    for name, path in files.items():
+    for item, seed in config.trainings(row):
+        path = folder / item / f"{seed}.metrics.jsonl"
         if path.exists():
-            kind = config.sources[name].kind if name in config.sources else "case"
+            kind = config.sources[item].kind if item in config.sources else "case"
             curves.setdefault(kind, []).append(pd.read_json(path, lines=True))
     if not curves:
-        raise InputError(f"{folder}: no training curves: expected <source>.metrics.jsonl of a row that learns")
+        raise InputError(f"{folder}: no training curves: expected <source>/<seed>.metrics.jsonl of a row that learns")
     with matplotlib.rc_context(STYLE | AXES):
         return save_pair(training_figure(row, curves), config.results / "figures" / "training" / row)
 
@@ -128,7 +128,7 @@ def _ratings(rows: pd.DataFrame, column: str) -> pd.Series:
 def _bars(axes: Axes, rows: pd.DataFrame, column: str, places: np.ndarray) -> None:
     means = rows[column]
     ends = np.abs(rows[[f"{column}_low", f"{column}_high"]].to_numpy().T - means.to_numpy())
-    label = "here: out of 100, 95 % interval over cases"
+    label = "here: out of 100, 95 % interval"
     whiskers = {"capsize": 2, "error_kw": {"ecolor": INK, "elinewidth": 1}}
     axes.barh(places, means, xerr=ends, height=BAR, color=OURS, label=label, **whiskers)
 
@@ -176,7 +176,7 @@ def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
     """A column for each kind of source: the loss, the probe loss, and |gamma| of every binder if the method has any.
 
     Args:
-        curves: kind -> the lines of `metrics.jsonl` of each source; all of a kind have the same stages.
+        curves: kind -> the lines of `metrics.jsonl` of each training; all of a kind have the same stages.
     """
     gammas = [name for name in ("gamma_global", "gamma_blocks") if any(name in g[0] for g in curves.values())]
     panels = 3 if gammas else 2
@@ -186,7 +186,8 @@ def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
     for column, (kind, group) in enumerate(curves.items()):
         _lines(grid[0, column], [smoothed(lines) for lines in group])
         _lines(grid[1, column], [lines["probe"].dropna() for lines in group], marker="o", markersize=3)
-        grid[0, column].set_title(f"{row}: {len(group)} {kind}{'s' if len(group) > 1 else ''}", loc="left", pad=24)
+        title = f"{row}: {len(group)} training{'s' if len(group) > 1 else ''} on {kind}s"
+        grid[0, column].set_title(title, loc="left", pad=24)
         if gammas:
             _gammas(grid[2, column], group)
         for axes in grid[:, column]:
@@ -196,7 +197,7 @@ def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
     grid[1, 0].set_ylabel("loss on noise\nthat never changes")
     handles = grid[0, 0].get_legend_handles_labels()[0]
     if gammas:
-        grid[2, 0].set_ylabel(r"$|\gamma|$, mean over sources")
+        grid[2, 0].set_ylabel(r"$|\gamma|$, mean")
         handles += grid[2, 0].get_legend_handles_labels()[0]
     if "gamma_blocks" in gammas:
         blocks = len(next(iter(curves.values()))[0]["gamma_blocks"][0])
@@ -207,9 +208,9 @@ def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
 
 
 def _lines(axes: Axes, losses: list[pd.Series], **style: object) -> None:
-    """The losses of each source by step, and their mean."""
+    """The losses of each training by step, and their mean."""
     for number, each in enumerate(losses):
-        axes.plot(each.index, each, color=PALETTE[5], linewidth=0.7, label=None if number else "one source")
+        axes.plot(each.index, each, color=PALETTE[5], linewidth=0.7, label=None if number else "one training")
     axes.plot(losses[0].index, np.mean(losses, axis=0), color=OURS, linewidth=1.8, label="mean", **style)
 
 

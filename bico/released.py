@@ -1,7 +1,7 @@
 """Checkpoints of the authors' code: read into ours, and written from ours.
 
     bico import akita_epoch-4.safetensors akita.safetensors
-    bico export results/learned/bico/cat_beach.safetensors cat_beach_epoch-0.safetensors
+    bico export results/learned/bico/cat_beach/0.safetensors cat_beach_epoch-0.safetensors
 
 Theirs holds one source: `global_concept_adapter`, `per_block_concept_adapters.<block>`, and the token that was trained
 beside them, `absorbing_token.weight`. An adapter is `proj` (LayerNorm, Linear, GELU, Linear, LayerNorm) and `scaling`;

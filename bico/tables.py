@@ -1,7 +1,8 @@
 """The tables: scores of methods, and of BiCo's variants, with their uncertainty; CSV for machines, Markdown for people.
 
 The case is the unit: the seeds of a case are averaged first, intervals are percentiles of a bootstrap over cases, and
-all rows are resampled with the same cases, so that differences between rows are paired.
+all rows are resampled with the same cases, so that differences between rows are paired. Where rows were learned more
+than once, the trainings are resampled as well.
 """
 
 from __future__ import annotations
@@ -56,38 +57,64 @@ def read_scores(config: Config, method: str) -> pd.DataFrame:
 # --- statistics -----------------------------------------------------------------------------------------------------
 
 
-def case_means(rows: pd.DataFrame, column: str) -> np.ndarray:
-    """[cases]: mean of each case over its seeds, in the order of the rows; NaN where no clip of the case was scored."""
-    return rows.groupby("case", sort=False)[column].mean().to_numpy()
+def case_means(config: Config, rows: pd.DataFrame, column: str) -> np.ndarray:
+    """[trainings, cases]: mean of each case over the seeds that a training has made, in the order of the rows; NaN
+    where no such clip was scored."""
+    by_training = rows["seed"].map(config.learning_seed)
+    means = rows.groupby([by_training, "case"])[column].mean().unstack("case")
+    return means.reindex(index=config.learning_seeds, columns=rows["case"].unique()).to_numpy()
 
 
 def interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float, float]:
     """Mean of [cases], and the ends of its 95 % interval: 2.5 and 97.5 percentiles of a bootstrap over cases.
 
-    Cases without a value (NaN) are resampled like the others and left out of the means; all three are NaN if no case
-    has one. The same seed and number of cases resample the same cases: see `paired_difference`.
+    Of [trainings, cases] the trainings, too, are resampled: the interval is of what other cases and another training
+    could have given. Cases without a value (NaN) are resampled like the others and left out of the means; all three are
+    NaN if no case has one. The same seed and shape resample the same: see `paired_difference`.
     """
+    values = np.atleast_2d(values)
     if not np.isfinite(values).any():
         return np.nan, np.nan, np.nan
-    chosen = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    samples = np.ma.masked_invalid(values[chosen]).mean(axis=1).compressed()
+    samples = _resampled(values, resamples, seed).compressed()
     low, high = np.percentile(samples, [2.5, 97.5])
-    return float(np.nanmean(values)), float(low), float(high)
+    return float(_mean(values)), float(low), float(high)
 
 
 def rank_agreement(values: np.ndarray, ranking: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float, float]:
-    """Kendall's tau (b) between the means of [rows, cases] and a ranking [rows], and the ends of its 95 % interval.
+    """Kendall's tau (b) between the means of [rows, trainings, cases] and a ranking [rows], and its 95 % interval.
 
     Without ties tau is +1 for the same order and -1 for the reverse. All three are NaN if the rows are all equal. The
     bootstrap is that of `interval`.
     """
     from scipy.stats import kendalltau
 
-    chosen = np.random.default_rng(seed).integers(values.shape[1], size=(resamples, values.shape[1]))
-    samples = np.array([kendalltau(means, ranking).statistic for means in values[:, chosen].mean(axis=2).T])
+    resampled = np.asarray(_resampled(values, resamples, seed))
+    samples = np.array([kendalltau(means, ranking).statistic for means in resampled.T])
     samples = samples[np.isfinite(samples)]
     low, high = np.percentile(samples, [2.5, 97.5]) if len(samples) else (np.nan, np.nan)
-    return float(kendalltau(values.mean(axis=1), ranking).statistic), float(low), float(high)
+    return float(kendalltau(np.asarray(_mean(values)), ranking).statistic), float(low), float(high)
+
+
+def _mean(values: np.ndarray) -> np.ma.MaskedArray:
+    """Of [..., trainings, cases], every case with the mean of its trainings; without NaN."""
+    return np.ma.masked_invalid(values).mean(axis=-2).mean(axis=-1)
+
+
+def _resampled(values: np.ndarray, resamples: int, seed: int) -> np.ma.MaskedArray:
+    """[..., resamples]: means of [..., trainings, cases] with cases drawn again, and trainings.
+
+    Of k trainings resampled, the mean varies by (k - 1) / k of what it does among others: two are so few that this is
+    made good for.
+    """
+    known, draw = np.ma.masked_invalid(values), np.random.default_rng(seed)
+    trainings, cases = values.shape[-2:]
+    samples = known.mean(axis=-2)[..., draw.integers(cases, size=(resamples, cases))].mean(axis=-1)
+    if trainings > 1:
+        of_trainings = known.mean(axis=-1)
+        moves = of_trainings - of_trainings.mean(axis=-1, keepdims=True)
+        moved = moves[..., draw.integers(trainings, size=(resamples, trainings))].mean(axis=-1)
+        samples = samples + moved * np.sqrt(trainings / (trainings - 1))
+    return samples
 
 
 def paired_difference(
@@ -102,7 +129,7 @@ def paired_difference(
 
 def row_interval(config: Config, rows: pd.DataFrame, column: str) -> dict[str, float]:
     """`interval` of one score of a row, as the config wants it: the column, column_low and column_high of a table."""
-    ends = interval(case_means(rows, column), **_bootstrap(config))
+    ends = interval(case_means(config, rows, column), **_bootstrap(config))
     return dict(zip((column, f"{column}_low", f"{column}_high"), ends, strict=True))
 
 
@@ -119,6 +146,7 @@ def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> d
         "configuration": paper["configuration"],
         "cases": rows["case"].nunique(),
         "seeds": rows["seed"].nunique(),
+        "trainings": len(config.learning_seeds) if config.methods[method].LEARNS_PER != "nothing" else 0,
         "clips": len(rows),
         "missing": int(rows["status"].isin(["failed", "missing"]).sum()),
         "not_supported": int((rows["status"] == "not supported").sum()),
@@ -170,13 +198,13 @@ def _span(mean: float, low: float, high: float, sign: str = "") -> str:
 
 
 def _counts(table: pd.DataFrame) -> str:
-    columns = ["method", "configuration", "cases", "seeds", "clips", "missing", "not_supported"]
+    columns = ["method", "configuration", "cases", "seeds", "trainings", "clips", "missing", "not_supported"]
     return _markdown(columns, [[str(row[column]) for column in columns] for row in _rows(table)])
 
 
 def _differences(config: Config, scores: dict[str, pd.DataFrame]) -> list[list[str]]:
     def difference(method: str, column: str) -> str:
-        both = (case_means(scores[name], column) for name in (method, REFERENCE))
+        both = (case_means(config, scores[name], column) for name in (method, REFERENCE))
         return _span(*paired_difference(*both, **_bootstrap(config)), sign="+")
 
     others = [method for method in scores if method != REFERENCE]
@@ -188,8 +216,8 @@ def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFra
     paper = table.set_index("method")["paper_overall"].dropna().sort_values()
     if len(paper) < 2:
         return []
-    values = np.array([case_means(scores[row], "truth_overall") for row in paper.index])
-    values = values[:, np.isfinite(values).all(axis=0)]
+    values = np.array([case_means(config, scores[row], "truth_overall") for row in paper.index])
+    values = values[..., np.isfinite(values).all(axis=(0, 1))]
     if not values.size:
         return []
     tau, low, high = rank_agreement(values, paper.to_numpy(), **_bootstrap(config))
@@ -201,7 +229,7 @@ def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFra
     return [
         "## The paper's order",
         f"Kendall's tau between `truth_overall` and the paper's Overall, over {len(paper)} rows and the "
-        f"{values.shape[1]} cases that all of them have: {tau:+.2f} [{low:+.2f}, {high:+.2f}] (1 = the same order, "
+        f"{values.shape[-1]} cases that all of them have: {tau:+.2f} [{low:+.2f}, {high:+.2f}] (1 = the same order, "
         "-1 = the reverse).",
         f"Neighbours in the paper's order, the better one there minus the worse, in `truth_overall`: {apart} of "
         f"{len(neighbours)} are told apart.",
@@ -237,10 +265,16 @@ def _legend(config: Config) -> str:
         f"- In brackets: 95 % interval, {config.scoring.bootstrap} bootstrap resamples of the cases (seeds of a case "
         "are averaged first). `missing` and `not_supported` clips have no scores: means are over the others."
     )
-    lines.append(
-        f"- Every row learned once, with `learning_seed` {config.learning_seed}. How far another training would move "
-        "it is in no interval: before you trust a small difference, run again with another seed."
-    )
+    if len(config.learning_seeds) > 1:
+        lines.append(
+            "- Rows were learned once with each of `learning_seeds`, which the seeds of a case take in turn. Trainings "
+            "are resampled, too: intervals cover other cases and another training, as far as so few can tell."
+        )
+    else:
+        lines.append(
+            "- Every row learned once. How far another training would move it is in no interval: before you trust a "
+            "small difference, give the config more `learning_seeds`."
+        )
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from bico.clips import jobs
 from bico.config import METHOD_SETTINGS, Config, Section, Tables, load
 from bico.errors import InputError
 from bico.tables import published
@@ -113,6 +114,14 @@ def test_defaults_are_those_of_the_paper(toybox):
     assert (config.sampling.steps, config.sampling.shift, config.text_slots) == (50, 5.0, 512)
 
 
+def test_seeds_take_the_trainings_in_turn(toybox):
+    config = load(toybox | {"seeds": [4, 5, 6, 7], "learning_seeds": [0, 9]})
+    assert [config.learning_seed(seed) for seed in config.seeds] == [0, 9, 0, 9]
+    assert [seed for item, seed in config.trainings("bico") if item == "cat_beach"] == [0, 9]
+    made = {job.seed: job.artifacts for job in jobs(config, "bico") if job.case_id == next(iter(config.cases))}
+    assert made[4] == made[6] != made[5] == made[7]
+
+
 def test_a_row_may_be_a_variant_of_a_method(toybox):
     methods = {"bico": {}, "bico_no_tds": {"method": "bico", "temporal_decoupling": False}}
     config = load(toybox | {"methods": methods, "tables": {}, "curves": {}})
@@ -165,6 +174,7 @@ def test_cases_that_a_method_cannot_take(method, kinds, reason):
         ("tables.table3.bico_sigma", 3, "tables.table3: expected each row of the paper once"),
         ("tables.table1", {}, "tables.table1: "),
         ("seeds", [1, 1], "seeds: expected each seed once"),
+        ("learning_seeds", [0, 1, 2], "learning_seeds: 3 of them for 2 clips a case"),
         ("models", None, "models: "),
         ("sources.cat_beach.kind", "audio", "sources.cat_beach.kind: expected 'image' or 'video', got \"audio\""),
         ("sources.cat_beach.file", "cat.png", "sources.cat_beach: expected either 'file' (own media) or 'scene'"),

@@ -187,7 +187,7 @@ def test_speeds_come_from_the_metrics_of_steps(toybox, tmp_path):
         lines = [
             {"stage": stage, "seconds": 30.0 if step == 0 else seconds} for stage, seconds in timed for step in range(5)
         ]
-        path = tmp_path / "learned" / "bico" / f"{source}.metrics.jsonl"
+        path = tmp_path / "learned" / "bico" / source / "0.metrics.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found, compiling = speeds(config, {"bico": 0.5})

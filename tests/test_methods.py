@@ -66,6 +66,20 @@ def clips(backbone, name: str, settings, artifacts: dict[str, Path], seeds=(0,),
     return [clip for _, clip in method(name).compose(backbone, jobs, settings, tiny.SAMPLING, tiny.MEDIA)]
 
 
+def test_each_clip_of_a_case_is_made_with_its_own_training(backbone, learned, tmp_path: Path) -> None:
+    """Two clips of one case, of which the second has other artifacts, as with several `learning_seeds`."""
+    for name, made in learned.items():
+        other = {source: tmp_path / f"{name}_{source}" for source in made.artifacts}
+        for source, path in made.artifacts.items():
+            tensors, metadata = load_artifact(path)
+            save_artifact(other[source], {key: 1.5 * tensor for key, tensor in tensors.items()}, metadata)
+        planned = [Job("case", CASE, 0, made.artifacts), Job("case", CASE, 0, other)]
+        takes = method(name).compose(backbone, planned, made.settings, tiny.SAMPLING, tiny.MEDIA)
+        together = [clip for _, clip in takes]
+        assert not np.array_equal(*together), name
+        assert np.array_equal(together[0], clips(backbone, name, made.settings, made.artifacts)[0]), name
+
+
 def metrics(workdir: Path) -> list[dict]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 

@@ -56,7 +56,7 @@ def drawn(tmp_path):
             | ({"probe": 2 - step / 100} if step % 10 == 9 else {})
             for step, name in enumerate(names)
         ]
-        write_text(tmp_path / f"learned/bico/{source}.metrics.jsonl", "\n".join(map(json.dumps, lines)) + "\n")
+        write_text(tmp_path / f"learned/bico/{source}/0.metrics.jsonl", "\n".join(map(json.dumps, lines)) + "\n")
     return config
 
 
@@ -89,12 +89,13 @@ def test_losses_are_averaged_within_a_stage_only():
 
 def test_curves_of_images_and_videos_stand_apart(drawn):
     curves = {
-        kind: [pd.read_json(drawn.results / f"learned/bico/{name}.metrics.jsonl", lines=True) for name in names]
+        kind: [pd.read_json(drawn.results / f"learned/bico/{name}/0.metrics.jsonl", lines=True) for name in names]
         for kind, names in {"image": ["red_cat", "old_robot"], "video": ["spinning_cat"]}.items()
     }
     figure = plots.training_figure("bico", curves)
-    assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == ["bico: 2 images", "bico: 1 video"]
-    # Sources and their mean: all losses, those on noise that never changes. Then two blocks and the global binder.
+    titles = [axes.get_title(loc="left") for axes in figure.axes[:2]]
+    assert titles == ["bico: 2 trainings on images", "bico: 1 training on videos"]
+    # Trainings and their mean: all losses, those on noise that never changes. Then two blocks and the global binder.
     assert [len(axes.lines) for axes in figure.axes[:6]] == [3, 2, 3, 2, 3, 3]
     assert figure.axes[2].lines[-1].get_xdata().tolist() == [9, 19, 29, 39]
     assert [text.get_text() for text in figure.axes[1].texts] == ["g0", "a0", "g1", "a1"]

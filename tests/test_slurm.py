@@ -65,7 +65,8 @@ def test_faults_cost_time_and_nothing_else(small, _toybox, tmp_path, checkout): 
         cancelled, nodeless, late = queue("learn", CANCELLED), queue("learn", NODELESS), queue("generate", LATE)
 
     results = [tmp_path / name for name in configs]
-    for file in ("table1.csv", *(f"learned/{row}/{source}.safetensors" for row in kept for source in small["sources"])):
+    learned = [f"learned/{row}/{source}/0.safetensors" for row in kept for source in small["sources"]]
+    for file in ("table1.csv", *learned):
         assert len({(folder / file).read_bytes() for folder in results}) == 1, file
     again = snakemake("-n", "--configfile", configs["slurm"], "--", results[1] / "table1.csv", folder=checkout)
     assert "Nothing to be done" in again.stdout
@@ -155,7 +156,7 @@ def queue(rule: str, row: str) -> list[dict[str, str]]:
 
 def due(folder: Path, struck: dict) -> str | None:
     """A row, not struck yet, that has learned of one source and has a checkpoint of the other."""
-    checkpoint = Path("fish_bouncing.ckpt") / "checkpoint.safetensors"
+    checkpoint = Path("fish_bouncing/0.ckpt") / "checkpoint.safetensors"
     rows = [row for row in (CANCELLED, NODELESS) if row not in struck]
     return next((row for row in rows if (folder / "slurm" / "learned" / row / checkpoint).exists()), None)
 
@@ -163,6 +164,7 @@ def due(folder: Path, struck: dict) -> str | None:
 def learned_so_far(folder: Path, row: str) -> tuple[int, list[str]]:
     """When the first source was learned, and the metrics of the second: up to its first checkpoint, or all."""
     learned = folder / "slurm" / "learned" / row
-    unfinished, finished = learned / "fish_bouncing.ckpt" / "metrics.jsonl", learned / "fish_bouncing.metrics.jsonl"
+    second = learned / "fish_bouncing"
+    unfinished, finished = second / "0.ckpt" / "metrics.jsonl", second / "0.metrics.jsonl"
     lines = finished.read_text().splitlines() if finished.exists() else unfinished.read_text().splitlines()[:4]
-    return (learned / "cat_beach.safetensors").stat().st_mtime_ns, lines
+    return (learned / "cat_beach" / "0.safetensors").stat().st_mtime_ns, lines

@@ -46,23 +46,43 @@ def test_pairing_sees_a_difference_that_is_smaller_than_the_spread_of_cases():
 
 @pytest.mark.parametrize(("ranking", "tau"), [([1, 2, 3, 4], 1.0), ([4, 3, 2, 1], -1.0), ([1, 2, 4, 3], 2 / 3)])
 def test_rank_agreement_of_known_orders(ranking, tau):
-    values = np.array([10.0, 20.0, 30.0, 40.0])[:, None] + np.arange(5.0)
+    values = np.array([10.0, 20.0, 30.0, 40.0])[:, None, None] + np.arange(5.0)
     assert tables.rank_agreement(values, np.array(ranking), **RESAMPLES) == pytest.approx((tau, tau, tau))
 
 
 def test_rank_agreement_of_equal_rows_is_unknown():
-    assert np.isnan(tables.rank_agreement(np.ones((3, 5)), np.arange(3), **RESAMPLES)).all()
+    assert np.isnan(tables.rank_agreement(np.ones((3, 1, 5)), np.arange(3), **RESAMPLES)).all()
 
 
 def test_rank_agreement_is_uncertain_where_cases_disagree():
-    values = np.random.default_rng(0).normal(size=(4, 12))
+    values = np.random.default_rng(0).normal(size=(4, 1, 12))
     tau, low, high = tables.rank_agreement(values, np.arange(4), **RESAMPLES)
     assert low < tau < high
 
 
-def test_seeds_are_averaged_within_their_case():
+def test_seeds_are_averaged_within_their_case(tmp_path):
     rows = pd.DataFrame({"case": ["b", "b", "a", "a"], "seed": [0, 1, 0, 1], "clip_t": [1.0, 3.0, 8.0, np.nan]})
-    assert tables.case_means(rows, "clip_t").tolist() == [2.0, 8.0]
+    assert tables.case_means(toy.config(tmp_path), rows, "clip_t").tolist() == [[2.0, 8.0]]
+    of_two_trainings = tables.case_means(toy.config(tmp_path, learning_seeds=[5, 3]), rows, "clip_t")
+    assert of_two_trainings.tolist() == pytest.approx(np.array([[1.0, 8.0], [3.0, np.nan]]), nan_ok=True)
+    assert tables.interval(of_two_trainings, **RESAMPLES)[0] == 5.0
+
+
+def test_an_interval_over_trainings_covers_another_training():
+    """Ten cases, three trainings that move all of them: an interval over cases alone misses the truth too often."""
+    rng, hits = np.random.default_rng(0), np.zeros(2)
+    for _ in range(300):
+        values = rng.normal(5.0, 1.0, 10) + rng.normal(0.0, 1.0, (3, 1)) + rng.normal(0.0, 0.5, (3, 10))
+        for number, given in enumerate((values.mean(axis=0), values)):
+            _, low, high = tables.interval(given, resamples=500, seed=0)
+            hits[number] += low <= 5.0 <= high
+    of_cases_alone, of_both = hits / 300
+    assert of_cases_alone < 0.65 and 0.8 < of_both < 0.95
+
+
+def test_trainings_that_agree_widen_nothing():
+    values = np.random.default_rng(0).normal(size=20)
+    assert tables.interval(np.stack([values, values]), **RESAMPLES) == tables.interval(values, **RESAMPLES)
 
 
 @pytest.fixture

@@ -50,14 +50,18 @@ def compose_with(
     sampling: Sampling,
     media: Media,
 ) -> Iterator[tuple[Job, np.ndarray]]:
-    """Generates every job from the contexts of its case, which are made once for neighbouring jobs of one case."""
+    """Generates every job from the contexts of its case, which are made once for `compositions`."""
     negative = project(backbone, sampling.negative_prompt)
-    for _, same_case in groupby(jobs, key=lambda job: job.case_id):
-        contexts = None
-        for job in same_case:
-            if contexts is None:
-                contexts = contexts_of(job.case, job.artifacts)
+    for first, *rest in compositions(jobs):
+        contexts = contexts_of(first.case, first.artifacts)
+        for job in (first, *rest):
             yield job, backbone.generate(contexts, negative, [job.seed], sampling, media)[0]
+
+
+def compositions(jobs: Iterable[Job]) -> Iterator[list[Job]]:
+    """Neighbouring jobs that differ in their seeds alone: one case, made with the same artifacts."""
+    for _, alike in groupby(jobs, key=lambda job: (job.case_id, job.artifacts)):
+        yield list(alike)
 
 
 def project(backbone: Backbone, prompt: str) -> Tensor:

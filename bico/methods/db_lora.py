@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from bico.backbone import Backbone
 from bico.config import Case, DbLoraSettings, Media, Sampling
 from bico.encode import EncodedSource
-from bico.methods.base import Job, load_artifact, project
+from bico.methods.base import Job, compositions, load_artifact, project
 from bico.prompts import clean, spans
 from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss, seeded
 
@@ -117,8 +116,7 @@ def compose(
     backbone: Backbone, jobs: Iterable[Job], settings: DbLoraSettings, sampling: Sampling, media: Media
 ) -> Iterator[tuple[Job, np.ndarray]]:
     """Clips uint8 [T, H, W, 3] of the merged LoRAs."""
-    for _, same_case in groupby(jobs, key=lambda job: job.case_id):
-        first, *rest = same_case
+    for first, *rest in compositions(jobs):
         loras = [load_artifact(first.artifacts[source])[0] for source in first.case.bind]
         context = project(backbone, target_prompt(first.case, settings.rare_token))
         negative = project(backbone, sampling.negative_prompt)

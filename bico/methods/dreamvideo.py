@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from bico.adapter import Adapter, beside
 from bico.backbone import Backbone
 from bico.config import DreamVideoSettings, Media, Sampling
 from bico.encode import EncodedSource
-from bico.methods.base import Job, guided, load_artifact, project
+from bico.methods.base import Job, compositions, guided, load_artifact, project
 from bico.methods.textual_inversion import Inversion, inverted
 from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss, seeded
 
@@ -171,8 +170,7 @@ def compose(
     backbone: Backbone, jobs: Iterable[Job], settings: DreamVideoSettings, sampling: Sampling, media: Media
 ) -> Iterator[tuple[Job, np.ndarray]]:
     """Clips uint8 [T, H, W, 3] with the adapters of all sources, and the vectors of the images, of a case."""
-    for _, same_case in groupby(jobs, key=lambda job: job.case_id):
-        first, *rest = same_case
+    for first, *rest in compositions(jobs):
         artifacts = {source: load_artifact(first.artifacts[source])[0] for source in first.case.bind}
         learned = {source: within(tensors, "vectors.") for source, tensors in artifacts.items()}
         context = inverted(backbone, first.case, {source: vectors for source, vectors in learned.items() if vectors})

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ from bico.adapter import Adapter, beside
 from bico.backbone import Backbone
 from bico.config import DualRealSettings, Media, Sampling
 from bico.encode import EncodedSource
-from bico.methods.base import Job, guided, load_artifact, project
+from bico.methods.base import Job, compositions, guided, load_artifact, project
 from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss, seeded, warm_up_cosine
 
 LAYERS = ("attn1", "ffn")
@@ -199,8 +198,7 @@ def compose(
 ) -> Iterator[tuple[Job, np.ndarray]]:
     """Clips uint8 [T, H, W, 3] of the plain prompts, with the adapters of each case."""
     negative, own = project(backbone, sampling.negative_prompt), guided(sampling, settings.guidance_scale)
-    for _, same_case in groupby(jobs, key=lambda job: job.case_id):
-        first, *rest = same_case
+    for first, *rest in compositions(jobs):
         adapters = restored(backbone, load_artifact(first.artifacts["case"])[0], settings)
         context = project(backbone, first.case.prompt)
         with adapters.beside(backbone.transformer):

@@ -25,12 +25,17 @@ def parts(config: Config, rows: list[str]) -> pd.DataFrame:
     """
     probe = Probe.open(config.models.probe)
     truths, shown = read_truths(config, probe)
-    found = [match for case_id in truths for match in _matches("truth", case_id, shown[case_id], truths[case_id])]
+    found = [
+        match
+        for case_id in truths
+        for seed in config.seeds  # all show the same
+        for match in _matches("truth", case_id, seed, shown[case_id], truths[case_id])
+    ]
     for row in rows:
         for (case_id, seed), status in clip_statuses(config, row).items():
             if status == "ok" and case_id in truths:
                 clip = read_media(clip_path(config, row, case_id, seed), **dict(config.media))
-                found += _matches(row, case_id, probe.read(clip[None])[0], truths[case_id])
+                found += _matches(row, case_id, seed, probe.read(clip[None])[0], truths[case_id])
     matches = pd.DataFrame(found)
     lines = []
     for (role, part), of_part in matches.groupby(["role", "part"], sort=False):
@@ -42,10 +47,10 @@ def parts(config: Config, rows: list[str]) -> pd.DataFrame:
     return table
 
 
-def _matches(method: str, case_id: str, reading: Reading, truth: Truth) -> list[dict[str, str | float]]:
+def _matches(method: str, case_id: str, seed: int, reading: Reading, truth: Truth) -> list[dict[str, object]]:
     """One entry for each part of a clip; none if only a motion is bound."""
     return [
-        {"role": role, "part": part, "method": method, "case": case_id, "match": match}
+        {"role": role, "part": part, "method": method, "case": case_id, "seed": seed, "match": match}
         for role, looks in concept_parts(reading, truth).items()
         for part, match in looks.items()
     ]

@@ -90,7 +90,7 @@ def learning_of(row):
     return leaves(
         CONFIG.methods[row].learning(),
         CONFIG.sampling.shift,
-        CONFIG.learning_seed,
+        CONFIG.learning_seeds,
         CONFIG.text_slots,
         CONFIG.dtype,
         CONFIG.compile,

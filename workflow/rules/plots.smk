@@ -84,6 +84,8 @@ rule curve:
     params:
         config=CONFIG_FILE,
         code=code_digest("bico.plots"),
-        settings=lambda w: leaves(CONFIG.curves[w.curve], CONFIG.scoring),
+        settings=lambda w: leaves(
+            CONFIG.curves[w.curve], CONFIG.scoring, CONFIG.seeds, CONFIG.learning_seeds
+        ),
     shell:
         "python -m bico.cli curve --config {params.config} {wildcards.curve} 2>&1 | tee {log}"

@@ -85,6 +85,7 @@ rule parts:
             CONFIG.scoring,
             CONFIG.media,
             CONFIG.seeds,
+            CONFIG.learning_seeds,
             {case: CONFIG.cases[case].truth for case in TRUTHS},
         ),
     shell:

@@ -34,6 +34,8 @@ rule table:
         settings=lambda w: leaves(
             CONFIG.name,
             CONFIG.scoring,
+            CONFIG.seeds,
+            CONFIG.learning_seeds,
             list(CONFIG.table(w.table).items()),
         ),
     shell:

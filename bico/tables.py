@@ -8,6 +8,7 @@ than once, the trainings are resampled as well.
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pandas as pd
 
 from bico.config import Config
 from bico.files import write_text
+from bico.provenance import folder_digest
 from bico.scoring import calibration_path, score_columns
 
 TITLES = {"table1": "Table 1, methods", "table2": "Table 2, parts of BiCo", "table3": "Table 3, stages of training"}
@@ -275,6 +277,11 @@ def _legend(config: Config) -> str:
             "- Every row learned once. How far another training would move it is in no interval: before you trust a "
             "small difference, give the config more `learning_seeds`."
         )
+    models = ", ".join(f"{name} {folder_digest(folder)}" for name, folder in config.models if folder)
+    lines.append(
+        f"- Made by bico {version('bico')} with the models {models}. What was made with other models does not compare: "
+        "where you cite figures, cite this line and keep `config.yaml`."
+    )
     return "\n".join(lines)
 
 

@@ -1,5 +1,7 @@
 """Statistics on data whose answer is known, and the table's columns."""
 
+from importlib.metadata import version
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,6 +143,20 @@ def test_markdown_is_aligned_and_says_what_differs(scored):
     block = [line for line in text.split("\n\n")[2].split("\n")]
     assert len({len(line) for line in block}) == 1
     assert "| copy   | -1.0 [-1.0, -1.0] |" in text
+
+
+def test_a_table_says_what_made_it(scored, tmp_path):
+    def line() -> str:
+        tables.write_table(config, "table1")
+        return next(line for line in (tmp_path / "table1.md").read_text().splitlines() if "Made by bico" in line)
+
+    config = scored.model_copy(update={"models": scored.models.model_copy(update={"wan": tmp_path / "wan"})})
+    write_text(tmp_path / "wan" / "weights", "one")
+    write_text(tmp_path / "SHA256SUMS", "1234  wan/weights\n")
+    before = line()
+    assert f"bico {version('bico')} with the models wan " in before and "probe" not in before
+    write_text(tmp_path / "SHA256SUMS", "5678  wan/weights\n")
+    assert line() != before
 
 
 # --- ablations ------------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@
 
 Every candidate is a row of a benchmark on the tuning set; its sources, instances and compositions are in no table. The
 best mean of `truth_overall` wins; a tie goes to the candidate that stands first. What wins is written by hand into
-the config: this script prints, and `results/tuning/choices.md` keeps, what was tried and how it did.
+the config: this script prints, and `results/tuning/choices.md` keeps, what was tried and how it did. With two seeds and
+one training a lead of a point or two is luck: `seeds` and `learning_seeds` of the config hold here, too.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def training_plot(config: Config, row: str) -> list[Path]:
     folder = config.results / "learned" / config.learner(row)
     curves: dict[str, list[pd.DataFrame]] = {}
     for item, seed in config.trainings(row):
-        path = folder / item / f"{seed}.metrics.jsonl"
+        path = config.artifact_path(row, item, seed).with_suffix(".metrics.jsonl")
         if path.exists():
             kind = config.sources[item].kind if item in config.sources else "case"
             curves.setdefault(kind, []).append(pd.read_json(path, lines=True))

@@ -38,7 +38,6 @@ rule absorption:
             CONFIG.media,
             CONFIG.text_slots,
             CONFIG.dtype,
-            CONFIG.learning_seeds,
             {source: CONFIG.sources[source].scene for source in TOYBOX},
         ),
     shell:

@@ -38,7 +38,6 @@ rule applications:
             CONFIG.text_slots,
             CONFIG.dtype,
             CONFIG.seeds,
-            CONFIG.learning_seeds,
             CONFIG.scoring,
             {source: CONFIG.sources[source].scene for source in TOYBOX},
         ),

@@ -66,7 +66,6 @@ rule binding:
             CONFIG.text_slots,
             CONFIG.dtype,
             CONFIG.seeds,
-            CONFIG.learning_seeds,
             CONFIG.scoring,
             {source: CONFIG.sources[source].scene for source in TOYBOX},
         ),

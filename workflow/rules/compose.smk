@@ -28,7 +28,6 @@ rule generate:
             CONFIG.text_slots,
             CONFIG.dtype,
             CONFIG.seeds,
-            CONFIG.learning_seeds,
             {case: [entry.prompt, entry.bind] for case, entry in CONFIG.cases.items()},
         ),
     shell:

@@ -98,6 +98,8 @@ class Backbone:
         self.folder, self.text_slots, self.device, self.dtype = folder, text_slots, device, dtype
         self.compiles, self.recomputes = compiles, recomputes
         self._training_run = {False: _run_block, True: _run_block_recomputing}  # in training
+        self._captures = False
+        self._graphs: dict[object, Callable[..., Tensor]] = {}
 
     @classmethod
     def open(
@@ -256,17 +258,39 @@ class Backbone:
             timesteps: sigma * 1000, [batch].
             contexts: projected prompts.
         """
-        return self._velocity(latents.to(self.transformer.dtype), timesteps, self.keys_values(contexts))
+        latents = latents.to(self.transformer.dtype)
+        if self._captures and torch.is_grad_enabled() and not self._recomputing(latents.shape):
+            return self._replayed(latents, timesteps, contexts)
+        return self._velocity(latents, timesteps, self.keys_values(contexts))
+
+    def _recomputing(self, shape: torch.Size) -> bool:
+        """Whether training on latents of this shape recomputes activations."""
+        tokens = math.prod(shape[2:]) // math.prod(self.transformer.config.patch_size)
+        return self.recomputes == "always" or (self.recomputes == "auto" and tokens >= CHECKPOINT_TOKENS)
+
+    def _replayed(self, latents: Tensor, timesteps: Tensor, contexts: Contexts) -> Tensor:
+        """`velocity` as a captured CUDA graph, and another for its gradient: the thousands of kernels of a short
+        sequence are over before Python can start the next one.
+
+        The result lies where that of the next call will lie.
+        """
+        inputs = [latents, timesteps, *([contexts] if isinstance(contexts, Tensor) else contexts)]
+        key = tuple((each.shape, each.dtype, each.requires_grad) for each in inputs)
+        if key not in self._graphs:
+
+            def run(latents: Tensor, timesteps: Tensor, *contexts: Tensor) -> Tensor:
+                return self._velocity(latents, timesteps, self.keys_values(contexts if contexts[1:] else contexts[0]))
+
+            like = tuple(each.detach().clone().requires_grad_(each.requires_grad) for each in inputs)
+            self._graphs[key] = torch.cuda.make_graphed_callables(run, like)
+        return self._graphs[key](*inputs)
 
     def _velocity(self, latents: Tensor, timesteps: Tensor, keys_values: Sequence[KeyValue]) -> Tensor:
         model = self.transformer
         rotary_emb = model.rope(latents)
         hidden = model.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
         temb, modulation = self._time_embedding(timesteps, hidden)
-        run_block = _run_block
-        if torch.is_grad_enabled():
-            long = hidden.shape[1] >= CHECKPOINT_TOKENS
-            run_block = self._training_run[self.recomputes == "always" or (self.recomputes == "auto" and long)]
+        run_block = self._training_run[self._recomputing(latents.shape)] if torch.is_grad_enabled() else _run_block
         for block, key_value in zip(model.blocks, keys_values, strict=True):
             hidden = run_block(block, hidden, key_value, modulation, rotary_emb)
         shift, scale = (model.scale_shift_table + temb.unsqueeze(1)).chunk(2, dim=1)
@@ -279,7 +303,8 @@ class Backbone:
         would be compiled anew.
 
         One graph serves all blocks. It takes about half a minute to compile, once on a machine. Without a C++ compiler
-        the blocks run as ever, and one line says so.
+        the blocks run as ever, and one line says so. On a GPU short sequences run as captured graphs, too, unless the
+        transformer itself learns.
         """
         if not self.compiles:
             yield
@@ -290,10 +315,12 @@ class Backbone:
             return
         eager = self._training_run
         self._training_run = {recomputes: torch.compile(run, dynamic=False) for recomputes, run in eager.items()}
+        frozen = not any(parameter.requires_grad for parameter in self.transformer.parameters())
+        self._captures = frozen and self.device.type == "cuda"
         try:
             yield
         finally:
-            self._training_run = eager
+            self._training_run, self._captures, self._graphs = eager, False, {}
 
     def _time_embedding(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Time embedding [batch, width] and the blocks' modulation [batch, 6, width]."""

@@ -104,10 +104,10 @@ def flow_matching_loss(
         weights: of each clip in the mean, [batch].
     """
     noise = torch.randn(latents.shape, generator=generator)
+    latents, noise, sigmas = (each.to(backbone.device) for each in (latents, noise, sigmas))
     level = sigmas.view(-1, 1, 1, 1, 1)
-    noisy = ((1 - level) * latents + level * noise).to(backbone.device)
-    velocity = backbone.velocity(noisy, sigmas.to(backbone.device) * TRAIN_TIMESTEPS, contexts)
-    errors = (velocity.float() - (noise - latents).to(backbone.device)).square().flatten(1).mean(dim=1)
+    velocity = backbone.velocity((1 - level) * latents + level * noise, sigmas * TRAIN_TIMESTEPS, contexts)
+    errors = (velocity.float() - (noise - latents)).square().flatten(1).mean(dim=1)
     return errors.mean() if weights is None else (errors * weights.to(backbone.device)).mean()
 
 

@@ -50,6 +50,35 @@ def contexts(backbone: Backbone) -> tuple[torch.Tensor, torch.Tensor]:
     return backbone.context(prompt_embeds[:1]), backbone.context(prompt_embeds[1:])
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_captured_pass_gets_and_gives_what_a_plain_one_does(
+    backbone: Backbone, alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a GPU a graph cannot be captured, but what goes into it and comes out of it can be seen."""
+    captured = []
+
+    def capture(run: Callable, inputs: tuple[torch.Tensor, ...]) -> Callable:
+        captured.append(inputs)
+        return run
+
+    def learned() -> list[torch.Tensor]:
+        draw = torch.Generator().manual_seed(0)
+        context = contexts(backbone)[0]
+        each = [context.clone().requires_grad_() for _ in range(1 if alone else backbone.num_blocks)]
+        latents = torch.randn(1, *backbone.latent_shape(tiny.MEDIA), generator=draw)
+        velocity = backbone.velocity(latents, torch.tensor([500.0]), each[0] if alone else each)
+        velocity.square().sum().backward()
+        return [velocity.detach(), *(context.grad for context in each)]
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+    plain = learned()
+    monkeypatch.setattr(backbone, "_captures", True)
+    for _ in range(2):  # once captured, used again
+        assert all(torch.equal(one, other) for one, other in zip(plain, learned(), strict=True))
+    assert [len(inputs) for inputs in captured] == [len(plain) + 1]
+    backbone._graphs.clear()
+
+
 def test_an_untrained_binder_repeats_wan_pipeline_bit_for_bit(backbone: Backbone, pipeline: WanPipeline) -> None:
     context, negative = contexts(backbone)
     binder = HierarchicalBinder(backbone.width, backbone.num_blocks, two_branch=True)

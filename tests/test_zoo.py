@@ -319,6 +319,13 @@ def test_twins_look_alike_and_their_captions_differ_in_how_they_move_alone():
         assert one.still() == other.still()
 
 
+def test_hard_scenes_differ_in_nothing_but_what_moves_how():
+    for number, scene in enumerate(scenes(50, TRAIN_SEED)):
+        hard = wan._hard(scene, number)
+        assert hard.still() == scene.still() and hard == wan._hard(scene, number)
+        assert {actor.motion.word for actor in hard.actors} <= {*wan.HARD}
+
+
 @pytest.mark.parametrize(("motion", "ways"), wan.DIRECTIONS.items())
 def test_a_path_is_read_to_go_where_its_caption_says(motion, ways):
     for seed in range(20):
@@ -412,7 +419,7 @@ def test_the_backbone_trains_from_stills_and_clips_and_resumes_to_the_same_weigh
         return tmp_path / name
 
     monkeypatch.setattr(wan, "cosine_rate", lambda *_, **__: 1.0)  # else a run that is to end sooner learns otherwise
-    whole, resumed = trained("whole", 5), trained("resumed", 3, 5)
+    whole, resumed = trained("whole", 9), trained("resumed", 3, 9)  # the ninth step takes frames of clips
     for part in ("transformer/diffusion_pytorch_model", "text_encoder/model"):
         one, other = (load_file(folder / f"{part}.safetensors") for folder in (whole, resumed))
         assert all(torch.equal(one[key], other[key]) for key in one)

@@ -1,7 +1,7 @@
 """The Toybox's text-to-video model: a Wan pipeline folder with a UMT5 encoder and a DiT, trained from scratch.
 
     bico zoo wan                                            after `bico zoo vae`; resumes where it stopped; on an H200
-                                                            that does other work, too: four minutes after rendering
+                                                            ten minutes after rendering
     torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     smaller batches on two cores: some three hours with AMX, by
                                                             the rate of the first steps
 
@@ -10,7 +10,8 @@ opposite, colours lie on their circle, and a name means itself and all that is s
 striped cat). A large text encoder has this from all it has read; a small world has to say it.
 
 Then the DiT learns to film what it reads, on cached latents: first stills, from which words, looks and places are
-learned at a ninth of the cost, then clips and stills in turn. Beside the loss on velocity there is one on
+learned at a ninth of the cost, then clips and stills in turn, every other still a frame of a clip: nothing else shows
+in every detail what turns. Beside the loss on velocity there is one on
 cross-attention: each place of a clip is to look at the words that describe it. In half of the captions the DiT sees
 the names alone. Words get what is none of their business, too, and noise: the DiT learns to ignore both. And clips come
 with twins that move the opposite way, under the same noise: what a subject will do is decided before it can be seen,
@@ -25,6 +26,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -85,11 +87,12 @@ from bico.toybox.zoo.vae import build as build_vae
 TEXT_WIDTH, WIDTH, HEADS, BLOCKS, FFN = 128, 192, 4, 6, 768
 NEIGHBOURS, NEIGHBOUR_BIAS = ((1, -1, 2, -2), (1, -1, 3, 0), (3, -3, 6, 2)), 4.0  # of a word: where heads look
 PATCHES = (1, 1, 1)  # a token for each latent cell: words are to act where their subject is
-STILLS, CLIPS, CORPUS = 64_000, 64_000, 8_000  # scenes to learn from; whose captions make the tokenizer
-TWINS = 16_000  # of the clips: these are there a second time, moving the opposite way
+STILLS, CLIPS, CORPUS = 96_000, 104_000, 8_000  # scenes to learn from; whose captions make the tokenizer
+TWINS = 24_000  # of the clips: these are there a second time, moving the opposite way
+HARD = ("spinning", "spinning", "bouncing", "circling")  # what takes longest to learn, in every fourth clip
 TELLINGS = 4  # captions of a scene
 READ_STEPS, READ_BATCH = 1_500, 256
-STEPS = {"cpu": 9_500, "cuda": 2_800}
+STEPS = {"cpu": 9_500, "cuda": 8_600}
 STILL_BATCH, CLIP_BATCH = {"cpu": 256, "cuda": 2_048}, {"cpu": 48, "cuda": 512}
 STILL_SHARE = 0.2  # of the steps, before the first clip is seen; a quarter of the others see stills, too
 RATE, EMA, CHECKPOINT_EVERY = 1.0, 0.998, 500
@@ -339,15 +342,11 @@ def latent_pool(
             latents.append(((encoded - mean) / std).half())
             covered.append(torch.from_numpy(regions).half())
             progress.update(min(64 * len(latents), len(cast)))
-        texts: list[list[Phrase]] = []
-        for scene, seed in zip(cast, seeds, strict=True):
-            rng = np.random.default_rng([TRAIN_SEED, 2, seed])
-            texts += [
-                phrases(scene, rng, motion=num_frames > 1, detail=rng.random() ** 0.5, drop=DROP)
-                for _ in range(TELLINGS)
-            ]
-        captions = _tokens(tokenizer, [*texts, []])._asdict()
-        whole = {"latents": torch.cat(latents), "regions": torch.cat(covered), **captions}
+        tell = partial(_tellings, tokenizer=tokenizer, moves=num_frames > 1)
+        empty = [each.numpy() for each in _tokens(tokenizer, [[]])]
+        told = [*in_parallel(tell, list(zip(cast, seeds, strict=True))), empty]
+        captions = Captions(*(torch.from_numpy(np.concatenate(each)) for each in zip(*told, strict=True)))
+        whole = {"latents": torch.cat(latents), "regions": torch.cat(covered), **captions._asdict()}
         with replacing(path) as unfinished:
             save_file({key: value.contiguous() for key, value in whole.items()}, unfinished)
     whole = load_file(path)
@@ -357,6 +356,14 @@ def latent_pool(
 def _in_groups(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
     while group := list(islice(items, size)):
         yield group
+
+
+def _tellings(scene_and_seed: tuple[Scene, int], tokenizer: PreTrainedTokenizerFast, moves: bool) -> list[np.ndarray]:
+    """The fields of `Captions` for one scene."""
+    scene, seed = scene_and_seed
+    rng = np.random.default_rng([TRAIN_SEED, 2, seed])
+    told = [phrases(scene, rng, motion=moves, detail=rng.random() ** 0.5, drop=DROP) for _ in range(TELLINGS)]
+    return [each.numpy() for each in _tokens(tokenizer, told)]
 
 
 def _tokens(tokenizer: PreTrainedTokenizerFast, captions: list[list[Phrase]]) -> Captions:
@@ -593,14 +600,17 @@ def learn_to_film(
         block.compile(dynamic=False)
     for step in range(first, steps):
         still = step < STILL_SHARE * steps or step % 4 == 0
-        pool, sizes = (stills, STILL_BATCH) if still else (clips, CLIP_BATCH)
+        frames = step >= STILL_SHARE * steps and step % 8 == 0  # stills that show what turns and flies about
+        pool, sizes = clips if frames or not still else stills, STILL_BATCH if still else CLIP_BATCH
         size, count = sizes[device.type], len(pool.latents) - (0 if still else TWINS)
         draw = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
         uniform = partial(torch.rand, generator=draw, device=device)
         chosen = torch.randint(count, (size,), generator=draw, device=device)
         told = torch.randint(TELLINGS, (size,), generator=draw, device=device)
         empty, position, names_alone = uniform(3, size)
-        noise = torch.randn((size, *pool.latents.shape[1:]), generator=draw, device=device)
+        frame = torch.randint(pool.latents.shape[2], (size,), generator=draw, device=device)
+        shape = (size, pool.latents.shape[1], 1 if still else NUM_FRAMES, *pool.latents.shape[3:])
+        noise = torch.randn(shape, generator=draw, device=device)
         draws, blurs = uniform(size, TOKENS, 4), blur(size, draw)
         slots = torch.where(uniform(()) < 0.5, *map(float, TEXT_SLOTS))
         if not still:
@@ -613,10 +623,15 @@ def learn_to_film(
             for drawn in (told, empty, position, names_alone, noise):
                 drawn[other] = drawn[one]
         # Each process takes its part of a batch that does not depend on how many there are.
-        everything = chosen, told, empty, position, names_alone, noise, draws, blurs
-        chosen, told, empty, position, names_alone, noise, draws, blurs = (part[rank::workers] for part in everything)
+        everything = chosen, told, frame, empty, position, names_alone, noise, draws, blurs
+        chosen, told, frame, empty, position, names_alone, noise, draws, blurs = (
+            part[rank::workers] for part in everything
+        )
         captions = pool.captions.at(torch.where(empty < UNCONDITIONAL, -1, chosen * TELLINGS + told))
-        latents, regions = pool.latents[chosen].float(), pool.regions[chosen].float()
+        latents, regions = (
+            (part[chosen, :, frame].unsqueeze(2) if still else part[chosen]).float()
+            for part in (pool.latents, pool.regions)
+        )
         sigmas = SHIFT * position / (1 + (SHIFT - 1) * position)
         noisy = torch.lerp(latents, noise, sigmas.view(-1, 1, 1, 1, 1))
         shown = torch.where(names_alone[:, None] < NAMES_ALONE, captions.stands, captions.mask.float())
@@ -646,13 +661,25 @@ def learn_to_film(
 
 def pools(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerFast, workdir: Path) -> tuple[Pool, Pool]:
     """Stills and clips, kept in `workdir`; the last TWINS of the clips are twins of the first ones."""
-    name, stills, clips = _fingerprint(vae), scenes(STILLS, STILL_SEED), scenes(CLIPS, TRAIN_SEED)
-    stills, twins = [scene.still() for scene in stills], [scene.twin() for scene in clips[:TWINS]]
+    name, stills = _fingerprint(vae), [scene.still() for scene in scenes(STILLS, STILL_SEED)]
+    clips = [_hard(scene, i) if i % 4 == 0 else scene for i, scene in enumerate(scenes(CLIPS, TRAIN_SEED))]
+    twins = [scene.twin() for scene in clips[:TWINS]]
     seeds = [*range(CLIPS), *range(TWINS)]
     return (
         latent_pool(workdir / f"stills-{name}.safetensors", vae, tokenizer, stills, list(range(STILLS)), 1),
         latent_pool(workdir / f"clips-{name}.safetensors", vae, tokenizer, clips + twins, seeds, NUM_FRAMES),
     )
+
+
+def _hard(scene: Scene, seed: int) -> Scene:
+    """The same scene with motions out of HARD."""
+    rng = np.random.default_rng([TRAIN_SEED, 3, seed])
+    words = rng.choice(HARD, len(scene.actors))
+    cast = [
+        replace(actor, motion=replace(actor.motion, word=str(word)))
+        for actor, word in zip(scene.actors, words, strict=True)
+    ]
+    return replace(scene, actors=tuple(cast))
 
 
 def train(out: Path, *, workdir: Path, read_steps: int = READ_STEPS, steps: int | None = None, seed: int = 0) -> None:

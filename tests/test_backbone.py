@@ -10,7 +10,7 @@ from diffusers import WanPipeline
 from torch.nn.attention import SDPBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bico.backbone import Backbone, attention_kernels
+from bico.backbone import Backbone, _rotate, attention_kernels
 from bico.binder import HierarchicalBinder
 
 PROMPT = "a striped cat  bouncing at the beach"
@@ -48,6 +48,16 @@ def reference(pipeline: WanPipeline, seed: int, output_type: str) -> np.ndarray 
 def contexts(backbone: Backbone) -> tuple[torch.Tensor, torch.Tensor]:
     prompt_embeds, _ = backbone.encode_prompts([PROMPT, tiny.SAMPLING.negative_prompt])
     return backbone.context(prompt_embeds[:1]), backbone.context(prompt_embeds[1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sampling_and_training_rotate_to_the_same_bits(dtype: torch.dtype) -> None:
+    draw = torch.Generator().manual_seed(0)
+    states = torch.randn(2, 30, 4, 48, generator=draw).to(dtype)
+    cos, sin = torch.randn(2, 1, 30, 1, 24, generator=draw).repeat_interleave(2, dim=-1)
+    training = _rotate(states, cos, sin)
+    with torch.no_grad():
+        assert torch.equal(_rotate(states, cos, sin), training) and training.dtype == dtype
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -12,6 +12,7 @@ rule generate:
         f"{R}/logs/generate/{{method}}.log",
     benchmark:
         f"{R}/benchmarks/generate/{{method}}.tsv"
+    priority: 1  # scores fill the gaps between longer jobs
     conda:
         "../../envs/environment.yaml"
     threads: 1

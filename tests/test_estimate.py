@@ -60,7 +60,7 @@ def test_steps_of_each_method(toybox):
     assert steps(methods["bico"], "video", 3.0) == (60, 60)  # single frames, then the clip
     assert steps(methods["textual_inversion"], "video", 3.0) == (0, 150)
     assert steps(methods["dreamvideo"], "image", 3.0) == (110, 0)
-    assert steps(methods["dualreal"], "image", 3.0) == (37.5, 37.5)
+    assert steps(methods["dualreal"], "image", 3.0) == (75, 75)
     assert steps(methods["base"], "image", 3.0) == (0, 0)
 
 

@@ -51,8 +51,8 @@ below comes from a scene that training saw. To measure them anew:
 
     uv run bico zoo card data/toybox/zoo
 
-Backbone, VLM and probe come from whole runs of their recipes on an H200; how CLIP and DINO came to be is in
-`docs/log.md`.
+Backbone, VLM and probe come from whole runs of their recipes on an H200, the DiT from a later one than the words that
+it reads; how CLIP and DINO came to be is in `docs/log.md`.
 
 The VAE keeps every frame. diffusers' `WanPipeline` rounds `num_frames` up for such a VAE: ask it for 8 to get 9.
 """

@@ -453,9 +453,9 @@ def _keys_values(attn: nn.Module, states: Tensor) -> KeyValue:
 
 
 def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding on neighbouring pairs of channels, whose cosines and sines are equal.
+    """Rotary position embedding on neighbouring pairs of channels; both of a pair have the same `cos` and `sin`.
 
-    In place it takes a third of the time, and gives the same bits.
+    Where no gradient is asked for it works in place: the same bits in a third of the time.
     """
     if torch.is_grad_enabled():
         even, odd = states.unflatten(-1, (-1, 2)).unbind(-1)

@@ -98,8 +98,7 @@ class Backbone:
         self.folder, self.text_slots, self.device, self.dtype = folder, text_slots, device, dtype
         self.compiles, self.recomputes = compiles, recomputes
         self._training_run = {False: _run_block, True: _run_block_recomputing}  # in training
-        self._captures = False
-        self._graphs: dict[object, Callable[..., Tensor]] = {}
+        self._graphs: dict[object, Callable[..., Tensor]] | None = None  # captured; None where none are
 
     @classmethod
     def open(
@@ -259,7 +258,7 @@ class Backbone:
             contexts: projected prompts.
         """
         latents = latents.to(self.transformer.dtype)
-        if self._captures and torch.is_grad_enabled() and not self._recomputing(latents.shape):
+        if self._graphs is not None and torch.is_grad_enabled() and not self._recomputing(latents.shape):
             return self._replayed(latents, timesteps, contexts)
         return self._velocity(latents, timesteps, self.keys_values(contexts))
 
@@ -316,11 +315,11 @@ class Backbone:
         eager = self._training_run
         self._training_run = {recomputes: torch.compile(run, dynamic=False) for recomputes, run in eager.items()}
         frozen = not any(parameter.requires_grad for parameter in self.transformer.parameters())
-        self._captures = frozen and self.device.type == "cuda"
+        self._graphs = {} if frozen and self.device.type == "cuda" else None
         try:
             yield
         finally:
-            self._training_run, self._captures, self._graphs = eager, False, {}
+            self._training_run, self._graphs = eager, None
 
     def _time_embedding(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Time embedding [batch, width] and the blocks' modulation [batch, 6, width]."""

@@ -181,8 +181,8 @@ def isolation_loss(
     word = 1 + (torch.rand(len(sigmas), generator=generator).to(context.device) * key_slots.amax(1)).long()
     mask = key_slots == word[:, None]
     noise = torch.randn(batch.latents.shape, generator=generator)
-    noisy = torch.lerp(batch.latents, noise, sigmas.view(-1, 1, 1, 1, 1)).to(backbone.device)
-    timesteps = sigmas.to(backbone.device) * TRAIN_TIMESTEPS
+    latents, noise, sigmas = (each.to(backbone.device) for each in (batch.latents, noise, sigmas))
+    noisy, timesteps = torch.lerp(latents, noise, sigmas.view(-1, 1, 1, 1, 1)), sigmas * TRAIN_TIMESTEPS
     with torch.no_grad(), recorded(backbone) as weights:
         before = backbone.velocity(noisy, timesteps, context)
     looks = (torch.stack(weights).mean(dim=0) * mask[:, None]).sum(dim=-1)  # [batch, places]

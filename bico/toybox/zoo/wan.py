@@ -11,11 +11,11 @@ striped cat). A large text encoder has this from all it has read; a small world 
 
 Then the DiT learns to film what it reads, on cached latents: first stills, from which words, looks and places are
 learned at a ninth of the cost, then clips and stills in turn, every other still a frame of a clip: nothing else shows
-in every detail what turns. Beside the loss on velocity there is one on
-cross-attention: each place of a clip is to look at the words that describe it. In half of the captions the DiT sees
-the names alone. Words get what is none of their business, too, and noise: the DiT learns to ignore both. And clips come
-with twins that move the opposite way, under the same noise: what a subject will do is decided before it can be seen,
-and there a word counts for so little of the loss that no DiT of ours learned what "to the left" means without them.
+in every detail what turns. Beside the loss on velocity there is one on cross-attention: each place of a clip is to look
+at the words that describe it. In half of the captions the DiT sees the names alone. Words get what is none of their
+business, too, and noise: the DiT learns to ignore both. And clips come with twins that move the opposite way, under the
+same noise: what a subject will do is decided before it can be seen, and there a word counts for so little of the loss
+that no DiT of ours learned what "to the left" means without them.
 """
 
 from __future__ import annotations
@@ -599,9 +599,9 @@ def learn_to_film(
     for block in model.transformer.blocks:
         block.compile(dynamic=False)
     for step in range(first, steps):
-        still = step < STILL_SHARE * steps or step % 4 == 0
-        frames = step >= STILL_SHARE * steps and step % 8 == 0  # stills that show what turns and flies about
-        pool, sizes = clips if frames or not still else stills, STILL_BATCH if still else CLIP_BATCH
+        early = step < STILL_SHARE * steps
+        still, frames = early or step % 4 == 0, not early and step % 8 == 0  # frames show what turns and flies about
+        pool, sizes = stills if still and not frames else clips, STILL_BATCH if still else CLIP_BATCH
         size, count = sizes[device.type], len(pool.latents) - (0 if still else TWINS)
         draw = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
         uniform = partial(torch.rand, generator=draw, device=device)

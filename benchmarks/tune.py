@@ -1,11 +1,12 @@
 """Chooses each method's settings on the tuning set, with the same budget for all.
 
-    uv run python benchmarks/tune.py [--config config/toybox.yaml] [--candidates config/candidates.yaml] [--cores 2]
+    uv run python benchmarks/tune.py [--config config/toybox.yaml] [--candidates config/candidates.yaml]
+                                     [--seeds 4] [--trainings 2] [--cores 2]
 
 Every candidate is a row of a benchmark on the tuning set; its sources, instances and compositions are in no table. The
 best mean of `truth_overall` wins; a tie goes to the candidate that stands first. What wins is written by hand into
-the config: this script prints, and `results/tuning/choices.md` keeps, what was tried and how it did. With two seeds and
-one training a lead of a point or two is luck: `seeds` and `learning_seeds` of the config hold here, too.
+the config: this script prints, and `results/tuning/choices.md` keeps, what was tried and how it did. Every candidate is
+learned twice and makes four clips of a case, half of them with each training: one training's lead of two points is luck.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=Path("config/toybox.yaml"))
     parser.add_argument("--candidates", type=Path, default=Path("config/candidates.yaml"))
+    parser.add_argument("--seeds", type=int, default=4, help="clips of a case")
+    parser.add_argument("--trainings", type=int, default=2, help="of every candidate; the clips take them in turn")
     parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args()
     config, candidates = (yaml.safe_load(path.read_text()) for path in (options.config, options.candidates))
@@ -35,6 +38,7 @@ def main() -> None:
     folder = Path(config["results"]) / "tuning"
     folder.mkdir(parents=True, exist_ok=True)
     trial = folder / "candidates.yaml"
+    config |= {"seeds": [*range(options.seeds)], "learning_seeds": [*range(options.trainings)]}
     trial.write_text(yaml.safe_dump(config | {"methods": {"base": {}} | entries}, sort_keys=False))
     command = ["snakemake", "--cores", str(options.cores), "--configfile", trial, "--config", "split=tuning", "--"]
     subprocess.run([sys.executable, "-m", *map(str, command), str(folder / "table1.csv")], check=True)

@@ -410,7 +410,10 @@ class BicoSettings(LearnedSettings):
     diversification: bool = Field(
         True, description="all captions of a source; false: the first alone (and the first alone of a video's frames)"
     )
-    temporal_decoupling: bool = Field(True, description="videos: frames first, then a gated temporal branch (TDS)")
+    temporal_decoupling: bool = Field(
+        True,
+        description="videos: frames first, then the clip with a gated temporal branch (TDS); false: the clip alone",
+    )
     gate: Literal["learned", "released"] = Field(
         "learned",
         description=(

@@ -240,7 +240,7 @@ def test_a_caption_that_fills_all_slots_gives_one_up() -> None:
     ("change", "names", "steps"),
     [
         ({}, ["frames_global", "frames_all", "clip_global", "clip_all"], 10),
-        ({"temporal_decoupling": False}, ["global", "all"], 10),
+        ({"temporal_decoupling": False}, ["global", "all"], 5),
         (
             {"stages": {"global_steps": 0, "all_steps": 3}},
             ["frames_global", "frames_all", "clip_global", "clip_all"],

@@ -58,18 +58,13 @@ class Phase:
 
 
 def phases(settings: BicoSettings, kind: str, shift: float) -> list[Phase]:
-    """The schedule of a source. A video without temporal decoupling spends the steps of both halves on its clip."""
+    """The schedule of a source. Without temporal decoupling a video's clip is learned as an image is."""
     frame, clip, first, second = settings.stages, settings.clip_stages, *noise_levels(settings.noise, shift)
-    if kind == "image":
+    if kind == "image" or not settings.temporal_decoupling:
+        stages = frame if kind == "image" else clip
         return [
-            Phase("global", frame.global_steps, first, frames=False, per_block=False, temporal=False),
-            Phase("all", frame.all_steps, second, frames=False, per_block=True, temporal=False),
-        ]
-    if not settings.temporal_decoupling:
-        global_steps, all_steps = frame.global_steps + clip.global_steps, frame.all_steps + clip.all_steps
-        return [
-            Phase("global", global_steps, first, frames=False, per_block=False, temporal=False),
-            Phase("all", all_steps, second, frames=False, per_block=True, temporal=False),
+            Phase("global", stages.global_steps, first, frames=False, per_block=False, temporal=False),
+            Phase("all", stages.all_steps, second, frames=False, per_block=True, temporal=False),
         ]
     return [
         Phase("frames_global", frame.global_steps, first, frames=True, per_block=False, temporal=False),

@@ -6,7 +6,7 @@
 Every candidate is a row of a benchmark on the tuning set; its sources, instances and compositions are in no table. The
 best mean of `truth_overall` wins; a tie goes to the candidate that stands first. What wins is written by hand into
 the config: this script prints, and `results/tuning/choices.md` keeps, what was tried and how it did. Every candidate is
-learned twice and makes four clips of a case, half of them with each training: one training's lead of two points is luck.
+learned twice and makes four clips of a case, half with each training: one training's lead of two points is luck.
 """
 
 from __future__ import annotations

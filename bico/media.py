@@ -32,13 +32,10 @@ def media_kind(path: Path) -> str:
 
     Raises InputError if it is missing, empty or neither.
     """
-    _check_exists(path)
-    try:
-        with Image.open(path) as image:
-            return "video" if getattr(image, "is_animated", False) else "image"
-    except UnidentifiedImageError:
-        _timing(path)
-        return "video"
+    if _is_image(path):
+        return "image"
+    _timing(path)
+    return "video"
 
 
 def check_media(path: Path, kind: str) -> None:
@@ -56,7 +53,7 @@ def read_media(path: Path, *, height: int, width: int, num_frames: int, fps: flo
     Both are resized to cover the frame and cropped at its centre, rotation metadata applied. A video is resampled to
     `fps` from its start on; one too short for that is spread over all frames. Raises InputError if it cannot be read.
     """
-    if media_kind(path) == "image":
+    if _is_image(path):
         return _read_image(path, height, width)[None]
     return _read_video(path, height, width, num_frames, fps)
 
@@ -81,6 +78,15 @@ def write_clip(path: Path, frames: np.ndarray, fps: float) -> None:
             *["-f", "mp4", "-y", str(unfinished)],
             stdin=np.ascontiguousarray(frames).tobytes(),
         )
+
+
+def _is_image(path: Path) -> bool:
+    _check_exists(path)
+    try:
+        with Image.open(path) as image:
+            return not getattr(image, "is_animated", False)
+    except UnidentifiedImageError:
+        return False
 
 
 def _read_image(path: Path, height: int, width: int) -> np.ndarray:

@@ -8,7 +8,14 @@ from conftest import ZOO, needs_zoo
 from test_cli import write
 
 from bico import cli
-from bico.config import load
+from bico.config import (
+    BaseSettings,
+    BicoSettings,
+    DreamVideoSettings,
+    DualRealSettings,
+    TextualInversionSettings,
+    load,
+)
 from bico.estimate import Costs, Job, Sizes, Speed, Work, costs_of, handful, jobs_in, parameters, speeds, steps
 
 UNIT = Costs(
@@ -54,14 +61,17 @@ def test_numbers_that_are_learned_at_full_size(small):
 # --- work -----------------------------------------------------------------------------------------------------------
 
 
-def test_steps_of_each_method(toybox):
-    methods = load(toybox).methods
-    assert steps(methods["bico"], "image", 3.0) == (60, 0)
-    assert steps(methods["bico"], "video", 3.0) == (60, 60)  # single frames, then the clip
-    assert steps(methods["textual_inversion"], "video", 3.0) == (0, 150)
-    assert steps(methods["dreamvideo"], "image", 3.0) == (110, 0)
-    assert steps(methods["dualreal"], "image", 3.0) == (75, 75)
-    assert steps(methods["base"], "image", 3.0) == (0, 0)
+def test_steps_of_each_method():
+    stages, clip_stages = {"global_steps": 2, "all_steps": 3}, {"global_steps": 4, "all_steps": 5}
+    bico = BicoSettings(stages=stages, clip_stages=clip_stages)
+    assert steps(bico, "image", 3.0) == (5, 0)
+    assert steps(bico, "video", 3.0) == (5, 9)  # single frames, then the clip
+    assert steps(bico.model_copy(update={"temporal_decoupling": False}), "video", 3.0) == (0, 9)
+    assert steps(TextualInversionSettings(steps=7), "video", 3.0) == (0, 7)
+    dreamvideo = DreamVideoSettings(inversion_steps=2, identity_steps=3, motion_steps=4)
+    assert steps(dreamvideo, "image", 3.0) == (5, 0) and steps(dreamvideo, "video", 3.0) == (0, 4)
+    assert steps(DualRealSettings(steps=8, warm_up=2), "image", 3.0) == (4, 4)
+    assert steps(BaseSettings(), "image", 3.0) == (0, 0)
 
 
 @needs_zoo

@@ -4,9 +4,10 @@
                                      [--seeds 4] [--trainings 2] [--cores 2]
 
 Every candidate is a row of a benchmark on the tuning set; its sources, instances and compositions are in no table. The
-best mean of `truth_overall` wins; a tie goes to the candidate that stands first. What wins is written by hand into
-the config: this script prints, and `results/tuning/choices.md` keeps, what was tried and how it did. Every candidate is
-learned twice and makes four clips of a case, half with each training: one training's lead of two points is luck.
+best mean of `truth_overall`, to a tenth, wins; a tie goes to the candidate that stands first. What wins is written by
+hand into the config: this script prints, and `results/tuning/choices.md` keeps, what was tried and how it did. Every
+candidate is learned twice and makes four clips of a case, half with each training: one training's lead of two points
+is luck.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def report(table: pd.DataFrame, candidates: dict[str, list[dict]]) -> str:
     header = ["", "changes", "truth_overall [95 %]", *SCORES[1:]]
     for method, tried in {"base": [{}], **candidates}.items():
         names = ["base"] if method == "base" else [f"{method}_{number}" for number in range(len(tried))]
-        best = table.loc[names, "truth_overall"].idxmax()
+        best = table.loc[names, "truth_overall"].round(1).idxmax()
         lines = [header, ["---"] * len(header)]
         for name, changes in zip(names, tried, strict=True):
             row = table.loc[name]

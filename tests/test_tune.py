@@ -41,7 +41,7 @@ def test_the_candidates_of_the_toybox_are_valid_rows_of_equal_number():
 
 
 def test_the_best_mean_is_chosen_and_the_first_of_equals():
-    scores = {"base": 20.0, "bico_0": 30.0, "bico_1": 40.0, "bico_2": 40.0}
+    scores = {"base": 20.0, "bico_0": 30.0, "bico_1": 40.01, "bico_2": 40.04}
     table = pd.DataFrame(
         {column: scores for score in tune.SCORES for column in (score, f"{score}_low", f"{score}_high")}
     )

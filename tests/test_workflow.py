@@ -208,7 +208,8 @@ def test_a_new_ablation_is_all_that_runs(checkout, config_file, small):
 
     pretend_results(checkout, config_file, table)
     assert scheduled() == {}
-    small["methods"]["bico_faster"] = small["methods"]["bico"] | {"method": "bico", "learning_rate": 2e-3}
+    bico = small["methods"]["bico"]
+    small["methods"]["bico_faster"] = bico | {"method": "bico", "learning_rate": 2 * bico["learning_rate"]}
     small["tables"]["table2"]["bico_faster"] = None
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     assert scheduled() == {"learn": 1, "generate": 1, "score": 1, "table": 1}

@@ -5,7 +5,7 @@ An untrained adapter adds zeros: the transformer then gives the very same number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch.nn.functional as F
@@ -19,41 +19,60 @@ class Adapter(nn.Module):
         width: of a token x.
         hidden: between Down and Up.
         condition_width: of the condition c; 0 = there is none.
+
+    Attributes:
+        told: c of the running pass, [batch or 1, condition width]; None = zeros.
     """
 
     def __init__(self, width: int, hidden: int, condition_width: int = 0) -> None:
         super().__init__()
         self.condition = nn.Linear(condition_width, width, bias=False) if condition_width else None
+        self.told: Tensor | None = None
         self.down, self.up = nn.Linear(width, hidden), nn.Linear(hidden, width)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
-    def forward(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
-        """What to add to the layer's output [batch, tokens, width].
-
-        Args:
-            tokens: the layer's input, [batch, tokens, width].
-            condition: [batch or 1, condition width]; None = zeros.
-        """
+    def forward(self, tokens: Tensor) -> Tensor:
+        """What to add to the layer's output [batch, tokens, width], from its input of the same shape."""
         tokens = tokens.float()
-        if self.condition is not None and condition is not None:
-            tokens = tokens + self.condition(condition)[:, None]
+        if self.condition is not None and self.told is not None:
+            tokens = tokens + self.condition(self.told)[:, None]
         return self.up(F.gelu(self.down(tokens)))
 
 
+def tell(adapters: nn.Module, condition: Tensor | None) -> None:
+    """Tells all adapters in a module the condition of the coming passes, [batch or 1, condition width]."""
+    for adapter in adapters.modules():
+        if isinstance(adapter, Adapter):
+            adapter.told = condition
+
+
 @contextmanager
-def beside(layers: Iterable[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> Iterator[None]:
-    """For as long as the context lasts, each layer's output has a function of its first input added.
+def beside(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> Iterator[None]:
+    """For as long as the context lasts, each layer's output has an adapter of its first input added.
 
-    Functions beside the same layer add up.
+    Adapters beside the same layer add up.
+
+    Args:
+        pairs: of a layer and an adapter, which becomes a part of the layer. One hook serves all, so one compiled graph
+            does, too.
     """
-
-    def hook(change: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-        return lambda layer, inputs, output: output + change(inputs[0]).to(output.dtype)
-
-    handles = [layer.register_forward_hook(hook(change)) for layer, change in layers]
+    held: dict[nn.Module, nn.ModuleList] = {}
+    for layer, adapter in pairs:
+        held.setdefault(layer, nn.ModuleList()).append(adapter)
+    for layer, adapters in held.items():
+        layer.adapters = adapters
+    handles = [layer.register_forward_hook(_add) for layer in held]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+        for layer in held:
+            del layer.adapters
+
+
+def _add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    for adapter in layer.adapters:
+        output = output + adapter(inputs[0]).to(output.dtype)
+    return output

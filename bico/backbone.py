@@ -298,12 +298,11 @@ class Backbone:
 
     @contextmanager
     def compiled(self) -> Iterator[None]:
-        """Blocks run compiled for as long as the context lasts: for training without hooks in the blocks, each of which
-        would be compiled anew.
+        """Blocks run compiled for as long as the context lasts: for training.
 
-        One graph serves all blocks. It takes about half a minute to compile, once on a machine. Without a C++ compiler
-        the blocks run as ever, and one line says so. On a GPU short sequences run as captured graphs, too, unless the
-        transformer itself learns.
+        One graph serves all blocks that differ in nothing but tensors. It takes about half a minute to compile, once on
+        a machine. Without a C++ compiler the blocks run as ever, and one line says so. On a GPU short sequences run as
+        captured graphs, too, unless the transformer itself learns or something beside it.
         """
         if not self.compiles:
             yield

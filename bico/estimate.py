@@ -62,8 +62,6 @@ from bico.toybox.benchmark import scene_of
 from bico.training import METRICS
 
 MACHINES = Path(__file__).with_name("machines.yaml")
-COMPILED = ("bico", "db_lora", "textual_inversion")
-"""Methods that train in compiled blocks."""
 COMPRESSED = 0.3
 """Bytes of a clip's file for each byte of its pixels: the Toybox's, nearly lossless; larger frames take less."""
 
@@ -81,7 +79,7 @@ class Costs(Section):
     origin: str = Field(description="where the figures come from")
     gpu: bool = Field(description="jobs with models run on a GPU")
     start: float = Field(ge=0, description="of a job with models before its work: process, imports, opening")
-    compile: float = Field(0, ge=0, description="of a job that trains in compiled blocks")
+    compile: float = Field(0, ge=0, description="of a job that trains, which it does in compiled blocks")
     training: dict[str, Speed] = Field(description="method -> its speed; of one that is not listed, that of bico")
     sampling: float = Field(gt=0, description="TFLOP/s of denoising")
     decode: float = Field(0, ge=0, description="a frame of a generated clip, if not part of `sampling`")
@@ -225,7 +223,7 @@ class Work:
     def _learn(self, method: str, part: str) -> tuple[float, float]:
         settings, learned = self.config.methods[method], self.config.learned(method)
         items = [learned[item] for item, _ in self.config.trainings(method)[int(part) :: self.config.parts]]
-        seconds = self.costs.compile if self.config.compile and settings.method in COMPILED else 0.0
+        seconds = self.costs.compile if self.config.compile else 0.0
         size = 0.0
         for sources in items:
             kinds = [self.config.sources[source].kind for source in sources]
@@ -372,12 +370,11 @@ def measure(config: Config) -> Costs:
             raise InputError(f"bico {command} took no longer for {MORE} times the work: measure on a machine at rest")
     unit = {command: (second[command] - first[command]) / count for command, count in units.items()}
     start = statistics.mean(first[name] - (second[name] - first[name]) * FEW / (MORE - FEW) for name in units)
-    compiled = [row for row in shares if row in COMPILED]
     return Costs(
         origin=f"measured on this machine, {time.strftime('%Y-%m-%d')}",
         gpu=gpu,
         start=max(start, 0.0),
-        compile=first_steps / max(len(compiled), 1),
+        compile=first_steps / max(len(shares), 1),
         training=training,
         sampling=1 / unit["generate base"],
         caption=unit["concepts"],
@@ -474,7 +471,7 @@ def speeds(run: Config, shares: Mapping[str, float]) -> tuple[dict[str, Speed], 
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             for name, stage in groupby(lines, key=lambda line: line["stage"]):
                 first, _, *rest = (share * line["seconds"] for line in stage)
-                excess += (first - statistics.median(rest)) * (row in COMPILED)
+                excess += first - statistics.median(rest)
                 if settings.LEARNS_PER == "case":  # stills and clips in turns, clips take longer
                     rest.sort()
                     taken[False] += rest[: len(rest) // 2]

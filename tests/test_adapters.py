@@ -1,6 +1,8 @@
 """DreamVideo and DualReal: adapters that change nothing untrained, and learn just what a step is about."""
 
 import json
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 import tiny
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
 from bico import clips
+from bico.adapter import Adapter, beside, tell
 from bico.config import Case, DreamVideoSettings, DualRealSettings, load
 from bico.methods import dreamvideo, dualreal
 from bico.methods.base import Job, project, save_artifact
@@ -42,6 +46,13 @@ def untrained(backbone, sources, name: str) -> nn.Module:
     return dreamvideo.initial(backbone, sources[name], seed=0)
 
 
+def active(adapters: nn.Module, backbone) -> AbstractContextManager[None]:
+    transformer = backbone.transformer
+    if isinstance(adapters, dualreal.JointAdapters):
+        return adapters.beside(transformer)
+    return beside(adapters.places(transformer))
+
+
 @torch.no_grad()
 def velocity(backbone) -> torch.Tensor:
     noise = torch.Generator().manual_seed(0)
@@ -63,8 +74,8 @@ def shake(adapters: nn.Module) -> nn.Module:
 def test_untrained_adapters_leave_every_bit_as_it_was(sources, name: str, dtype: torch.dtype) -> None:
     opened = tiny.Backbone.open(tiny.folder(), text_slots=tiny.TEXT_SLOTS, dtype=dtype)
     plain, adapters = velocity(opened), untrained(opened, sources, name)
-    adapters.appearance = torch.randn(1, tiny.APPEARANCE)
-    with adapters.beside(opened.transformer):
+    tell(adapters, torch.randn(1, tiny.APPEARANCE))
+    with active(adapters, opened):
         assert torch.equal(velocity(opened), plain)
         assert not torch.equal(shake(adapters) and velocity(opened), plain)
     assert torch.equal(velocity(opened), plain)
@@ -73,11 +84,11 @@ def test_untrained_adapters_leave_every_bit_as_it_was(sources, name: str, dtype:
 @pytest.mark.parametrize("name", ["clip", "dualreal"])
 def test_motion_adapters_see_the_appearance_and_none_is_zero(backbone, sources, name: str) -> None:
     adapters = shake(untrained(backbone, sources, name))
-    with adapters.beside(backbone.transformer):
+    with active(adapters, backbone):
         without = velocity(backbone)
-        adapters.appearance = torch.zeros(1, tiny.APPEARANCE)
+        tell(adapters, torch.zeros(1, tiny.APPEARANCE))
         assert torch.equal(velocity(backbone), without)
-        adapters.appearance = torch.ones(1, tiny.APPEARANCE)
+        tell(adapters, torch.ones(1, tiny.APPEARANCE))
         assert not torch.equal(velocity(backbone), without)
 
 
@@ -125,6 +136,23 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
     again = learn(name, tiny.backbone(), sources, tmp_path / "broken")
     assert again.keys() == whole.keys()
     assert all(torch.equal(again[key], whole[key]) for key in whole)
+
+
+@pytest.mark.parametrize("name", ["still", "clip", "dualreal"])
+def test_compiled_blocks_share_their_graphs_and_learn_the_same(
+    backbone, sources, tmp_path, monkeypatch, name: str
+) -> None:
+    """Of the first block, which has no gradient to pass on, and of the others, in each kind of step: no more graphs,
+    however many blocks and trainings there are."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # all of it but the kernels
+    torch._dynamo.reset()
+    counters.clear()
+    opened = tiny.Backbone.open(tiny.folder(), text_slots=tiny.TEXT_SLOTS, compiles=True)
+    plain = learn(name, backbone, sources, tmp_path / "plain")
+    for workdir in (tmp_path / "one", tmp_path / "two"):
+        compiled = learn(name, opened, sources, workdir)
+        assert counters["stats"]["unique_graphs"] <= 4
+    torch.testing.assert_close(compiled, plain)
 
 
 def test_dreamvideo_learns_an_images_vectors_first(backbone, sources, tmp_path) -> None:
@@ -179,7 +207,8 @@ def test_half_of_dreamvideos_captions_are_empty(backbone, sources, monkeypatch) 
     stage.loss(torch.Generator().manual_seed(0))
     empty = (seen[0] == sources["clip"].empty_prompt_embeds).all(dim=(1, 2))
     assert 70 < empty.sum() < 130
-    assert len(adapters.appearance.unique(dim=0)) == tiny.MEDIA.num_frames
+    (told,) = {each.told for each in adapters.modules() if isinstance(each, Adapter)}
+    assert len(told.unique(dim=0)) == tiny.MEDIA.num_frames
 
 
 # --- composing ------------------------------------------------------------------------------------------------------
@@ -225,11 +254,8 @@ def test_guidance_is_the_methods_own_or_that_of_sampling(backbone, artifacts, na
 
 
 def test_the_unconditional_pass_sees_no_appearance(backbone, sources, artifacts, monkeypatch) -> None:
-    seen = []
-    change = dreamvideo.Adapters._change
-    monkeypatch.setattr(
-        dreamvideo.Adapters, "_change", lambda self, *a: (seen.append(self.appearance), change(self, *a))[1]
-    )
+    seen, forward = [], Adapter.forward
+    monkeypatch.setattr(Adapter, "forward", lambda self, tokens: (seen.append(self.told), forward(self, tokens))[1])
     composed(backbone, artifacts, "dreamvideo")
     layers = 3 * backbone.num_blocks  # of both sources
     conditional, unconditional = seen[:layers], seen[layers : 2 * layers]

@@ -15,15 +15,15 @@ adapters of all sources add up, and the appearance is the mean over the images.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from functools import cache, partial
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bico.adapter import Adapter, beside
+from bico.adapter import Adapter, beside, tell
 from bico.backbone import Backbone
 from bico.config import DreamVideoSettings, Media, Sampling
 from bico.encode import EncodedSource
@@ -36,11 +36,7 @@ LAYERS = {"image": ("attn2",), "video": ("attn1", "ffn")}
 
 
 class Adapters(nn.Module):
-    """The adapters of one source, in every block.
-
-    Attributes:
-        appearance: c of the running pass, [batch or 1, appearance width]; None = zeros.
-    """
+    """The adapters of one source, in every block. Those of a video are told the appearance, c."""
 
     def __init__(self, kind: str, width: int, num_blocks: int, appearance_width: int) -> None:
         super().__init__()
@@ -49,20 +45,12 @@ class Adapters(nn.Module):
             nn.ModuleDict({layer: Adapter(width, width // 2, condition_width) for layer in LAYERS[kind]})
             for _ in range(num_blocks)
         )
-        self.appearance: Tensor | None = None
 
-    @contextmanager
-    def beside(self, transformer: nn.Module) -> Iterator[None]:
-        """Active for as long as the context lasts."""
-        with beside(
-            (block.get_submodule(layer), partial(self._change, adapter))
-            for block, adapters in zip(transformer.blocks, self.blocks, strict=True)
-            for layer, adapter in adapters.items()
-        ):
-            yield
-
-    def _change(self, adapter: Adapter, tokens: Tensor) -> Tensor:
-        return adapter(tokens, self.appearance)
+    def places(self, transformer: nn.Module) -> Iterator[tuple[nn.Module, Adapter]]:
+        """Each layer of the transformer and the adapter beside it."""
+        for block, adapters in zip(transformer.blocks, self.blocks, strict=True):
+            for layer, adapter in adapters.items():
+                yield block.get_submodule(layer), adapter
 
 
 def learn(
@@ -88,7 +76,7 @@ def learn(
         stages = identity_stages(backbone, encoded, settings, adapters, inversion, noise)
     else:
         stages = [motion_stage(backbone, encoded, settings, adapters, noise)]
-    with adapters.beside(backbone.transformer):
+    with beside(adapters.places(backbone.transformer)), backbone.compiled():
         fit(
             groups,
             stages,
@@ -158,7 +146,7 @@ def motion_stage(
         without_text = torch.rand(settings.batch_size, generator=generator) < settings.text_dropout
         prompt_embeds = encoded.empty_prompt_embeds.where(without_text[:, None, None], batch.prompt_embeds)
         frames = torch.randint(len(encoded.appearance), (settings.batch_size,), generator=generator)
-        adapters.appearance = encoded.appearance[frames].to(backbone.device)
+        tell(adapters, encoded.appearance[frames].to(backbone.device))
         with torch.no_grad():
             context = backbone.context(prompt_embeds)
         return flow_matching_loss(backbone, batch.latents, context, sigmas, generator), sigmas
@@ -191,11 +179,9 @@ def active(backbone: Backbone, artifacts: list[Mapping[str, Tensor]]) -> Iterato
 
     def before_pass(conditional: bool) -> None:
         for adapters in everyone:
-            adapters.appearance = appearance if conditional else None
+            tell(adapters, appearance if conditional else None)
 
-    with ExitStack() as stack:
-        for adapters in everyone:
-            stack.enter_context(adapters.beside(backbone.transformer))
+    with beside(pair for adapters in everyone for pair in adapters.places(backbone.transformer)):
         yield before_pass
 
 

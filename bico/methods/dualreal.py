@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bico.adapter import Adapter, beside
+from bico.adapter import Adapter, beside, tell
 from bico.backbone import Backbone
 from bico.config import DualRealSettings, Media, Sampling
 from bico.encode import EncodedSource
@@ -65,11 +65,27 @@ class Controller(nn.Module):
         return TOTAL_WEIGHT * self.out(self.decision(mixed)).sigmoid()
 
 
+class Mixture(nn.Module):
+    """The two adapters beside one layer.
+
+    Attributes:
+        alpha: weight of the identity adapter in the running pass, [batch, 1, 1].
+    """
+
+    def __init__(self, identity: Adapter, motion: Adapter) -> None:
+        super().__init__()
+        self.identity, self.motion = identity, motion
+        self.alpha = torch.empty(0)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """What to add to the layer's output [batch, tokens, width], from its input of the same shape."""
+        return self.alpha * self.identity(tokens) + (TOTAL_WEIGHT - self.alpha) * self.motion(tokens)
+
+
 class JointAdapters(nn.Module):
     """All that a case learns.
 
     Attributes:
-        appearance: what the motion adapters are told in the running pass, [batch or 1, appearance width]; None = zeros.
         alphas: weights of the identity adapters in the running pass, [batch, groups].
     """
 
@@ -85,7 +101,6 @@ class JointAdapters(nn.Module):
         self.identity, self.motion = adapters(0), adapters(appearance_width)
         self.controller = Controller(width, settings.controller_width, settings.groups)
         self.blocks_per_group = num_blocks // settings.groups
-        self.appearance: Tensor | None = None
         self.alphas = torch.empty(0)
 
     @contextmanager
@@ -93,6 +108,13 @@ class JointAdapters(nn.Module):
         """Active for as long as the context lasts."""
         # Each pass embeds the patches first, then the time, then runs the blocks.
         pooled = torch.empty(0)
+        mixtures = [  # group of the block, layer, what stands beside it
+            (number // self.blocks_per_group, block.get_submodule(layer), Mixture(identity[layer], motion[layer]))
+            for number, (block, identity, motion) in enumerate(
+                zip(transformer.blocks, self.identity, self.motion, strict=True)
+            )
+            for layer in LAYERS
+        ]
 
         def pool(layer: nn.Module, inputs: tuple[Tensor], patches: Tensor) -> None:
             nonlocal pooled
@@ -100,28 +122,19 @@ class JointAdapters(nn.Module):
 
         def weigh(layer: nn.Module, inputs: tuple[Tensor], time: Tensor) -> None:
             self.alphas = self.controller(pooled, time)
+            for group, _, mixture in mixtures:
+                mixture.alpha = self.alphas[:, group, None, None]
 
-        layers = [
-            (block.get_submodule(layer), partial(self._change, number, layer))
-            for number, block in enumerate(transformer.blocks)
-            for layer in LAYERS
-        ]
         handles = [
             transformer.patch_embedding.register_forward_hook(pool),
             transformer.condition_embedder.time_embedder.register_forward_hook(weigh),
         ]
         try:
-            with beside(layers):
+            with beside((layer, mixture) for _, layer, mixture in mixtures):
                 yield
         finally:
             for handle in handles:
                 handle.remove()
-
-    def _change(self, block: int, layer: str, tokens: Tensor) -> Tensor:
-        alpha = self.alphas[:, block // self.blocks_per_group, None, None]
-        identity = self.identity[block][layer](tokens)
-        motion = self.motion[block][layer](tokens, self.appearance)
-        return alpha * identity + (TOTAL_WEIGHT - alpha) * motion
 
 
 def learn(
@@ -142,7 +155,7 @@ def learn(
     image, digests = by_kind["image"], {kind: source.digest for kind, source in by_kind.items()}
     adapters = initial(backbone, image.appearance.shape[1], settings, seed)
     parts = adapters.named_children()  # identity, motion, controller
-    with adapters.beside(backbone.transformer):
+    with adapters.beside(backbone.transformer), backbone.compiled():
         fit(
             [Group(dict(part.named_parameters(prefix=name)), settings.learning_rate) for name, part in parts],
             [Stage("joint", settings.steps, joint_loss(backbone, by_kind, settings, adapters, NoiseLevels(shift)))],
@@ -182,10 +195,11 @@ def joint_loss(
         encoded = by_kind["video" if motion else "image"]
         batch = encoded.draw(settings.batch_size, generator, frames=False)
         sigmas = noise.draw(settings.batch_size, generator)
-        adapters.appearance = None
+        appearance = None
         if motion:
             frames = torch.randint(len(encoded.appearance), (settings.batch_size,), generator=generator)
-            adapters.appearance = encoded.appearance[frames].to(backbone.device)
+            appearance = encoded.appearance[frames].to(backbone.device)
+        tell(adapters.motion, appearance)
         with torch.no_grad():
             context = backbone.context(batch.prompt_embeds)
         return flow_matching_loss(backbone, batch.latents, context, sigmas, generator), sigmas
@@ -211,5 +225,5 @@ def restored(backbone: Backbone, tensors: Mapping[str, Tensor], settings: DualRe
     appearance = tensors["appearance"][None]
     adapters = JointAdapters(backbone.width, backbone.num_blocks, appearance.shape[1], settings)
     adapters.load_state_dict({name: tensor for name, tensor in tensors.items() if name != "appearance"})
-    adapters.appearance = appearance.to(backbone.device)
+    tell(adapters.motion, appearance.to(backbone.device))
     return adapters.to(backbone.device).requires_grad_(False)

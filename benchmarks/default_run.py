@@ -3,7 +3,8 @@
     uv run python benchmarks/default_run.py [--cores 2] [--keep FOLDER]
 
 It clones the last commit into a temporary folder and runs `snakemake all` there with this environment, and with nothing
-that a compiler left behind, as on a machine that never ran it. Every job reports its imports (Python's own PYTHONPROFILEIMPORTTIME): start-up is measured in the very run, not guessed.
+that a compiler left behind, as on a machine that never ran it. Every job reports its imports (Python's own
+PYTHONPROFILEIMPORTTIME): start-up is measured in the very run, not guessed.
 """
 
 from __future__ import annotations

@@ -532,9 +532,7 @@ class Config(Benchmark):
         "auto",
         description="of the frozen models; auto = bfloat16 where it is faster; what is learned is float32",
     )
-    compile: bool = Field(
-        True, description="compile the backbone's blocks for training, where the method puts no hooks into them"
-    )
+    compile: bool = Field(True, description="compile the backbone's blocks for training")
     gradient_checkpointing: Literal["auto", "always", "never"] = Field(
         "auto",
         description=(

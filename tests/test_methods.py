@@ -112,6 +112,15 @@ def test_learning_twice_gives_the_same_bytes(sources, learned, tmp_path: Path, n
     assert path.read_bytes() == learned[name].artifacts["still"].read_bytes()
 
 
+@pytest.mark.parametrize("name", ["bico", "textual_inversion", "db_lora"])
+def test_compiled_blocks_learn_the_same(sources, learned, tmp_path: Path, monkeypatch, name: str) -> None:
+    opened = tiny.compiling(monkeypatch)
+    compiled = method(name).learn(
+        opened, sources["clip"], learned[name].settings, shift=3.0, seed=0, workdir=tmp_path / "work"
+    )
+    torch.testing.assert_close(compiled, load_artifact(learned[name].artifacts["clip"])[0])
+
+
 def test_base_is_the_plain_pipeline(backbone) -> None:
     negative = project(backbone, tiny.SAMPLING.negative_prompt)
     expected = backbone.generate(project(backbone, CASE.prompt), negative, [0], tiny.SAMPLING, tiny.MEDIA)

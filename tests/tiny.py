@@ -1,6 +1,6 @@
 """A WanPipeline folder with random weights, small enough for tests to open and run in a second."""
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -69,6 +69,13 @@ def folder() -> Path:
 
 def backbone() -> Backbone:
     return Backbone.open(folder(), text_slots=TEXT_SLOTS)
+
+
+def compiling(monkeypatch, recomputes: str = "never") -> Backbone:
+    """The backbone with blocks that run compiled in training: all of it but the kernels, which take a minute."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    torch._dynamo.reset()
+    return Backbone.open(folder(), text_slots=TEXT_SLOTS, compiles=True, recomputes=recomputes)
 
 
 def source(kind: str = "video", seed: int = 0) -> EncodedSource:

@@ -54,8 +54,7 @@ def beside(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> Iterator[None]:
     Adapters beside the same layer add up.
 
     Args:
-        pairs: of a layer and an adapter, which becomes a part of the layer. One hook serves all, so one compiled graph
-            does, too.
+        pairs: of a layer and an adapter, which becomes a part of the layer: `Backbone.compiled` sees that it learns.
     """
     held: dict[nn.Module, nn.ModuleList] = {}
     for layer, adapter in pairs:

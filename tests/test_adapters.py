@@ -146,12 +146,11 @@ def test_compiled_blocks_share_their_graphs_and_learn_the_same(
 ) -> None:
     """Of the first block, which has no gradient to pass on, and of the others, in each kind of step: no more graphs,
     however many blocks and trainings there are."""
-    counters.clear()
     opened = tiny.compiling(monkeypatch, recomputes)
     plain = learn(name, backbone, sources, tmp_path / "plain")
     for workdir in (tmp_path / "one", tmp_path / "two"):
         compiled = learn(name, opened, sources, workdir)
-        assert counters["stats"]["unique_graphs"] <= 4
+        assert 0 < counters["stats"]["unique_graphs"] <= 4
     torch.testing.assert_close(compiled, plain)
 
 

@@ -7,6 +7,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from torch._dynamo.utils import counters
 
 from bico.binder import HierarchicalBinder
 from bico.config import (
@@ -118,6 +119,7 @@ def test_compiled_blocks_learn_the_same(sources, learned, tmp_path: Path, monkey
     compiled = method(name).learn(
         opened, sources["clip"], learned[name].settings, shift=3.0, seed=0, workdir=tmp_path / "work"
     )
+    assert counters["stats"]["unique_graphs"] > 0
     torch.testing.assert_close(compiled, load_artifact(learned[name].artifacts["clip"])[0])
 
 

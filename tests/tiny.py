@@ -1,5 +1,6 @@
 """A WanPipeline folder with random weights, small enough for tests to open and run in a second."""
 
+import shutil
 from functools import cache, partial
 from pathlib import Path
 from tempfile import mkdtemp
@@ -7,6 +8,7 @@ from tempfile import mkdtemp
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch._dynamo.utils import counters
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from bico.backbone import Backbone
@@ -72,9 +74,12 @@ def backbone() -> Backbone:
 
 
 def compiling(monkeypatch, recomputes: str = "never") -> Backbone:
-    """The backbone with blocks that run compiled in training: all of it but the kernels, which take a minute."""
+    """The backbone with blocks that run compiled in training: all of it but the kernels, which take a minute and a C++
+    compiler. `counters` says what was compiled since."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(shutil, "which", lambda name: name)
     torch._dynamo.reset()
+    counters.clear()
     return Backbone.open(folder(), text_slots=TEXT_SLOTS, compiles=True, recomputes=recomputes)
 
 

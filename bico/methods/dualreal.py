@@ -109,10 +109,12 @@ class JointAdapters(nn.Module):
         # Each pass embeds the patches first, then the time, then runs the blocks.
         pooled = torch.empty(0)
         mixtures = [  # group of the block, layer, what stands beside it
-            (number // self.blocks_per_group, block.get_submodule(layer), Mixture(identity[layer], motion[layer]))
-            for number, (block, identity, motion) in enumerate(
-                zip(transformer.blocks, self.identity, self.motion, strict=True)
+            (
+                number // self.blocks_per_group,
+                block.get_submodule(layer),
+                Mixture(self.identity[number][layer], self.motion[number][layer]),
             )
+            for number, block in enumerate(transformer.blocks)
             for layer in LAYERS
         ]
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class Adapter(nn.Module):
-    """Up(GELU(Down(x + W_c c))), in float32; Up is zero at the start.
+    """Up(GELU(Down(x + W_c c))); Up is zero at the start. Weights are float32, matrix products in the dtype of x.
 
     Args:
         width: of a token x.
@@ -34,10 +35,10 @@ class Adapter(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """What to add to the layer's output [batch, tokens, width], from its input of the same shape."""
-        tokens = tokens.float()
-        if self.condition is not None and self.told is not None:
-            tokens = tokens + self.condition(self.told)[:, None]
-        return self.up(F.gelu(self.down(tokens)))
+        with torch.autocast(tokens.device.type, tokens.dtype, enabled=tokens.dtype != torch.float32):
+            if self.condition is not None and self.told is not None:
+                tokens = tokens + self.condition(self.told)[:, None]
+            return self.up(F.gelu(self.down(tokens)))
 
 
 def tell(adapters: nn.Module, condition: Tensor | None) -> None:

@@ -22,7 +22,7 @@ import yaml
 from bico.config import Config
 from bico.errors import InputError
 from bico.files import write_text
-from bico.media import check_media, read_media
+from bico.media import check_media, read_clip, read_media
 from bico.prompts import clean, spans
 from bico.provenance import file_digest
 
@@ -313,8 +313,9 @@ def _name(clip: str) -> str:
 
 
 def score_published(config: Config, *, device: str) -> None:
-    """Scores the clips that the authors published, read and scored as ours are, to `R/published.csv`: a row per clip.
+    """Scores the clips that the authors published as ours are scored, to `R/published.csv`: a row per clip.
 
+    Clips are taken at their own size, length and pace: some of the baselines' are smaller than the benchmark's.
     A clip that is not there, or one of whose sources is not, is a row with the status "missing" and empty scores.
     Prints how many clips each row of the paper has, how many are missing, and the means of the others.
     """
@@ -336,7 +337,8 @@ def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
     from bico.scoring.dino_i import DinoI
 
     page, media, judge = config.authors_page, dict(config.media), {"pooling": config.scoring.pooling, "device": device}
-    clip_t, dino_i = ClipT(config.models.clip, **judge), DinoI(config.models.dino, **judge)
+    clip_t = ClipT(config.models.clip, **judge)
+    dino_i = DinoI(config.models.dino, crop=config.scoring.dino_crop, **judge)
     for composition in read_page(page / "index.html"):
         sources = {source: page / medium for source, medium in composition.media.items()}
         for label, clip in composition.published.items():
@@ -345,7 +347,7 @@ def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
             if not all(path.is_file() for path in (page / clip, *sources.values())):
                 yield row | {"status": "missing"}
                 continue
-            frames = read_media(page / clip, **media)
+            frames = read_clip(page / clip)
             inputs = {source: read_media(path, **media) for source, path in sources.items()}
             scores = {"clip_t": clip_t.score(frames, composition.prompt)[0], "dino_i": dino_i.score(frames, inputs)[0]}
             yield row | {"status": "ok"} | scores

@@ -12,13 +12,12 @@ batch of 4.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -81,6 +80,23 @@ def best_dtype(device: torch.device | str) -> torch.dtype:
     """bfloat16 where matrix products are faster in it than in float32: on GPUs, and on CPUs with tiles (AMX)."""
     fast = torch.device(device).type == "cuda" or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+@cache
+def compiles_on(device: torch.device) -> bool:
+    """Whether blocks can be compiled for this device, found out by compiling something small; if not, one line on
+    stderr says why: there is no compiler, or one too old, or no headers."""
+    from torch._inductor import config as inductor
+
+    if not shutil.which("openssl"):  # which is asked for digests of headers that are to be precompiled
+        inductor.cpp_cache_precompile_headers = False
+    try:
+        torch.compile(torch.square)(torch.ones(8, device=device))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        print(f"training runs without compiled blocks, at half the speed: cannot compile ({reason})", file=sys.stderr)
+        return False
+    return True
 
 
 class Backbone:
@@ -166,12 +182,6 @@ class Backbone:
     @property
     def num_blocks(self) -> int:
         return self.transformer.config.num_layers
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Tells this transformer from another training of it: a digest of its last layer."""
-        weight = self.transformer.proj_out.weight.float().cpu().numpy()
-        return hashlib.sha256(weight.tobytes()).hexdigest()
 
     # Text
 
@@ -301,14 +311,10 @@ class Backbone:
         """Blocks run compiled for as long as the context lasts: for training.
 
         One graph serves all blocks that differ in nothing but tensors. It takes about half a minute to compile, once on
-        a machine. Without a C++ compiler the blocks run as ever, and one line says so. On a GPU short sequences run as
-        captured graphs, too, unless the transformer itself learns or something beside it.
+        a machine. Without a compiler that works the blocks run as ever, and one line says so. On a GPU short sequences
+        run as captured graphs, too, unless the transformer itself learns or something beside it.
         """
-        if not self.compiles:
-            yield
-            return
-        if self.device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
-            print("no C++ compiler: training runs without compiled blocks, at half the speed", file=sys.stderr)
+        if not (self.compiles and compiles_on(self.device)):
             yield
             return
         eager = self._training_run

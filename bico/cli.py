@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from bico.check import preflight
 from bico.config import Application, Config, Tables, checked, load
 from bico.errors import InputError
 from bico.files import replacing, write_json
-from bico.keep import Record, make_all
+from bico.keep import Record, checkpoints, make_all
 from bico.lease import take_device
 from bico.media import media_kind, read_media
 from bico.provenance import code_digest, file_digest, folder_digest
@@ -208,8 +207,8 @@ def learn(config: Config, method: str, part: int) -> None:
     def make(name: str) -> None:
         item, seed = trainings[name]
         data = {source: _encoded(config, method, source) for source in sources[item]}
-        artifact = config.artifact_path(method, item, seed)
-        workdir = artifact.with_suffix(".ckpt")  # survives a failure
+        artifact, record = things[name]
+        workdir = checkpoints(artifact, record)  # survive a failure
         tensors = module_of(settings.method).learn(
             backbone,
             data if settings.LEARNS_PER == "case" else data[item],
@@ -219,7 +218,8 @@ def learn(config: Config, method: str, part: int) -> None:
             workdir=workdir,
             progress=f"{method} {name}",
         )
-        os.replace(workdir / METRICS, artifact.with_suffix(".metrics.jsonl"))
+        with replacing(artifact.with_suffix(".metrics.jsonl")) as unfinished:
+            shutil.copyfile(workdir / METRICS, unfinished)
         kept = {"method": settings.method, "source": item, "settings": json.dumps(settings.learning(), sort_keys=True)}
         save_artifact(artifact, tensors, kept)
         shutil.rmtree(workdir)

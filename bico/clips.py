@@ -30,12 +30,13 @@ def make_clips(config: Config, row: str, backbone: Backbone) -> None:
         InputError: every clip that the method supports fails.
     """
     planned = {
-        f"{job.case_id} {job.seed}": (job, path_of(config, row, job), record) for job, record in _records(config, row)
+        f"{job.case_id} {job.seed}": (job, path_of(config, row, job), record)
+        for job, record in _records(config, row, backbone)
     }
     stale = [name for name, (_, path, record) in planned.items() if not is_current(path, record)]
     outcomes = {name: _make(config, row, backbone, *planned[name]) for name in progress(row, stale)}
     manifest = [
-        {"case": job.case_id, "seed": job.seed, "clip": str(path)} | outcomes.get(name, OK)
+        {"case": job.case_id, "seed": job.seed, "clip": str(path)} | outcomes.get(name, OK) | {"sha256": _digest(path)}
         for name, (job, path, _) in planned.items()
     ]
     failed = [entry for entry in manifest if entry["status"] == "failed"]
@@ -78,7 +79,12 @@ def path_of(config: Config, row: str, job: Job) -> Path:
     return config.results / "clips" / row / job.case_id / f"{job.seed}.mp4"
 
 
-def _records(config: Config, row: str) -> Iterator[tuple[Job, dict[str, Any]]]:
+def _digest(path: Path) -> str | None:
+    """Of a clip in the manifest: all that Snakemake compares, to tell whether what was made of the clips is stale."""
+    return file_digest(path) if path.exists() else None
+
+
+def _records(config: Config, row: str, backbone: Backbone) -> Iterator[tuple[Job, dict[str, Any]]]:
     """Each job with what goes into the JSON beside its clip: all that the clip depends on."""
     settings = config.methods[row]
     shared = {
@@ -86,7 +92,7 @@ def _records(config: Config, row: str) -> Iterator[tuple[Job, dict[str, Any]]]:
         "sampling": config.sampling.model_dump(mode="json"),
         "media": config.media.model_dump(mode="json"),
         "text_slots": config.text_slots,
-        "dtype": config.dtype,
+        "dtype": str(backbone.dtype),
         "backbone": folder_digest(config.models.wan),
         "code": code_digest("bico.clips", f"bico.methods.{settings.method}"),
     }

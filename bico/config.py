@@ -100,8 +100,10 @@ class Media(Section):
     height: Positive = Field(480, description="pixels")
     width: Positive = Field(832, description="pixels")
     num_frames: Positive = Field(81, description="frames of a clip, 4k + 1 because the VAE packs four frames into one")
-    fps: float = Field(
-        15, gt=0, description="frames a second, of generated clips and of video sources as they are read"
+    fps: float = Field(15, gt=0, description="frames a second of generated clips")
+    read: Literal["time", "first"] = Field(
+        "time",
+        description="video sources: time = as many frames a second, however many they have; first = their first frames",
     )
 
     @field_validator("num_frames")
@@ -142,6 +144,12 @@ class Scoring(Section):
     pooling: Literal["mean", "renormalised"] = Field(
         "mean",
         description="mean: average of the unit frame features, as is; renormalised: brought back to unit length",
+    )
+    dino_crop: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of a frame's shorter side that DINO sees; null = as the model's own config has it",
     )
     bootstrap: Positive = Field(2000, description="resamples of the cases for the 95 % intervals")
     seed: Count = Field(0, description="of the bootstrap")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +56,6 @@ class EncodedSource:
     def class_word(self) -> str:
         """The word that stands for this source where a method needs just one: its motion, or else its first object."""
         return (self.temporal or self.spatial)[0]
-
-    @cached_property
-    def digest(self) -> str:
-        """sha256 over everything in here."""
-        total = hashlib.sha256(json.dumps(self._words(), sort_keys=True).encode())
-        for name, tensor in sorted(self._tensors().items()):
-            total.update(name.encode())
-            total.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-        return total.hexdigest()
 
     def draw(self, batch_size: int, generator: torch.Generator, *, frames: bool) -> Batch:
         """Captions drawn with replacement, each with the clip or, if `frames`, with the frame that it describes."""

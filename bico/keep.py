@@ -8,6 +8,7 @@ nothing else. What Snakemake knows is the manifest, written last of all.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -40,6 +41,16 @@ def forget(path: Path) -> None:
 def remember(path: Path, record: Record) -> None:
     """Call it when the thing is there."""
     write_json(beside(path), record)
+
+
+def checkpoints(path: Path, record: Record) -> Path:
+    """Where a thing that takes long leaves checkpoints: <thing>.ckpt, emptied if they are of another record."""
+    folder = path.with_suffix(".ckpt")
+    begun = folder / "begun_from.json"
+    if not (begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) == record):
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(begun, record)
+    return folder
 
 
 def make_all(

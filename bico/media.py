@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from operator import add
 from pathlib import Path
+from typing import Literal
 
 import imageio_ffmpeg
 import numpy as np
@@ -47,15 +48,32 @@ def check_media(path: Path, kind: str) -> None:
         _check_image(path)
 
 
-def read_media(path: Path, *, height: int, width: int, num_frames: int, fps: float) -> np.ndarray:
+def read_media(
+    path: Path, *, height: int, width: int, num_frames: int, fps: float, read: Literal["time", "first"] = "time"
+) -> np.ndarray:
     """Reads an image as uint8 [1, H, W, 3] or a video as uint8 [num_frames, H, W, 3].
 
     Both are resized to cover the frame and cropped at its centre, rotation metadata applied. A video is resampled to
-    `fps` from its start on; one too short for that is spread over all frames. Raises InputError if it cannot be read.
+    `fps` from its start on, or by `read` = "first" its first frames are taken, whatever their rate; one too short for
+    that is spread over all frames. Raises InputError if it cannot be read.
     """
     if _is_image(path):
         return _read_image(path, height, width)[None]
-    return _read_video(path, height, width, num_frames, fps)
+    times, seconds = _timing(path)
+    if read == "first" and len(times) >= num_frames:
+        indices = list(range(num_frames))
+    else:
+        indices = _frame_indices(times, seconds, num_frames, fps)
+    return _decode(path, indices, height, width)
+
+
+def read_clip(path: Path) -> np.ndarray:
+    """All frames of a video as they are, uint8 [T, H, W, 3]. Raises InputError if it cannot be read."""
+    times, _ = _timing(path)
+    stream = imageio_ffmpeg.read_frames(str(path))
+    width, height = next(stream)["size"]
+    stream.close()
+    return _decode(path, list(range(len(times))), height, width)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
@@ -99,8 +117,7 @@ def _read_image(path: Path, height: int, width: int) -> np.ndarray:
     return np.asarray(ImageOps.fit(flat, (width, height), Image.Resampling.BICUBIC))
 
 
-def _read_video(path: Path, height: int, width: int, num_frames: int, fps: float) -> np.ndarray:
-    indices = _frame_indices(*_timing(path), num_frames, fps)
+def _decode(path: Path, indices: list[int], height: int, width: int) -> np.ndarray:
     wanted = sorted(set(indices))
     select = "+".join(f"eq(n,{index})" for index in wanted)
     scale = f"scale={width}:{height}:force_original_aspect_ratio=increase:flags=bicubic+accurate_rnd+full_chroma_int"
@@ -118,9 +135,10 @@ def _read_video(path: Path, height: int, width: int, num_frames: int, fps: float
 
 def _frame_indices(times: list[float], seconds: float, num_frames: int, fps: float) -> list[int]:
     """Which frames are seen at `num_frames` moments, 1 / fps apart or, if the video is too short, spread over it."""
-    # Short by less than half a frame is no short video but the rounding of its duration.
+    # Short by less than half a frame is no short video but the rounding of its duration. Some containers round times to
+    # a millisecond: a frame that starts that much later is the one that is seen.
     step = 1 / fps if seconds * fps > num_frames - 0.5 else seconds / num_frames
-    return [bisect_right(times, moment * step + 1e-6) - 1 for moment in range(num_frames)]
+    return [bisect_right(times, moment * step + 1e-3) - 1 for moment in range(num_frames)]
 
 
 def _check_exists(path: Path) -> None:

@@ -43,7 +43,8 @@ def spans(prompt: str, bindings: Mapping[str, Sequence[str]]) -> dict[str, list[
     taken: dict[str, list[Span]] = {source: [] for source in bindings}
     for source, word in sorted(words, key=lambda pair: -len(pair[1])):
         held = [span for placed in taken.values() for span in placed]
-        found = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)]
+        whole = re.sub(r"^\b|\b$", r"\\b", re.escape(word))  # punctuation has no boundary to keep to
+        found = [match.span() for match in re.finditer(whole, text)]
         free = [span for span in found if not any(_overlap(span, other) for other in held)]
         if not free:
             reason = "is bound already wherever it stands in" if found else "is not in"

@@ -40,12 +40,19 @@ def closure(*modules: str, package: Path = PACKAGE) -> set[str]:
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest of a model folder: its lines in the SHA256SUMS beside it, else the names and sizes of its files."""
-    sums = folder.parent / "SHA256SUMS"
-    if sums.exists():
+    """A digest of a model folder.
+
+    It is made of checksums where there are some beside it: in SHA256SUMS, or in the manifest of what was fetched
+    (`bico.weights`). Else it is made of names, sizes and times: large files would take minutes to read.
+    """
+    sums, fetched = folder.parent / "SHA256SUMS", folder.with_name(f"{folder.name}.json")
+    if fetched.exists():
+        lines = [fetched.read_text()]
+    elif sums.exists():
         lines = [line for line in sums.read_text().splitlines() if line.split("  ")[-1].startswith(f"{folder.name}/")]
     else:
-        lines = [f"{path.relative_to(folder)} {path.stat().st_size}" for path in folder.rglob("*") if path.is_file()]
+        files = {path.relative_to(folder): path.stat() for path in folder.rglob("*") if path.is_file()}
+        lines = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files.items()]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
 

@@ -28,7 +28,7 @@ MEANING = {
     "dino_i": "DINO similarity of frames and each visual input, harmonic mean over the inputs, x100",
     "truth_concept": "parameters of each instance as read from the clip, against those of its source",
     "truth_prompt": "the words of the prompt are read in the clip",
-    "truth_motion": "the subject's path, frame by frame, against the true one; a still picture has none of it",
+    "truth_motion": "the subject's path, frame by frame, against the true one; none if still, or farther off than that",
     "truth_overall": "mean of the three truth scores",
 }
 REFERENCE = "bico"
@@ -261,7 +261,7 @@ def _legend(config: Config) -> str:
         raw = ", ".join(f"{name} {end['floor']:.3f} to {end['ceiling']:.3f}" for name, end in ends.items())
         lines.append(
             "- The truth scores run from 0 (another clip: the truth of a case that shares no source) to 100 (the truth "
-            f"itself, rendered and read by the same probe), unclipped; raw values at these ends: {raw}"
+            f"itself, rendered and read by the same probe) and may lie outside; raw values in 0..1 at these ends: {raw}"
         )
     lines.append(
         f"- In brackets: 95 % interval, {config.scoring.bootstrap} bootstrap resamples of the cases (seeds of a case "

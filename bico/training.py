@@ -141,7 +141,6 @@ def fit(
     settings: LearnedSettings,
     *,
     seed: int,
-    digest: str,
     workdir: Path,
     rate: Callable[[int], float] = lambda step: 1.0,
     clip_norm: float | None = None,
@@ -152,13 +151,13 @@ def fit(
     """Trains the parameters in place with AdamW, through all stages.
 
     Parameters that a stage's loss does not touch keep still in it. Every `settings.checkpoint_every` steps the whole
-    state goes to `workdir`; a call with the same `digest` continues from there. `workdir / "metrics.jsonl"` gets a line
+    state goes to `workdir`, and a call that finds one there continues from it. `workdir / "metrics.jsonl"` gets a line
     a step: step, stage, loss, mean sigma, seconds, and what `report` adds; after the first step, every
     `settings.probe_every` and the last one also "probe": the loss on captions, noise levels and noises that never
     change.
 
     Args:
-        digest: stands for everything that the result depends on (see `digest_of`).
+        workdir: of this very training: nothing that it depends on has changed since its first step (`bico.keep`).
         rate: factor on the learning rates at each step.
         clip_norm: gradients of a larger norm are scaled down to it; None = none are.
         progress: label of the progress lines on stderr; "" for none.
@@ -175,7 +174,7 @@ def fit(
         fused=True,
     )
     plan = [stage for stage in stages for _ in range(stage.steps)]
-    first = _resume(workdir, digest, parameters, optimizer)
+    first = _resume(workdir, parameters, optimizer)
     with _metrics_from(workdir / METRICS, first) as metrics, _progress(progress, len(plan), first) as advance:
         for step, stage in enumerate(plan[first:], start=first):
             started = time.perf_counter()
@@ -197,7 +196,7 @@ def fit(
             advance(loss.item())
             if (step + 1) % settings.checkpoint_every == 0:
                 metrics.flush()
-                _save(workdir, digest, step + 1, parameters, optimizer)
+                _save(workdir, step + 1, parameters, optimizer)
 
 
 @torch.no_grad()
@@ -211,11 +210,6 @@ def warm_up_cosine(step: int, *, warm_up: int, steps: int) -> float:
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
-
-
-def digest_of(*parts: object) -> str:
-    """sha256 over JSON values: the key of a checkpoint."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
@@ -232,24 +226,20 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(mixed) >> 1)
 
 
-def _save(
-    workdir: Path, digest: str, step: int, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> None:
+def _save(workdir: Path, step: int, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
     tensors = {f"parameters.{name}": parameter.data for name, parameter in parameters.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
     with replacing(workdir / CHECKPOINT) as unfinished:
-        save_file(tensors, unfinished, metadata={"digest": digest, "step": str(step)})
+        save_file(tensors, unfinished, metadata={"step": str(step)})
 
 
-def _resume(workdir: Path, digest: str, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
-    """Loads the checkpoint if it is one of this very run; returns the step to go on with."""
+def _resume(workdir: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
+    """Loads the checkpoint, if there is one; returns the step to go on with."""
     path = workdir / CHECKPOINT
     if not path.exists():
         return 0
     with safe_open(path, framework="pt") as file:
-        if file.metadata()["digest"] != digest:
-            return 0
         state: dict[int, dict[str, Tensor]] = {}
         for key in file.keys():  # noqa: SIM118 (not a mapping)
             kind, name = key.split(".", 1)

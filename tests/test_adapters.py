@@ -277,7 +277,7 @@ def test_cases_that_are_not_supported_are_counted(small, tmp_path, row: str) -> 
     small["sources"] = {"still": {"kind": "image", "file": str(tmp_path / "cat.png")}}
     small["cases"] = {"no_motion": {"prompt": "a cat", "bind": {"still": ["cat"]}}}
     config = load(small)
-    clips.make_clips(config, row, backbone=None)  # with nothing learned
+    clips.make_clips(config, row, tiny.backbone())  # with nothing learned
     (entry,) = json.loads((config.results / "clips" / f"{row}.json").read_text())
     assert entry["status"] == "not supported" and entry["error"].startswith("takes")
 

@@ -9,6 +9,7 @@ from conftest import ZOO, needs_zoo
 from bico import applications
 from bico.config import Application, load
 from bico.errors import InputError
+from bico.prompts import spans
 from bico.toybox.benchmark import scene_of
 from bico.toybox.probe import Probe
 from bico.toybox.render import render
@@ -26,6 +27,12 @@ def test_an_edit_binds_all_but_the_new_word():
     case = Application(**SWAP).case()
     assert case.prompt == "a robot spinning in the forest"
     assert case.bind == {"spinning_cat": ["a", "spinning in the forest"]}
+
+
+@pytest.mark.parametrize("rest", [", at the beach", ": sliding", "."])
+def test_punctuation_after_a_new_word_is_no_problem(rest):
+    case = Application(source="spinning_cat", prompt=f"a cat{rest}", swap={"cat": "robot"}).case()
+    assert spans(case.prompt, case.bind)["spinning_cat"] == [(0, 1), (7, len(case.prompt))]
 
 
 def test_a_decomposition_binds_the_kept_words_alone():

@@ -261,7 +261,7 @@ def models() -> dict:
 
 @needs_zoo
 def test_published_clips_are_scored_as_ours_are_and_none_is_dropped(small, tmp_path, capsys):
-    from bico.media import read_media
+    from bico.media import read_clip, read_media
     from bico.scoring.clip_t import ClipT
     from bico.scoring.dino_i import DinoI
 
@@ -272,7 +272,7 @@ def test_published_clips_are_scored_as_ours_are_and_none_is_dropped(small, tmp_p
     assert table["table"].tolist() == ["table1", "table1"] and table["row"].tolist() == [5, 4]
     assert table.loc[1, ["clip_t", "dino_i"]].isna().all()
 
-    frames = read_media(folder / "static" / "cat_ball_1.2.mp4", **small["media"])
+    frames = read_clip(folder / "static" / "cat_ball_1.2.mp4")
     inputs = {name: read_media(folder / "static" / name, **small["media"]) for name in ("cat.jpg", "ball.mp4")}
     assert table.loc[0, "clip_t"] == pytest.approx(
         ClipT(ZOO / "clip").score(frames, "A cat bouncing along at noon.")[0], abs=1e-3

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bico.keep import make_all
+from bico.keep import checkpoints, make_all
 
 
 def things(folder: Path, **records: int) -> dict:
@@ -27,6 +27,14 @@ def test_only_what_is_missing_or_stale_is_made(tmp_path, capsys):
     make_all("learn", things(tmp_path, a=1, b=2, c=1), make, tmp_path / "manifest.json")
     assert made[-1] == "a" and len(made) == 5
     assert "learn: a, 1 of 1" in capsys.readouterr().err
+
+
+def test_a_checkpoint_serves_what_it_was_begun_for_and_nothing_else(tmp_path):
+    folder = checkpoints(tmp_path / "a.safetensors", {"code": "old"})
+    (folder / "checkpoint").touch()
+    assert list(tmp_path.iterdir()) == [folder]
+    assert (checkpoints(tmp_path / "a.safetensors", {"code": "old"}) / "checkpoint").exists()
+    assert not (checkpoints(tmp_path / "a.safetensors", {"code": "new"}) / "checkpoint").exists()
 
 
 def test_what_was_made_before_a_failure_is_kept(tmp_path):

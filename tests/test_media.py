@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bico.errors import InputError
-from bico.media import check_media, media_kind, read_media, write_clip, write_image
+from bico.media import check_media, media_kind, read_clip, read_media, write_clip, write_image
 
 SIZE = {"height": 48, "width": 48, "num_frames": 9, "fps": 8}
 
@@ -126,6 +126,28 @@ def test_frames_are_taken_at_the_rate_asked_for(tmp_path, fps, frames, expected)
     write_clip(tmp_path / "a.mp4", numbered(frames), fps=fps)
     taken = numbers(read_media(tmp_path / "a.mp4", **SIZE))
     assert taken == expected
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])  # the latter rounds times to a millisecond
+def test_a_video_at_the_rate_asked_for_gives_every_frame(tmp_path, suffix):
+    clip = numbered(40)
+    write_clip(tmp_path / "a.mp4", clip, fps=15)
+    ffmpeg("-i", tmp_path / "a.mp4", "-c", "copy", tmp_path / f"b.{suffix}")
+    taken = read_media(tmp_path / f"b.{suffix}", height=48, width=48, num_frames=33, fps=15)
+    assert np.abs(taken.mean((1, 2, 3)) - clip[:33].mean((1, 2, 3))).max() < 1.5  # of 2 from one to the next
+
+
+@pytest.mark.parametrize(("frames", "expected"), [(16, list(range(9))), (6, [0, 0, 1, 2, 2, 3, 4, 4, 5])])
+def test_first_frames_are_taken_whatever_their_rate(tmp_path, frames, expected):
+    write_clip(tmp_path / "a.mp4", numbered(frames), fps=25)
+    assert numbers(read_media(tmp_path / "a.mp4", **SIZE, read="first")) == expected
+
+
+def test_a_clip_is_read_as_it_is(tmp_path):
+    clip = moving_square(7, size=40)[:, :, :34]
+    write_clip(tmp_path / "a.mp4", clip, fps=11)
+    back = read_clip(tmp_path / "a.mp4")
+    assert back.shape == clip.shape and psnr(clip, back) > 40
 
 
 def test_rotated_video_is_upright(tmp_path):

@@ -305,7 +305,6 @@ def test_without_diversification_there_is_one_caption(sources, name: str) -> Non
         assert len(batches[1][0].latents.unique(dim=0)) > 1  # of several frames
     for batch, captions in batches:
         assert all(torch.equal(drawn, captions[0]) for drawn in batch.prompt_embeds)
-    assert plain.digest != sources[name].digest
 
 
 # Textual Inversion
@@ -415,7 +414,7 @@ def test_an_encoded_source_survives_its_file(sources, tmp_path: Path) -> None:
     for name, encoded in sources.items():
         encoded.save(tmp_path / name)
         opened = EncodedSource.load(tmp_path / name)
-        assert opened.digest == encoded.digest
+        assert all(torch.equal(opened._tensors()[name], tensor) for name, tensor in encoded._tensors().items())
         assert (opened.kind, opened.spatial, opened.temporal) == (encoded.kind, encoded.spatial, encoded.temporal)
 
 

@@ -60,6 +60,10 @@ def test_the_nth_binding_of_a_repeated_word_is_its_nth_occurrence() -> None:
     assert found == {"one": [(2, 5)], "two": [(12, 15), (22, 25)]}
 
 
+def test_a_phrase_may_begin_and_end_with_punctuation() -> None:
+    assert spans("a robot, at the beach.", {"a": ["a", ", at the beach."]}) == {"a": [(0, 1), (7, 22)]}
+
+
 def test_a_phrase_keeps_its_words_from_a_shorter_binding() -> None:
     assert spans("a striped cat and a cat", {"a": ["cat"], "b": ["striped cat"]}) == {"a": [(20, 23)], "b": [(2, 13)]}
 

@@ -82,6 +82,12 @@ def test_dino_i_is_the_harmonic_mean_over_pooled_inputs(judges, frames):
     assert np.mean(by_frame["picture"]) == pytest.approx(100 * a, rel=1e-4)
 
 
+def test_dino_sees_as_much_of_a_frame_as_the_config_says(judges):
+    size = DinoI(judges / "dino").model.pretrained_cfg["input_size"][-1]
+    resize, crop, *_ = DinoI(judges / "dino", crop=0.875).preprocess.transforms
+    assert (resize.size, tuple(crop.size)) == (int(size / 0.875), (size, size))
+
+
 def test_an_input_that_is_not_there_at_all_leaves_no_dino_i():
     assert harmonic_mean([0.5, 1.0]) == pytest.approx(2 / 3)
     assert harmonic_mean([0.9, -0.1]) == 0.0

@@ -10,7 +10,6 @@ from bico.config import BicoSettings, LearnedSettings, Noise, TextualInversionSe
 from bico.errors import InputError
 from bico.methods.bico import noise_levels
 from bico.training import (
-    CHECKPOINT,
     Group,
     NoiseLevels,
     Stage,
@@ -48,9 +47,7 @@ def stages(parameters: dict[str, nn.Parameter], stop_at: int | None = None) -> l
     return [Stage("first", 7, loss(["a"])), Stage("second", 6, loss(["a", "b"]))]
 
 
-def run(
-    workdir: Path, *, stop_at: int | None = None, digest: str = "x", seed: int = 0, **tuning: object
-) -> dict[str, nn.Parameter]:
+def run(workdir: Path, *, stop_at: int | None = None, seed: int = 0, **tuning: object) -> dict[str, nn.Parameter]:
     parameters = {"a": nn.Parameter(torch.zeros(3)), "b": nn.Parameter(torch.ones(3))}
     groups = [Group({"a": parameters["a"]}, 0.1), Group({"b": parameters["b"]}, 0.01)]
     fit(
@@ -58,7 +55,6 @@ def run(
         stages(parameters, stop_at),
         settings(checkpoint_every=4),
         seed=seed,
-        digest=digest,
         workdir=workdir,
         report=lambda: {"size": parameters["a"].norm().item()},
         **tuning,
@@ -104,20 +100,13 @@ def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
     stage = Stage("all", 1, lambda generator: (parameter.square().sum(), torch.rand(1)))
     report = lambda: seen.append(parameter.grad.norm().item()) or {}  # noqa: E731
     groups = [Group({"p": parameter}, 0.1)]
-    fit(groups, [stage], settings(), seed=0, digest="", workdir=tmp_path, clip_norm=1.0, report=report)
+    fit(groups, [stage], settings(), seed=0, workdir=tmp_path, clip_norm=1.0, report=report)
     assert seen == [pytest.approx(1.0, abs=1e-4)]
-
-
-def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):
-        run(tmp_path, stop_at=6, digest="other settings", seed=1)
-    assert (tmp_path / CHECKPOINT).exists()
-    assert equal(run(tmp_path), run(tmp_path / "fresh"))
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:
     assert equal(run(tmp_path / "one"), run(tmp_path / "two"))
-    assert not equal(run(tmp_path / "one", digest="again", seed=1), run(tmp_path / "two", digest="again"))
+    assert not equal(run(tmp_path / "three", seed=1), run(tmp_path / "four"))
 
 
 def test_metrics_hold_a_line_a_step(tmp_path: Path) -> None:
@@ -135,7 +124,7 @@ def test_the_probe_loss_is_on_the_same_random_numbers_every_time(tmp_path: Path)
         return (still - torch.randn(3, generator=generator)).square().mean(), torch.rand(1)
 
     often = settings(probe_every=5)
-    fit([Group({"still": still}, 1e-12)], [Stage("all", 13, loss)], often, seed=0, digest="", workdir=tmp_path)
+    fit([Group({"still": still}, 1e-12)], [Stage("all", 13, loss)], often, seed=0, workdir=tmp_path)
     entries = lines(tmp_path)
     assert [entry["step"] for entry in entries if "probe" in entry] == [0, 4, 9, 12]
     assert len({entry["probe"] for entry in entries if "probe" in entry}) == 1
@@ -146,13 +135,13 @@ def test_a_diverging_run_says_so(tmp_path: Path) -> None:
     parameter = nn.Parameter(torch.ones(1))
     stage = Stage("all", 1, lambda generator: (parameter.sum() * torch.inf, torch.rand(1)))
     with pytest.raises(InputError, match="the loss is inf in step 0: lower the learning_rate"):
-        fit([Group({"p": parameter}, 0.1)], [stage], settings(), seed=0, digest="", workdir=tmp_path)
+        fit([Group({"p": parameter}, 0.1)], [stage], settings(), seed=0, workdir=tmp_path)
 
 
 def test_progress_is_a_line_every_tenth_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     parameter = nn.Parameter(torch.ones(1))
     stage = Stage("all", 40, lambda generator: (parameter.square().sum(), torch.rand(1)))
-    fit([Group({"p": parameter}, 0.1)], [stage], settings(), seed=0, digest="", workdir=tmp_path, progress="cat")
+    fit([Group({"p": parameter}, 0.1)], [stage], settings(), seed=0, workdir=tmp_path, progress="cat")
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 10
     assert printed[0].startswith("cat: step 4/40, loss ")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT, ZOO, needs_zoo
 
-from bico.provenance import PACKAGE, closure, code_digest
+from bico.provenance import PACKAGE, closure, code_digest, folder_digest
 
 
 def snakemake(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -162,6 +162,19 @@ def test_code_digests_see_edits_but_no_comments(tmp_path):
     assert code_digest("bico.methods.bico", package=third) != before
 
 
+def test_models_of_equal_size_are_told_apart(tmp_path):
+    own, fetched = tmp_path / "own", tmp_path / "store" / "fetched"
+    for folder in (own, fetched):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(bytes(1000))
+    fetched.with_name("fetched.json").write_text("one revision")
+    before = folder_digest(own), folder_digest(fetched)
+    (own / "model.safetensors").write_bytes(bytes([1]) * 1000)
+    assert folder_digest(own) != before[0] and folder_digest(fetched) == before[1]
+    fetched.with_name("fetched.json").write_text("another revision")
+    assert folder_digest(fetched) != before[1]
+
+
 def test_imports_are_absolute_so_that_digests_can_follow_them():
     relative = [path for path in PACKAGE.rglob("*.py") if "\nfrom ." in path.read_text()]
     assert relative == []
@@ -281,6 +294,13 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     of_the_table = [path for path in learned if path.parts[-3] in small["tables"]["table1"]]
     assert all(path.with_name("1.safetensors").read_bytes() != path.read_bytes() for path in of_the_table)
     assert set(pd.read_csv(results / "table1.csv")["trainings"]) == {0, 2}
+
+    small["sampling"]["steps"] = 3  # a run that ends between clips and scores
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    clips = snakemake("--configfile", config_file, "--", str(results / "clips" / "base.json"))
+    assert clips.returncode == 0, clips.stdout[-4000:]
+    scores = snakemake("-n", "--configfile", config_file, "--", str(results / "scores" / "base.csv"))
+    assert jobs(scores.stdout) == {"score": 1}
 
 
 @needs_zoo

@@ -21,7 +21,7 @@ from bico.config import Case, DbLoraSettings, Media, Sampling
 from bico.encode import EncodedSource
 from bico.methods.base import Job, compositions, load_artifact, project
 from bico.prompts import clean, spans
-from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss, seeded
+from bico.training import Group, NoiseLevels, Stage, fit, flow_matching_loss, seeded
 
 ADAPTER = "db_lora"
 LAYERS = r"blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))"
@@ -39,6 +39,7 @@ def learn(
 ) -> dict[str, Tensor]:
     """Learns one source's LoRA: "<layer>.lora_A" [rank, in] and "<layer>.lora_B" [out, rank] of each layer, float32."""
     context = project(backbone, instance_prompt(encoded, settings.rare_token))
+    del backbone.text_encoder  # needed no more, and larger than the transformer
     noise = NoiseLevels(shift)
 
     def loss(generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -54,7 +55,6 @@ def learn(
             [Stage("lora", settings.steps, loss)],
             settings,
             seed=seed,
-            digest=digest_of(settings.learning(), encoded.digest, backbone.fingerprint, shift, seed),
             workdir=workdir,
             progress=progress,
         )

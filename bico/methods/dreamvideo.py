@@ -29,7 +29,7 @@ from bico.config import DreamVideoSettings, Media, Sampling
 from bico.encode import EncodedSource
 from bico.methods.base import Job, compositions, guided, load_artifact, project
 from bico.methods.textual_inversion import Inversion, inverted
-from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss, seeded
+from bico.training import Group, NoiseLevels, Stage, fit, flow_matching_loss, seeded
 
 LAYERS = {"image": ("attn2",), "video": ("attn1", "ffn")}
 """Layers of a block beside which the adapters of a source stand. Those of a video see the appearance."""
@@ -82,7 +82,6 @@ def learn(
             stages,
             settings,
             seed=seed,
-            digest=digest_of(settings.learning(), encoded.digest, backbone.fingerprint, shift, seed),
             workdir=workdir,
             progress=progress,
         )

@@ -29,7 +29,7 @@ from bico.backbone import Backbone
 from bico.config import DualRealSettings, Media, Sampling
 from bico.encode import EncodedSource
 from bico.methods.base import Job, compositions, guided, load_artifact, project
-from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss, seeded, warm_up_cosine
+from bico.training import Group, NoiseLevels, Stage, fit, flow_matching_loss, seeded, warm_up_cosine
 
 LAYERS = ("attn1", "ffn")
 TOTAL_WEIGHT = 0.2
@@ -154,7 +154,7 @@ def learn(
     The image's CLIP embedding goes with it as "appearance", [appearance width].
     """
     by_kind = {source.kind: source for source in encoded.values()}
-    image, digests = by_kind["image"], {kind: source.digest for kind, source in by_kind.items()}
+    image = by_kind["image"]
     adapters = initial(backbone, image.appearance.shape[1], settings, seed)
     parts = adapters.named_children()  # identity, motion, controller
     with adapters.beside(backbone.transformer), backbone.compiled():
@@ -163,7 +163,6 @@ def learn(
             [Stage("joint", settings.steps, joint_loss(backbone, by_kind, settings, adapters, NoiseLevels(shift)))],
             settings,
             seed=seed,
-            digest=digest_of(settings.learning(), digests, backbone.fingerprint, shift, seed),
             workdir=workdir,
             rate=partial(warm_up_cosine, warm_up=settings.warm_up, steps=settings.steps),
             clip_norm=settings.clip_norm,

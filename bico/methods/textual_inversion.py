@@ -23,7 +23,7 @@ from bico.config import Case, Media, Sampling, TextualInversionSettings
 from bico.encode import EncodedSource
 from bico.methods.base import Job, compose_with, load_artifact
 from bico.prompts import bound_slots, mentions
-from bico.training import Group, NoiseLevels, Stage, digest_of, fit, flow_matching_loss
+from bico.training import Group, NoiseLevels, Stage, fit, flow_matching_loss
 
 TEMPLATES = {
     "image": ("a {}", "the {}", "a picture of a {}", "a picture of the {}", "a close view of a {}", "one {}"),
@@ -49,7 +49,6 @@ def learn(
             [Stage("vectors", settings.steps, partial(inversion.loss, NoiseLevels(shift), settings.batch_size))],
             settings,
             seed=seed,
-            digest=digest_of(settings.learning(), encoded.digest, backbone.fingerprint, shift, seed),
             workdir=workdir,
             progress=progress,
             report=inversion.report,

@@ -91,7 +91,8 @@ class _Scorer:
         use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
         judge = {"pooling": config.scoring.pooling, "device": "cuda" if use_gpu else "cpu"}
         self.config = config
-        self.clip_t, self.dino_i = ClipT(config.models.clip, **judge), DinoI(config.models.dino, **judge)
+        self.clip_t = ClipT(config.models.clip, **judge)
+        self.dino_i = DinoI(config.models.dino, crop=config.scoring.dino_crop, **judge)
         self.source = cache(lambda source: read_media(config.media_path(source), **dict(config.media)))
         if config.models.probe:
             from bico.toybox.probe import Probe

@@ -22,17 +22,20 @@ def harmonic_mean(similarities: list[float]) -> float:
 
 
 class DinoI:
-    """A timm vision transformer with the preprocessing of its own config.
+    """A timm vision transformer.
 
     Args:
         model: a folder in timm's format, or the name of a pretrained model, such as "vit_small_patch16_224.dino".
         pooling: see `clip_t.pool`; an input video is pooled like a generated one.
+        crop: share of a frame's shorter side that is seen (in the middle); None = preprocessing as the model's own
+            config has it.
     """
 
-    def __init__(self, model: Path | str, *, pooling: str = "mean", device: str = "cpu"):
+    def __init__(self, model: Path | str, *, pooling: str = "mean", crop: float | None = None, device: str = "cpu"):
         name = f"local-dir:{model}" if Path(model).is_dir() else str(model)
         self.model = timm.create_model(name, pretrained=True, num_classes=0).eval().to(device)
-        self.preprocess = create_transform(**resolve_model_data_config(self.model), is_training=False)
+        own = resolve_model_data_config(self.model)
+        self.preprocess = create_transform(**own | ({"crop_pct": crop} if crop else {}), is_training=False)
         self.pooling, self.device = pooling, device
 
     @torch.no_grad()

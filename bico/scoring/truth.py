@@ -6,10 +6,11 @@ They mirror the paper's three questions to people. Raw values lie in 0..1:
   the scene; strength of style and light. Mean over the roles that a source is bound to.
 * prompt: are the words there? Mean probability of the words that the prompt asks for.
 * motion: does the subject move as it should? 1 minus the distance of its path from the true one, relative to the length
-  of the true one: a still picture has 0. Where only a word says how it moves, that word's probability.
+  of the true one: a still picture has 0, and so has what strays farther still. (How far has no bound: one clip that
+  flies off would outweigh ten.) Where only a word says how it moves, that word's probability.
 
 A calibration puts them on a common scale: 100 = the truth itself, rendered and read by the probe; 0 = another clip, the
-truth of a case that shares no source. A clip can fall a little outside; nothing is clipped, so that means stay honest.
+truth of a case that shares no source. A clip can fall a little outside: this scale is not clipped.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ rule learn:
             if CONFIG.methods[w.method].APPEARANCE
             else []
         ),
+        weights=fetched("wan"),
     output:
         manifest=f"{R}/learned/{{method}}/part{{part}}.json",
     log:

@@ -21,7 +21,7 @@ rule calibrate:
         code=code_digest("bico.scoring.truth"),
         probe=model("probe"),
         settings=leaves(
-            {case: CONFIG.cases[case].prompt for case in TRUTHS}, CONFIG.media
+            {case: CONFIG.cases[case] for case in TRUTHS}, CONFIG.media
         ),
     shell:
         "python -m bico.cli calibrate --config {params.config} 2>&1 | tee {log}"
@@ -51,7 +51,12 @@ rule score:
         clip=model("clip"),
         dino=model("dino"),
         probe=model("probe"),
-        settings=leaves(CONFIG.scoring.pooling, CONFIG.media),
+        settings=leaves(
+            CONFIG.scoring.pooling,
+            CONFIG.scoring.dino_crop,
+            CONFIG.media,
+            dict(CONFIG.cases),
+        ),
     shell:
         "python -m bico.cli score --config {params.config} {wildcards.method} 2>&1 | tee {log}"
 

@@ -1,6 +1,7 @@
 """What can be wrong before anything runs: media, models, prompts. Quick (under a second) and without heavy imports."""
 
 import json
+import os
 from pathlib import Path
 
 from bico import authors, weights
@@ -10,13 +11,13 @@ from bico.media import check_media
 from bico.prompts import clean, slots, spans
 from bico.provenance import file_digest
 
-# The file by which each kind of folder is opened.
+# The file by which each kind of folder is opened, and a key that it has.
 ENTRY_FILES = {
-    "wan": "model_index.json",
-    "vlm": "config.json",
-    "clip": "open_clip_config.json",
-    "dino": "config.json",
-    "probe": "config.json",
+    "wan": ("model_index.json", "transformer"),
+    "vlm": ("config.json", "vision_config"),
+    "clip": ("open_clip_config.json", "model_cfg"),
+    "dino": ("config.json", "architecture"),
+    "probe": ("config.json", "size"),
 }
 REMEDY = "'uv run snakemake --cores all zoo' trains it anew, 'git checkout' restores the shipped one"
 
@@ -27,31 +28,59 @@ def preflight(config: Config) -> None:
     Models and media that are still to be fetched are checked by name; `bico weights` looks again when they are there.
     """
     fetched_later = weights.due(config)
-    for name, entry_file in ENTRY_FILES.items():
+    for name in ENTRY_FILES:
         folder = getattr(config.models, name)
         if folder is not None and name not in fetched_later:
-            check_model(name, folder, entry_file)
+            check_model(name, folder)
+    check_results(config.results)
     for name, source in config.sources.items():
         if source.file is None:
             check_words(f"sources.{name}.scene", source.scene)
         elif not authors.due(config, name):
             check_media(source.file, source.kind)
     if "wan" not in fetched_later:
+        check_size(config)
         check_prompts(config)
         check_groups(config)
 
 
-def check_model(name: str, folder: Path, entry_file: str) -> None:
-    """A model folder is there, and whole as far as the SHA256SUMS beside it lists its files."""
+def check_model(name: str, folder: Path) -> None:
+    """A model folder is there, of the right kind, and whole as far as the SHA256SUMS beside it lists its files."""
+    entry_file, key = ENTRY_FILES[name]
     if not (folder / entry_file).is_file():
         found = "has no " + entry_file if folder.is_dir() else "does not exist"
         raise InputError(f"{folder}: models.{name} {found}: expected a model folder; {REMEDY}")
+    if key not in json.loads((folder / entry_file).read_text(encoding="utf-8")):
+        raise InputError(f"{folder}: models.{name} is another model: expected '{key}' in its {entry_file}; {REMEDY}")
     for path, expected in listed(folder).items():
         if not path.is_file():
             raise InputError(f"{path}: a file of models.{name} is missing: expected a whole folder; {REMEDY}")
         if file_digest(path) != expected:
             raise InputError(
                 f"{path}: a file of models.{name} is corrupt: expected SHA-256 {expected[:12]}...; {REMEDY}"
+            )
+
+
+def check_results(folder: Path) -> None:
+    """The results can be written."""
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise InputError(f"results: {there} cannot be written: expected a folder of your own, or one that can be made")
+
+
+def check_size(config: Config) -> None:
+    """Frames are whole patches of latents."""
+    vae, transformer = (
+        json.loads((config.models.wan / part / "config.json").read_text(encoding="utf-8"))
+        for part in ("vae", "transformer")
+    )
+    _, *patch = transformer["patch_size"]
+    for side, cells in zip(("height", "width"), patch, strict=True):
+        pixels, unit = getattr(config.media, side), cells * vae.get("scale_factor_spatial", 8)
+        if pixels % unit:
+            raise InputError(
+                f"media.{side}: {pixels} pixels are no whole number of models.wan's patches: expected a multiple of "
+                f"{unit}, such as {max(1, round(pixels / unit)) * unit}"
             )
 
 

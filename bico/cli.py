@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -50,9 +51,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "config" in options:
             options["config"] = load(options["config"])
             _check_names(options["config"], options)
+            if command in OF_THE_TOYBOX and not options["config"].models.probe:
+                raise InputError(f"{command.__name__}: measured against Toybox scenes by models.probe: there is none")
         command(**options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except FileNotFoundError as error:
+        results = options["config"].results.absolute() if "config" in options else None
+        if results is None or not Path(str(error.filename)).absolute().is_relative_to(results):
+            raise
+        print(
+            f"error: {error.filename}: not there: expected what an earlier step makes; Snakemake runs all in order",
+            file=sys.stderr,
+        )
         return 2
     return 0
 
@@ -99,6 +111,8 @@ def render(config: Config, source: str) -> None:
     """Render a Toybox source."""
     from bico.toybox.benchmark import write_source
 
+    if config.sources[source].scene is None:
+        raise InputError(f"sources.{source}: a file of your own: expected a source with 'scene'")
     write_source(config, source)
 
 
@@ -133,6 +147,9 @@ def concepts(config: Config) -> None:
 
     things = {source: thing(source) for source in config.sources}
     make_all("concepts", things, make, config.results / "concepts.json")
+    for name, case in config.cases.items():
+        for source, words in case.bind.items():
+            _say_what_no_caption_names(config, name, source, words)
 
 
 def encode(config: Config) -> None:
@@ -185,6 +202,8 @@ def learn(config: Config, method: str, part: int) -> None:
     from bico.methods.base import save_artifact
     from bico.training import METRICS
 
+    if part not in range(config.parts):
+        raise InputError(f"no part {part} of {config.parts} ('parts' in the config): expected one from 0 on")
     settings, backbone = config.methods[method], _backbone(config)
     manifest, sources = config.results / "learned" / method / f"part{part}.json", config.learned(method)
     trainings = {f"{item} {seed}": (item, seed) for item, seed in config.trainings(method)[part :: config.parts]}
@@ -357,6 +376,11 @@ def compose(
     workdir: Path | None,
 ) -> None:
     """Bind files to words of a prompt and write the clip that they make together."""
+    for folder in (out.parent, *([workdir] if workdir else [])):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: no folder can be made there ({error.strerror}): name another") from None
     with tempfile.TemporaryDirectory() if workdir is None else nullcontext(workdir) as folder:
         config = composition(config, prompt, bind, results=Path(folder), steps=steps, seed=seed)
         preflight(config)
@@ -366,7 +390,6 @@ def compose(
         encode(config)
         learn(config, "bico", part=0)
         generate(config, "bico")
-        out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(config.results / "clips" / "bico" / CASE / f"{seed}.mp4", out)
     print(out)
 
@@ -488,7 +511,10 @@ def _free_device(device: str) -> str:
 
     if device != "cpu":
         take_device()
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and found == "cpu":
+        raise InputError("device: 'cuda', but torch sees no GPU: expected one, or device 'auto' or 'cpu'")
+    return found if device == "auto" else device
 
 
 def _backbone(config: Config) -> Backbone:
@@ -524,6 +550,19 @@ def _encoded(config: Config, method: str, source: str) -> EncodedSource:
     return replace(encoded, **load_file(_appearance_path(config, source)))
 
 
+def _say_what_no_caption_names(config: Config, case: str, source: str, words: Sequence[str]) -> None:
+    found = json.loads(_concepts_path(config, source).read_text(encoding="utf-8"))
+    named = set(re.findall(r"\w+", " ".join(found["captions"]).lower()))
+    for word in words:
+        if named.isdisjoint(re.findall(r"\w+", word.lower())):
+            known = ", ".join([*found["spatial"], *found["temporal"]])
+            print(
+                f"notice: cases.{case}: no caption of {source} names '{word}', so little is learned under that word; "
+                f"its key words are {known} ('concepts' of the source sets them)",
+                file=sys.stderr,
+            )
+
+
 def _concepts_path(config: Config, source: str) -> Path:
     return config.results / "concepts" / f"{source}.json"
 
@@ -550,6 +589,25 @@ def _swap(text: str) -> tuple[str, str]:
     return word, new
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}': expected a whole number from 1 on")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}': expected a whole number from 0 on")
+    return int(text)
+
+
+def _mp4(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() != ".mp4" or path.is_dir():
+        raise argparse.ArgumentTypeError(f"'{text}': expected the name of a file that ends in .mp4")
+    return path
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bico", description="Compose concepts of images and videos: BiCo and its benchmark."
@@ -559,11 +617,12 @@ def _parser() -> argparse.ArgumentParser:
     def add(command: Callable[..., None], *names: str, config: Path | None = None) -> argparse.ArgumentParser:
         sub = commands.add_parser(command.__name__.replace("_", "-"), help=command.__doc__, description=command.__doc__)
         sub.set_defaults(command=command)
+        default = "" if config is None else f", whose models and sizes are taken; default: {config}"
         sub.add_argument(
-            "--config", type=Path, default=config, required=config is None, help="YAML file of a benchmark"
+            "--config", type=Path, default=config, required=config is None, help=f"YAML file of a benchmark{default}"
         )
         for name in names:
-            sub.add_argument(name, type=int if name == "part" else str)
+            sub.add_argument(name, type=int if name == "part" else str, help=ARGUMENTS[name])
         return sub
 
     for command, *names in STEPS:
@@ -582,12 +641,12 @@ def _parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("bench", help=bench.__doc__, description=bench.__doc__)
     sub.set_defaults(command=bench)
     sub.add_argument("--preset", choices=["full", "small"], default="full", help="Wan2.1-T2V-1.3B, or toys for a CPU")
-    sub.add_argument("--frames", type=int, nargs="+", help="of the clips, 4k + 1 each; default: 1 49 81")
-    sub.add_argument("--height", type=int, help="pixels, a multiple of 16; default: 480")
-    sub.add_argument("--width", type=int, help="default: 832")
-    sub.add_argument("--blocks", type=int, help="of the transformer; default: 30")
-    sub.add_argument("--steps", type=int, default=5, help="of each training, after two that do not count")
-    sub.add_argument("--sampling-steps", type=int, help="of the generation, 0 for none; default: 50")
+    sub.add_argument("--frames", type=_positive, nargs="+", help="of the clips, 4k + 1 each; default: 1 49 81")
+    sub.add_argument("--height", type=_positive, help="pixels, a multiple of 16; default: 480")
+    sub.add_argument("--width", type=_positive, help="default: 832")
+    sub.add_argument("--blocks", type=_positive, help="of the transformer; default: 30")
+    sub.add_argument("--steps", type=_positive, default=5, help="of each training, after two that do not count")
+    sub.add_argument("--sampling-steps", type=_count, help="of the generation, 0 for none; default: 50")
     others = ["diffusers", "re-encoding"]
     sub.add_argument("--beside", nargs="*", choices=others, default=others, help="trainings to compare; default: both")
     sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -601,10 +660,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     for command in (compose, decompose, edit):
         sub = add(command, config=DEFAULT_CONFIG)
-        sub.add_argument("--prompt", required=True, help="what the clip shows; edit: what the file shows")
-        sub.add_argument("--out", type=Path, required=True, metavar="OUT.mp4")
-        sub.add_argument("--steps", type=int, help="denoising steps; default: those of the config")
-        sub.add_argument("--seed", type=int, default=0)
+        sub.add_argument(
+            "--prompt", required=True, help="what the file shows" if command is edit else "what the clip shows"
+        )
+        sub.add_argument("--out", type=_mp4, required=True, metavar="OUT.mp4")
+        sub.add_argument("--steps", type=_positive, help="denoising steps; default: those of the config")
+        sub.add_argument("--seed", type=_count, default=0, help="of the clip's noise; default: 0")
         sub.add_argument("--workdir", type=Path, help="keep what is computed on the way here")
         if command is compose:
             text = "an image or a video, and a word of the prompt that it gives its look or motion"
@@ -620,6 +681,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+ARGUMENTS = {
+    "source": "one of `sources` in the config",
+    "method": "one of `methods`: a row of the tables",
+    "part": "of the row's trainings, from 0 on: see `parts`",
+    "table": "one of `tables`",
+    "curve": "one of `curves`",
+    "repository": "as config/weights.lock names it",
+}
+OF_THE_TOYBOX = {unbound, binding, parts, binding_table, applications, absorption, calibrate}
 STEPS = [
     (check,),
     (weights, "repository"),

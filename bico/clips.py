@@ -88,7 +88,7 @@ def _records(config: Config, row: str, backbone: Backbone) -> Iterator[tuple[Job
     """Each job with what goes into the JSON beside its clip: all that the clip depends on."""
     settings = config.methods[row]
     shared = {
-        "method": settings.model_dump(mode="json", exclude=set(settings.BOOKKEEPING)),
+        "method": settings.effective(),
         "sampling": config.sampling.model_dump(mode="json"),
         "media": config.media.model_dump(mode="json"),
         "text_slots": config.text_slots,
@@ -99,6 +99,9 @@ def _records(config: Config, row: str, backbone: Backbone) -> Iterator[tuple[Job
     for job in jobs(config, row):
         case = {"prompt": job.case.prompt, "bind": job.case.bind, "seed": job.seed}
         files = job.artifacts or job.media
+        for path in files.values():
+            if not path.exists():
+                raise InputError(f"{path}: not there any more: expected it; `--forcerun learn` makes what is missing")
         yield job, case | {"inputs": {name: file_digest(path) for name, path in files.items()}} | shared
 
 

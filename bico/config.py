@@ -102,7 +102,7 @@ class Media(Section):
     num_frames: Positive = Field(81, description="frames of a clip, 4k + 1 because the VAE packs four frames into one")
     fps: float = Field(15, gt=0, description="frames a second of generated clips")
     read: Literal["time", "first"] = Field(
-        "time",
+        "first",
         description="video sources: time = as many frames a second, however many they have; first = their first frames",
     )
 
@@ -146,7 +146,7 @@ class Scoring(Section):
         description="mean: average of the unit frame features, as is; renormalised: brought back to unit length",
     )
     dino_crop: float | None = Field(
-        None,
+        0.875,
         gt=0,
         le=1,
         description="share of a frame's shorter side that DINO sees; null = as the model's own config has it",
@@ -243,6 +243,8 @@ class Application(Section):
             return Case(prompt=self.prompt, bind={self.source: self.keep})
         pieces = re.split(rf"\b({'|'.join(map(re.escape, self.swap))})\b", self.prompt)
         unchanged = [piece.strip() for piece in pieces[::2] if piece.strip()]
+        if not unchanged:
+            raise _problem("'swap' leaves no word of '{p}' to the source: expected one at least", p=self.prompt)
         return Case(prompt="".join(self.swap.get(piece, piece) for piece in pieces), bind={self.source: unchanged})
 
 
@@ -263,6 +265,10 @@ class MethodSettings(Section):
     def unsupported(self, kinds: Sequence[Kind]) -> str | None:
         """Why the method cannot take a case that binds sources of these kinds; None if it can."""
         return None
+
+    def effective(self) -> dict[str, Any]:
+        """The settings on which a clip depends, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(self.BOOKKEEPING))
 
     def learning(self) -> dict[str, Any]:
         """The settings on which a learned artifact depends, as JSON values."""
@@ -331,9 +337,7 @@ class DreamVideoSettings(LearnedSettings):
     weight_decay: float = Field(0.0, ge=0)
     batch_size: Positive = Field(4, description="prompts, noise levels and noises a step")
     text_dropout: Share = Field(0.5, description="share of a video's captions that are left empty")
-    guidance_scale: float | None = Field(
-        None, ge=1, description="of this method alone (original: 9); null = that of `sampling`"
-    )
+    guidance_scale: float | None = Field(9.0, ge=1, description="of this method alone; null = that of `sampling`")
 
     def unsupported(self, kinds: Sequence[Kind]) -> str | None:
         missing = [kind for kind in ("image", "video") if kind not in kinds]
@@ -455,9 +459,14 @@ def settings_class(method: str) -> type[MethodSettings] | None:
     """Settings of a method: one of ours, or the `Settings` of a module that was added to `bico.methods`, or None."""
     if method in METHOD_SETTINGS:
         return METHOD_SETTINGS[method]
-    if method.isidentifier() and find_spec(f"bico.methods.{method}"):
-        return getattr(import_module(f"bico.methods.{method}"), "Settings", None)
-    return None
+    if not (method.isidentifier() and find_spec(f"bico.methods.{method}")):
+        return None
+    module = import_module(f"bico.methods.{method}")
+    settings = getattr(module, "Settings", MethodSettings)
+    for name in ("Settings", "compose", *(["learn"] if settings.LEARNS_PER != "nothing" else [])):
+        if not hasattr(module, name):
+            raise _problem("{file}: no '{name}' in it: see docs/extending.md", file=module.__file__, name=name)
+    return settings
 
 
 class Benchmark(Section):
@@ -709,7 +718,7 @@ def load(source: Path | str | Mapping[str, Any], *, name: str = "config") -> Con
     Raises InputError, one line, at the first thing that does not fit.
     """
     if isinstance(source, Path | str):
-        name, source = str(source), _read_yaml(Path(source))
+        name, source = str(source), read_yaml(Path(source))
     return checked(Config, source, name=name)
 
 
@@ -721,9 +730,23 @@ def checked(section: type[SectionT], values: Any, *, name: str) -> SectionT:
         raise InputError(f"{name}: {_describe(error)}") from None
 
 
-def _read_yaml(path: Path) -> Any:
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that stands twice in a mapping is an error: the first would be lost without a word."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node, seen = super().compose_mapping_node(anchor), {}
+        for key, _ in node.value:
+            if key.value in seen and key.value != "<<":
+                problem = f"the key '{key.value}' stands there twice, first in line {seen[key.value].line + 1}"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            seen[key.value] = key.start_mark
+        return node
+
+
+def read_yaml(path: Path) -> Any:
+    """The values of a YAML file. Raises InputError, one line, if it cannot be read or a key stands there twice."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except OSError as error:
         raise InputError(f"{path}: cannot read this config ({error.strerror}): expected a YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

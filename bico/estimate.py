@@ -9,8 +9,8 @@ Snakemake's dry run knows the jobs, so what is already there costs nothing; the 
 its matrix products need: one speed serves clips of any size, best those near the ones that it was measured on.
 
 Jobs count in full, although a job that runs again keeps what is up to date (see `bico.keep`). Rules that `Work` does
-not name (tables, figures, downloads, ...) count as one short command each, without disk. While it runs, a training also
-keeps a checkpoint of three times the size of what it learns.
+not name (tables, figures, ...) count as one short command each, without disk; so do downloads, but with theirs. While
+it runs, a training also keeps a checkpoint of three times the size of what it learns.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ from bico.flops import forward_flops, training_flops
 from bico.methods import bico, dreamvideo, dualreal
 from bico.toybox.benchmark import scene_of
 from bico.training import METRICS
+from bico.weights import read_lock
 
 MACHINES = Path(__file__).with_name("machines.yaml")
 COMPRESSED = 0.3
@@ -199,7 +200,8 @@ class Work:
             "score": self._score,
         }
         if job.rule not in work:
-            return {"gpu_hours": 0.0, "cpu_hours": self.costs.other / 3600, "gb": 0.0}
+            gigabytes = read_lock()[job.wildcards["repository"]].gigabytes if job.rule == "weights" else 0.0
+            return {"gpu_hours": 0.0, "cpu_hours": self.costs.other / 3600, "gb": gigabytes}
         seconds, size = work[job.rule](**job.wildcards)
         hours = (self.costs.start + seconds) / 3600
         gpu = self.costs.gpu

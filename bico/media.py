@@ -24,7 +24,7 @@ from bico.files import replacing
 # ffplay and Chromium play (Safari and QuickTime do not).
 CRF = 4
 SMALL = 256
-CONTAINERS = "mov,mp4,matroska,webm,avi,gif,webp,mpegts,mpeg,flv,asf,ogg"
+CONTAINERS = "mov,mp4,matroska,webm,avi,gif,webp,webp_anim,apng,mpegts,mpeg,flv,asf,ogg"
 BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
 
 
@@ -105,28 +105,42 @@ def _is_image(path: Path) -> bool:
             return not getattr(image, "is_animated", False)
     except UnidentifiedImageError:
         return False
+    except Image.DecompressionBombError as error:
+        raise _broken_image(path, error) from None
 
 
 def _read_image(path: Path, height: int, width: int) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
+            upright = ImageOps.exif_transpose(_eight_bits(image)).convert("RGBA")
     except (OSError, SyntaxError) as error:
         raise _broken_image(path, error) from None
     flat = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
     return np.asarray(ImageOps.fit(flat, (width, height), Image.Resampling.BICUBIC))
 
 
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits as grey of 8: Pillow's own conversion makes white of all that is brighter than 255."""
+    if not image.mode.startswith("I"):
+        return image
+    grey = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    grey.info = image.info  # its rotation, too
+    return grey
+
+
 def _decode(path: Path, indices: list[int], height: int, width: int) -> np.ndarray:
     wanted = sorted(set(indices))
     select = "+".join(f"eq(n,{index})" for index in wanted)
     scale = f"scale={width}:{height}:force_original_aspect_ratio=increase:flags=bicubic+accurate_rnd+full_chroma_int"
-    raw = _ffmpeg(
-        *["-i", str(path), "-map", "0:v:0", "-fps_mode", "passthrough", "-frames:v", str(len(wanted))],
-        *["-vf", f"select='{select}',scale=iw*sar:ih,setsar=1,{scale},crop={width}:{height}"],
-        *["-f", "rawvideo", "-pix_fmt", "rgb24", "-"],
+    done = _run(
+        [
+            *["-i", f"file:{path}", "-map", "0:v:0", "-fps_mode", "passthrough", "-frames:v", str(len(wanted))],
+            *["-vf", f"select='{select}',scale=iw*sar:ih,setsar=1,{scale},crop={width}:{height}"],
+            *["-f", "rawvideo", "-pix_fmt", "rgb24", "-"],
+        ]
     )
-    frames = np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)
+    whole = len(done.stdout) // (height * width * 3)  # frames; one that broke off does not count
+    frames = np.frombuffer(done.stdout, np.uint8)[: whole * height * width * 3].reshape(-1, height, width, 3)
     if not len(frames):
         raise InputError(f"{path}: no frame of this video can be decoded: expected a whole file, export it again")
     # A packet that gives no frame makes the last ones be missing: the last there is stands for them.
@@ -143,7 +157,8 @@ def _frame_indices(times: list[float], seconds: float, num_frames: int, fps: flo
 
 def _check_exists(path: Path) -> None:
     if not path.is_file():
-        raise InputError(f"{path}: no such file: expected an image or a video, correct the path")
+        found = "this is a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}: expected an image or a video, correct the path")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty: expected an image or a video, copy it again")
 
@@ -163,7 +178,7 @@ def _timing(path: Path) -> tuple[list[float], float]:
     Raises InputError unless all of it is there.
     """
     # Only real containers: left alone, ffmpeg also opens text files and plain lists of pictures.
-    opened = ["-format_whitelist", CONTAINERS, "-fflags", "+genpts", "-i", str(path)]
+    opened = ["-format_whitelist", CONTAINERS, "-fflags", "+genpts", "-i", f"file:{path}"]
     done = _run([*opened, "-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-"])
     problems = done.stderr.decode(errors="replace")
     if "matches no streams" in problems:
@@ -178,8 +193,8 @@ def _timing(path: Path) -> tuple[list[float], float]:
         )
     unit = next(Fraction(line.split()[-1]) for line in lines if line.startswith("#tb"))
     starts, durations = ([unit * int(packet[column]) for packet in packets] for column in (2, 3))
-    seconds = max(map(add, starts, durations)) - min(starts)
-    return [float(start - min(starts)) for start in sorted(starts)], float(seconds)
+    first = min(starts)
+    return [float(start - first) for start in sorted(starts)], float(max(map(add, starts, durations)) - first)
 
 
 def _broken_image(path: Path, error: Exception) -> InputError:

@@ -8,6 +8,7 @@ folder is the user's own. A repository without a revision is taken as it stands 
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +25,11 @@ from bico.provenance import file_digest
 
 LOCK = Path("config/weights.lock")
 HEADER = """\
-# Models of full size: repositories of the Hugging Face hub, each at one revision, with SHA-256 of its large files
-# (small ones are fixed by the revision). `bico pin-weights` writes this file anew, as the hub stands on that day;
-# whatever is fetched is checked against it. A revision of null is not pinned yet: then a fetch takes the newest, checks
-# it against the hub's own checksums, and notes in <weights_store>/<repository>.json what it was.
+# Models of full size: repositories of the Hugging Face hub, each at one revision, with the size of all that is fetched
+# and SHA-256 of its large files (small ones are fixed by the revision). `bico pin-weights` writes this file anew, as
+# the hub stands on that day; whatever is fetched is checked against it. A revision of null is not pinned yet: then a
+# fetch takes the newest, checks it against the hub's own checksums, and notes in <weights_store>/<repository>.json what
+# it was.
 """
 # No pickle and no code: weights are safetensors, everything else is text.
 PATTERNS = ["*.safetensors", "*.json", "*.txt"]
@@ -39,6 +41,7 @@ class Pin(Section):
     revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = Field(
         description="commit; null = not pinned yet"
     )
+    gigabytes: float = Field(0.0, ge=0, description="of all that is fetched; 0 = not known yet")
     files: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field({}, description="file -> its SHA-256")
 
 
@@ -100,6 +103,7 @@ def fetch(store: Path, repository: str) -> None:
     with _plainly(repository, folder):
         if pin.revision is None:
             pin = newest(repository)
+        print(f"{repository}: fetching {pin.gigabytes} GB into {folder}", file=sys.stderr)
         snapshot_download(repository, revision=pin.revision, local_dir=folder, allow_patterns=PATTERNS)
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub's notes, of use to an unfinished download alone
     for name in progress(f"checksums of {repository}", pin.files):
@@ -113,8 +117,11 @@ def newest(repository: str) -> Pin:
     from huggingface_hub.utils import filter_repo_objects
 
     info = HfApi().model_info(repository, files_metadata=True)
-    files = filter_repo_objects(info.siblings, allow_patterns=PATTERNS, key=lambda file: file.rfilename)
-    return Pin(revision=info.sha, files={file.rfilename: file.lfs.sha256 for file in files if file.lfs})
+    files = list(filter_repo_objects(info.siblings, allow_patterns=PATTERNS, key=lambda file: file.rfilename))
+    gigabytes = round(sum(file.size for file in files) / 1e9, 1)
+    return Pin(
+        revision=info.sha, gigabytes=gigabytes, files={file.rfilename: file.lfs.sha256 for file in files if file.lfs}
+    )
 
 
 def pin_all() -> None:

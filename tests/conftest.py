@@ -20,12 +20,13 @@ def stub_zoo(tmp_path_factory) -> Path:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     zoo = tmp_path_factory.mktemp("zoo")
-    for name, entry_file in ENTRY_FILES.items():
+    for name, (entry_file, key) in ENTRY_FILES.items():
         (zoo / name).mkdir()
-        (zoo / name / entry_file).write_text("{}")
-    (zoo / "wan" / "transformer").mkdir()
-    (zoo / "wan" / "transformer" / "config.json").write_text('{"num_layers": 6}')
-    (zoo / "wan" / "tokenizer").mkdir()
+        (zoo / name / entry_file).write_text(f'{{"{key}": null}}')
+    for part in ("transformer", "vae", "tokenizer"):
+        (zoo / "wan" / part).mkdir()
+    (zoo / "wan" / "transformer" / "config.json").write_text('{"num_layers": 6, "patch_size": [1, 2, 2]}')
+    (zoo / "wan" / "vae" / "config.json").write_text("{}")
     tokenizer = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(zoo / "wan" / "tokenizer" / "tokenizer.json"))

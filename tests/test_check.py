@@ -56,12 +56,25 @@ def test_a_folder_that_is_not_there(small, tmp_path):
 def test_a_folder_of_something_else(small, tmp_path):
     small["models"]["clip"] = str(tmp_path)
     assert "models.clip has no open_clip_config.json" in problem(small)
+    small["models"] |= {"clip": small["models"]["dino"], "vlm": small["models"]["dino"]}
+    assert "dino: models.vlm is another model: expected 'vision_config' in its config.json" in problem(small)
+
+
+def test_frames_of_no_whole_number_of_patches(small):
+    small["media"]["width"] = 56
+    assert problem(small).startswith("media.width: 56 pixels") and "a multiple of 16, such as 64" in problem(small)
+
+
+def test_results_that_cannot_be_written(small, tmp_path):
+    (tmp_path / "a_file").touch()
+    small["results"] = str(tmp_path / "a_file" / "results")
+    assert problem(small).startswith(f"results: {tmp_path}/a_file cannot be written: expected a folder")
 
 
 def test_missing_and_corrupt_files_of_a_listed_zoo(small, tmp_path):
     dino = tmp_path / "zoo" / "dino"
     dino.mkdir(parents=True)
-    (dino / "config.json").write_text("{}")
+    (dino / "config.json").write_text('{"architecture": "vit"}')
     (dino / "model.safetensors").write_bytes(b"weights")
     lines = [f"{file_digest(path)}  dino/{path.name}\n" for path in sorted(dino.iterdir())]
     (tmp_path / "zoo" / "SHA256SUMS").write_text("".join(lines))

@@ -201,6 +201,15 @@ def test_a_missing_section_is_named(toybox):
     assert problem(toybox) == "my.yaml: models: missing, and there is no default"
 
 
+def test_a_key_that_stands_there_twice_is_refused(tmp_path):
+    text = "methods:\n  one: &one {steps: 3}\n  two: {<<: *one, steps: 4}\n  one: {steps: 5}\n"
+    (tmp_path / "twice.yaml").write_text(text)
+    with pytest.raises(
+        InputError, match=r"twice.yaml \(line 4\): .* the key 'one' stands there twice, first in line 2"
+    ):
+        load(tmp_path / "twice.yaml")
+
+
 def test_files_that_are_no_yaml_are_refused(tmp_path):
     (tmp_path / "bad.yaml").write_text("sources: {a: b: c}")
     with pytest.raises(InputError, match=r"bad.yaml \(line 1\): not valid YAML"):

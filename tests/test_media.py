@@ -100,6 +100,19 @@ def test_every_colour_mode_is_read(tmp_path, mode):
     assert read_media(tmp_path / "a.tiff", **SIZE).mean() > 250
 
 
+def test_sixteen_bits_of_grey_become_eight(tmp_path):
+    ramp = np.linspace(0, 65535, 48 * 48).reshape(48, 48)
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "a.png")
+    assert np.abs(read_media(tmp_path / "a.png", **SIZE)[0, :, :, 0] - ramp / 257).max() <= 1
+
+
+def test_animated_webp_is_a_video(tmp_path):
+    first, *others = (Image.fromarray(frame) for frame in numbered(9))
+    first.save(tmp_path / "a.webp", save_all=True, append_images=others, duration=125, lossless=True)
+    assert media_kind(tmp_path / "a.webp") == "video"
+    assert numbers(read_media(tmp_path / "a.webp", **SIZE)) == list(range(9))
+
+
 def test_image_covers_the_frame_and_is_cropped_at_its_centre(tmp_path):
     wide = np.zeros((50, 150, 3), np.uint8)
     wide[:, 50:100] = 255

@@ -24,7 +24,7 @@ CANCELLED, NODELESS, LATE = "bico", "textual_inversion", "base"
 
 def test_jobs_that_open_large_models_ask_for_a_gpu_and_no_others(small, config_file):  # noqa: F811
     table = Path(small["results"]) / "table1.csv"
-    dry = snakemake("-n", "--workflow-profile", PROFILE.parent, "--configfile", config_file, "--", table)
+    dry = snakemake("-n", "--profile", PROFILE.parent, "--configfile", config_file, "--", table)
     assert dry.returncode == 0, dry.stdout
     jobs = [(job.split()[0].rstrip(":"), "gpu=1" in job) for job in dry.stdout.split("\nrule ")[1:]]
     assert {rule for rule, gpu in jobs if gpu} == {"concepts", "encode", "appearance", "learn", "generate", "score"}
@@ -47,7 +47,7 @@ def test_faults_cost_time_and_nothing_else(small, _toybox, tmp_path, checkout): 
     with (
         cluster(tmp_path / "cluster"),
         running(checkout, configs["local"], "--cores", "2") as local,
-        running(checkout, configs["slurm"], "--workflow-profile", PROFILE.parent) as remote,
+        running(checkout, configs["slurm"], "--profile", PROFILE.parent) as remote,
     ):
         late = wait_for(lambda: process("generate", LATE), "a clip's generation", seconds=180)
         late.suspend()

@@ -59,9 +59,8 @@ def hub(monkeypatch, tmp_path) -> SimpleNamespace:
     def model_info(self: object, repository: str, *, files_metadata: bool) -> SimpleNamespace:
         answer(None)
         large = {name: SimpleNamespace(sha256=sha256(data)) for name, data in hub.files.items() if len(data) > 2}
-        return SimpleNamespace(
-            sha=NEW, siblings=[SimpleNamespace(rfilename=name, lfs=large.get(name)) for name in hub.files]
-        )
+        files = [SimpleNamespace(rfilename=name, lfs=large.get(name), size=2 * 10**9) for name in hub.files]
+        return SimpleNamespace(sha=NEW, siblings=files)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
@@ -91,7 +90,8 @@ def test_a_pinned_model_is_fetched_at_its_revision_without_pickles_and_code(hub,
     assert sorted(path.name for path in (store / "some/model").iterdir()) == ["config.json", "model.safetensors"]
     noted = json.loads((store / "some/model.json").read_text())
     assert noted == {
-        "repository": "some/model", "revision": OLD, "files": {"model.safetensors": sha256(b"weights")}
+        "repository": "some/model", "revision": OLD, "gigabytes": 0.0,
+        "files": {"model.safetensors": sha256(b"weights")},
     }  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def test_pinning_writes_what_the_hub_has(hub):
     text = weights.LOCK.read_text()
     assert text.startswith(weights.HEADER)
     for pin in weights.read_lock().values():
-        assert pin.revision == NEW and pin.files == {"model.safetensors": sha256(b"weights")}
+        assert pin.revision == NEW and pin.gigabytes == 4 and pin.files == {"model.safetensors": sha256(b"weights")}
     hub.error = HTTPError("no network")
     assert cli.main(["pin-weights"]) == 2
     assert weights.LOCK.read_text() == text

@@ -107,7 +107,10 @@ def test_a_table_asks_for_its_own_rows_and_no_others(small, config_file):
 
 
 def test_a_config_of_ones_own_is_not_mixed_with_the_default_one(config_file, small):
-    snakemake("-n", "--configfile", config_file)
+    done = snakemake(
+        "--configfile", config_file, "--cores", 1, "--", Path(small["results"]) / "media" / "cat_beach.png"
+    )
+    assert done.returncode == 0, done.stdout
     written = yaml.safe_load((Path(small["results"]) / "config.yaml").read_text())
     assert set(written["sources"]) == {"cat_beach", "fish_bouncing"}
 
@@ -271,6 +274,12 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     assert not list(results.rglob("*.ckpt")) and not list(results.rglob("*.unfinished"))
     again = snakemake("--configfile", config_file)
     assert again.returncode == 0 and "Nothing to be done" in again.stdout
+    used = (results / "config.yaml").read_text()
+    small["methods"]["bico"]["probe_every"] = 7  # changes nothing that is learned
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    assert jobs(snakemake("-n", "--configfile", config_file).stdout) == {}
+    assert "score" in jobs(snakemake("-n", "--configfile", config_file, "--config", "seeds=[5]").stdout)
+    assert (results / "config.yaml").read_text() == used  # running jobs may read it
     report = snakemake("--report", results / "report.html", "--configfile", config_file)
     assert report.returncode == 0, report.stdout[-2000:]
     assert "gallery.html" in (results / "report.html").read_text() and "table1.md" in report.stdout

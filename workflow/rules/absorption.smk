@@ -34,7 +34,7 @@ rule absorption:
         code=code_digest("bico.absorption"),
         wan=model("wan"),
         settings=leaves(
-            {row: CONFIG.methods[row] for row in COMPARED},
+            {row: CONFIG.methods[row].effective() for row in COMPARED},
             CONFIG.media,
             CONFIG.text_slots,
             CONFIG.dtype,

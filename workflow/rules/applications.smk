@@ -32,7 +32,7 @@ rule applications:
         probe=model("probe"),
         settings=leaves(
             dict(CONFIG.applications),
-            {row: CONFIG.methods[row] for row in CONFIG.appliers()},
+            {row: CONFIG.methods[row].effective() for row in CONFIG.appliers()},
             CONFIG.sampling,
             CONFIG.media,
             CONFIG.text_slots,

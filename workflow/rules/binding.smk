@@ -60,7 +60,7 @@ rule binding:
         wan=model("wan"),
         probe=model("probe"),
         settings=lambda w: leaves(
-            CONFIG.methods[w.method],
+            CONFIG.methods[w.method].effective(),
             CONFIG.sampling,
             CONFIG.media,
             CONFIG.text_slots,

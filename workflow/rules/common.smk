@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from bico.check import preflight
-from bico.config import Tables, load
+from bico.config import Tables, load, read_yaml
 from bico.errors import InputError
 from bico.files import write_text
 from bico.provenance import code_digest, file_digest, folder_digest
@@ -17,6 +17,8 @@ from bico.weights import manifest, read_lock, repositories
 def open_config():
     """The benchmark to run, after every check that needs no model in memory; bad input ends here, in one line."""
     try:
+        for file in workflow.configfiles:
+            read_yaml(Path(file))  # Snakemake's own reader does not see keys that stand there twice
         benchmark = load(
             config, name=", ".join(map(str, workflow.configfiles))
         ).chosen()
@@ -27,15 +29,6 @@ def open_config():
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
     return benchmark
-
-
-def write_config():
-    """`R/config.yaml`, which the commands read: touched only when it changes."""
-    path = CONFIG.results / "config.yaml"
-    text = CONFIG.to_yaml()
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
-    return path
 
 
 def leaves(*parts):
@@ -62,6 +55,23 @@ def fetched(*names):
 
 def media_of(source):
     return str(CONFIG.media_path(source))
+
+
+def times_of_files():
+    """Sizes and times of files that are one's own. Of a file that is replaced Snakemake sees by itself only that it is
+    newer, and a copy may be older."""
+    files = {
+        source: entry.file
+        for source, entry in CONFIG.sources.items()
+        if entry.file and not entry.file.is_relative_to(CONFIG.authors_page)
+    }
+    return leaves(
+        {
+            source: [file.stat().st_size, file.stat().st_mtime_ns]
+            for source, file in files.items()
+            if file.exists()
+        }
+    )
 
 
 def learners():
@@ -106,12 +116,18 @@ def any_of(names):
 
 CONFIG = open_config()
 R = str(CONFIG.results)
-CONFIG_FILE = str(write_config())
+CONFIG_FILE = f"{R}/config.yaml"  # what the commands read
 WEIGHTS = repositories(CONFIG)
 TOYBOX = [source for source, entry in CONFIG.sources.items() if entry.scene]
 TRUTHS = [case for case, entry in CONFIG.cases.items() if entry.truth]
 TABLES = [table for table in Tables.model_fields if CONFIG.table(table)]
+OWN_FILES = times_of_files()
 BOUND = sorted({source for case in CONFIG.cases.values() for source in case.bind})
+
+
+# Not before: a dry run, or one that finds the results locked, must not change what running jobs read.
+onstart:
+    write_text(Path(CONFIG_FILE), CONFIG.to_yaml())
 
 
 wildcard_constraints:

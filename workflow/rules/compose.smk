@@ -23,7 +23,7 @@ rule generate:
         code=lambda w: code_digest("bico.clips", code_of(w.method)),
         wan=model("wan"),
         settings=lambda w: leaves(
-            CONFIG.methods[w.method],
+            CONFIG.methods[w.method].effective(),
             CONFIG.sampling,
             CONFIG.media,
             CONFIG.text_slots,

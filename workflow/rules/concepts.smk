@@ -18,6 +18,7 @@ rule concepts:
         mem_mb=2500,
     params:
         config=CONFIG_FILE,
+        files=OWN_FILES,
         code=code_digest("bico.concepts", "bico.media"),
         vlm=model("vlm"),
         settings=leaves(

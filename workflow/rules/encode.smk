@@ -19,6 +19,7 @@ rule encode:
         mem_mb=2500,
     params:
         config=CONFIG_FILE,
+        files=OWN_FILES,
         code=code_digest("bico.encode", "bico.media"),
         wan=model("wan"),
         settings=leaves(CONFIG.media, CONFIG.text_slots, CONFIG.dtype),
@@ -43,6 +44,7 @@ rule appearance:
         mem_mb=1500,
     params:
         config=CONFIG_FILE,
+        files=OWN_FILES,
         code=code_digest("bico.clip", "bico.media"),
         clip=model("clip"),
         settings=leaves(CONFIG.media),

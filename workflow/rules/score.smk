@@ -47,6 +47,7 @@ rule score:
         mem_mb=2000,
     params:
         config=CONFIG_FILE,
+        files=OWN_FILES,
         code=code_digest("bico.scoring"),
         clip=model("clip"),
         dino=model("dino"),

@@ -22,7 +22,7 @@ import yaml
 from bico.config import Config
 from bico.errors import InputError
 from bico.files import write_text
-from bico.media import check_media, read_clip, read_media
+from bico.media import check_media, frame_rate, read_clip, read_media
 from bico.prompts import clean, spans
 from bico.provenance import file_digest
 
@@ -335,6 +335,7 @@ def score_published(config: Config, *, device: str) -> None:
 def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
     from bico.scoring.clip_t import ClipT
     from bico.scoring.dino_i import DinoI
+    from bico.scoring.motion import motion_scores, tracks
 
     page, media, judge = config.authors_page, dict(config.media), {"pooling": config.scoring.pooling, "device": device}
     clip_t = ClipT(config.models.clip, **judge)
@@ -350,4 +351,6 @@ def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
             frames = read_clip(page / clip)
             inputs = {source: read_media(path, **media) for source, path in sources.items()}
             scores = {"clip_t": clip_t.score(frames, composition.prompt)[0], "dino_i": dino_i.score(frames, inputs)[0]}
+            videos = [inputs[source] for source, kind in composition.kinds.items() if kind == "video"]
+            scores |= motion_scores(frames, map(tracks, videos), frame_rate(page / clip))
             yield row | {"status": "ok"} | scores

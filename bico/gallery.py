@@ -102,7 +102,7 @@ def _clip(
 
 
 def _scores(config: Config, row: str) -> pd.DataFrame:
-    """The scores shown below a clip, by case and seed: those against the truth, or else CLIP-T and DINO-I."""
+    """The scores shown below a clip, by case and seed: those against the truth, or else all others."""
     table = pd.read_csv(config.results / "scores" / f"{row}.csv", index_col=["case", "seed"])
     shown = [name for name in score_columns(config) if name == "truth_overall" or not config.models.probe]
     return table[shown]

@@ -76,6 +76,12 @@ def read_clip(path: Path) -> np.ndarray:
     return _decode(path, list(range(len(times))), height, width)
 
 
+def frame_rate(path: Path) -> float:
+    """Frames a second of a video, on average. Raises InputError if it cannot be read."""
+    times, seconds = _timing(path)
+    return len(times) / seconds
+
+
 def write_image(path: Path, image: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] in the format that the suffix names; the same pixels give the same bytes."""
     with replacing(path) as unfinished:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from bico.config import Config
 from bico.errors import InputError
 from bico.figures import INK, PALETTE, PAPER, STYLE, save_pair
-from bico.scoring import TRUTH_SCORES, score_columns
+from bico.scoring import SCORES, TRUTH_SCORES
 from bico.tables import read_scores, row_interval
 
 OURS, THEIRS = PALETTE[0], PALETTE[4]
@@ -64,8 +64,9 @@ def curve_plot(config: Config, name: str) -> list[Path]:
 
 
 def drawn_columns(config: Config) -> list[str]:
-    """The truth scores; without a truth all others."""
-    return [column for column in score_columns(config) if column in TRUTH_SCORES or not config.models.probe]
+    """The truth scores; without a truth all others but the dynamic degree, of which more is not better."""
+    columns = TRUTH_SCORES if config.models.probe else SCORES
+    return [column for column in columns if column != "dynamic_degree"]
 
 
 def training_plot(config: Config, row: str) -> list[Path]:

@@ -26,6 +26,8 @@ HUMAN = ("concept", "prompt", "motion", "overall")
 MEANING = {
     "clip_t": "CLIP similarity of frames and prompt, x100",
     "dino_i": "DINO similarity of frames and each visual input, harmonic mean over the inputs, x100",
+    "motion_fidelity": "points move in the directions of those of bound videos (if any): -100 to 100, 0 if still",
+    "dynamic_degree": "speed of the fastest 5 % of points, in % of the shorter side a second: more is not better",
     "truth_concept": "parameters of each instance as read from the clip, against those of its source",
     "truth_prompt": "the words of the prompt are read in the clip",
     "truth_motion": "the subject's path, frame by frame, against the true one; none if still, or farther off than that",

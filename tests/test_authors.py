@@ -19,6 +19,7 @@ from bico.config import Benchmark, load
 from bico.errors import InputError
 from bico.media import write_clip
 from bico.provenance import file_digest
+from bico.scoring import SCORES
 
 PAGE = next(ROOT.parent.glob("*/paper_page"), ROOT / "none")
 needs_page = pytest.mark.skipif(not PAGE.exists(), reason="the authors' project page is not here")
@@ -264,13 +265,14 @@ def test_published_clips_are_scored_as_ours_are_and_none_is_dropped(small, tmp_p
     from bico.media import read_clip, read_media
     from bico.scoring.clip_t import ClipT
     from bico.scoring.dino_i import DinoI
+    from bico.scoring.motion import motion_scores, tracks
 
     folder = write_page(tmp_path / "page", PICTURE, CLIP, OURS, OTHER)
     (folder / "static" / "cat_ball_dual.mp4").unlink()
     table = scores_of(small, folder, tmp_path)
     assert table["method"].tolist() == ["BiCo (Ours)", "DualReal"] and table["status"].tolist() == ["ok", "missing"]
     assert table["table"].tolist() == ["table1", "table1"] and table["row"].tolist() == [5, 4]
-    assert table.loc[1, ["clip_t", "dino_i"]].isna().all()
+    assert table.loc[1, list(SCORES)].isna().all()
 
     frames = read_clip(folder / "static" / "cat_ball_1.2.mp4")
     inputs = {name: read_media(folder / "static" / name, **small["media"]) for name in ("cat.jpg", "ball.mp4")}
@@ -278,6 +280,8 @@ def test_published_clips_are_scored_as_ours_are_and_none_is_dropped(small, tmp_p
         ClipT(ZOO / "clip").score(frames, "A cat bouncing along at noon.")[0], abs=1e-3
     )
     assert table.loc[0, "dino_i"] == pytest.approx(DinoI(ZOO / "dino").score(frames, inputs)[0], abs=1e-3)
+    motion = motion_scores(frames, [tracks(inputs["ball.mp4"])], fps=8)
+    assert table.loc[0, list(motion)].to_dict() == pytest.approx(motion, abs=1e-3, nan_ok=True)
     assert "missing" in capsys.readouterr().out
 
 
@@ -299,4 +303,5 @@ def test_clips_of_the_authors_page_are_scored(small, tmp_path):
         "elephant_swimming": 5, "guitar2_dancer1": 1, "dog1_reading1_clothes2_hat1": 1
     }  # fmt: skip
     assert scored["clip_t"].between(-100, 100).all() and scored["dino_i"].between(0, 100).all()
+    assert scored["motion_fidelity"].dropna().between(-100, 100).all() and (scored["dynamic_degree"] >= 0).all()
     assert set(table["status"]) == {"ok", "missing"}

@@ -16,6 +16,7 @@ from PIL import Image
 
 from bico.config import Case
 from bico.gallery import coloured, gallery
+from bico.scoring import SCORES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -28,7 +29,8 @@ def page(tmp_path_factory) -> Path:
     failed = {("robot_spins", 0): "failed"}
     for method in config.methods:
         toy.write_clips(config, method, same, failed if method == "bico" else {})
-        rows = [{"case": case, "seed": seed, "clip_t": 21.0, "dino_i": 43.2} for case in same for seed in config.seeds]
+        scores = dict(zip(SCORES, (21.0, 43.2, np.nan, 64.9), strict=True))
+        rows = [{"case": case, "seed": seed} | scores for case in same for seed in config.seeds]
         (config.results / "scores").mkdir(exist_ok=True)
         pd.DataFrame(rows).to_csv(config.results / "scores" / f"{method}.csv", index=False)
     gallery(config)
@@ -40,7 +42,7 @@ def data_of(page: Path) -> dict:
 
 
 def test_every_clip_is_there_and_a_failed_one_says_so(page):
-    data = data_of(page)
+    data, told = data_of(page), "clip t 21 · dino i 43 · dynamic degree 65"
     assert [case["id"] for case in data["cases"]] == list(toy.CASES)
     for case in data["cases"]:
         for method, seeds in case["clips"].items():
@@ -48,7 +50,7 @@ def test_every_clip_is_there_and_a_failed_one_says_so(page):
                 if (case["id"], seed, method) == ("robot_spins", "0", "bico"):
                     assert clip == {"status": "failed", "file": None, "scores": ""}
                 else:
-                    assert (page.parent / clip["file"]).is_file() and clip["scores"] == "clip t 21 · dino i 43"
+                    assert (page.parent / clip["file"]).is_file() and clip["scores"] == told
         assert (page.parent / case["truth"]).is_file()
         assert all((page.parent / source["file"]).is_file() for source in case["sources"])
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bico.errors import InputError
-from bico.media import check_media, media_kind, read_clip, read_media, write_clip, write_image
+from bico.media import check_media, frame_rate, media_kind, read_clip, read_media, write_clip, write_image
 
 SIZE = {"height": 48, "width": 48, "num_frames": 9, "fps": 8}
 
@@ -159,6 +159,7 @@ def test_first_frames_are_taken_whatever_their_rate(tmp_path, frames, expected):
 def test_a_clip_is_read_as_it_is(tmp_path):
     clip = moving_square(7, size=40)[:, :, :34]
     write_clip(tmp_path / "a.mp4", clip, fps=11)
+    assert frame_rate(tmp_path / "a.mp4") == pytest.approx(11)
     back = read_clip(tmp_path / "a.mp4")
     assert back.shape == clip.shape and psnr(clip, back) > 40
 

@@ -19,6 +19,7 @@ from bico.media import read_media, write_clip
 from bico.scoring import truth
 from bico.scoring.clip_t import ClipT
 from bico.scoring.dino_i import DinoI, harmonic_mean
+from bico.scoring.motion import motion_scores, tracks
 from bico.scoring.parts import parts
 from bico.toybox.probe import Probe
 from bico.toybox.render import render, trajectory
@@ -112,7 +113,7 @@ def test_clips_without_a_score_stay_rows(judges, tmp_path):
     scoring.clip_path(config, "base", "robot_spins", 0).unlink()
     scoring.score(config, "base")
     rows = pd.read_csv(tmp_path / "scores/base.csv").set_index(["case", "seed"])
-    assert list(rows.columns) == ["status", "clip_t", "dino_i"]
+    assert list(rows.columns) == ["status", *scoring.SCORES]
     assert len(rows) == 6
     assert rows.loc["cat_bounces", 1].status == "failed"
     assert rows.loc["robot_spins", 0].status == "missing"
@@ -122,6 +123,32 @@ def test_clips_without_a_score_stay_rows(judges, tmp_path):
     assert len(by_frame[0]["clip_t"]) == config.media.num_frames
     assert np.mean(by_frame[0]["clip_t"]) == pytest.approx(rows.iloc[0].clip_t, abs=1e-3)
     assert set(by_frame[0]["dino_i"]) == {"red_cat", "bouncing_car"}
+
+
+def test_motion_is_that_of_the_bound_videos(judges, tmp_path):
+    models = {"wan": "none", "vlm": "none", "clip": str(judges / "clip"), "dino": str(judges / "dino")}
+    cases = toy.config(tmp_path).model_dump(mode="json")["cases"]
+    cases["cat_rests"] = {
+        "prompt": "a cat at the beach",
+        "bind": {"red_cat": ["cat", "beach"]},
+        "truth": {"subject": "red_cat", "scene": "red_cat"},
+    }
+    config = toy.config(tmp_path, models=models, cases=cases)
+    toy.write_media(config)
+    toy.write_clips(config, "bico", {name: name for name in config.cases})
+    toy.write_clips(config, "base", dict.fromkeys(config.cases, "cat_rests"))
+    rows = {}
+    for method in ("bico", "base"):
+        scoring.score(config, method)
+        rows[method] = pd.read_csv(tmp_path / f"scores/{method}.csv", index_col="case")
+    moving, still = (rows[method].drop("cat_rests") for method in ("bico", "base"))
+    assert (moving.motion_fidelity > 60).all() and (still.motion_fidelity == 0).all()
+    assert (moving.dynamic_degree > 20).all() and (still.dynamic_degree < 1).all()
+    assert rows["bico"].motion_fidelity["cat_rests"].isna().all()  # no video is bound
+    paths = config.media_path("bouncing_car"), scoring.clip_path(config, "bico", "cat_bounces", 0)
+    source, clip = (read_media(path, **dict(config.media)) for path in paths)
+    expected = motion_scores(clip, [tracks(source)], config.media.fps)
+    assert moving.loc["cat_bounces", list(expected)].iloc[0].to_dict() == pytest.approx(expected, abs=1e-4)
 
 
 # --- truth ----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import toy
 
 from bico import tables
 from bico.files import write_text
-from bico.scoring import TRUTH_SCORES
+from bico.scoring import SCORES, TRUTH_SCORES
 
 RESAMPLES = {"resamples": 2000, "seed": 0}
 
@@ -94,14 +94,15 @@ def scored(tmp_path):
     for offset, method in enumerate(config.methods):
         rows = [
             {"case": case, "seed": seed, "status": "ok", "clip_t": 20 + offset + seed, "dino_i": 30 - number}
+            | {"motion_fidelity": np.nan if number else 40 * (-1) ** seed + offset, "dynamic_degree": 50}
             for number, case in enumerate(config.cases)
             for seed in config.seeds
         ]
-        table = pd.DataFrame(rows).astype({"clip_t": float, "dino_i": float})
+        table = pd.DataFrame(rows).astype(dict.fromkeys(SCORES, float))
         if method == "base":
             table.loc[0, "status"] = "failed"
             table.loc[2:3, "status"] = "not supported"
-            table.loc[table.status != "ok", ["clip_t", "dino_i"]] = np.nan
+            table.loc[table.status != "ok", list(SCORES)] = np.nan
         write_text(tmp_path / f"scores/{method}.csv", table.to_csv(index=False))
     return config
 
@@ -125,13 +126,20 @@ def test_columns_of_a_benchmark_without_truth(scored):
     assert paper.loc["base"].isna().all()
 
 
+def test_motion_stands_in_the_table_of_the_cases_that_have_it(scored):
+    """Of three cases one binds a video; its two seeds move with it and against it."""
+    table = tables.write_table(scored, "table1").set_index("method")
+    assert table.loc["copy", ["motion_fidelity", "motion_fidelity_low", "motion_fidelity_high"]].tolist() == [1, 1, 1]
+    assert table.loc["base", "motion_fidelity"] == -40 and table.loc["base", "dynamic_degree"] == 50
+    text = (scored.results / "table1.md").read_text()
+    assert " motion_fidelity |" in text and "more is not better" in text
+
+
 def test_truth_columns_come_with_the_probe(tmp_path):
     models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
     config = toy.config(tmp_path, models=models, methods={"bico": {}})
-    row = {"case": "cat_bounces", "seed": 0, "status": "ok", "clip_t": 1.0, "dino_i": 1.0}
-    write_text(
-        tmp_path / "scores/bico.csv", pd.DataFrame([row | dict.fromkeys(TRUTH_SCORES, 50.0)]).to_csv(index=False)
-    )
+    row = {"case": "cat_bounces", "seed": 0, "status": "ok"} | dict.fromkeys((*SCORES, *TRUTH_SCORES), 50.0)
+    write_text(tmp_path / "scores/bico.csv", pd.DataFrame([row]).to_csv(index=False))
     write_text(tmp_path / "scores/calibration.json", '{"concept": {"ceiling": 0.9, "floor": 0.4}}')
     assert set(TRUTH_SCORES) < set(tables.write_table(config, "table1").columns)
     assert "concept 0.400 to 0.900" in (tmp_path / "table1.md").read_text()
@@ -172,7 +180,8 @@ def ablation(folder, levels: dict[str, float], missing: str | None = None) -> st
     config = toy.config(folder, models=models, methods=variants, tables={"table2": FULL_FIRST})
     for row, level in levels.items():
         rows = [
-            {"case": case, "seed": seed, "status": "ok", "clip_t": 30.0, "dino_i": 40.0}
+            {"case": case, "seed": seed, "status": "ok"}
+            | dict.fromkeys(SCORES, 30.0)
             | dict.fromkeys(TRUTH_SCORES, level + 5 * number)
             for number, case in enumerate(config.cases)
             for seed in config.seeds
@@ -180,7 +189,7 @@ def ablation(folder, levels: dict[str, float], missing: str | None = None) -> st
         scores = pd.DataFrame(rows)
         if row == missing:
             scores.loc[0, "status"] = "failed"
-            scores.loc[0, ["clip_t", "dino_i", *TRUTH_SCORES]] = np.nan
+            scores.loc[0, [*SCORES, *TRUTH_SCORES]] = np.nan
         write_text(folder / f"scores/{row}.csv", scores.to_csv(index=False))
     write_text(folder / "scores/calibration.json", '{"concept": {"ceiling": 0.9, "floor": 0.4}}')
     tables.write_table(config, "table2")

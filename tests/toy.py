@@ -61,7 +61,7 @@ def source_scene(toy: Config, source: str) -> Scene:
 
 def truth_scene(toy: Config, case_id: str) -> Scene:
     truth = toy.cases[case_id].truth
-    return world.compose(**{role: source_scene(toy, source) for role, source in truth.items()})
+    return world.compose(**{"motion": None} | {role: source_scene(toy, source) for role, source in truth.items()})
 
 
 def write_media(toy: Config) -> None:

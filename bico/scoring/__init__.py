@@ -18,7 +18,7 @@ from bico.config import Config
 from bico.files import write_json, write_text
 from bico.media import read_media
 
-SCORES = ("clip_t", "dino_i")
+SCORES = ("clip_t", "dino_i", "motion_fidelity", "dynamic_degree")
 TRUTH_SCORES = ("truth_concept", "truth_prompt", "truth_motion", "truth_overall")
 
 
@@ -87,6 +87,7 @@ class _Scorer:
 
         from bico.scoring.clip_t import ClipT
         from bico.scoring.dino_i import DinoI
+        from bico.scoring.motion import tracks
 
         use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
         judge = {"pooling": config.scoring.pooling, "device": "cuda" if use_gpu else "cpu"}
@@ -94,6 +95,7 @@ class _Scorer:
         self.clip_t = ClipT(config.models.clip, **judge)
         self.dino_i = DinoI(config.models.dino, crop=config.scoring.dino_crop, **judge)
         self.source = cache(lambda source: read_media(config.media_path(source), **dict(config.media)))
+        self.tracks = cache(lambda source: tracks(self.source(source)))
         if config.models.probe:
             from bico.toybox.probe import Probe
 
@@ -102,10 +104,14 @@ class _Scorer:
 
     def score(self, case_id: str, path: Path) -> tuple[dict[str, float], dict[str, Any]]:
         """The scores of one clip, and its values frame by frame."""
+        from bico.scoring.motion import motion_scores
+
         case, frames = self.config.cases[case_id], read_media(path, **dict(self.config.media))
         clip_t, clip_frames = self.clip_t.score(frames, case.prompt)
         dino_i, dino_frames = self.dino_i.score(frames, {source: self.source(source) for source in case.bind})
         scores, values = {"clip_t": clip_t, "dino_i": dino_i}, {"clip_t": clip_frames, "dino_i": dino_frames}
+        videos = [source for source in case.bind if self.config.sources[source].kind == "video"]
+        scores |= motion_scores(frames, map(self.tracks, videos), self.config.media.fps)
         if self.config.models.probe and case.truth:
             truth_scores, truth_frames = self._truth(case_id, frames)
             scores, values = scores | truth_scores, values | truth_frames

@@ -7,6 +7,7 @@ uv run snakemake --cores all --config split=tuning                           the
 uv run snakemake --cores all everything                                      all tables and figures
 uv run snakemake --cores all results/figures/table2.png                      ablations of BiCo, as a table and drawn
 uv run snakemake --cores all results/binding.csv                             what was learned of each source alone
+uv run snakemake --cores all results/rating/pages                            pages on which people rate the clips
 uv run snakemake --cores all zoo                                             train the Toybox's models anew
 uv run snakemake --report results/report.html                                everything on one page
 """
@@ -39,6 +40,7 @@ localrules:
     binding_table,
     figures,
     gallery,
+    rating,
     zoo,
 
 
@@ -64,6 +66,7 @@ include: "workflow/rules/score.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/plots.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/rating.smk"
 include: "workflow/rules/zoo.smk"
 
 

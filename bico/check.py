@@ -1,10 +1,14 @@
-"""What can be wrong before anything runs: media, models, prompts. Quick (under a second) and without heavy imports."""
+"""What can be wrong before anything runs: media, models, prompts, what raters sent back.
+
+Quick (under a second) and without heavy imports.
+"""
 
 import json
 import os
 from pathlib import Path
 
 from bico import authors, weights
+from bico.answers import read_answers
 from bico.config import Config, DualRealSettings, ToyScene
 from bico.errors import InputError
 from bico.media import check_media
@@ -42,6 +46,7 @@ def preflight(config: Config) -> None:
         check_size(config)
         check_prompts(config)
         check_groups(config)
+    read_answers(config)
 
 
 def check_model(name: str, folder: Path) -> None:

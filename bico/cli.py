@@ -363,6 +363,13 @@ def gallery(config: Config) -> None:
     gallery(config)
 
 
+def rating(config: Config) -> None:
+    """Write the pages on which people rate the clips of table 1, and the key to them."""
+    from bico.rating import rating
+
+    rating(config)
+
+
 # --- without a benchmark --------------------------------------------------------------------------------------------
 
 
@@ -716,6 +723,7 @@ STEPS = [
     (training_plot, "method"),
     (figures,),
     (gallery,),
+    (rating,),
 ]
 
 

@@ -155,6 +155,14 @@ class Scoring(Section):
     seed: Count = Field(0, description="of the bootstrap")
 
 
+class Rating(Section):
+    """The human study: how many people are asked, and what each is shown."""
+
+    raters: Positive = Field(28, description="people, each with a page of their own")
+    groups: Positive = Field(10, description="cases on a page")
+    seed: Count = Field(0, description="draws who sees which case and seed, and the order of all")
+
+
 class ToyScene(Section):
     """A source that the Toybox renders: words, and a seed for all that the words leave open."""
 
@@ -540,6 +548,7 @@ class Config(Benchmark):
     concepts: ConceptSettings = ConceptSettings()
     sampling: Sampling = Sampling()
     scoring: Scoring = Scoring()
+    rating: Rating = Rating()
     seeds: list[Count] = Field(default=[0, 1], min_length=1, description="clips of a case, one a seed")
     learning_seeds: list[Count] = Field(
         default=[0], min_length=1, description="all is learned once with each; the clips' seeds take them in turn"

@@ -35,7 +35,7 @@ def gallery(config: Config) -> None:
     folder = config.results / "gallery"
     shutil.rmtree(folder, ignore_errors=True)
     write_text(folder / "index.html", _page(config, partial(_copied, folder)))
-    write_text(config.results / "gallery.html", _page(config, _embedded))
+    write_text(config.results / "gallery.html", _page(config, lambda file, _: embedded(file)))
 
 
 def _page(config: Config, place: Place) -> str:
@@ -66,9 +66,14 @@ def _page(config: Config, place: Place) -> str:
         "aspect": f"{config.media.width} / {config.media.height}",
         "cases": cases,
     }
+    return filled(PAGE, data)
+
+
+def filled(page: Path, data: dict[str, Any]) -> str:
+    """A page with its data in it."""
     # In a script element only "</" could end the text early.
     text = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
-    return PAGE.read_text(encoding="utf-8").replace("{{data}}", text)
+    return page.read_text(encoding="utf-8").replace("{{data}}", text)
 
 
 def coloured(case: Case) -> list[tuple[str, int | None]]:
@@ -116,7 +121,7 @@ def _copied(folder: Path, file: Path, name: str) -> str:
     return target.relative_to(folder).as_posix()
 
 
-def _embedded(file: Path, name: str) -> str:
+def embedded(file: Path) -> str:
     """The file itself as its address."""
     kind, _ = mimetypes.guess_type(file)
     return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bico.answers import QUESTIONS, agreement, counted_answers
 from bico.config import Config
 from bico.files import write_text
 from bico.provenance import folder_digest
@@ -22,7 +23,7 @@ from bico.scoring import calibration_path, score_columns
 
 TITLES = {"table1": "Table 1, methods", "table2": "Table 2, parts of BiCo", "table3": "Table 3, stages of training"}
 PAPER = Path(__file__).parent  # of paper_<table>.csv
-HUMAN = ("concept", "prompt", "motion", "overall")
+HUMAN = tuple(f"human_{question}" for question in (*QUESTIONS, "overall"))
 MEANING = {
     "clip_t": "CLIP similarity of frames and prompt, x100",
     "dino_i": "DINO similarity of frames and each visual input, harmonic mean over the inputs, x100",
@@ -39,10 +40,13 @@ REFERENCE = "bico"
 def write_table(config: Config, name: str) -> pd.DataFrame:
     """Collects `R/scores/<row>.csv` of a table's rows into `R/<name>.csv` and `R/<name>.md`, and returns the table."""
     paper, rows = published(name), config.table(name)
-    scores = {row: read_scores(config, row) for row in rows}
+    answers, outdated = counted_answers(config, rows)
+    scores = {row: _rated(read_scores(config, row), answers[answers["method"] == row]) for row in rows}
     table = pd.DataFrame([_row(config, row, scores[row], paper.loc[number or 0]) for row, number in rows.items()])
     write_text(config.results / f"{name}.csv", table.to_csv(index=False, float_format="%.2f"))
-    write_text(config.results / f"{name}.md", _document(config, TITLES[name], table, scores))
+    write_text(
+        config.results / f"{name}.md", _document(config, TITLES[name], table, scores, _judged(answers, outdated))
+    )
     return table
 
 
@@ -56,6 +60,14 @@ def published(name: str) -> pd.DataFrame:
 def read_scores(config: Config, method: str) -> pd.DataFrame:
     """A row per case and seed, as `bico.scoring.score` wrote them."""
     return pd.read_csv(config.results / "scores" / f"{method}.csv")
+
+
+def _rated(scores: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """A row's scores with the mean rating of each clip and how many people rated it; NaN if nobody did."""
+    clips = answers.groupby(["case", "seed"])
+    means = clips[list(QUESTIONS)].mean()
+    means["overall"] = means.mean(axis=1)
+    return scores.join(means.add_prefix("human_").assign(human_ratings=clips.size()), on=["case", "seed"])
 
 
 # --- statistics -----------------------------------------------------------------------------------------------------
@@ -159,10 +171,13 @@ def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> d
     for column in score_columns(config):
         scores |= row_interval(config, rows, column)
     figures = {f"paper_{column}": value for column, value in paper.items() if column != "configuration"}
-    return counts | scores | {f"human_{question}": np.nan for question in HUMAN} | figures
+    human = {"human_ratings": int(rows["human_ratings"].sum())}
+    for column in HUMAN:
+        human |= row_interval(config, rows, column)
+    return counts | scores | human | figures
 
 
-def _document(config: Config, title: str, table: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> str:
+def _document(config: Config, title: str, table: pd.DataFrame, scores: dict[str, pd.DataFrame], judged: str) -> str:
     columns = score_columns(config)
     parts = [
         f"# {title}: {config.name}",
@@ -173,17 +188,18 @@ def _document(config: Config, title: str, table: pd.DataFrame, scores: dict[str,
         _legend(config),
     ]
     if REFERENCE in scores and len(scores) > 1:
+        compared = [*columns, *(HUMAN if table["human_ratings"].any() else ())]
         parts += [
             f"## Differences to {REFERENCE}",
             "Row minus reference, case by case, both resampled with the same cases.",
-            _markdown(["method", *columns], _differences(config, scores)),
+            _markdown(["method", *compared], _differences(config, scores, compared)),
         ]
     if config.models.probe:
         parts += _agreement(config, table, scores)
     parts += [
         "## People, and the paper",
-        "Human ratings of these clips (1 to 5), empty until there are any, and the paper's published figures: measured "
-        "there, on other cases with other models.",
+        f"Human ratings of these clips (1 to 5): {judged} Beside them the paper's published figures: measured there, "
+        "on other cases with other models.",
         _people(table),
     ]
     return "\n\n".join(parts) + "\n"
@@ -193,12 +209,13 @@ def _rows(table: pd.DataFrame) -> list[dict]:
     return table.to_dict(orient="records")
 
 
-def _cell(row: dict, column: str) -> str:
-    return _span(row[column], row[f"{column}_low"], row[f"{column}_high"])
+def _cell(row: dict, column: str, digits: int = 1) -> str:
+    return _span(row[column], row[f"{column}_low"], row[f"{column}_high"], digits=digits)
 
 
-def _span(mean: float, low: float, high: float, sign: str = "") -> str:
-    return f"{mean:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]" if np.isfinite(mean) else ""
+def _span(mean: float, low: float, high: float, *, sign: str = "", digits: int = 1) -> str:
+    form = f"{sign}.{digits}f"
+    return f"{mean:{form}} [{low:{form}}, {high:{form}}]" if np.isfinite(mean) else ""
 
 
 def _counts(table: pd.DataFrame) -> str:
@@ -206,13 +223,13 @@ def _counts(table: pd.DataFrame) -> str:
     return _markdown(columns, [[str(row[column]) for column in columns] for row in _rows(table)])
 
 
-def _differences(config: Config, scores: dict[str, pd.DataFrame]) -> list[list[str]]:
+def _differences(config: Config, scores: dict[str, pd.DataFrame], columns: list[str]) -> list[list[str]]:
     def difference(method: str, column: str) -> str:
         both = (case_means(config, scores[name], column) for name in (method, REFERENCE))
-        return _span(*paired_difference(*both, **_bootstrap(config)), sign="+")
+        return _span(*paired_difference(*both, **_bootstrap(config)), sign="+", digits=2 if column in HUMAN else 1)
 
     others = [method for method in scores if method != REFERENCE]
-    return [[method, *(difference(method, column) for column in score_columns(config))] for method in others]
+    return [[method, *(difference(method, column) for column in columns)] for method in others]
 
 
 def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> list[str]:
@@ -248,12 +265,33 @@ def _verdict(mean: float, low: float, high: float) -> str:
 
 
 def _people(table: pd.DataFrame) -> str:
-    columns = [name for name in table.columns if name.startswith(("human_", "paper_"))]
+    paper = [name for name in table.columns if name.startswith("paper_")]
     cells = [
-        [row["method"], *("" if np.isnan(row[name]) else f"{row[name]:.2f}" for name in columns)]
+        [
+            row["method"],
+            str(row["human_ratings"]),
+            *(_cell(row, name, digits=2) for name in HUMAN),
+            *("" if np.isnan(row[name]) else f"{row[name]:.2f}" for name in paper),
+        ]
         for row in _rows(table)
     ]
-    return _markdown(["method", *columns], cells)
+    return _markdown(["method", "human_ratings", *HUMAN, *paper], cells)
+
+
+def _judged(answers: pd.DataFrame, outdated: int) -> str:
+    """Who rated how much, and how far they agree."""
+    if answers.empty and not outdated:
+        return "none yet."
+    raters, clips = answers["rater"].nunique(), len(answers.drop_duplicates(["method", "case", "seed"]))
+    alphas = {question: agreement(answers, question) for question in QUESTIONS}
+    told = ", ".join(
+        f"{name} {value:.2f}" if np.isfinite(value) else f"{name} not defined" for name, value in alphas.items()
+    )
+    lost = f" {outdated} more are not counted: their clips have changed since, or are gone." if outdated else ""
+    return (
+        f"{len(answers)} by {raters} raters, of {clips} clips, averaged clip by clip first.{lost} Krippendorff's alpha "
+        f"between raters (interval scale): {told}."
+    )
 
 
 def _legend(config: Config) -> str:

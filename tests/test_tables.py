@@ -120,7 +120,7 @@ def test_columns_of_a_benchmark_without_truth(scored):
     assert list(read.columns) == list(table.columns)
     assert read["method"].tolist() == ["base", "copy", "bico"]
     assert not [column for column in table if column.startswith("truth")]
-    assert table[[f"human_{question}" for question in tables.HUMAN]].isna().all(axis=None)
+    assert table[list(tables.HUMAN)].isna().all(axis=None)
     paper = read.set_index("method").filter(like="paper_")
     assert paper.loc["bico"].tolist() == [32.66, 38.04, 4.71, 4.76, 4.46, 4.64]
     assert paper.loc["base"].isna().all()

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from conftest import ROOT, ZOO, needs_zoo
 
+from bico.answers import COLUMNS
+from bico.files import write_text
 from bico.provenance import PACKAGE, closure, code_digest, folder_digest
 
 
@@ -192,6 +194,7 @@ def test_an_edit_reschedules_what_depends_on_it_and_nothing_else(checkout, confi
     for file, due, kept in [
         ("training.py", {"learn", "generate", "score"}, {"render", "concepts", "encode"}),
         ("figures.py", {"figures"}, {"learn", "generate", "score", "table"}),
+        ("answers.py", {"table"}, {"learn", "generate", "score", "figures", "gallery"}),
         ("plots.py", {"plot"}, {"learn", "generate", "score", "table", "figures"}),
         ("tables.py", {"table", "plot"}, {"learn", "generate", "score", "figures"}),
         ("scoring/dino_i.py", {"score", "table"}, {"learn", "generate"}),
@@ -229,6 +232,29 @@ def test_a_new_ablation_is_all_that_runs(checkout, config_file, small):
     small["tables"]["table2"]["bico_faster"] = None
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     assert scheduled() == {"learn": 1, "generate": 1, "score": 1, "table": 1}
+
+
+def test_what_raters_send_back_makes_tables_new_and_nothing_else(checkout, config_file, small):
+    results = Path(small["results"])
+
+    def scheduled(*targets: object) -> dict[str, int]:
+        return jobs(snakemake("-n", "--configfile", config_file, "--", *targets, folder=checkout).stdout)
+
+    pretend_results(checkout, config_file)
+    assert scheduled() == {} and scheduled(results / "rating" / "pages") == {"rating": 1}
+    for rater in (1, 2):
+        write_text(
+            results / "rating/keys/0123abcd.csv", "rater,item,case,method,seed,sha256\n1,1,a,base,0,\n2,1,a,base,0,\n"
+        )
+        write_text(results / f"rating/answers/{rater}.csv", f"{','.join(COLUMNS)}\n0123abcd,{rater},1,5,4,3\n")
+        assert scheduled() == {"all": 1, "table": 1, "plot": 1}
+        pretend_results(checkout, config_file)
+        assert scheduled() == {}
+    write_text(results / "rating/answers/2.csv", f"{','.join(COLUMNS)}\n0123abcd,2,1,5,4,4\n")
+    assert scheduled() == {"all": 1, "table": 1, "plot": 1}
+    write_text(results / "rating/answers/2.csv", f"{','.join(COLUMNS)}\n0123abcd,2,1,5,4,6\n")
+    refused = snakemake("-n", "--configfile", config_file, folder=checkout).stdout
+    assert "2.csv, row 2, column motion: expected a whole number from 1 to 5, got '6'" in refused
 
 
 def pretend_results(checkout: Path, config_file: Path, *targets: str) -> None:

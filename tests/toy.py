@@ -5,6 +5,7 @@ from pathlib import Path
 from bico.config import Config, load
 from bico.files import write_json
 from bico.media import write_clip, write_image
+from bico.provenance import file_digest
 from bico.scoring import clip_path
 from bico.toybox import world
 from bico.toybox.render import render
@@ -82,9 +83,10 @@ def write_clips(toy: Config, method: str, shown: dict[str, str], statuses: dict[
     manifest = []
     for case_id in toy.cases:
         for seed in toy.seeds:
-            status = statuses.get((case_id, seed), "ok")
+            status, path = statuses.get((case_id, seed), "ok"), clip_path(toy, method, case_id, seed)
             if status == "ok":
-                path = clip_path(toy, method, case_id, seed)
                 write_clip(path, render(truth_scene(toy, shown[case_id])), toy.media.fps)
-            manifest.append({"case": case_id, "seed": seed, "clip": None, "status": status, "error": None})
+            digest = file_digest(path) if status == "ok" else None
+            entry = {"case": case_id, "seed": seed, "clip": None, "status": status, "error": None, "sha256": digest}
+            manifest.append(entry)
     write_json(toy.results / "clips" / f"{method}.json", manifest)

@@ -6,6 +6,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from bico.answers import answers_folder
 from bico.check import preflight
 from bico.config import Tables, load, read_yaml
 from bico.errors import InputError

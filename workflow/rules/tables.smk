@@ -1,9 +1,15 @@
-# Scores of a table's rows in, the table out.
+# Scores of a table's rows and what people say of their clips in, the table out.
+
+ANSWERS = sorted(map(str, answers_folder(CONFIG).glob("*.csv")))
 
 
 rule table:
     input:
         scores=lambda w: expand(rules.score.output.scores, method=CONFIG.table(w.table)),
+        manifests=lambda w: expand(
+            rules.generate.output.manifest, method=CONFIG.table(w.table)
+        ),
+        answers=ANSWERS,
         calibration=rules.calibrate.output.calibration if CONFIG.models.probe else [],
     output:
         csv=report(

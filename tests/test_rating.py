@@ -25,6 +25,7 @@ from bico.errors import InputError
 from bico.files import write_json, write_text
 from bico.media import read_clip
 from bico.rating import draw_groups, draw_items, rating
+from bico.scoring import SCORES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WORTH = {"base": 2, "copy": 4, "bico": 5}
@@ -40,7 +41,7 @@ def _study(tmp_path_factory) -> Config:
         shown = dict(zip(cases, [*cases[shift:], *cases[:shift]], strict=True))
         toy.write_clips(config, method, shown, {("robot_spins", 0): "failed"} if method == "bico" else {})
         rows = [
-            {"case": case, "seed": seed, "status": "ok", "clip_t": 21.0, "dino_i": 43.2}
+            {"case": case, "seed": seed, "status": "ok"} | dict.fromkeys(SCORES, 21.0)
             for case in cases
             for seed in (0, 1)
         ]

@@ -7,6 +7,8 @@ import json
 import os
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from bico import authors, weights
 from bico.answers import read_answers
 from bico.config import Config, DualRealSettings, ToyScene
@@ -44,6 +46,7 @@ def preflight(config: Config) -> None:
             check_media(source.file, source.kind)
     if "wan" not in fetched_later:
         check_size(config)
+        check_binders(config)
         check_prompts(config)
         check_groups(config)
     read_answers(config)
@@ -87,6 +90,22 @@ def check_size(config: Config) -> None:
                 f"media.{side}: {pixels} pixels are no whole number of models.wan's patches: expected a multiple of "
                 f"{unit}, such as {max(1, round(pixels / unit)) * unit}"
             )
+
+
+def check_binders(config: Config) -> None:
+    """Binders that are given are there, and as wide as the backbone's tokens."""
+    given = {name: source.binder for name, source in config.sources.items() if source.binder}
+    for name, path in given.items():
+        where = f"{path}: sources.{name}.binder"
+        try:
+            with safe_open(path, framework="numpy") as file:
+                (width,) = file.get_slice("shared.spatial.0.weight").get_shape()
+        except (OSError, SafetensorError):
+            raise InputError(f"{where} is no binder: expected what BiCo learned, or `bico import` wrote") from None
+        transformer = json.loads((config.models.wan / "transformer" / "config.json").read_text(encoding="utf-8"))
+        expected = transformer["num_attention_heads"] * transformer["attention_head_dim"]
+        if width != expected:
+            raise InputError(f"{where} is for tokens of width {width}: expected {expected}, that of models.wan")
 
 
 def listed(folder: Path) -> dict[Path, str]:

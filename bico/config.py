@@ -189,6 +189,9 @@ class Source(Section):
     file: Path | None = Field(None, description="own media, relative to the folder where the command runs")
     scene: ToyScene | None = Field(None, description="or a Toybox scene to render")
     concepts: KeyWords | None = Field(None, description="key words; null = ask the VLM")
+    binder: Path | None = Field(
+        None, description="what BiCo learned of it elsewhere (`bico import`): its rows take that; null = they learn it"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Source":
@@ -678,10 +681,16 @@ class Config(Benchmark):
         alone = [entry.source for entry in self.applications.values()] if row in self.appliers() else []
         items = {
             "nothing": {},
-            "source": {source: [source] for bind in [*cases.values(), alone] for source in bind},
+            "source": {
+                source: [source] for bind in [*cases.values(), alone] for source in bind if not self.binder(row, source)
+            },
             "case": {f"case-{case}": bind for case, bind in cases.items()},
         }
         return dict(sorted(items[self.methods[row].LEARNS_PER].items()))
+
+    def binder(self, row: str, source: str) -> Path | None:
+        """What a row of BiCo takes of a source instead of learning it, if there is such a thing."""
+        return self.sources[source].binder if self.methods[row].method == "bico" else None
 
     def trainings(self, row: str) -> list[tuple[str, int]]:
         """Every item of `learned` with every learning seed: what the jobs of a row divide among them."""
@@ -692,7 +701,9 @@ class Config(Benchmark):
         return self.learning_seeds[self.seeds.index(seed) % len(self.learning_seeds)]
 
     def artifact_path(self, row: str, item: str, learning_seed: int) -> Path:
-        """What a row has learned of an item of `learned`."""
+        """What a row has learned of an item of `learned`, or was given of a source."""
+        if item in self.sources and (given := self.binder(row, item)):
+            return given
         return self.results / "learned" / self.learner(row) / item / f"{learning_seed}.safetensors"
 
     def media_path(self, source: str) -> Path:

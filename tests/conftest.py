@@ -25,7 +25,9 @@ def stub_zoo(tmp_path_factory) -> Path:
         (zoo / name / entry_file).write_text(f'{{"{key}": null}}')
     for part in ("transformer", "vae", "tokenizer"):
         (zoo / "wan" / part).mkdir()
-    (zoo / "wan" / "transformer" / "config.json").write_text('{"num_layers": 6, "patch_size": [1, 2, 2]}')
+    (zoo / "wan" / "transformer" / "config.json").write_text(
+        '{"num_layers": 6, "patch_size": [1, 2, 2], "num_attention_heads": 2, "attention_head_dim": 4}'
+    )
     (zoo / "wan" / "vae" / "config.json").write_text("{}")
     tokenizer = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

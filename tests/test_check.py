@@ -4,8 +4,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from bico.check import preflight
 from bico.config import load
@@ -63,6 +65,20 @@ def test_a_folder_of_something_else(small, tmp_path):
 def test_frames_of_no_whole_number_of_patches(small):
     small["media"]["width"] = 56
     assert problem(small).startswith("media.width: 56 pixels") and "a multiple of 16, such as 64" in problem(small)
+
+
+def test_binders_that_do_not_fit(small, tmp_path):
+    path = small["sources"]["cat_beach"]["binder"] = str(tmp_path / "binder.safetensors")
+    assert (
+        problem(small)
+        == f"{path}: sources.cat_beach.binder is no binder: expected what BiCo learned, or `bico import` wrote"
+    )
+    save_file({"something": np.zeros(3)}, path)
+    assert "is no binder" in problem(small)
+    save_file({"shared.spatial.0.weight": np.zeros(12)}, path)
+    assert "is for tokens of width 12: expected 8" in problem(small)
+    save_file({"shared.spatial.0.weight": np.zeros(8)}, path)
+    preflight(load(small))
 
 
 def test_results_that_cannot_be_written(small, tmp_path):

@@ -1,15 +1,18 @@
 """The DAG: what it runs, what an edit makes it run again, and that it runs as a whole and then rests."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, ZOO, needs_zoo
+from safetensors.numpy import save_file
 
 from bico.answers import COLUMNS
 from bico.files import write_text
@@ -92,6 +95,17 @@ def test_rows_that_learn_the_same_learn_once(small, config_file):
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     found = jobs(snakemake("-n", "--configfile", config_file).stdout)
     assert found["learn"] == 6 + 1 and found["generate"] == 10  # bico_flat
+
+
+def test_a_binder_that_is_given_is_not_learned(small, config_file, tmp_path):
+    given = tmp_path / "given.safetensors"
+    save_file({"shared.spatial.0.weight": np.zeros(8)}, given)
+    for source in small["sources"].values():
+        source["binder"] = str(given)
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    output = snakemake("-n", "--configfile", config_file).stdout
+    assert jobs(output)["learn"] == 4  # all but bico and bico_isolated
+    assert re.search(rf"rule generate:\n    input: .*{given}.*\n    output: .*/clips/bico.json", output)
 
 
 def test_what_a_row_learns_can_be_divided_among_jobs(small, config_file):

@@ -44,8 +44,9 @@ def run(checkout: Path, cores: int) -> float:
         "PATH": path,
         "PYTHONPATH": str(checkout),
         "PYTHONPROFILEIMPORTTIME": "1",
-        "TORCHINDUCTOR_CACHE_DIR": str(checkout / ".compiled"),
+        "TMPDIR": str(checkout / ".compiled"),  # kernels and precompiled headers
     }
+    (checkout / ".compiled").mkdir(exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "all"]
     started = time.monotonic()
     finished = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)

@@ -10,7 +10,7 @@ from diffusers import WanPipeline
 from torch.nn.attention import SDPBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bico.backbone import Backbone, _rotate, attention_kernels
+from bico.backbone import Backbone, _rotate, attention_kernels, compiles_on
 from bico.binder import HierarchicalBinder
 
 PROMPT = "a striped cat  bouncing at the beach"
@@ -236,6 +236,23 @@ def test_attention_takes_the_fastest_kernel_that_there_is(capsys: pytest.Capture
     notice = "no flash attention in bfloat16 on a GPU of compute capability 7.5: attention takes a slower kernel\n"
     assert capsys.readouterr().err == notice
     assert SDPBackend.FLASH_ATTENTION not in attention_kernels((9, 0), torch.float32)
+
+
+def test_without_a_compiler_that_works_training_is_not_compiled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise RuntimeError("CppCompileError: C++ compile error\n100 lines more")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    compiles_on.cache_clear()
+    opened = Backbone.open(tiny.folder(), text_slots=tiny.TEXT_SLOTS, compiles=True)
+    before = opened._training_run
+    with opened.compiled():
+        assert opened._training_run is before
+    compiles_on.cache_clear()
+    told = capsys.readouterr().err
+    assert told.endswith("at half the speed: cannot compile (CppCompileError: C++ compile error)\n")
 
 
 def test_training_opens_the_transformer_only() -> None:

@@ -11,6 +11,7 @@ rule concepts:
         f"{R}/logs/concepts.log",
     benchmark:
         f"{R}/benchmarks/concepts.tsv"
+    priority: 2  # learning waits for it
     conda:
         "../../envs/environment.yaml"
     threads: 1

@@ -12,6 +12,7 @@ rule encode:
         f"{R}/logs/encode.log",
     benchmark:
         f"{R}/benchmarks/encode.tsv"
+    priority: 2  # learning waits for it
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -37,6 +38,7 @@ rule appearance:
         f"{R}/logs/appearance.log",
     benchmark:
         f"{R}/benchmarks/appearance.tsv"
+    priority: 2  # learning waits for it
     conda:
         "../../envs/environment.yaml"
     threads: 1

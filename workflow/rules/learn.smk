@@ -21,7 +21,7 @@ rule learn:
     wildcard_constraints:
         method=any_of(learners()),
         part=r"\d+",
-    priority: 1  # what takes longest begins first
+    priority: 2  # what takes longest begins first
     conda:
         "../../envs/environment.yaml"
     threads: 1  # two jobs of one thread each learn faster than one of two

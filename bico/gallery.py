@@ -20,10 +20,13 @@ import pandas as pd
 from bico.config import Case, Config
 from bico.figures import PALETTE
 from bico.files import write_text
+from bico.media import compressed
 from bico.prompts import clean, spans
 from bico.scoring import clip_path, clip_statuses, score_columns
 
 PAGE = Path(__file__).with_name("gallery.html")
+LARGE = 1_000_000
+"""Bytes. Clips of full size are kept with hardly any loss: hundreds of them would make a page of gigabytes."""
 
 
 Place = Callable[[Path, str], str]
@@ -121,7 +124,10 @@ def _copied(folder: Path, file: Path, name: str) -> str:
     return target.relative_to(folder).as_posix()
 
 
-def embedded(file: Path) -> str:
-    """The file itself as its address."""
+def embedded(file: Path, crf: int = 23) -> str:
+    """The file itself as its address; a large video as a smaller one, in H.264 of this quality (lower is better)."""
     kind, _ = mimetypes.guess_type(file)
-    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    content = file.read_bytes()
+    if len(content) > LARGE and kind and kind.startswith("video/"):
+        kind, content = "video/mp4", compressed(file, crf)
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import numpy as np
 import pandas as pd
 
@@ -46,8 +44,7 @@ ASKED = {
         "high": "it moves smoothly and naturally",
     },
 }
-# H.264 in which nobody sees a loss. Clips of full size are kept nearly without any: sixty would make a page of 500 MB.
-CRF = 18
+CRF = 18  # of clips of full size: H.264 in which nobody sees a loss
 
 
 def rating(config: Config) -> None:
@@ -161,7 +158,7 @@ class _Show:
 
     def __init__(self, config: Config, folder: Path):
         self.config, self.folder = config, folder
-        self.source, self.clip = cache(self._source), cache(self._clip)
+        self.source, self.clip = cache(self._source), cache(partial(embedded, crf=CRF))
 
     def _source(self, name: str) -> str:
         """A source as the methods see it: cropped, as long as the clips, and in a format that browsers play."""
@@ -170,16 +167,7 @@ class _Show:
             write_image(self.folder / "source.png", frames[0])
             return embedded(self.folder / "source.png")
         write_clip(self.folder / "source.mp4", frames, self.config.media.fps)
-        return self._clip(self.folder / "source.mp4")
-
-    def _clip(self, path: Path) -> str:
-        if _small(self.config):
-            return embedded(path)
-        made = self.folder / "clip.mp4"
-        encoding = ["-c:v", "libx264", "-crf", str(CRF), "-an", "-map_metadata", "-1", "-movflags", "+faststart"]
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), *encoding, "-y", str(made)]
-        subprocess.run(command, check=True)
-        return embedded(made)
+        return embedded(self.folder / "source.mp4", CRF)
 
 
 def _small(config: Config) -> bool:

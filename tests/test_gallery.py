@@ -15,7 +15,8 @@ import toy
 from PIL import Image
 
 from bico.config import Case
-from bico.gallery import coloured, gallery
+from bico.gallery import LARGE, coloured, embedded, gallery
+from bico.media import read_clip, write_clip
 from bico.scoring import SCORES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -61,6 +62,15 @@ def test_one_file_holds_it_all_for_the_report(page):
     start, _, content = single["cases"][0]["clips"]["copy"]["0"]["file"].partition(",")
     assert start == "data:video/mp4;base64" and base64.b64decode(content) == (page.parent / clip).read_bytes()
     assert single["cases"][0]["sources"][0]["file"].startswith("data:image/png;base64,")
+
+
+def test_large_clips_are_made_smaller_for_the_page_in_one_file(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (9, 258, 301, 3), dtype=np.uint8)
+    write_clip(tmp_path / "clip.mp4", frames, fps=8)
+    start, _, content = embedded(tmp_path / "clip.mp4").partition(",")
+    assert start == "data:video/mp4;base64" and (tmp_path / "clip.mp4").stat().st_size > LARGE
+    (tmp_path / "small.mp4").write_bytes(base64.b64decode(content))
+    assert len(content) < LARGE and read_clip(tmp_path / "small.mp4").shape == (9, 258, 300, 3)
 
 
 def test_bound_words_know_their_source():

@@ -52,8 +52,6 @@ rule published:
         code=code_digest("bico.authors", "bico.scoring"),
         clip=model("clip"),
         dino=model("dino"),
-        settings=leaves(
-            CONFIG.scoring.pooling, CONFIG.scoring.dino_crop, CONFIG.media
-        ),
+        settings=leaves(CONFIG.scoring.pooling, CONFIG.scoring.dino_crop, CONFIG.media),
     shell:
         "python -m bico.cli published --config {params.config} 2>&1 | tee {log}"

@@ -18,8 +18,9 @@ from bico.weights import manifest, read_lock, repositories
 def open_config():
     """The benchmark to run, after every check that needs no model in memory; bad input ends here, in one line."""
     try:
+        # Snakemake's own reader does not see keys that stand there twice.
         for file in workflow.configfiles:
-            read_yaml(Path(file))  # Snakemake's own reader does not see keys that stand there twice
+            read_yaml(Path(file))
         benchmark = load(
             config, name=", ".join(map(str, workflow.configfiles))
         ).chosen()

@@ -5,7 +5,9 @@ rule generate:
     input:
         learned=lambda w: learned(w.method),
         binders=lambda w: [
-            str(given) for source in BOUND if (given := CONFIG.binder(w.method, source))
+            str(given)
+            for source in BOUND
+            if (given := CONFIG.binder(w.method, source))
         ],
         media=[media_of(source) for source in BOUND],
         weights=fetched("wan"),

@@ -20,9 +20,7 @@ rule calibrate:
         config=CONFIG_FILE,
         code=code_digest("bico.scoring.truth"),
         probe=model("probe"),
-        settings=leaves(
-            {case: CONFIG.cases[case] for case in TRUTHS}, CONFIG.media
-        ),
+        settings=leaves({case: CONFIG.cases[case] for case in TRUTHS}, CONFIG.media),
     shell:
         "python -m bico.cli calibrate --config {params.config} 2>&1 | tee {log}"
 

@@ -103,7 +103,8 @@ def fetch(store: Path, repository: str) -> None:
     with _plainly(repository, folder):
         if pin.revision is None:
             pin = newest(repository)
-        print(f"{repository}: fetching {pin.gigabytes} GB into {folder}", file=sys.stderr)
+        size = f"{pin.gigabytes} GB " if pin.gigabytes else ""
+        print(f"{repository}: fetching {size}into {folder}", file=sys.stderr)
         snapshot_download(repository, revision=pin.revision, local_dir=folder, allow_patterns=PATTERNS)
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub's notes, of use to an unfinished download alone
     for name in progress(f"checksums of {repository}", pin.files):

@@ -7,11 +7,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 
 from bico import lease
 from bico.cli import _device
 from bico.config import load
+from bico.errors import InputError
 from bico.lease import VISIBLE
 
 # Takes one of `sys.argv[1]` GPUs, tells which, and ends when its stdin does.
@@ -85,5 +87,12 @@ def test_commands_take_a_device_unless_they_run_on_the_cpu(small, tmp_path, monk
     monkeypatch.delenv(VISIBLE)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(lease, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     _device(load(small | {"device": setting}))
     assert os.environ.get(VISIBLE) == taken
+
+
+def test_a_gpu_that_is_not_there_is_told(small, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="device: 'cuda', but torch sees no GPU"):
+        _device(load(small | {"device": "cuda"}))

@@ -333,13 +333,11 @@ def score_published(config: Config, *, device: str) -> None:
 
 
 def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
-    from bico.scoring.clip_t import ClipT
-    from bico.scoring.dino_i import DinoI
+    from bico.scoring import open_judges
     from bico.scoring.motion import motion_scores, tracks
 
-    page, media, judge = config.authors_page, dict(config.media), {"pooling": config.scoring.pooling, "device": device}
-    clip_t = ClipT(config.models.clip, **judge)
-    dino_i = DinoI(config.models.dino, crop=config.scoring.dino_crop, **judge)
+    page, media = config.authors_page, dict(config.media)
+    clip_t, dino_i = open_judges(config, device)
     for composition in read_page(page / "index.html"):
         sources = {source: page / medium for source, medium in composition.media.items()}
         for label, clip in composition.published.items():

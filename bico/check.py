@@ -6,6 +6,7 @@ Quick (under a second) and without heavy imports.
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -78,11 +79,7 @@ def check_results(folder: Path) -> None:
 
 def check_size(config: Config) -> None:
     """Frames are whole patches of latents."""
-    vae, transformer = (
-        json.loads((config.models.wan / part / "config.json").read_text(encoding="utf-8"))
-        for part in ("vae", "transformer")
-    )
-    _, *patch = transformer["patch_size"]
+    vae, (_, *patch) = _wan(config, "vae"), _wan(config, "transformer")["patch_size"]
     for side, cells in zip(("height", "width"), patch, strict=True):
         pixels, unit = getattr(config.media, side), cells * vae.get("scale_factor_spatial", 8)
         if pixels % unit:
@@ -102,10 +99,15 @@ def check_binders(config: Config) -> None:
                 (width,) = file.get_slice("shared.spatial.0.weight").get_shape()
         except (OSError, SafetensorError):
             raise InputError(f"{where} is no binder: expected what BiCo learned, or `bico import` wrote") from None
-        transformer = json.loads((config.models.wan / "transformer" / "config.json").read_text(encoding="utf-8"))
+        transformer = _wan(config, "transformer")
         expected = transformer["num_attention_heads"] * transformer["attention_head_dim"]
         if width != expected:
             raise InputError(f"{where} is for tokens of width {width}: expected {expected}, that of models.wan")
+
+
+def _wan(config: Config, part: str) -> dict[str, Any]:
+    """The config of a part of the backbone."""
+    return json.loads((config.models.wan / part / "config.json").read_text(encoding="utf-8"))
 
 
 def listed(folder: Path) -> dict[Path, str]:
@@ -138,8 +140,7 @@ def check_groups(config: Config) -> None:
     """The groups into which DualReal parts the backbone's blocks are of one size."""
     for row, settings in config.methods.items():
         if isinstance(settings, DualRealSettings):
-            transformer = json.loads((config.models.wan / "transformer" / "config.json").read_text(encoding="utf-8"))
-            blocks = transformer["num_layers"]
+            blocks = _wan(config, "transformer")["num_layers"]
             if blocks % settings.groups:
                 fitting = ", ".join(str(count) for count in range(1, blocks + 1) if blocks % count == 0)
                 raise InputError(

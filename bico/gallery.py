@@ -11,7 +11,7 @@ import json
 import mimetypes
 import shutil
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from bico.prompts import clean, spans
 from bico.scoring import clip_path, clip_statuses, score_columns
 
 PAGE = Path(__file__).with_name("gallery.html")
+SCRIPT = Path(__file__).with_name("page.js")
 LARGE = 1_000_000
 """Bytes. Clips of full size are kept with hardly any loss: hundreds of them would make a page of gigabytes."""
 
@@ -38,7 +39,8 @@ def gallery(config: Config) -> None:
     folder = config.results / "gallery"
     shutil.rmtree(folder, ignore_errors=True)
     write_text(folder / "index.html", _page(config, partial(_copied, folder)))
-    write_text(config.results / "gallery.html", _page(config, lambda file, _: embedded(file)))
+    once = cache(embedded)  # a source of several cases
+    write_text(config.results / "gallery.html", _page(config, lambda file, _: once(file)))
 
 
 def _page(config: Config, place: Place) -> str:
@@ -73,10 +75,11 @@ def _page(config: Config, place: Place) -> str:
 
 
 def filled(page: Path, data: dict[str, Any]) -> str:
-    """A page with its data in it."""
+    """A page with its data, and with the script that all pages share."""
     # In a script element only "</" could end the text early.
     text = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
-    return page.read_text(encoding="utf-8").replace("{{data}}", text)
+    html = page.read_text(encoding="utf-8").replace("{{page}}", SCRIPT.read_text(encoding="utf-8"))
+    return html.replace("{{data}}", text)
 
 
 def coloured(case: Case) -> list[tuple[str, int | None]]:

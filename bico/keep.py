@@ -28,8 +28,7 @@ def beside(path: Path) -> Path:
 
 
 def is_current(path: Path, record: Record) -> bool:
-    known = beside(path)
-    return path.is_file() and known.is_file() and json.loads(known.read_text(encoding="utf-8")) == record
+    return path.is_file() and _holds(beside(path), record)
 
 
 def forget(path: Path) -> None:
@@ -47,7 +46,7 @@ def checkpoints(path: Path, record: Record) -> Path:
     """Where a thing that takes long leaves checkpoints: <thing>.ckpt, emptied if they are of another record."""
     folder = path.with_suffix(".ckpt")
     begun = folder / "begun_from.json"
-    if not (begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) == record):
+    if not _holds(begun, record):
         shutil.rmtree(folder, ignore_errors=True)
         write_json(begun, record)
     return folder
@@ -69,6 +68,10 @@ def make_all(
         make(name)
         remember(path, record)
     write_json(manifest, {name: file_digest(path) for name, (path, _) in things.items()})
+
+
+def _holds(file: Path, record: Record) -> bool:
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8")) == record
 
 
 def progress(label: str, names: Iterable[str]) -> Iterable[str]:

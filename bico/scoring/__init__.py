@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,10 @@ import pandas as pd
 from bico.config import Config
 from bico.files import write_json, write_text
 from bico.media import read_media
+
+if TYPE_CHECKING:
+    from bico.scoring.clip_t import ClipT
+    from bico.scoring.dino_i import DinoI
 
 SCORES = ("clip_t", "dino_i", "motion_fidelity", "dynamic_degree")
 TRUTH_SCORES = ("truth_concept", "truth_prompt", "truth_motion", "truth_overall")
@@ -79,21 +83,27 @@ def calibration_path(config: Config) -> Path:
     return config.results / "scores" / "calibration.json"
 
 
+def open_judges(config: Config, device: str) -> tuple[ClipT, DinoI]:
+    """Both judges of similarity, as the config has them."""
+    from bico.scoring.clip_t import ClipT
+    from bico.scoring.dino_i import DinoI
+
+    scoring = config.scoring
+    clip_t = ClipT(config.models.clip, pooling=scoring.pooling, device=device)
+    return clip_t, DinoI(config.models.dino, pooling=scoring.pooling, crop=scoring.dino_crop, device=device)
+
+
 class _Scorer:
     """The judges, opened once, and the case's references."""
 
     def __init__(self, config: Config):
         import torch
 
-        from bico.scoring.clip_t import ClipT
-        from bico.scoring.dino_i import DinoI
         from bico.scoring.motion import tracks
 
         use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-        judge = {"pooling": config.scoring.pooling, "device": "cuda" if use_gpu else "cpu"}
         self.config = config
-        self.clip_t = ClipT(config.models.clip, **judge)
-        self.dino_i = DinoI(config.models.dino, crop=config.scoring.dino_crop, **judge)
+        self.clip_t, self.dino_i = open_judges(config, "cuda" if use_gpu else "cpu")
         self.source = cache(lambda source: read_media(config.media_path(source), **dict(config.media)))
         self.tracks = cache(lambda source: tracks(self.source(source)))
         if config.models.probe:

@@ -57,7 +57,7 @@ rule gallery:
     params:
         config=CONFIG_FILE,
         code=code_digest("bico.gallery"),
-        page=file_digest(Path("bico/gallery.html")),
+        page=[file_digest(Path("bico", name)) for name in ("gallery.html", "page.js")],
         settings=leaves(dict(CONFIG.cases), CONFIG.media, CONFIG.seeds),
     shell:
         "python -m bico.cli gallery --config {params.config} 2>&1 | tee {log}"

@@ -20,7 +20,7 @@ rule rating:
     params:
         config=CONFIG_FILE,
         code=code_digest("bico.rating"),
-        page=file_digest(Path("bico/rating.html")),
+        page=[file_digest(Path("bico", name)) for name in ("rating.html", "page.js")],
         settings=leaves(
             CONFIG.rating,
             CONFIG.media,

@@ -5,13 +5,16 @@ Two measurements of what a method has learned of each source, both against the u
 * reconstruction: all of a source's words bound, in a prompt that says just what the source shows; the gain in PSNR.
 * the leak test: one role bound alone, among words that the source does not show. That role has to match the source
   better, and the words of the other roles have to be read as before: a subject that brings its source's scene leaks.
+
+Exact renderings are measured alike (method "truth"): no word says where things stand, so a reconstruction whose looks
+are right still has its pixels elsewhere, and a role that the plain word shows well already has little to gain.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -26,10 +29,15 @@ from bico.tables import interval
 from bico.toybox.benchmark import scene_of
 from bico.toybox.captions import LIGHT_PHRASES, PLACES, STYLE_PHRASES
 from bico.toybox.probe import Probe, Reading
+from bico.toybox.render import render
 from bico.toybox.world import MOTIONS, SCENES, SUBJECTS, Scene, compose, sample_scene
 
 CONTEXTS = 4
 """Prompts in which each role is tried."""
+TRUTH = "truth"
+"""Method of exact renderings."""
+LAYOUTS = 20
+"""Draws of where things stand, for each seed."""
 MAIN_ROLES = {"subject": SUBJECTS, "scene": SCENES, "motion": MOTIONS}
 
 
@@ -60,11 +68,18 @@ class Trial:
 
 
 def unbound(config: Config, backbone: Backbone) -> None:
-    """Measures the unbound base on all sources of the Toybox, for all rows: `R/binding/unbound.json`."""
+    """Measures the unbound base on all sources of the Toybox, for all rows: `R/binding/unbound.json`.
+
+    And what there is to gain, as `binding` would: `R/binding/truth.csv`.
+    """
     probe = Probe.open(config.models.probe)
     sources = [source for source, entry in config.sources.items() if entry.scene]
-    values = {source: asdict(_measured(config, None, backbone, probe, source)) for source in sources}
-    write_json(config.results / "binding" / "unbound.json", values)
+    values = {source: _measured(config, None, backbone, probe, source) for source in sources}
+    rows = []
+    for source, before in values.items():
+        rows += compared(config, TRUTH, source, before, exact(config, probe, source))
+    write_json(config.results / "binding" / "unbound.json", {source: asdict(each) for source, each in values.items()})
+    _write(config, TRUTH, rows)
 
 
 def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
@@ -78,15 +93,19 @@ def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
     for source in (name for name in config.learned(row) if config.sources[name].scene):
         before, after = Measured(**plain[source]), _measured(config, row, backbone, probe, source)
         rows += compared(config, row, source, before, after)
+    return _write(config, row, rows)
+
+
+def _write(config: Config, row: str, rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     write_text(config.results / "binding" / f"{row}.csv", table.to_csv(index=False, float_format="%.4f"))
     return table
 
 
 def collect(config: Config, rows: list[str]) -> pd.DataFrame:
-    """`R/binding.csv`: the rows of all methods, and for each the mean over its sources (source "all")."""
+    """`R/binding.csv`: exact renderings and all methods, and for each the mean over its sources (source "all")."""
     parts = []
-    for row in rows:
+    for row in [TRUTH, *rows]:
         table = pd.read_csv(config.results / "binding" / f"{row}.csv")
         parts.append(table)
         for (bound, measured), group in table.groupby(["bound", "measured"], sort=False):
@@ -128,6 +147,32 @@ def _measured(config: Config, row: str | None, backbone: Backbone, probe: Probe,
         psnr=[psnr(clip, own) for clip in _clips(config, row, backbone, source, [whole], own_media)],
         values=[trial.values(reading) for trial, reading in zip(takes, readings, strict=True)],
     )
+
+
+def exact(config: Config, probe: Probe, source: str) -> Measured:
+    """What exact renderings of a source show.
+
+    In the trials all that is asked for; in the reconstruction the source's looks and motion, all in another place.
+    """
+    scene, entry, media = scene_of(config.sources[source]), config.sources[source], config.media
+    frames = media.num_frames if entry.kind == "video" else 1
+    planned = list(trials(config, source))
+    readings = probe.read(np.stack([render(each.target, media.num_frames, media.height) for each in planned]))
+    values = [trial.values(reading) for trial, reading in zip(planned, readings, strict=True)]
+
+    def elsewhere(seed: int) -> float:
+        draw = np.random.default_rng([seed, entry.scene.seed, 1])  # with the scene's seed alone it would be that scene
+        own = render(scene, frames, media.height)
+        return float(np.mean([psnr(render(moved(scene, draw), frames, media.height), own) for _ in range(LAYOUTS)]))
+
+    return Measured([elsewhere(seed) for seed in config.seeds], [value for value in values for _ in config.seeds])
+
+
+def moved(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with its subject, and what stands around it, in other places."""
+    drawn = sample_scene(rng, scene=scene.backdrop.word)
+    actor = replace(scene.actors[0], x=drawn.actors[0].x, y=drawn.actors[0].y)
+    return replace(scene, actors=(actor,), backdrop=replace(scene.backdrop, layout=drawn.backdrop.layout))
 
 
 def compared(config: Config, row: str, source: str, before: Measured, after: Measured) -> Iterator[dict[str, object]]:

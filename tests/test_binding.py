@@ -7,7 +7,7 @@ import toy
 from conftest import ROOT, ZOO, needs_zoo
 
 from bico.backbone import Backbone
-from bico.binding import Measured, collect, compared, psnr, sentence, trials, words_of
+from bico.binding import Measured, collect, compared, exact, moved, psnr, sentence, trials, words_of
 from bico.config import Case, Media, load
 from bico.encode import encode_source
 from bico.methods import bico
@@ -57,6 +57,25 @@ def test_a_leak_shows_as_a_fall_of_the_other_role(tmp_path):
     assert perfect["subject"] > base["subject"] + 0.1 and leak["subject"] > base["subject"] + 0.1
     assert perfect["scene"] > 0.9 and leak["scene"] < 0.1
     assert perfect["motion"] > 0.8
+
+
+def test_a_scene_that_is_moved_keeps_all_its_looks():
+    config = load(ROOT / "config" / "toybox.yaml")
+    scene = scene_of(config.sources["fish_bouncing"])
+    elsewhere = moved(scene, np.random.default_rng(0))
+    assert elsewhere.actors[0].x != scene.actors[0].x and elsewhere.backdrop.layout != scene.backdrop.layout
+    back = replace(elsewhere.actors[0], x=scene.actors[0].x, y=scene.actors[0].y)
+    assert replace(elsewhere, actors=(back,), backdrop=scene.backdrop) == scene
+
+
+@needs_zoo
+def test_exact_renderings_show_every_role_and_reconstruct_but_for_places(tmp_path):
+    config, probe = toy.config(tmp_path), Probe.open(ZOO / "probe")
+    shown = exact(config, probe, "red_cat")
+    planned = [trial for trial in trials(config, "red_cat") for _ in config.seeds]
+    own = [values[trial.role] for trial, values in zip(planned, shown.values, strict=True)]
+    assert np.mean(own) > 0.9
+    assert all(10 < value < 25 for value in shown.psnr) and len(shown.psnr) == len(config.seeds)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +165,7 @@ def test_a_source_is_compared_take_by_take(tmp_path):
 def test_the_table_holds_every_method_and_the_means_over_sources(tmp_path):
     config = toy.config(tmp_path)
     (tmp_path / "binding").mkdir()
-    for method, gains in {"bico": (0.2, 0.4), "db_lora": (0.1, 0.1)}.items():
+    for method, gains in {"truth": (0.6, 0.7), "bico": (0.2, 0.4), "db_lora": (0.1, 0.1)}.items():
         rows = [
             {"method": method, "source": source, "kind": "image", "bound": "subject", "measured": "subject",
              "clips": 8, "unbound": 0.3, "bound_value": 0.3 + gain, "gain": gain, "gain_low": 0.0, "gain_high": 1.0}
@@ -155,7 +174,7 @@ def test_the_table_holds_every_method_and_the_means_over_sources(tmp_path):
         pd.DataFrame(rows).to_csv(tmp_path / "binding" / f"{method}.csv", index=False)
     collect(config, ["bico", "db_lora"])
     table = pd.read_csv(tmp_path / "binding.csv")
-    assert len(table) == 6
+    assert len(table) == 9 and table["method"].iloc[0] == "truth"
     mean = table[(table["method"] == "bico") & (table["source"] == "all")].iloc[0]
     assert mean["gain"] == pytest.approx(0.3) and mean["clips"] == 16
     assert 0.2 <= mean["gain_low"] <= mean["gain_high"] <= 0.4

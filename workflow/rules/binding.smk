@@ -10,6 +10,7 @@ rule unbound:
         media=[media_of(source) for source in TOYBOX],
     output:
         values=f"{R}/binding/unbound.json",
+        truth=f"{R}/binding/truth.csv",
     log:
         f"{R}/logs/binding/unbound.log",
     benchmark:
@@ -30,6 +31,7 @@ rule unbound:
             CONFIG.text_slots,
             CONFIG.dtype,
             CONFIG.seeds,
+            CONFIG.scoring,
             {source: CONFIG.sources[source].scene for source in TOYBOX},
         ),
     shell:
@@ -75,6 +77,7 @@ rule binding:
 
 rule binding_table:
     input:
+        truth=rules.unbound.output.truth,
         tables=expand(
             rules.binding.output.table,
             method=[row for row in CONFIG.table("table1") if row in MEASURED],

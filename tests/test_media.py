@@ -9,8 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bico.config import Media
 from bico.errors import InputError
-from bico.media import check_media, frame_rate, media_kind, read_clip, read_media, write_clip, write_image
+from bico.media import (
+    check_media,
+    frame_rate,
+    media_kind,
+    read_clip,
+    read_media,
+    read_written,
+    write_clip,
+    write_image,
+)
 
 SIZE = {"height": 48, "width": 48, "num_frames": 9, "fps": 8}
 
@@ -51,6 +61,7 @@ def test_small_clip_survives_writing_and_reading(tmp_path):
     write_clip(tmp_path / "a.mp4", clip, fps=8)
     back = read_media(tmp_path / "a.mp4", **SIZE)
     assert back.shape == clip.shape and back.dtype == np.uint8 and psnr(clip, back) > 40
+    assert np.array_equal(read_written(tmp_path / "a.mp4", Media(**SIZE)), back)
 
 
 def test_real_size_is_what_every_player_shows(tmp_path):

@@ -19,5 +19,5 @@ def compose(
     for job in jobs:
         paths = [job.media[source] for source in job.case.bind]
         path = next((path for path in paths if media_kind(path) == "video"), paths[0])
-        frames = read_media(path, height=media.height, width=media.width, num_frames=media.num_frames, fps=media.fps)
+        frames = read_media(path, **dict(media))
         yield job, frames if len(frames) > 1 else np.repeat(frames, media.num_frames, axis=0)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from bico.config import Config
 from bico.files import write_json, write_text
-from bico.media import read_media
+from bico.media import read_media, read_written
 
 if TYPE_CHECKING:
     from bico.scoring.clip_t import ClipT
@@ -116,7 +116,7 @@ class _Scorer:
         """The scores of one clip, and its values frame by frame."""
         from bico.scoring.motion import motion_scores
 
-        case, frames = self.config.cases[case_id], read_media(path, **dict(self.config.media))
+        case, frames = self.config.cases[case_id], read_written(path, self.config.media)
         clip_t, clip_frames = self.clip_t.score(frames, case.prompt)
         dino_i, dino_frames = self.dino_i.score(frames, {source: self.source(source) for source in case.bind})
         scores, values = {"clip_t": clip_t, "dino_i": dino_i}, {"clip_t": clip_frames, "dino_i": dino_frames}

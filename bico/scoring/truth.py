@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bico.config import Config
-from bico.media import read_media
+from bico.media import read_written
 from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import trajectory
 from bico.toybox.world import Scene
@@ -161,7 +161,7 @@ def read_truths(config: Config, probe: Probe) -> tuple[dict[str, Truth], dict[st
     """Every case with a truth, and what the probe reads in its rendered clip, by case."""
     cases = [case_id for case_id, case in config.cases.items() if case.truth]
     paths = {case_id: config.results / "truth" / f"{case_id}.mp4" for case_id in cases}
-    readings = {case_id: probe.read(read_media(path, **dict(config.media))[None])[0] for case_id, path in paths.items()}
+    readings = {case_id: probe.read(read_written(path, config.media)[None])[0] for case_id, path in paths.items()}
     return {case_id: Truth.of(config, case_id) for case_id in cases}, readings
 
 

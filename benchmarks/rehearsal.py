@@ -195,6 +195,7 @@ def write_dino(path: Path) -> None:
 def rehearsed(folder: Path, frames: int | None, vlm_layers: int, steps: int, rows: list[str] | None) -> dict:
     """config/paper.yaml with these models, one case of two sources, and few steps of everything."""
     config = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text(encoding="utf-8"))
+    count = frames or config["media"]["num_frames"]
     names = {"wan": "wan", "vlm": f"vlm{vlm_layers}", "clip": "clip", "dino": "dino"}
     config |= {
         "name": "rehearsal",
@@ -205,15 +206,15 @@ def rehearsed(folder: Path, frames: int | None, vlm_layers: int, steps: int, row
             "photo": {"kind": "image", "file": str(folder / "photo.png"), "concepts": {"spatial": ["cat", "beach"]}},
             "film": {
                 "kind": "video",
-                "file": str(folder / "film.mp4"),
+                "file": str(folder / f"film_{count}.mp4"),
                 "concepts": {"spatial": ["fish"], "temporal": ["bouncing"]},
             },
         },
         "cases": {"cat_bouncing_at_the_beach": CASE},
     }
-    config["media"]["num_frames"] = frames or config["media"]["num_frames"]
+    config["media"]["num_frames"] = count
     config["sampling"]["steps"] = steps
-    config["concepts"] |= {"captions": 2, "max_new_tokens": 8}
+    config["concepts"] |= {"captions": 2, "frame_captions": 2, "attempts": 1, "max_new_tokens": 8}
     config["methods"] = fewer_steps(config["methods"], steps)
     table = config["tables"]["table1"]
     config["tables"] = {"table1": {row: table[row] for row in rows or table}}
@@ -239,8 +240,10 @@ def write_sources(config: dict) -> None:
         return render(scene, num_frames=count, size=media["width"])[:, top : top + media["height"]]
 
     photo, film = (Path(config["sources"][source]["file"]) for source in ("photo", "film"))
-    write_image(photo, frames(1, subject="cat", scene="beach")[0])
-    write_clip(film, frames(media["num_frames"], subject="fish", scene="city", motion="bouncing"), media["fps"])
+    if not photo.exists():
+        write_image(photo, frames(1, subject="cat", scene="beach")[0])
+    if not film.exists():  # one that is newer would be asked about again
+        write_clip(film, frames(media["num_frames"], subject="fish", scene="city", motion="bouncing"), media["fps"])
 
 
 def report(results: Path) -> str:

@@ -1,4 +1,4 @@
-"""The full-size bench: its sizes and useful work are the published ones, and it runs small on a CPU."""
+"""The full-size bench: its sizes and useful work are the published ones, and it runs small on a CPU; the rehearsal."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
 from bico import cli
 from bico.bench import PRESETS, random_source, random_transformer
+from bico.config import Stages, load
 from bico.flops import forward_flops, training_flops
 
 FULL = PRESETS["full"]
@@ -129,3 +131,18 @@ def test_what_cannot_be_measured_is_said_first(
     assert cli.main([*SMALL, *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith(expected) and error.count("\n") == 1
+
+
+def test_a_rehearsal_is_the_papers_profile_with_one_case_and_few_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import rehearsal
+
+    paper = load(ROOT / "config" / "paper.yaml")
+    short = load(rehearsal.rehearsed(tmp_path, frames=5, vlm_layers=4, steps=1, rows=None))
+    assert short.table("table1") == paper.table("table1") and len(short.cases) == 1
+    assert short.media == paper.media.model_copy(update={"num_frames": 5})
+    assert short.methods["bico"].clip_stages == Stages(global_steps=1, all_steps=1)
+    assert short.methods["dreamvideo"].inversion_steps == short.sampling.steps == 1
+    assert short.methods["db_lora"].rank == paper.methods["db_lora"].rank

@@ -17,16 +17,15 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import open_clip
-import pandas as pd
 import timm
 import torch
 import yaml
+from default_run import jobs
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from safetensors.torch import save_file
 from transformers import (
@@ -39,7 +38,8 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from bico.bench import PRESETS
+from bico.bench import PRESETS, weights_in
+from bico.files import write_json
 from bico.media import write_clip, write_image
 from bico.toybox.render import render
 from bico.toybox.world import sample_scene
@@ -131,16 +131,6 @@ def once(path: Path, write: Callable[[Path], None]) -> None:
         done.touch()
 
 
-@contextmanager
-def weights_in(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
 def write_wan(path: Path) -> None:
     """Wan2.1-T2V-1.3B as a pipeline; its text encoder in bfloat16, because 23 GB would not fit beside all else."""
     sizes = PRESETS["full"]
@@ -167,10 +157,9 @@ def write_vlm(path: Path, layers: int) -> None:
     model.generation_config = GenerationConfig(**ends)
     model.save_pretrained(path, max_shard_size="4GB")
     processor.tokenizer.save_pretrained(path)
-    (path / "config.json").write_text(json.dumps(config | {"torch_dtype": "bfloat16"}), encoding="utf-8")
-    (path / "preprocessor_config.json").write_text(json.dumps(QWEN_PREPROCESSING), encoding="utf-8")
-    chat_template = json.dumps({"chat_template": processor.chat_template})
-    (path / "chat_template.json").write_text(chat_template, encoding="utf-8")
+    write_json(path / "config.json", config | {"torch_dtype": "bfloat16"})
+    write_json(path / "preprocessor_config.json", QWEN_PREPROCESSING)
+    write_json(path / "chat_template.json", {"chat_template": processor.chat_template})
 
 
 def write_clip_model(path: Path) -> None:
@@ -180,7 +169,7 @@ def write_clip_model(path: Path) -> None:
     statistics = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
     preprocessing = statistics | {"interpolation": "bicubic", "resize_mode": "shortest"}
     config = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": preprocessing}
-    (path / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    write_json(path / "open_clip_config.json", config)
 
 
 def write_dino(path: Path) -> None:
@@ -189,7 +178,7 @@ def write_dino(path: Path) -> None:
     model = timm.create_model(name, num_classes=0)
     save_file(model.state_dict(), path / "model.safetensors")
     config = {"architecture": name, "num_classes": 0, "num_features": 384, "pretrained_cfg": {"tag": "dino"}}
-    (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    write_json(path / "config.json", config)
 
 
 def rehearsed(folder: Path, frames: int | None, vlm_layers: int, steps: int, rows: list[str] | None) -> dict:
@@ -248,15 +237,11 @@ def write_sources(config: dict) -> None:
 
 
 def report(results: Path) -> str:
-    """Seconds and peak memory of every job, beside the memory that profiles/slurm asks for."""
+    """Seconds and peak memory by rule, beside the memory that profiles/slurm asks for."""
     profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8"))
-    rows = []
-    for path in sorted((results / "benchmarks").rglob("*.tsv")):
-        job = path.relative_to(results / "benchmarks").with_suffix("")
-        measured = pd.read_csv(path, sep="\t").iloc[0]
-        asked = profile["set-resources"].get(job.parts[0], {}).get("mem_mb")
-        rows.append({"job": str(job), "seconds": measured["s"], "peak_mb": measured["max_rss"], "asked_mb": asked})
-    return pd.DataFrame(rows).to_string(index=False)
+    rules = jobs(results).groupby("rule", sort=False).agg(seconds=("wall", "sum"), peak_mb=("rss", "max"))
+    rules["asked_mb"] = [profile["set-resources"].get(rule.split()[0], {}).get("mem_mb") for rule in rules.index]
+    return rules.to_string()
 
 
 if __name__ == "__main__":

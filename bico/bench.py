@@ -362,16 +362,22 @@ def plain_step(
     return Measured(statistics.median(seconds[WARM_UP:]), peak())
 
 
-def encoder(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dtype) -> Callable[[], tuple[Tensor, Tensor]]:
-    """Encodes a clip to latents [1, channels, t, h, w], float32, and a caption to embeddings [1, slots, text width]."""
+@contextmanager
+def weights_in(dtype: torch.dtype) -> Iterator[None]:
+    """Models that are built meanwhile have weights of this dtype from the start."""
     before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)  # 5.7 billion weights in float32 would take 23 GB first
+    torch.set_default_dtype(dtype)
     try:
-        with device:
-            text_encoder = UMT5EncoderModel(UMT5Config(**sizes.text_encoder)).eval()
-            vae = AutoencoderKLWan(**sizes.vae).eval()
+        yield
     finally:
         torch.set_default_dtype(before)
+
+
+def encoder(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dtype) -> Callable[[], tuple[Tensor, Tensor]]:
+    """Encodes a clip to latents [1, channels, t, h, w], float32, and a caption to embeddings [1, slots, text width]."""
+    with weights_in(dtype), device:  # 5.7 billion weights in float32 would take 23 GB first
+        text_encoder = UMT5EncoderModel(UMT5Config(**sizes.text_encoder)).eval()
+        vae = AutoencoderKLWan(**sizes.vae).eval()
     tokens = torch.ones(1, sizes.text_slots, dtype=torch.long, device=device)
     mask = (torch.arange(sizes.text_slots, device=device) < CAPTION_TOKENS).long()[None]
     pixels = torch.rand(1, 3, frames, sizes.height, sizes.width, device=device, dtype=dtype) * 2 - 1

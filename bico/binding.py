@@ -96,12 +96,6 @@ def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
     return _write(config, row, rows)
 
 
-def _write(config: Config, row: str, rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows)
-    write_text(config.results / "binding" / f"{row}.csv", table.to_csv(index=False, float_format="%.4f"))
-    return table
-
-
 def collect(config: Config, rows: list[str]) -> pd.DataFrame:
     """`R/binding.csv`: exact renderings and all methods, and for each the mean over its sources (source "all")."""
     parts = []
@@ -156,13 +150,13 @@ def exact(config: Config, probe: Probe, source: str) -> Measured:
     """
     scene, entry, media = scene_of(config.sources[source]), config.sources[source], config.media
     frames = media.num_frames if entry.kind == "video" else 1
+    own = render(scene, frames, media.height)
     planned = list(trials(config, source))
     readings = probe.read(np.stack([render(each.target, media.num_frames, media.height) for each in planned]))
     values = [trial.values(reading) for trial, reading in zip(planned, readings, strict=True)]
 
     def elsewhere(seed: int) -> float:
         draw = np.random.default_rng([seed, entry.scene.seed, 1])  # with the scene's seed alone it would be that scene
-        own = render(scene, frames, media.height)
         return float(np.mean([psnr(render(moved(scene, draw), frames, media.height), own) for _ in range(LAYOUTS)]))
 
     return Measured([elsewhere(seed) for seed in config.seeds], [value for value in values for _ in config.seeds])
@@ -244,6 +238,12 @@ def _row(
     labels = {"method": row, "source": source, "kind": config.sources[source].kind, "bound": bound}
     values = {"measured": measured, "clips": len(after), "unbound": np.mean(before), "bound_value": np.mean(after)}
     return labels | values | _gain(config, np.subtract(after, before))
+
+
+def _write(config: Config, row: str, rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    write_text(config.results / "binding" / f"{row}.csv", table.to_csv(index=False, float_format="%.4f"))
+    return table
 
 
 def _gain(config: Config, gains: np.ndarray) -> dict[str, float]:

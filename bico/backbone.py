@@ -59,6 +59,9 @@ KEPT_OPERATORS = [
 ]
 """What is kept all the same: attention, 70 % of a forward pass of 81 frames, in as much memory as a block's input."""
 
+ROOM_FOR_ALL = 32 * 2**30
+"""Memory of a GPU, in bytes, from which the text encoder (11 GB of Wan2.1's) stays there while clips are made."""
+
 
 def attention_kernels(capability: tuple[int, int] | None, dtype: torch.dtype) -> list[SDPBackend]:
     """Kernels that attention may take on a GPU of this compute capability, fastest first; none to choose from on a CPU.
@@ -151,6 +154,7 @@ class Backbone:
         for block in model.blocks:
             block.attn1.set_processor(processor)
             block.attn2.set_processor(processor)
+            block.ffn.net[0].gelu = _gelu
         return self._frozen(model)
 
     @cached_property
@@ -164,6 +168,13 @@ class Backbone:
         from transformers import UMT5EncoderModel
 
         return self._frozen(UMT5EncoderModel.from_pretrained(self.folder, subfolder="text_encoder", dtype=self.dtype))
+
+    @cached_property
+    def _parks_text_encoder(self) -> bool:
+        """Whether the text encoder waits in main memory while clips are made."""
+        if self.device.type != "cuda":
+            return False
+        return torch.cuda.get_device_properties(self.device).total_memory < ROOM_FOR_ALL
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -188,7 +199,8 @@ class Backbone:
     def input_embeddings(self, prompt: str) -> Tensor:
         """Token embeddings of the cleaned prompt [tokens, text width], end-of-sequence included, cut to the slots."""
         tokens = self.tokenizer(clean(prompt), truncation=True, max_length=self.text_slots, return_tensors="pt")
-        return self.text_encoder.get_input_embeddings()(tokens.input_ids[0].to(self.device))
+        text_encoder = self.text_encoder.to(self.device)  # where it is, unless `sample` parked it
+        return text_encoder.get_input_embeddings()(tokens.input_ids[0].to(self.device))
 
     def encode_embeddings(self, embeddings: Sequence[Tensor], length: int | None = None) -> Tensor:
         """The text encoder on token embeddings [tokens, text width]: prompt embeddings [prompts, slots, text width].
@@ -202,10 +214,11 @@ class Backbone:
         """
         length = length or self.text_slots
         counts = torch.tensor([len(each) for each in embeddings], device=self.device)
-        pad = self.text_encoder.get_input_embeddings().weight[self.tokenizer.pad_token_id]
+        text_encoder = self.text_encoder.to(self.device)
+        pad = text_encoder.get_input_embeddings().weight[self.tokenizer.pad_token_id]
         inputs = [torch.cat([each, pad.expand(length - len(each), -1)]) for each in embeddings]
         mask = torch.arange(length, device=self.device) < counts[:, None]
-        encoded = self.text_encoder(inputs_embeds=torch.stack(inputs), attention_mask=mask.long()).last_hidden_state
+        encoded = text_encoder(inputs_embeds=torch.stack(inputs), attention_mask=mask.long()).last_hidden_state
         return F.pad(encoded.where(mask[..., None], 0.0), (0, 0, 0, self.text_slots - length))
 
     @torch.no_grad()
@@ -378,6 +391,8 @@ class Backbone:
         scheduler.set_timesteps(sampling.steps, device=self.device)
         scheduler.set_begin_index(0)
         positive, negative = self.keys_values(contexts), self.keys_values(negative_context)
+        if self._parks_text_encoder and "text_encoder" in vars(self):
+            self.text_encoder.to("cpu")
         noise = torch.Generator().manual_seed(seed)
         latents = randn_tensor((1, *self.latent_shape(media)), generator=noise, device=self.device, dtype=torch.float32)
         for timestep in tqdm(scheduler.timesteps, desc="denoising", leave=False, disable=None):
@@ -469,6 +484,15 @@ def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     turned[..., 0::2] -= crossed[..., 1::2]
     turned[..., 1::2] += crossed[..., 0::2]
     return turned.type_as(states)
+
+
+def _gelu(states: Tensor) -> Tensor:
+    """The feed-forward's GELU with its tanh. 0.5 (1 + tanh y) is the sigmoid of 2 y: where kernels are compiled for a
+    CPU, half the work, forwards and backwards."""
+    if torch.compiler.is_compiling() and states.device.type == "cpu":
+        wide = states.float()
+        return (wide * torch.sigmoid(math.sqrt(8 / math.pi) * (wide + 0.044715 * wide**3))).type_as(states)
+    return F.gelu(states, approximate="tanh")
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 from collections import Counter as Counts
 from collections.abc import Callable
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from diffusers import WanPipeline
 from torch.nn.attention import SDPBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bico.backbone import Backbone, _rotate, attention_kernels, compiles_on
+from bico.backbone import Backbone, _gelu, _rotate, attention_kernels, compiles_on
 from bico.binder import HierarchicalBinder
 
 PROMPT = "a striped cat  bouncing at the beach"
@@ -58,6 +59,20 @@ def test_sampling_and_training_rotate_to_the_same_bits(dtype: torch.dtype) -> No
     training = _rotate(states, cos, sin)
     with torch.no_grad():
         assert torch.equal(_rotate(states, cos, sin), training) and training.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_training_has_the_gelu_of_sampling(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    eager = torch.linspace(-9, 9, 2001).to(dtype).requires_grad_()
+    compiled = eager.detach().clone().requires_grad_()
+    expected = _gelu(eager)
+    assert torch.equal(expected, F.gelu(eager, approximate="tanh"))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    actual = _gelu(compiled)
+    torch.testing.assert_close(actual, expected)
+    for activated in (expected, actual):
+        activated.sum().backward()
+    torch.testing.assert_close(compiled.grad, eager.grad)
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -259,6 +274,24 @@ def test_training_opens_the_transformer_only() -> None:
     opened = tiny.backbone()
     opened.velocity(torch.randn(1, 4, 2, 4, 4), torch.tensor([500.0]), torch.randn(1, tiny.TEXT_SLOTS, opened.width))
     assert {"vae", "text_encoder", "tokenizer"}.isdisjoint(vars(opened))
+
+
+def test_on_a_small_gpu_the_text_encoder_waits_elsewhere_while_a_clip_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, moves = tiny.backbone(), []
+    move = type(opened.text_encoder).to
+
+    def noted(model: torch.nn.Module, device: torch.device | str) -> torch.nn.Module:
+        moves.append("parked" if device == "cpu" else "back")  # the device of a backbone is a torch.device
+        return move(model, device)
+
+    def clip() -> np.ndarray:
+        return opened.generate(*contexts(opened), [0], tiny.SAMPLING, tiny.MEDIA)
+
+    before = clip()
+    monkeypatch.setattr(type(opened.text_encoder), "to", noted)
+    opened._parks_text_encoder = True
+    assert np.array_equal(clip(), before) and np.array_equal(clip(), before)
+    assert [move for move, _ in groupby(moves)] == ["back", "parked", "back", "parked"]
 
 
 def test_clips_become_normalised_latents_and_come_back(backbone: Backbone) -> None:

@@ -12,6 +12,7 @@ batch of 4.
 
 from __future__ import annotations
 
+import gc
 import math
 import shutil
 import sys
@@ -118,6 +119,7 @@ class Backbone:
         self.compiles, self.recomputes = compiles, recomputes
         self._training_run = {False: _run_block, True: _run_block_recomputing}  # in training
         self._graphs: dict[object, Callable[..., Tensor]] | None = None  # captured; None where none are
+        self._replaying = False  # between a replayed pass and its gradient
 
     @classmethod
     def open(
@@ -281,7 +283,8 @@ class Backbone:
             contexts: projected prompts.
         """
         latents = latents.to(self.transformer.dtype)
-        if self._graphs is not None and torch.is_grad_enabled() and not self._recomputing(latents.shape):
+        replays = self._graphs is not None and not self._replaying and torch.is_grad_enabled()
+        if replays and not self._recomputing(latents.shape):
             return self._replayed(latents, timesteps, contexts)
         return self._velocity(latents, timesteps, self.keys_values(contexts))
 
@@ -294,7 +297,8 @@ class Backbone:
         """`velocity` as a captured CUDA graph, and another for its gradient: the thousands of kernels of a short
         sequence are over before Python can start the next one.
 
-        The result lies where that of the next call will lie.
+        The result lies where that of the next call will lie, and so does what its gradient needs: until that has been
+        asked for, further passes are plain.
         """
         inputs = [latents, timesteps, *([contexts] if isinstance(contexts, Tensor) else contexts)]
         key = tuple((each.shape, each.dtype, each.requires_grad) for each in inputs)
@@ -305,7 +309,14 @@ class Backbone:
 
             like = tuple(each.detach().clone().requires_grad_(each.requires_grad) for each in inputs)
             self._graphs[key] = torch.cuda.make_graphed_callables(run, like)
-        return self._graphs[key](*inputs)
+        velocity = self._graphs[key](*inputs)
+        if velocity.requires_grad:
+            self._replaying = True
+            velocity.register_hook(self._replayed_backward)
+        return velocity
+
+    def _replayed_backward(self, gradient: Tensor) -> None:
+        self._replaying = False
 
     def _velocity(self, latents: Tensor, timesteps: Tensor, keys_values: Sequence[KeyValue]) -> Tensor:
         model = self.transformer
@@ -337,7 +348,10 @@ class Backbone:
         try:
             yield
         finally:
-            self._training_run, self._graphs = eager, None
+            self._training_run, self._replaying = eager, False
+            if self._graphs:
+                gc.collect()  # they hold their inputs and gradients in cycles
+            self._graphs = None
 
     def _time_embedding(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Time embedding [batch, width] and the blocks' modulation [batch, 6, width]."""

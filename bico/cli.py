@@ -142,7 +142,10 @@ def concepts(config: Config) -> None:
 
     def make(source: str) -> None:
         entry, frames, fps = config.sources[source], _frames(config, source), config.media.fps
-        found = extract(frames, entry.kind, config.concepts, vlm(), fps=fps, key_words=entry.concepts)
+        try:
+            found = extract(frames, entry.kind, config.concepts, vlm(), fps=fps, key_words=entry.concepts)
+        except InputError as error:
+            raise InputError(f"sources.{source}: {error}") from None
         write_json(_concepts_path(config, source), found)
 
     things = {source: thing(source) for source in config.sources}
@@ -422,8 +425,12 @@ def composition(
     numbers = {"media", "text_slots", "concepts"}
     machine = {"weights_store", "device", "dtype", "compile", "gradient_checkpointing"}
     shared = like.model_dump(mode="json", include=numbers | machine)
+    shared["media"]["read"] = "time"  # of one's own clips nobody has counted the frames
     sampling = like.sampling.model_dump() | ({"steps": steps} if steps else {})
     words = {source: [word for file, word in bind if file == path] for source, path in sources.items()}
+    settings = next((row for row in like.methods.values() if row.method == "bico"), None)
+    if settings is None:
+        raise InputError("--config: none of its 'methods' is bico: expected a row of that method, for its settings")
     return load(
         shared
         | {
@@ -435,7 +442,7 @@ def composition(
             "learning_seeds": like.learning_seeds[:1],
             "sources": {source: {"kind": media_kind(path), "file": path} for source, path in sources.items()},
             "cases": {CASE: {"prompt": prompt, "bind": words}},
-            "methods": {"bico": like.methods["bico"].model_dump()},
+            "methods": {"bico": settings.model_dump()},
         },
         name="--bind",
     )

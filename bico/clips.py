@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from bico.backbone import Backbone
 from bico.config import BaseSettings, Case, Config, Media
@@ -17,6 +18,7 @@ from bico.methods import method
 from bico.methods.base import Job
 from bico.provenance import code_digest, file_digest, folder_digest
 
+DEVICE_ERRORS = (torch.OutOfMemoryError, torch.AcceleratorError)
 OK = {"status": "ok", "error": None}
 
 
@@ -27,7 +29,7 @@ def make_clips(config: Config, row: str, backbone: Backbone) -> None:
     with its reason.
 
     Raises:
-        InputError: every clip that the method supports fails.
+        InputError: every clip that the method supports fails, or the device does.
     """
     planned = {
         f"{job.case_id} {job.seed}": (job, path_of(config, row, job), record)
@@ -109,12 +111,16 @@ def _make(config: Config, row: str, backbone: Backbone, job: Job, path: Path, re
     """Makes one clip and returns how that ended, as the manifest says it."""
     settings = config.methods[row]
     forget(path)
+    if reason := config.unsupported(row, job.case_id):
+        return {"status": "not supported", "error": reason}
     try:
-        if reason := config.unsupported(row, job.case_id):
-            raise NotImplementedError(reason)
         ((_, clip),) = method(settings.method).compose(backbone, [job], settings, config.sampling, config.media)
-    except NotImplementedError as error:
-        return {"status": "not supported", "error": str(error)}
+    except DEVICE_ERRORS as error:  # no fault of the method's
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{row}: {job.case_id} {job.seed}: the device failed ({reason}): expected one with memory to itself; "
+            "finished clips are kept, run again"
+        ) from error
     except Exception as error:  # whatever it is, this clip counts as failed and the others go on
         traceback.print_exc()
         return {"status": "failed", "error": f"{type(error).__name__}: {error}"}

@@ -60,7 +60,11 @@ CAPTION: dict[Kind, str] = {
 TEMPLATES = ("a picture of {}", "{}, seen together", "this shows {}", "a view with {}")
 
 MAX_FRAMES = 16  # frames of a clip that the VLM looks at, evenly spaced; Qwen itself looks at two a second
-MAX_ROWS = 32  # answers written at the same time; a bound on memory, no answer depends on it
+LONGEST = 60  # words of a caption; a VLM that was asked for 25 and goes on and on is not describing
+# Bounds on memory, no answer depends on them: answers written at the same time, and what they look at in all (3.8 GB of
+# keys and values in Qwen2.5-VL-7B).
+MAX_ROWS = 32
+MAX_TOKENS = 65_536
 
 
 class Writer(Protocol):
@@ -155,8 +159,8 @@ class Interview:
     def captions(self, media: Sequence[np.ndarray], concepts: Concepts, number: int, group: int) -> list[str]:
         """`number` captions that hold all words of `concepts`, about the one or the `number` entries of `media`.
 
-        Captions that lose a word are asked for again, `attempts` times in all, and then come from a template. `group`
-        keeps the seeds of different sets of captions apart.
+        Captions that lose a word, or find no end, are asked for again, `attempts` times in all, and then come from a
+        template. `group` keeps the seeds of different sets of captions apart.
         """
         words = [word for entries in concepts.values() for word in entries]
         captions = [template(words, position) for position in range(number)]
@@ -165,7 +169,8 @@ class Interview:
             looks = media if len(media) == 1 else [media[position] for position in missing]
             seeds = [caption_seed(self.settings.seed, group, position, attempt) for position in missing]
             answers = self.vlm.answer(looks, caption_prompt(concepts), seeds, self.settings, self.fps)
-            good = {p: text for p, text in zip(missing, map(_sentence, answers), strict=True) if holds(text, words)}
+            texts = dict(zip(missing, map(_sentence, answers), strict=True))
+            good = {p: text for p, text in texts.items() if holds(text, words) and len(text.split()) <= LONGEST}
             for position, text in good.items():
                 captions[position] = text
             self.counts["asked"] += len(missing)
@@ -259,11 +264,14 @@ class Vlm:
             media: uint8 [T, H, W, 3] each; either one that all answers look at, or one for each seed. T = 1 is shown as
                 an image, more frames as a video of which at most `MAX_FRAMES` are looked at.
         """
+        still = len(media[0]) == 1
+        tokens = self.inputs(media[:1], [self.chat(prompt, still=still)], fps)["input_ids"].shape[1]
+        at_a_time = min(MAX_ROWS, max(1, MAX_TOKENS // tokens))
         answers = []
-        for start in range(0, len(seeds), MAX_ROWS):
-            rows = slice(start, start + MAX_ROWS)
+        for start in range(0, len(seeds), at_a_time):
+            rows = slice(start, start + at_a_time)
             looks = media if len(media) == 1 else media[rows]
-            inputs = self.inputs(looks, [self.chat(prompt, still=len(look) == 1) for look in looks], fps)
+            inputs = self.inputs(looks, [self.chat(prompt, still=still)] * len(looks), fps)
             answers += self._generate(inputs.to(self.device), seeds[rows], settings)
         return answers
 

@@ -102,7 +102,7 @@ class Media(Section):
     num_frames: Positive = Field(81, description="frames of a clip, 4k + 1 because the VAE packs four frames into one")
     fps: float = Field(15, gt=0, description="frames a second of generated clips")
     read: Literal["time", "first"] = Field(
-        "first",
+        "time",
         description="video sources: time = as many frames a second, however many they have; first = their first frames",
     )
 

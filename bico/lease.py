@@ -1,7 +1,9 @@
-"""A GPU for this process alone, where no scheduler has set one aside.
+"""A GPU for this process alone.
 
 Snakemake starts the jobs of a node side by side and tells none of them which GPU is its own. So each takes a file lock,
 one file for each GPU in a folder of this node. The kernel lets go of the lock when the process ends, however it ends.
+
+Locks are of one scheduler's job: a scheduler gives its jobs different GPUs, but may call each job's own GPU "0".
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 POLL = 1.0  # seconds
 
 _held: list[IO[str]] = []  # open as long as the process lives
@@ -23,34 +26,41 @@ _held: list[IO[str]] = []  # open as long as the process lives
 def take_device() -> None:
     """Makes one free GPU the only one that this process sees; waits, with a notice, while all are taken.
 
-    Does nothing where `CUDA_VISIBLE_DEVICES` is set, by a scheduler or an earlier call, or where there is no GPU. Call
+    GPUs that `CUDA_VISIBLE_DEVICES` leaves out do not count. Does nothing where there are none, nor a second time. Call
     it before torch uses CUDA for the first time: later the variable has no effect.
     """
-    if VISIBLE in os.environ or not (count := device_count()):
+    if _held or not (devices := _devices()):
         return
     folder = Path(tempfile.gettempdir()) / f"bico-devices-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    locks = [(folder / f"{device}.lock").open("a") for device in range(count)]
+    job = next((f"{os.environ[name]}-" for name in JOB_IDS if name in os.environ), "")
+    locks = {device: (folder / f"{job}{device}.lock".replace("/", "_")).open("a") for device in devices}
     waits = False
     while (device := _lock_one(locks)) is None:
         if not waits:
-            print(f"all GPUs are taken ({count}, locks in {folder}): waiting for one", file=sys.stderr, flush=True)
+            print(f"all GPUs are taken ({len(locks)}, locks in {folder}): waiting for one", file=sys.stderr, flush=True)
         waits = True
         time.sleep(POLL)
     _held.append(locks[device])
-    os.environ[VISIBLE] = str(device)
+    os.environ[VISIBLE] = device
+
+
+def _devices() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` calls them."""
+    count, visible = device_count(), os.environ.get(VISIBLE)
+    return [str(device) for device in range(count)] if visible is None else visible.split(",")[:count]
 
 
 def device_count() -> int:
-    """GPUs of this node. torch asks the driver's management library for it, which does not initialise CUDA."""
+    """GPUs that are visible. torch asks the driver's management library for it, which does not initialise CUDA."""
     import torch
 
     return torch.cuda.device_count()
 
 
-def _lock_one(locks: list[IO[str]]) -> int | None:
+def _lock_one(locks: dict[str, IO[str]]) -> str | None:
     """The first device whose lock is free, and now ours."""
-    for device, lock in enumerate(locks):
+    for device, lock in locks.items():
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CRF = 4
 SMALL = 256
 CONTAINERS = "mov,mp4,matroska,webm,avi,gif,webp,webp_anim,apng,mpegts,mpeg,flv,asf,ogg"
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # photographs of phones
 BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
 
 
@@ -135,9 +136,17 @@ def _is_image(path: Path) -> bool:
         with Image.open(path) as image:
             return not getattr(image, "is_animated", False)
     except UnidentifiedImageError:
+        if _brand(path) in HEIC_BRANDS:  # ffmpeg would take its first tile for a video of one frame
+            raise InputError(f"{path}: a HEIC photograph: expected a format that all read, export it as JPEG") from None
         return False
     except Image.DecompressionBombError as error:
         raise _broken_image(path, error) from None
+
+
+def _brand(path: Path) -> bytes:
+    """What kind of MP4-like file this is; of others something else."""
+    with path.open("rb") as file:
+        return file.read(12).partition(b"ftyp")[2]
 
 
 def _read_image(path: Path, height: int, width: int) -> np.ndarray:

@@ -110,7 +110,11 @@ def bound_slots(
 
 
 def mentions(tokenizer: PreTrainedTokenizerFast, text: str, word: str, text_slots: int) -> list[int]:
-    """The text slots of a word or phrase, wherever it stands in a text, upper and lower case alike."""
+    """The text slots of a word or phrase, wherever it stands in a text, upper and lower case alike.
+
+    A text of more tokens than slots is cut there, as in WanPipeline: what stands beyond is no mention.
+    """
     found = re.finditer(rf"(?<!\w){re.escape(clean(word))}(?!\w)", clean(text), re.IGNORECASE)
     bound = {word: [match.span() for match in found]}
-    return slots(text, bound, token_offsets(tokenizer, text, text_slots))[word]
+    offsets = tokenizer(clean(text), return_offsets_mapping=True).offset_mapping[: text_slots - 1]
+    return slots(text, bound, offsets)[word]

@@ -6,20 +6,21 @@ these digests among its `params`: when one changes, the rule's results are stale
 
 import ast
 import hashlib
+import json
 from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 
-# Their effect on results arrives through other params: the settings as values, the messages not at all.
-WITHOUT_EFFECT = frozenset({"bico.config", "bico.errors"})
+# Their effect on results arrives through other params: the settings as values, messages and version number not at all.
+WITHOUT_EFFECT = frozenset({"bico", "bico.config", "bico.errors"})
 
 
 @cache
 def code_digest(*modules: str, package: Path = PACKAGE) -> str:
     """A digest of modules ("bico.scoring", ...) and of all that they import of this package.
 
-    It follows import statements, wherever they stand in a file. Comments and formatting do not count.
+    It follows import statements, wherever they stand in a file. Comments, docstrings and formatting do not count.
     """
     total = hashlib.sha256()
     for module in sorted(closure(*modules, package=package)):
@@ -42,12 +43,13 @@ def closure(*modules: str, package: Path = PACKAGE) -> set[str]:
 def folder_digest(folder: Path) -> str:
     """A digest of a model folder.
 
-    It is made of checksums where there are some beside it: in SHA256SUMS, or in the manifest of what was fetched
-    (`bico.weights`). Else it is made of names, sizes and times: large files would take minutes to read.
+    It is made of checksums where there are some beside it, in SHA256SUMS, or of the revision that was fetched and
+    checked (`bico.weights`). Else it is made of names, sizes and times: large files would take minutes to read.
     """
     sums, fetched = folder.parent / "SHA256SUMS", folder.with_name(f"{folder.name}.json")
     if fetched.exists():
-        lines = [fetched.read_text()]
+        manifest = json.loads(fetched.read_text())
+        lines = [manifest["repository"], manifest["revision"]]
     elif sums.exists():
         lines = [line for line in sums.read_text().splitlines() if line.split("  ")[-1].startswith(f"{folder.name}/")]
     else:
@@ -85,7 +87,17 @@ def _source(module: str, package: Path) -> Path | None:
 
 @cache
 def _dump(path: Path) -> str:
-    return ast.dump(_tree(path))
+    """A module without its docstrings."""
+    tree = _tree(path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [statement for statement in node.body if not _is_text(statement)]
+    return ast.dump(tree)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 @cache

@@ -8,13 +8,13 @@ than once, the trainings are resampled as well.
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from bico import __version__
 from bico.answers import QUESTIONS, agreement, counted_answers
 from bico.config import Config
 from bico.files import write_text
@@ -319,7 +319,7 @@ def _legend(config: Config) -> str:
         )
     models = ", ".join(f"{name} {folder_digest(folder)}" for name, folder in config.models if folder)
     lines.append(
-        f"- Made by bico {version('bico')} with the models {models}. What was made with other models does not compare: "
+        f"- Made by bico {__version__} with the models {models}. What was made with other models does not compare: "
         "where you cite figures, cite this line and keep `config.yaml`."
     )
     return "\n".join(lines)

@@ -182,7 +182,8 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if not math.isfinite(loss.item()):  # asked for after the backward pass: on a GPU it waits for all work
-                raise InputError(f"{workdir.stem}: the loss is {loss.item()} in step {step}: lower the learning_rate")
+                what = f"{progress or workdir.stem}: the loss is {loss.item()} in step {step}"
+                raise InputError(f"{what}: lower the learning_rate")
             if clip_norm is not None:
                 nn.utils.clip_grad_norm_(parameters.values(), clip_norm)
             for group, tuned in zip(groups, optimizer.param_groups, strict=True):

@@ -103,6 +103,25 @@ def test_a_captured_pass_gets_and_gives_what_a_plain_one_does(
     assert [len(inputs) for inputs in captured] == [len(plain) + 1]
 
 
+def test_a_captured_pass_is_not_run_again_before_its_gradient(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one would overwrite what the gradient of the first needs: a loss of two passes, say."""
+    replayed = []
+
+    def capture(run: Callable, inputs: tuple[torch.Tensor, ...]) -> Callable:
+        return lambda *inputs: replayed.append(inputs[1].item()) or run(*inputs)
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+    monkeypatch.setattr(backbone, "_graphs", {})
+    context = contexts(backbone)[0].requires_grad_()
+    latents = torch.randn(1, *backbone.latent_shape(tiny.MEDIA))
+    for step in (0.0, 10.0):
+        passes = [backbone.velocity(latents, torch.tensor([500.0 + step + each]), context) for each in (0.0, 1.0)]
+        sum(each.square().sum() for each in passes).backward()
+    assert replayed == [500.0, 510.0]
+
+
 def test_an_untrained_binder_repeats_wan_pipeline_bit_for_bit(backbone: Backbone, pipeline: WanPipeline) -> None:
     context, negative = contexts(backbone)
     binder = HierarchicalBinder(backbone.width, backbone.num_blocks, two_branch=True)

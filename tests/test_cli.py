@@ -67,6 +67,23 @@ def test_binding_files_makes_a_benchmark_of_one_case(small, tmp_path):
     assert config.methods["bico"] == load(small).methods["bico"]
 
 
+def test_one_s_own_clips_keep_their_speed_whatever_the_benchmark_s_do(small, tmp_path):
+    small["media"]["read"] = "first"  # as config/paper.yaml
+    Image.new("RGB", (64, 48), "orange").save(tmp_path / "cat.jpg")
+    bind = [(tmp_path / "cat.jpg", "cat")]
+    config = cli.composition(load(small), "a cat", bind, results=tmp_path / "work", steps=None, seed=0)
+    assert config.media.read == "time"
+
+
+def test_a_benchmark_without_bico_cannot_compose(small, tmp_path, capsys):
+    small |= {"methods": {"base": {}}, "tables": {"table1": {"base": None}}, "curves": {}}
+    Image.new("RGB", (64, 48), "orange").save(tmp_path / "cat.jpg")
+    arguments = ["compose", "--config", write(small, tmp_path), "--prompt", "a cat", "--out", str(tmp_path / "out.mp4")]
+    assert cli.main([*arguments, "--bind", f"{tmp_path}/cat.jpg=cat"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --config: none of its 'methods' is bico: expected") and error.count("\n") == 1
+
+
 def test_composing_with_a_word_that_is_not_in_the_prompt(small, tmp_path, capsys):
     Image.new("RGB", (64, 48), "orange").save(tmp_path / "cat.jpg")
     arguments = ["compose", "--config", write(small, tmp_path), "--prompt", "a dog", "--out", str(tmp_path / "out.mp4")]

@@ -109,6 +109,12 @@ def test_captions_that_lose_a_word_are_asked_for_again_and_then_come_from_a_temp
     assert found["counts"] == {"asked": 7, "rejected": 4, "template": 1, "distinct": 2, "invalid_json": 0}
 
 
+def test_a_caption_that_finds_no_end_is_asked_for_again():
+    endless = ScriptedVlm(lambda prompt, seed: "a cat and " * 100 + "a cat")
+    found = concepts.extract(IMAGE, "image", SETTINGS, endless, fps=8, key_words=KeyWords(spatial=["cat"]))
+    assert found["counts"]["rejected"] == 12 and found["captions"][0] == concepts.template(["cat"], 0)
+
+
 @pytest.mark.parametrize(
     ("caption", "words", "held"),
     [

@@ -1,11 +1,15 @@
 """The environments for conda and containers are those of uv.lock."""
 
+import re
 import runpy
 import shutil
+from importlib.metadata import version
 
 import pytest
 import yaml
 from conftest import ROOT
+
+import bico
 
 ENVS = ROOT / "envs"
 
@@ -26,3 +30,11 @@ def test_conda_environment_pins_every_package():
 def test_container_installs_the_lock_as_it_is():
     recipe = (ENVS / "Dockerfile").read_text()
     assert "COPY pyproject.toml uv.lock" in recipe and "uv sync --frozen" in recipe
+
+
+def test_the_package_knows_its_version_where_it_is_not_installed():
+    """As in the container and in conda's environment, where it is found by its folder alone."""
+    assert bico.__version__ == version("bico")
+    assert f"version: {bico.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    asks = [path.name for path in (ROOT / "bico").rglob("*.py") if re.search(r"version\(.bico.\)", path.read_text())]
+    assert asks == []

@@ -73,8 +73,23 @@ def test_a_job_waits_until_a_device_is_free_however_the_other_ends(job, end, tmp
     assert device(second) == "0"
 
 
-def test_what_a_scheduler_has_set_stays(job):
-    assert [device(job(1, CUDA_VISIBLE_DEVICES=visible)) for visible in ("3", "3", "")] == ["3", "3", ""]
+def test_jobs_share_the_devices_that_are_visible(job):
+    """As in an allocation of two GPUs on a node of four, or on a workstation whose others are somebody else's."""
+    visible = {"CUDA_VISIBLE_DEVICES": "2,GPU-5c0f/1"}
+    first, second = job(2, **visible), job(2, **visible)
+    assert {device(first), device(second)} == {"2", "GPU-5c0f/1"}
+    assert job(2, **visible).stderr.readline().startswith("all GPUs are taken (2, ")
+
+
+def test_jobs_of_a_scheduler_do_not_wait_for_each_other(job):
+    """It may call the GPU of each of them 0."""
+    own = [{"CUDA_VISIBLE_DEVICES": "0", "SLURM_JOB_ID": number} for number in ("11", "12")]
+    assert [device(job(1, **environment)) for environment in own] == ["0", "0"]
+    assert job(1, **own[0]).stderr.readline().startswith("all GPUs are taken (1, ")
+
+
+def test_where_nothing_is_visible_nothing_is_taken(job, tmp_path):
+    assert device(job(0, CUDA_VISIBLE_DEVICES="")) == "" and list(Path(tmp_path).iterdir()) == []
 
 
 def test_without_a_gpu_nothing_is_taken(job, tmp_path):
@@ -87,6 +102,7 @@ def test_commands_take_a_device_unless_they_run_on_the_cpu(small, tmp_path, monk
     monkeypatch.delenv(VISIBLE)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(lease, "device_count", lambda: 1)
+    monkeypatch.setattr(lease, "_held", [])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     _device(load(small | {"device": setting}))
     assert os.environ.get(VISIBLE) == taken

@@ -218,6 +218,7 @@ def broken_media(folder: Path) -> dict[str, tuple[Path, str]]:
     Image.fromarray(moving_square(1, 128)[0]).save(folder / "good.jpg")
     (folder / "empty.mp4").touch()
     (folder / "text.png").write_text("this is no picture")
+    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(1000))
     ffmpeg("-i", folder / "good.mp4", "-frames:v", 0, folder / "zero.mp4")
     ffmpeg("-f", "lavfi", "-i", "anullsrc", "-t", 1, folder / "sound.mp4")
     ffmpeg("-i", folder / "good.mp4", "-c", "copy", folder / "index_last.mp4")
@@ -225,6 +226,7 @@ def broken_media(folder: Path) -> dict[str, tuple[Path, str]]:
         "no such file": (folder / "none.png", "image"),
         "the file is empty": (folder / "empty.mp4", "video"),
         "neither an image nor a video": (folder / "text.png", "image"),
+        "a HEIC photograph": (folder / "phone.heic", "image"),
         "image file is truncated": (truncated(folder / "good.png", folder / "half.png", 0.6), "image"),
         "cannot be decoded": (truncated(folder / "good.jpg", folder / "half.jpg", 0.6), "image"),
         "the video is truncated": (truncated(folder / "good.mp4", folder / "half.mp4", 0.6), "video"),

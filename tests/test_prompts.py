@@ -101,3 +101,11 @@ def test_mentions_are_found_wherever_a_word_stands() -> None:
         == bound_slots(TOKENIZER, text, {"all": ["Cat", "cat"]}, tiny.TEXT_SLOTS)["all"]
     )
     assert mentions(TOKENIZER, text, "beach", tiny.TEXT_SLOTS) == []
+
+
+def test_mentions_beyond_the_slots_are_none() -> None:
+    """The pipeline cuts there; a caption that a VLM wrote is nobody's mistake."""
+    text = "a cat and " * 100
+    found = mentions(TOKENIZER, text, "cat", tiny.TEXT_SLOTS)
+    assert found and max(found) < tiny.TEXT_SLOTS - 1
+    assert found == [slot for slot in mentions(TOKENIZER, text, "cat", 200) if slot < tiny.TEXT_SLOTS - 1]

@@ -78,6 +78,19 @@ def test_a_seed_gives_the_same_caption_alone_and_among_others(untrained, clip):
     assert len(set(many)) == 4
 
 
+def test_what_is_looked_at_bounds_how_many_answers_are_written_at_a_time(untrained, clip, monkeypatch):
+    settings = ConceptSettings(max_new_tokens=12)
+    prompt = concepts.caption_prompt({"spatial": ["cat"], "temporal": ["spinning"]})
+    together, batches = untrained.answer([clip], prompt, [1, 2, 3], settings, FPS), []
+    tokens = untrained.inputs([clip], [untrained.chat(prompt, still=False)], FPS)["input_ids"].shape[1]
+    generate = untrained._generate
+    monkeypatch.setattr(untrained, "_generate", lambda i, seeds, s: batches.append(len(seeds)) or generate(i, seeds, s))
+    monkeypatch.setattr(concepts, "MAX_TOKENS", 2 * tokens)
+    assert untrained.answer([clip], prompt, [1, 2, 3], settings, FPS) == together and batches == [2, 1]
+    monkeypatch.setattr(concepts, "MAX_TOKENS", 1)
+    assert untrained.answer([clip], prompt, [1, 2, 3], settings, FPS) == together and batches[2:] == [1, 1, 1]
+
+
 def test_sampling_follows_the_models_probabilities():
     settings = ConceptSettings(temperature=1.0, top_k=3, top_p=1.0)
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(4000, 4)

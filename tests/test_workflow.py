@@ -1,5 +1,6 @@
 """The DAG: what it runs, what an edit makes it run again, and that it runs as a whole and then rests."""
 
+import json
 import os
 import re
 import shutil
@@ -168,12 +169,14 @@ def test_code_digests_follow_imports():
     assert "bico.toybox.world" in closure("bico.toybox.render") and "bico.binder" not in closure("bico.figures")
 
 
-def test_code_digests_see_edits_but_no_comments(tmp_path):
+def test_code_digests_see_edits_but_neither_comments_nor_docstrings(tmp_path):
     package = shutil.copytree(PACKAGE, tmp_path / "bico")
     before = code_digest("bico.methods.bico", package=package)
     (package / "figures.py").write_text("WIDTH = 3\n")
     training = package / "training.py"
-    training.write_text(training.read_text() + "\n# nothing new\n")
+    reworded = training.read_text().replace('"""The one', '"""Some').replace('"""Steps that', '"""What')
+    assert '"""Some training loop' in reworded and '"""What share a loss' in reworded
+    training.write_text(reworded + "\n# nothing new\n")
     other = shutil.copytree(package, tmp_path / "other" / "bico")
     assert code_digest("bico.methods.bico", package=other) == before
     (other / "training.py").write_text((other / "training.py").read_text() + "\nNEW = 1\n")
@@ -186,11 +189,14 @@ def test_models_of_equal_size_are_told_apart(tmp_path):
     for folder in (own, fetched):
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(bytes(1000))
-    fetched.with_name("fetched.json").write_text("one revision")
+    manifest = {"repository": "some/model", "revision": "one", "gigabytes": 28.8, "files": {}}
+    fetched.with_name("fetched.json").write_text(json.dumps(manifest))
     before = folder_digest(own), folder_digest(fetched)
     (own / "model.safetensors").write_bytes(bytes([1]) * 1000)
     assert folder_digest(own) != before[0] and folder_digest(fetched) == before[1]
-    fetched.with_name("fetched.json").write_text("another revision")
+    fetched.with_name("fetched.json").write_text(json.dumps(manifest | {"gigabytes": 28.9}))  # as counted on the hub
+    assert folder_digest(fetched) == before[1]
+    fetched.with_name("fetched.json").write_text(json.dumps(manifest | {"revision": "another"}))
     assert folder_digest(fetched) != before[1]
 
 

@@ -6,9 +6,8 @@ Each module holds
     compose(backbone, jobs, settings, sampling, media) -> iterator of (job, clip)
 
 `encoded` is the `EncodedSource`, or a dict of them by source id where a method learns per case; methods that learn
-nothing have no `learn` (the settings' `LEARNS_PER` says which). A clip that a method cannot make is a
-`NotImplementedError` with the reason; where the kinds of a case's sources are that reason, the settings' `unsupported`
-says so before anything is learned for the case.
+nothing have no `learn` (the settings' `LEARNS_PER` says which). Which cases a method cannot take the settings'
+`unsupported` says, before anything is learned for them.
 """
 
 from importlib import import_module

@@ -62,15 +62,16 @@ def media_of(source):
 def times_of_files():
     """Sizes and times of files that are one's own. Of a file that is replaced Snakemake sees by itself only that it is
     newer, and a copy may be older."""
-    files = {
-        source: entry.file
-        for source, entry in CONFIG.sources.items()
-        if entry.file and not entry.file.is_relative_to(CONFIG.authors_page)
-    }
+    files = [
+        file
+        for entry in CONFIG.sources.values()
+        for file in (entry.file, entry.binder)
+        if file and not file.is_relative_to(CONFIG.authors_page)
+    ]
     return leaves(
         {
-            source: [file.stat().st_size, file.stat().st_mtime_ns]
-            for source, file in files.items()
+            str(file): [file.stat().st_size, file.stat().st_mtime_ns]
+            for file in files
             if file.exists()
         }
     )

@@ -25,6 +25,7 @@ rule generate:
         mem_mb=3500,
     params:
         config=CONFIG_FILE,
+        files=OWN_FILES,
         code=lambda w: code_digest("bico.clips", code_of(w.method)),
         wan=model("wan"),
         settings=lambda w: leaves(

@@ -18,6 +18,9 @@ rule weights:
         mem_mb=2000,
     params:
         config=CONFIG_FILE,
-        pin=lambda w: leaves(read_lock()[w.repository]),
+        # Its size is for messages.
+        pin=lambda w: leaves(
+            read_lock()[w.repository].model_dump(exclude={"gigabytes"})
+        ),
     shell:
         "python -m bico.cli weights --config {params.config} {wildcards.repository} 2>&1 | tee {log}"

@@ -1,0 +1,71 @@
+"""A row's clips, when making one of them fails. Its method is a stand-in that draws its clips."""
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from bico import clips
+from bico.config import Config, load
+from bico.errors import InputError
+from bico.methods import base
+
+
+@pytest.fixture
+def config(small, tmp_path) -> Config:
+    for name, source in small["sources"].items():
+        (tmp_path / name).write_bytes(b"a file")
+        small["sources"][name] = {"kind": "video" if "motion" in source["scene"] else "image", "file": tmp_path / name}
+    del small["cases"]["cat_bouncing_in_the_city"]["truth"]
+    small["models"]["probe"] = None
+    small["seeds"] = [0, 1, 2]
+    return load(small)
+
+
+@pytest.fixture
+def made(config, monkeypatch) -> Callable:
+    """Makes the clips of `base` where seeds may fail; tells which it tried, and what the manifest or the error says."""
+
+    def run(*failing: int, error: Exception | None = None) -> tuple[list[int], list[dict] | str]:
+        tried = []
+
+        def compose(backbone, jobs, settings, sampling, media):
+            for job in jobs:
+                tried.append(job.seed)
+                if job.seed in failing:
+                    raise error
+                yield job, np.full((9, 48, 48, 3), job.seed, np.uint8)
+
+        monkeypatch.setattr(base, "compose", compose)
+        try:
+            clips.make_clips(config, "base", tiny.backbone())
+        except InputError as told:
+            return tried, str(told)
+        return tried, json.loads((config.results / "clips" / "base.json").read_text())
+
+    return run
+
+
+def test_a_clip_that_fails_is_listed_and_made_when_it_can_be(made):
+    tried, manifest = made(1, error=ValueError("no such token"))
+    assert tried == [0, 1, 2] and [entry["status"] for entry in manifest] == ["ok", "failed", "ok"]
+    assert manifest[1]["error"] == "ValueError: no such token" and manifest[1]["sha256"] is None
+    tried, manifest = made()
+    assert tried == [1] and {entry["status"] for entry in manifest} == {"ok"}
+
+
+def test_a_row_of_which_every_clip_fails_is_an_error(made):
+    _, told = made(0, 1, 2, error=ValueError("no such token"))
+    assert told == "base: not one of 3 clips could be made: ValueError: no such token"
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory\nTried to"), torch.AcceleratorError("ECC")])
+def test_a_device_that_fails_is_no_failure_of_the_method_s(made, error):
+    tried, told = made(1, error=error)
+    assert tried == [0, 1] and told.startswith("base: cat_bouncing_in_the_city 1: the device failed (")
+    assert "\n" not in told
+    tried, manifest = made()
+    assert tried == [1, 2] and {entry["status"] for entry in manifest} == {"ok"}

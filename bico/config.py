@@ -584,6 +584,8 @@ class Config(Benchmark):
         if not isinstance(methods, Mapping):
             return methods
         for row, entry in methods.items():
+            if row == "truth":
+                raise _problem("row 'truth': results call the rendered truth so: expected another name")
             if not isinstance(entry, Mapping | None):
                 raise _problem(
                     "row '{row}': expected settings, or {{}} for the defaults, got {it}", row=row, it=str(entry)

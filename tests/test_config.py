@@ -168,6 +168,7 @@ def test_cases_that_a_method_cannot_take(method, kinds, reason):
         ("methods.dreamvideo.guidance_scale", 0, "guidance_scale: expected greater than or equal to 1, got 0"),
         ("methods.bica", {}, "unknown method 'bica': did you mean 'bico'?"),
         ("methods.bico", 3, "row 'bico': expected settings"),
+        ("methods.truth", {"method": "bico"}, "row 'truth': results call the rendered truth so"),
         ("tables.tabel2", {}, "tables: unknown key 'tabel2': did you mean 'table2'?"),
         ("tables.table2.bico_tsd", None, "tables.table2: no row 'bico_tsd': did you mean 'bico_tds'?"),
         ("tables.table2.bico", 8, "tables.table2.bico: expected less than or equal to 7, got 8"),

@@ -26,7 +26,7 @@ ENTRY_FILES = {
     "dino": ("config.json", "architecture"),
     "probe": ("config.json", "size"),
 }
-REMEDY = "'uv run snakemake --cores all zoo' trains it anew, 'git checkout' restores the shipped one"
+ZOO = Path("data/toybox/zoo")
 
 
 def preflight(config: Config) -> None:
@@ -58,16 +58,24 @@ def check_model(name: str, folder: Path) -> None:
     entry_file, key = ENTRY_FILES[name]
     if not (folder / entry_file).is_file():
         found = "has no " + entry_file if folder.is_dir() else "does not exist"
-        raise InputError(f"{folder}: models.{name} {found}: expected a model folder; {REMEDY}")
+        raise InputError(f"{folder}: models.{name} {found}: expected a model folder; {_remedy(folder)}")
     if key not in json.loads((folder / entry_file).read_text(encoding="utf-8")):
-        raise InputError(f"{folder}: models.{name} is another model: expected '{key}' in its {entry_file}; {REMEDY}")
+        raise InputError(
+            f"{folder}: models.{name} is another model: expected '{key}' in its {entry_file}; {_remedy(folder)}"
+        )
     for path, expected in listed(folder).items():
         if not path.is_file():
-            raise InputError(f"{path}: a file of models.{name} is missing: expected a whole folder; {REMEDY}")
+            raise InputError(f"{path}: a file of models.{name} is missing: expected a whole folder; {_remedy(folder)}")
         if file_digest(path) != expected:
             raise InputError(
-                f"{path}: a file of models.{name} is corrupt: expected SHA-256 {expected[:12]}...; {REMEDY}"
+                f"{path}: a file of models.{name} is corrupt: expected SHA-256 {expected[:12]}...; {_remedy(folder)}"
             )
+
+
+def _remedy(folder: Path) -> str:
+    if folder.absolute().is_relative_to(ZOO.absolute()):
+        return "'uv run snakemake --cores all zoo' trains it anew, 'git checkout' restores the shipped one"
+    return "correct the path, or copy it again"
 
 
 def check_results(folder: Path) -> None:
@@ -97,7 +105,11 @@ def check_binders(config: Config) -> None:
         try:
             with safe_open(path, framework="numpy") as file:
                 (width,) = file.get_slice("shared.spatial.0.weight").get_shape()
-        except (OSError, SafetensorError):
+        except OSError as error:
+            raise InputError(
+                f"{where} cannot be read ({error}): expected a file that is there and yours to read"
+            ) from None
+        except SafetensorError:
             raise InputError(f"{where} is no binder: expected what BiCo learned, or `bico import` wrote") from None
         transformer = _wan(config, "transformer")
         expected = transformer["num_attention_heads"] * transformer["attention_head_dim"]

@@ -15,8 +15,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -78,6 +78,10 @@ def check(config: Config) -> None:
     preflight(config)
     counts = f"{len(config.sources)} sources, {len(config.cases)} cases, {len(config.methods)} rows"
     print(f"{config.name}: {counts}, all fine")
+    bound = {source for case in config.cases.values() for source in case.bind}
+    bound |= {application.source for application in config.applications.values()}
+    for source in config.sources.keys() - bound:
+        print(f"notice: sources.{source}: no case binds it", file=sys.stderr)
 
 
 def weights(config: Config, repository: str) -> None:
@@ -381,6 +385,8 @@ def compose(
     prompt: str,
     bind: list[tuple[Path, str]],
     out: Path,
+    spatial: list[tuple[Path, str]],
+    temporal: list[tuple[Path, str]],
     steps: int | None,
     seed: int,
     workdir: Path | None,
@@ -392,7 +398,8 @@ def compose(
         except OSError as error:
             raise InputError(f"{folder}: no folder can be made there ({error.strerror}): name another") from None
     with tempfile.TemporaryDirectory() if workdir is None else nullcontext(workdir) as folder:
-        config = composition(config, prompt, bind, results=Path(folder), steps=steps, seed=seed)
+        key_words = {"spatial": spatial, "temporal": temporal}
+        config = composition(config, prompt, bind, key_words, results=Path(folder), steps=steps, seed=seed)
         preflight(config)
         for repository in due(config).values():
             weights(config, repository)
@@ -404,24 +411,45 @@ def compose(
     print(out)
 
 
-def decompose(config: Config, media: Path, keep: list[str], **options: object) -> None:
+def decompose(
+    config: Config, media: Path, keep: list[str], spatial: list[str], temporal: list[str], **options: object
+) -> None:
     """Bind only the wanted words of one file, and write the clip that the prompt then makes."""
-    compose(config, bind=[(media, word) for word in keep], **options)
+    bind, spatial, temporal = ([(media, word) for word in words] for words in (keep, spatial, temporal))
+    compose(config, bind=bind, spatial=spatial, temporal=temporal, **options)
 
 
 def edit(config: Config, media: Path, prompt: str, swap: list[tuple[str, str]], **options: object) -> None:
     """Swap words of the sentence that one file shows, keep all others bound to it, and write the clip."""
     values = {"source": "source", "prompt": prompt, "swap": dict(swap)}
+    if len(values["swap"]) < len(swap):
+        raise InputError("--swap: a word stands there twice: expected each once")
     case = checked(Application, values, name="--swap").case()
-    compose(config, prompt=case.prompt, bind=[(media, words) for words in case.bind["source"]], **options)
+    decompose(config, media, case.bind["source"], prompt=case.prompt, **options)
 
 
 def composition(
-    like: Config, prompt: str, bind: Sequence[tuple[Path, str]], *, results: Path, steps: int | None, seed: int
+    like: Config,
+    prompt: str,
+    bind: Sequence[tuple[Path, str]],
+    key_words: Mapping[str, Sequence[tuple[Path, str]]],
+    *,
+    results: Path,
+    steps: int | None,
+    seed: int,
 ) -> Config:
-    """A benchmark of one case: files bound to words; models, sizes and training as in `like`."""
-    files = list(dict.fromkeys(path for path, _ in bind))
-    sources = {f"source_{number}": path for number, path in enumerate(files, start=1)}
+    """A benchmark of one case: files bound to words; models, sizes and training as in `like`.
+
+    Args:
+        key_words: spatial and temporal ones of files; where a file has any, the VLM is not asked for its.
+    """
+    sources = _named(dict.fromkeys(path for path, _ in bind))
+    given: dict[Path, dict[str, list[str]]] = {}
+    for kind, pairs in key_words.items():
+        for path, word in pairs:
+            if path not in sources.values():
+                raise InputError(f"--{kind}: {path} is bound to no word: expected one of the files that are")
+            given.setdefault(path, {}).setdefault(kind, []).append(word)
     numbers = {"media", "text_slots", "concepts"}
     machine = {"weights_store", "device", "dtype", "compile", "gradient_checkpointing"}
     shared = like.model_dump(mode="json", include=numbers | machine)
@@ -440,12 +468,24 @@ def composition(
             "sampling": sampling,
             "seeds": [seed],
             "learning_seeds": like.learning_seeds[:1],
-            "sources": {source: {"kind": media_kind(path), "file": path} for source, path in sources.items()},
+            "sources": {
+                source: {"kind": media_kind(path), "file": path, "concepts": given.get(path)}
+                for source, path in sources.items()
+            },
             "cases": {CASE: {"prompt": prompt, "bind": words}},
             "methods": {"bico": settings.model_dump()},
         },
         name="--bind",
     )
+
+
+def _named(files: Iterable[Path]) -> dict[str, Path]:
+    """Sources by the names of their files."""
+    named: dict[str, Path] = {}
+    for number, path in enumerate(files, start=1):
+        stem = re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_") or "source"
+        named[f"{stem}_{number}" if stem in named else stem] = path
+    return named
 
 
 def pin_weights() -> None:
@@ -462,14 +502,24 @@ def import_(checkpoint: Path, out: Path) -> None:
     """Read a checkpoint of the authors' code into OUT, an artifact of the method bico."""
     from bico.released import import_checkpoint
 
-    import_checkpoint(checkpoint, out)
+    with _writing(out):
+        import_checkpoint(checkpoint, out)
 
 
 def export(artifact: Path, out: Path) -> None:
     """Write what the method bico learned of a source as a checkpoint for the authors' code."""
     from bico.released import export_checkpoint
 
-    export_checkpoint(artifact, out)
+    with _writing(out):
+        export_checkpoint(artifact, out)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}): name another file") from None
 
 
 # --- full size -------------------------------------------------------------------------------------------------------
@@ -565,16 +615,17 @@ def _encoded(config: Config, method: str, source: str) -> EncodedSource:
 
 
 def _say_what_no_caption_names(config: Config, case: str, source: str, words: Sequence[str]) -> None:
+    from bico.concepts import unnamed
+
     found = json.loads(_concepts_path(config, source).read_text(encoding="utf-8"))
-    named = set(re.findall(r"\w+", " ".join(found["captions"]).lower()))
-    for word in words:
-        if named.isdisjoint(re.findall(r"\w+", word.lower())):
-            known = ", ".join([*found["spatial"], *found["temporal"]])
-            print(
-                f"notice: cases.{case}: no caption of {source} names '{word}', so little is learned under that word; "
-                f"its key words are {known} ('concepts' of the source sets them)",
-                file=sys.stderr,
-            )
+    known = ", ".join([*found["spatial"], *found["temporal"]])
+    setting = "--spatial and --temporal set" if case == CASE else "'concepts' of the source sets"
+    for word in unnamed(found["captions"], words):
+        print(
+            f"notice: cases.{case}: no caption of {source} names '{word}', so little is learned under that word; "
+            f"its key words are {known} ({setting} them)",
+            file=sys.stderr,
+        )
 
 
 def _concepts_path(config: Config, source: str) -> Path:
@@ -681,6 +732,12 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--steps", type=_positive, help="denoising steps; default: those of the config")
         sub.add_argument("--seed", type=_count, default=0, help="of the clip's noise; default: 0")
         sub.add_argument("--workdir", type=Path, help="keep what is computed on the way here")
+        for kind, what in (("spatial", "objects, colours, style, light"), ("temporal", "motion, change of view")):
+            file = "FILE=" if command is compose else ""
+            sub.add_argument(
+                f"--{kind}", type=_binding if file else str, action="append", default=[], metavar=f"{file}WORD",
+                help=f"a key word that the file's captions are to hold ({what}); default: the VLM finds them",
+            )  # fmt: skip
         if command is compose:
             text = "an image or a video, and a word of the prompt that it gives its look or motion"
             sub.add_argument("--bind", type=_binding, action="append", required=True, metavar="FILE=WORD", help=text)

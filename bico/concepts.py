@@ -112,6 +112,12 @@ def holds(caption: str, words: Iterable[str]) -> bool:
     return all(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", caption, re.IGNORECASE) for word in words)
 
 
+def unnamed(captions: Iterable[str], words: Iterable[str]) -> list[str]:
+    """Those of some bound words of which no caption names even a part: little is learned under them."""
+    named = set(re.findall(r"\w+", " ".join(captions).lower()))
+    return [word for word in words if named.isdisjoint(re.findall(r"\w+", word.lower()))]
+
+
 def template(words: Sequence[str], position: int) -> str:
     listed = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
     return TEMPLATES[position % len(TEMPLATES)].format(listed)

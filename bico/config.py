@@ -6,6 +6,7 @@ wrong types and names that do not fit together become an `InputError` of one lin
 """
 
 import difflib
+import inspect
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
@@ -56,6 +58,8 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Kind = Literal["image", "video"]
 Role = Literal["subject", "motion", "scene", "style", "light"]
+
+METHODS = Path(__file__).with_name("methods")
 
 WAN_NEGATIVE_PROMPT = (
     "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, overall "
@@ -473,11 +477,31 @@ def settings_class(method: str) -> type[MethodSettings] | None:
     if not (method.isidentifier() and find_spec(f"bico.methods.{method}")):
         return None
     module = import_module(f"bico.methods.{method}")
-    settings = getattr(module, "Settings", MethodSettings)
-    for name in ("Settings", "compose", *(["learn"] if settings.LEARNS_PER != "nothing" else [])):
+    if reason := _misfit(module):
+        raise _problem("{file}: {reason}: see docs/extending.md", file=module.__file__, reason=reason)
+    return module.Settings
+
+
+def _misfit(module: ModuleType) -> str | None:
+    """Why a module is no method; None if it is."""
+    settings = getattr(module, "Settings", None)
+    if not (isinstance(settings, type) and issubclass(settings, MethodSettings)):
+        return "no 'Settings' in it that derives from LearnedSettings or MethodSettings"
+    if settings.LEARNS_PER not in ("nothing", "source", "case"):
+        return f"LEARNS_PER is '{settings.LEARNS_PER}', expected nothing, source or case"
+    if unknown := settings.COMPOSE_KEYS - settings.model_fields.keys():
+        return f"COMPOSE_KEYS names '{min(unknown)}', which is no setting"
+    calls = {"compose": (("backbone", "jobs", "settings", "sampling", "media"), ())}
+    if settings.LEARNS_PER != "nothing":
+        calls["learn"] = (("backbone", "encoded", "settings"), ("shift", "seed", "workdir", "progress"))
+    for name, (in_order, by_name) in calls.items():
         if not hasattr(module, name):
-            raise _problem("{file}: no '{name}' in it: see docs/extending.md", file=module.__file__, name=name)
-    return settings
+            return f"no '{name}' in it"
+        try:
+            inspect.signature(getattr(module, name)).bind(*in_order, **dict.fromkeys(by_name))
+        except TypeError as error:
+            return f"{name}: {error}; it is called as {name}({', '.join([*in_order, *(f'{key}=' for key in by_name)])})"
+    return None
 
 
 class Benchmark(Section):
@@ -588,7 +612,7 @@ class Config(Benchmark):
                 raise _problem("row 'truth': results call the rendered truth so: expected another name")
             if not isinstance(entry, Mapping | None):
                 raise _problem(
-                    "row '{row}': expected settings, or {{}} for the defaults, got {it}", row=row, it=str(entry)
+                    "row '{row}': expected settings, or {} for the defaults, got {it}", row=row, it=str(entry)
                 )
         return {row: cls._settings_of(row, {"method": row, **(entry or {})}) for row, entry in methods.items()}
 
@@ -597,7 +621,8 @@ class Config(Benchmark):
         name = str(entry["method"])
         settings = settings_class(name)
         if settings is None:
-            hint = _nearest(name, METHOD_SETTINGS)
+            known = METHOD_SETTINGS.keys() | {file.stem for file in METHODS.glob("[!_]*.py")}
+            hint = f"{_nearest(name, sorted(known))} Or add bico/methods/{name}.py, see docs/extending.md"
             raise _problem("row '{row}': unknown method '{m}': {hint}", row=row, m=name, hint=hint)
         try:
             return settings.model_validate(entry)

@@ -15,9 +15,15 @@ def replacing(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         yield unfinished
+        unfinished.chmod(0o666 & ~_umask())  # safetensors writes files that nobody else may read
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    os.umask(mask := os.umask(0))
+    return mask
 
 
 def write_text(path: Path, text: str) -> None:

@@ -46,8 +46,9 @@ SMOOTHING = 10  # a loss is averaged over this part of its stage: a tenth
 def plot(config: Config, table: str) -> list[Path]:
     """Draws `R/<table>.csv` into `R/figures/<table>.png` and `.pdf`."""
     rows = pd.read_csv(config.results / f"{table}.csv").fillna({"configuration": ""})
+    columns = [column for column in drawn_columns(config) if rows[column].notna().any()]
     with matplotlib.rc_context(STYLE | AXES):
-        return save_pair(scores_figure(rows, drawn_columns(config)), config.results / "figures" / table)
+        return save_pair(scores_figure(rows, columns), config.results / "figures" / table)
 
 
 def curve_plot(config: Config, name: str) -> list[Path]:
@@ -132,6 +133,8 @@ def _bars(axes: Axes, rows: pd.DataFrame, column: str, places: np.ndarray) -> No
     label = "here: out of 100, 95 % interval"
     whiskers = {"capsize": 2, "error_kw": {"ecolor": INK, "elinewidth": 1}}
     axes.barh(places, means, xerr=ends, height=BAR, color=OURS, label=label, **whiskers)
+    for place in places[means.isna()]:
+        axes.annotate("no score", (0, place), (3, 0), textcoords="offset points", va="center", fontsize=7, color=GREY)
 
 
 def _label(row: dict) -> str:
@@ -155,6 +158,8 @@ def curves_figure(points: pd.DataFrame, label: str, columns: list[str]) -> Figur
         of_method = points[points["method"] == method].sort_values("value")
         values = of_method["value"].to_numpy()
         for score, colour, marker in zip(columns, PALETTE, "osD^", strict=False):
+            if of_method[score].isna().all():
+                continue
             name = score.removeprefix("truth_").replace("_", "-")
             low, high = of_method[f"{score}_low"], of_method[f"{score}_high"]
             axes.plot(values, of_method[score], color=colour, marker=marker, markersize=4, label=name)

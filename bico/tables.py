@@ -16,9 +16,10 @@ import pandas as pd
 
 from bico import __version__
 from bico.answers import QUESTIONS, agreement, counted_answers
+from bico.concepts import unnamed
 from bico.config import Config
 from bico.files import write_text
-from bico.provenance import folder_digest
+from bico.provenance import code_digest, folder_digest
 from bico.scoring import calibration_path, score_columns
 
 TITLES = {"table1": "Table 1, methods", "table2": "Table 2, parts of BiCo", "table3": "Table 3, stages of training"}
@@ -27,14 +28,17 @@ HUMAN = tuple(f"human_{question}" for question in (*QUESTIONS, "overall"))
 MEANING = {
     "clip_t": "CLIP similarity of frames and prompt, x100",
     "dino_i": "DINO similarity of frames and each visual input, harmonic mean over the inputs, x100",
-    "motion_fidelity": "points move in the directions of those of bound videos (if any): -100 to 100, 0 if still",
+    "motion_fidelity": "points move in the directions of those of bound videos: -100 to 100, 0 if still; no score "
+    "where no video is bound, or no point of it can be followed",
     "dynamic_degree": "speed of the fastest 5 % of points, in % of the shorter side a second: more is not better",
     "truth_concept": "parameters of each instance as read from the clip, against those of its source",
     "truth_prompt": "the words of the prompt are read in the clip",
     "truth_motion": "the subject's path, frame by frame, against the true one; none if still, or farther off than that",
-    "truth_overall": "mean of the three truth scores",
+    "truth_overall": "case by case the mean of those of the three that the case has: where nothing moves, of two",
 }
 REFERENCE = "bico"
+FEWEST = 5
+"""Cases of which an interval can be told: resampling fewer gives little more than their range."""
 
 
 def write_table(config: Config, name: str) -> pd.DataFrame:
@@ -99,15 +103,16 @@ def interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[float, f
 def rank_agreement(values: np.ndarray, ranking: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float, float]:
     """Kendall's tau (b) between the means of [rows, trainings, cases] and a ranking [rows], and its 95 % interval.
 
-    Without ties tau is +1 for the same order and -1 for the reverse. All three are NaN if the rows are all equal. The
-    bootstrap is that of `interval`.
+    Without ties tau is +1 for the same order and -1 for the reverse. All three are NaN if the rows are all equal, the
+    ends if there are fewer than `FEWEST` cases. The bootstrap is that of `interval`.
     """
     from scipy.stats import kendalltau
 
     resampled = np.asarray(_resampled(values, resamples, seed))
     samples = np.array([kendalltau(means, ranking).statistic for means in resampled.T])
     samples = samples[np.isfinite(samples)]
-    low, high = np.percentile(samples, [2.5, 97.5]) if len(samples) else (np.nan, np.nan)
+    enough = len(samples) and values.shape[-1] >= FEWEST
+    low, high = np.percentile(samples, [2.5, 97.5]) if enough else (np.nan, np.nan)
     return float(kendalltau(np.asarray(_mean(values)), ranking).statistic), float(low), float(high)
 
 
@@ -138,14 +143,21 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """Mean and 95 % interval of first - second, case by case: both methods are resampled with the same cases.
 
-    A case that either of them lacks says nothing about their difference and is left out.
+    A case that either of them lacks says nothing about their difference and is left out; see `case_interval`.
     """
-    return interval(first - second, resamples=resamples, seed=seed)
+    return case_interval(first - second, resamples=resamples, seed=seed)
+
+
+def case_interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float, float]:
+    """`interval` of [trainings, cases], without ends (NaN) where fewer than `FEWEST` cases have a value."""
+    mean, low, high = interval(values, resamples=resamples, seed=seed)
+    enough = np.isfinite(np.atleast_2d(values)).any(axis=0).sum() >= FEWEST
+    return (mean, low, high) if enough else (mean, np.nan, np.nan)
 
 
 def row_interval(config: Config, rows: pd.DataFrame, column: str) -> dict[str, float]:
-    """`interval` of one score of a row, as the config wants it: the column, column_low and column_high of a table."""
-    ends = interval(case_means(config, rows, column), **_bootstrap(config))
+    """`case_interval` of a row's score, as the config wants it: the column, column_low and column_high of a table."""
+    ends = case_interval(case_means(config, rows, column), **_bootstrap(config))
     return dict(zip((column, f"{column}_low", f"{column}_high"), ends, strict=True))
 
 
@@ -215,7 +227,8 @@ def _cell(row: dict, column: str, digits: int = 1) -> str:
 
 def _span(mean: float, low: float, high: float, *, sign: str = "", digits: int = 1) -> str:
     form = f"{sign}.{digits}f"
-    return f"{mean:{form}} [{low:{form}}, {high:{form}}]" if np.isfinite(mean) else ""
+    ends = f" [{low:{form}}, {high:{form}}]" if np.isfinite(low) else ""
+    return f"{mean:{form}}{ends}" if np.isfinite(mean) else ""
 
 
 def _counts(table: pd.DataFrame) -> str:
@@ -241,7 +254,7 @@ def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFra
     values = values[..., np.isfinite(values).all(axis=(0, 1))]
     if not values.size:
         return []
-    tau, low, high = rank_agreement(values, paper.to_numpy(), **_bootstrap(config))
+    tau = _span(*rank_agreement(values, paper.to_numpy(), **_bootstrap(config)), sign="+", digits=2)
     neighbours = {
         f"`{better}` minus `{worse}`": paired_difference(second, first, **_bootstrap(config))
         for (worse, first), (better, second) in pairwise(zip(paper.index, values, strict=True))
@@ -250,7 +263,7 @@ def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFra
     return [
         "## The paper's order",
         f"Kendall's tau between `truth_overall` and the paper's Overall, over {len(paper)} rows and the "
-        f"{values.shape[-1]} cases that all of them have: {tau:+.2f} [{low:+.2f}, {high:+.2f}] (1 = the same order, "
+        f"{values.shape[-1]} cases that all of them have: {tau or 'not defined'} (1 = the same order, "
         "-1 = the reverse).",
         f"Neighbours in the paper's order, the better one there minus the worse, in `truth_overall`: {apart} of "
         f"{len(neighbours)} are told apart.",
@@ -259,6 +272,8 @@ def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFra
 
 
 def _verdict(mean: float, low: float, high: float) -> str:
+    if np.isnan(low):
+        return "too few cases to tell"
     if low > 0:
         return "as in the paper"
     return "the other way round" if high < 0 else "not told apart"
@@ -305,7 +320,8 @@ def _legend(config: Config) -> str:
         )
     lines.append(
         f"- In brackets: 95 % interval, {config.scoring.bootstrap} bootstrap resamples of the cases (seeds of a case "
-        "are averaged first). `missing` and `not_supported` clips have no scores: means are over the others."
+        f"are averaged first); none where fewer than {FEWEST} cases have a score. `missing` and `not_supported` clips "
+        "have no scores: means are over the others."
     )
     if len(config.learning_seeds) > 1:
         lines.append(
@@ -317,12 +333,36 @@ def _legend(config: Config) -> str:
             "- Every row learned once. How far another training would move it is in no interval: before you trust a "
             "small difference, give the config more `learning_seeds`."
         )
+    if lost := _unnamed(config):
+        lines.append(
+            f"- No caption names {', '.join(lost)}: little was learned under these words. `concepts` of a source sets "
+            "its key words."
+        )
     models = ", ".join(f"{name} {folder_digest(folder)}" for name, folder in config.models if folder)
+    code = code_digest("bico.cli", *(f"bico.methods.{settings.method}" for settings in config.methods.values()))
     lines.append(
-        f"- Made by bico {__version__} with the models {models}. What was made with other models does not compare: "
-        "where you cite figures, cite this line and keep `config.yaml`."
+        f"- Made by bico {__version__} (code {code}) in {_precision(config)} with the models {models}. What was made "
+        "with other models does not compare: where you cite figures, cite this line and keep `config.yaml`."
     )
     return "\n".join(lines)
+
+
+def _unnamed(config: Config) -> list[str]:
+    """Bound words that no caption of their source names: "'cat' of my_cat"."""
+    lost: dict[str, None] = {}
+    for case in config.cases.values():
+        for source, words in case.bind.items():
+            path = config.results / "concepts" / f"{source}.json"
+            captions = json.loads(path.read_text(encoding="utf-8"))["captions"] if path.exists() else words
+            lost |= dict.fromkeys(f"'{word}' of {source}" for word in unnamed(captions, words))
+    return list(lost)
+
+
+def _precision(config: Config) -> str:
+    """Of the frozen models that made the clips, from the records beside them: another machine may choose another."""
+    records = (config.results / "clips").rglob("*.made_from.json")
+    found = {json.loads(path.read_text(encoding="utf-8"))["dtype"].removeprefix("torch.") for path in records}
+    return " and ".join(sorted(found)) or "unknown precision"
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> str:

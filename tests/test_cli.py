@@ -11,6 +11,7 @@ from test_media import moving_square
 
 from bico import cli
 from bico.config import load
+from bico.errors import InputError
 from bico.media import read_media, write_clip
 
 
@@ -22,7 +23,12 @@ def write(config: dict, folder: Path) -> str:
 
 def test_check_says_what_there_is(small, tmp_path, capsys):
     assert cli.main(["check", "--config", write(small, tmp_path)]) == 0
-    assert f"2 sources, 1 cases, {len(small['methods'])} rows, all fine" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert f"2 sources, 1 cases, {len(small['methods'])} rows, all fine" in told.out and told.err == ""
+    case = small["cases"]["cat_bouncing_in_the_city"]
+    del case["bind"]["fish_bouncing"], case["truth"]
+    assert cli.main(["check", "--config", write(small, tmp_path)]) == 0
+    assert capsys.readouterr().err == "notice: sources.fish_bouncing: no case binds it\n"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +65,7 @@ def test_binding_files_makes_a_benchmark_of_one_case(small, tmp_path):
     Image.new("RGB", (64, 48), "orange").save(tmp_path / "cat.jpg")
     write_clip(tmp_path / "clip.mp4", moving_square(9), fps=8)
     bind = [(tmp_path / "cat.jpg", "cat"), (tmp_path / "clip.mp4", "sliding"), (tmp_path / "cat.jpg", "orange")]
-    config = cli.composition(load(small), "an orange cat sliding", bind, results=tmp_path / "work", steps=7, seed=3)
+    config = cli.composition(load(small), "an orange cat sliding", bind, {}, results=tmp_path / "work", steps=7, seed=3)
     ((_, case),) = config.cases.items()
     assert list(case.bind.values()) == [["cat", "orange"], ["sliding"]]
     assert [source.kind for source in config.sources.values()] == ["image", "video"]
@@ -71,8 +77,23 @@ def test_one_s_own_clips_keep_their_speed_whatever_the_benchmark_s_do(small, tmp
     small["media"]["read"] = "first"  # as config/paper.yaml
     Image.new("RGB", (64, 48), "orange").save(tmp_path / "cat.jpg")
     bind = [(tmp_path / "cat.jpg", "cat")]
-    config = cli.composition(load(small), "a cat", bind, results=tmp_path / "work", steps=None, seed=0)
+    config = cli.composition(load(small), "a cat", bind, {}, results=tmp_path / "work", steps=None, seed=0)
     assert config.media.read == "time"
+
+
+def test_key_words_of_files_are_taken_instead_of_the_vlm_s(small, tmp_path):
+    (tmp_path / "other").mkdir()
+    for name in ("cat.jpg", "other/cat.png"):
+        Image.new("RGB", (64, 48), "orange").save(tmp_path / name)
+    first, second = tmp_path / "cat.jpg", tmp_path / "other/cat.png"
+    bind = [(first, "cat"), (second, "beach")]
+    where = {"results": tmp_path / "work", "steps": None, "seed": 0}
+    key_words = {"spatial": [(second, "beach"), (second, "sand")], "temporal": []}
+    config = cli.composition(load(small), "a cat at the beach", bind, key_words, **where)
+    assert {name: source.file for name, source in config.sources.items()} == {"cat": first, "cat_2": second}
+    assert config.sources["cat"].concepts is None and config.sources["cat_2"].concepts.spatial == ["beach", "sand"]
+    with pytest.raises(InputError, match=r"--temporal: dog.jpg is bound to no word: expected one of"):
+        cli.composition(load(small), "a cat", bind[:1], {"temporal": [(Path("dog.jpg"), "running")]}, **where)
 
 
 def test_a_benchmark_without_bico_cannot_compose(small, tmp_path, capsys):
@@ -121,7 +142,7 @@ def test_one_file_is_decomposed_or_edited(quick, tmp_path, arguments, prompt, bo
     files = [str(tmp_path / "cat.jpg"), "--out", str(out), "--workdir", str(workdir)]
     assert cli.main([*arguments, "--config", quick, "--steps", "2", *files]) == 0
     made_from = json.loads((workdir / "clips" / "bico" / "composition" / "0.mp4.made_from.json").read_text())
-    assert made_from["prompt"] == prompt and made_from["bind"] == {"source_1": bound}
+    assert made_from["prompt"] == prompt and made_from["bind"] == {"cat": bound}
     assert out.read_bytes() == (workdir / "clips" / "bico" / "composition" / "0.mp4").read_bytes()
 
 
@@ -130,6 +151,13 @@ def test_a_word_that_is_not_there_cannot_be_swapped(quick, tmp_path, capsys):
     assert cli.main(["edit", *files, "--config", quick, "--prompt", "a cat", "--swap", "dog=robot"]) == 2
     error = capsys.readouterr().err
     assert error == "error: --swap: 'dog' is not in the prompt 'a cat': expected words of it\n"
+
+
+def test_a_word_is_swapped_once(quick, tmp_path, capsys):
+    files = [str(tmp_path / "cat.jpg"), "--out", str(tmp_path / "out.mp4")]
+    twice = ["--swap", "cat=robot", "--swap", "cat=fish"]
+    assert cli.main(["edit", *files, "--config", quick, "--prompt", "a cat", *twice]) == 2
+    assert capsys.readouterr().err == "error: --swap: a word stands there twice: expected each once\n"
 
 
 @needs_zoo
@@ -141,4 +169,4 @@ def test_compose_without_a_config_writes_a_clip(quick, toybox, tmp_path, capsys)
     assert cli.main([*arguments, *binding, "--out", str(out)]) == 0
     assert read_media(out, **toybox["media"]).shape == (9, 48, 48, 3)
     progress = capsys.readouterr().err
-    assert "concepts: source_2, 2 of 2" in progress and "bico: composition 0, 1 of 1" in progress
+    assert "concepts: clip, 2 of 2" in progress and "bico: composition 0, 1 of 1" in progress

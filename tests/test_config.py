@@ -1,11 +1,13 @@
 """A config is complete, refuses what it does not understand, and says so in one line."""
 
+from importlib.util import module_from_spec, spec_from_file_location
+
 import pytest
 import yaml
 from conftest import ROOT
 
 from bico.clips import jobs
-from bico.config import METHOD_SETTINGS, Config, Section, Tables, load
+from bico.config import METHOD_SETTINGS, Config, Section, Tables, _misfit, load
 from bico.errors import InputError
 from bico.tables import published
 
@@ -122,6 +124,43 @@ def test_seeds_take_the_trainings_in_turn(toybox):
     assert made[4] == made[6] != made[5] == made[7]
 
 
+METHOD = """
+from bico.config import LearnedSettings, MethodSettings
+
+class Settings(LearnedSettings):
+    COMPOSE_KEYS = frozenset({"weight"})
+    weight: float = 1.0
+
+def learn(backbone, encoded, settings, *, shift, seed, workdir, progress=""): ...
+
+def compose(backbone, jobs, settings, sampling, media): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("class Settings(LearnedSettings)", "class Other(LearnedSettings)", "no 'Settings' in it that derives from"),
+        ("class Settings(LearnedSettings)", "class Settings", "no 'Settings' in it that derives from"),
+        ('frozenset({"weight"})', 'frozenset({"wieght"})', "COMPOSE_KEYS names 'wieght', which is no setting"),
+        ("    weight", "    LEARNS_PER = 'sources'\n    weight", "LEARNS_PER is 'sources', expected nothing"),
+        ("def learn(", "def train(", "no 'learn' in it"),
+        ("settings, *, shift, seed", "settings, shift, seed", None),
+        ("workdir, progress", "folder, progress", "learn: missing a required"),
+        ("sampling, media", "sampling", "compose: too many positional arguments; it is called as compose(backbone"),
+        ("", "", None),
+    ],
+)  # fmt: skip
+def test_a_method_that_is_half_done(before, after, expected, tmp_path):
+    assert before in METHOD
+    (tmp_path / "own.py").write_text(METHOD.replace(before, after))
+    spec = spec_from_file_location("own", tmp_path / "own.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = _misfit(module)
+    assert found is None if expected is None else found.startswith(expected)
+
+
 def test_a_row_may_be_a_variant_of_a_method(toybox):
     methods = {"bico": {}, "bico_no_tds": {"method": "bico", "temporal_decoupling": False}}
     config = load(toybox | {"methods": methods, "tables": {}, "curves": {}})
@@ -166,8 +205,8 @@ def test_cases_that_a_method_cannot_take(method, kinds, reason):
         ("methods.bico.noise.inversion", "x", "methods.bico.noise.inversion: expected 'position', 'sigma'"),
         ("methods.dualreal.groups", 0, "methods.dualreal.groups: expected greater than or equal to 1, got 0"),
         ("methods.dreamvideo.guidance_scale", 0, "guidance_scale: expected greater than or equal to 1, got 0"),
-        ("methods.bica", {}, "unknown method 'bica': did you mean 'bico'?"),
-        ("methods.bico", 3, "row 'bico': expected settings"),
+        ("methods.bica", {}, "unknown method 'bica': did you mean 'bico'? Or add bico/methods/bica.py"),
+        ("methods.bico", 3, "row 'bico': expected settings, or {} for the defaults, got 3"),
         ("methods.truth", {"method": "bico"}, "row 'truth': results call the rendered truth so"),
         ("tables.tabel2", {}, "tables: unknown key 'tabel2': did you mean 'table2'?"),
         ("tables.table2.bico_tsd", None, "tables.table2: no row 'bico_tsd': did you mean 'bico_tds'?"),

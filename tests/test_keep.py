@@ -3,9 +3,20 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from bico.files import replacing
 from bico.keep import checkpoints, make_all
+
+
+def test_what_is_written_may_be_read_by_others(tmp_path):
+    """safetensors gives its files to their owner alone."""
+    (tmp_path / "plain").touch()
+    with replacing(tmp_path / "written.safetensors") as unfinished:
+        save_file({"one": np.zeros(1)}, unfinished)
+    assert (tmp_path / "written.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def things(folder: Path, **records: int) -> dict:

@@ -43,6 +43,13 @@ def test_without_a_truth_there_is_nothing_of_the_papers(tmp_path):
     assert [len(axes.containers) for axes in figure.axes] == [2, 2, 2]
 
 
+def test_a_row_without_a_score_is_no_zero():
+    rows = ROWS.copy()
+    rows.loc[0, [f"truth_motion{end}" for end in ("", "_low", "_high")]] = np.nan
+    concept, motion = plots.scores_figure(rows, ["truth_concept", "truth_motion"]).axes[:2]
+    assert [text.get_text() for text in motion.texts] == ["no score"] and not concept.texts
+
+
 @pytest.fixture
 def drawn(tmp_path):
     """A benchmark with a table and the curves of two images and a video."""

@@ -139,6 +139,13 @@ def test_an_imported_binder_composes(tmp_path: Path) -> None:
     assert clip.shape == (5, 32, 32, 3) and (clip != next(unbound)[1]).any()
 
 
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, capsys) -> None:
+    theirs = saved(checkpoint(motion=False), tmp_path / "theirs.safetensors")
+    for out in (tmp_path, tmp_path / "theirs.safetensors" / "ours.safetensors"):
+        assert run("import", theirs, out) == 2
+        assert capsys.readouterr().err.startswith(f"error: {out}: cannot be written (")
+
+
 def test_a_source_is_learned_with_the_authors_gate_and_exported(tmp_path: Path) -> None:
     few = {"global_steps": 1, "all_steps": 1}
     settings = BicoSettings(stages=few, clip_stages=few, gate="released", absorption={"slot": "eos"})

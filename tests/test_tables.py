@@ -14,6 +14,12 @@ from bico.scoring import SCORES, TRUTH_SCORES
 RESAMPLES = {"resamples": 2000, "seed": 0}
 
 
+@pytest.fixture(autouse=True)
+def few_are_enough(monkeypatch):
+    """The toy benchmark has three cases."""
+    monkeypatch.setattr(tables, "FEWEST", 3)
+
+
 def test_interval_has_the_coverage_it_claims():
     """On normal data a 95 % interval over 30 cases holds the true mean in about 95 % of experiments."""
     rng = np.random.default_rng(0)
@@ -127,9 +133,10 @@ def test_columns_of_a_benchmark_without_truth(scored):
 
 
 def test_motion_stands_in_the_table_of_the_cases_that_have_it(scored):
-    """Of three cases one binds a video; its two seeds move with it and against it."""
+    """Of three cases one binds a video; its two seeds move with it and against it. One case has no interval."""
     table = tables.write_table(scored, "table1").set_index("method")
-    assert table.loc["copy", ["motion_fidelity", "motion_fidelity_low", "motion_fidelity_high"]].tolist() == [1, 1, 1]
+    assert table.loc["copy", "motion_fidelity"] == 1
+    assert table[["motion_fidelity_low", "motion_fidelity_high"]].isna().all(axis=None)
     assert table.loc["base", "motion_fidelity"] == -40 and table.loc["base", "dynamic_degree"] == 50
     text = (scored.results / "table1.md").read_text()
     assert " motion_fidelity |" in text and "more is not better" in text
@@ -162,7 +169,11 @@ def test_a_table_says_what_made_it(scored, tmp_path):
     write_text(tmp_path / "wan" / "weights", "one")
     write_text(tmp_path / "SHA256SUMS", "1234  wan/weights\n")
     before = line()
-    assert f"bico {version('bico')} with the models wan " in before and "probe" not in before
+    assert f"bico {version('bico')} (code " in before and "with the models wan " in before and "probe" not in before
+    assert "in unknown precision" in before
+    write_text(tmp_path / "clips/bico/one/0.mp4.made_from.json", '{"dtype": "torch.bfloat16"}')
+    assert "in bfloat16" in line()
+    before = line()
     write_text(tmp_path / "SHA256SUMS", "5678  wan/weights\n")
     assert line() != before
 
@@ -194,6 +205,22 @@ def ablation(folder, levels: dict[str, float], missing: str | None = None) -> st
     write_text(folder / "scores/calibration.json", '{"concept": {"ceiling": 0.9, "floor": 0.4}}')
     tables.write_table(config, "table2")
     return (folder / "table2.md").read_text()
+
+
+def test_of_too_few_cases_there_is_no_interval(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "FEWEST", 4)
+    text = ablation(tmp_path, {"bico": 60, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})
+    assert "the 3 cases that all of them have: +1.00 (1 = the same order" in text
+    assert "0 of 2 are told apart" in text and "+10.0, too few cases to tell" in text and "[" not in text.split("##")[1]
+    assert pd.read_csv(tmp_path / "table2.csv").filter(regex="truth.*_(low|high)").isna().all(axis=None)
+
+
+def test_words_that_no_caption_names_are_told(tmp_path):
+    for source in ("red_cat", "bouncing_car"):
+        write_text(tmp_path / f"concepts/{source}.json", '{"captions": ["a cat at the beach"]}')
+    ablation(tmp_path, {"bico": 60, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})
+    text = (tmp_path / "table2.md").read_text()
+    assert "- No caption names 'bouncing' of bouncing_car: little was learned" in text
 
 
 def test_rows_of_an_ablation_stand_in_order_beside_the_papers(tmp_path):

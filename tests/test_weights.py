@@ -208,7 +208,8 @@ def test_the_paper_has_its_own_values_and_every_row_of_its_tables(paper, toybox)
     config = load(paper)
     for name in ("media", "concepts", "sampling", "scoring"):
         section = getattr(config, name)
-        assert section == type(section)()
+        own = {"read": "first"} if name == "media" else {}  # frame by frame, as released
+        assert section == type(section)(**own)
     ours = {"bico_isolated"}
     plain = {row: settings for row, settings in config.methods.items() if row == settings.method}
     assert [row for row, settings in plain.items() if settings != type(settings)()] == []

@@ -110,7 +110,11 @@ def estimate(config: Config, costs: Costs, targets: Sequence[str]) -> str:
     table = rows.groupby("rule", sort=False).sum()
     table.loc["total"] = table.sum()
     table["jobs"] = table["jobs"].astype(int)
-    return f"{table.to_string(float_format='{:.3f}'.format)}\n\n{costs.origin}"
+    hours = ["gpu_hours", "cpu_hours"]
+    if table.loc["total", hours].sum() < 1:
+        table[hours] *= 60
+        table = table.rename(columns=dict(zip(hours, ["gpu_minutes", "cpu_minutes"], strict=True)))
+    return f"{table.to_string(float_format='{:.2f}'.format)}\n\n{costs.origin}"
 
 
 # Jobs

@@ -47,6 +47,12 @@ def toybox(_toybox) -> dict:
 
 
 @pytest.fixture
+def few_are_enough(monkeypatch):
+    """Intervals of as few cases as the toy benchmark has (`toy.py`): three."""
+    monkeypatch.setattr("bico.tables.FEWEST", 3)
+
+
+@pytest.fixture
 def small(toybox, stub_zoo, tmp_path) -> dict:
     """One image and one video, one case, one seed; models that only the checks can open."""
     toybox["results"] = str(tmp_path / "results")

@@ -30,6 +30,8 @@ from bico.scoring import SCORES
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WORTH = {"base": 2, "copy": 4, "bico": 5}
 
+pytestmark = pytest.mark.usefixtures("few_are_enough")
+
 
 @pytest.fixture(scope="module")
 def _study(tmp_path_factory) -> Config:

@@ -13,11 +13,7 @@ from bico.scoring import SCORES, TRUTH_SCORES
 
 RESAMPLES = {"resamples": 2000, "seed": 0}
 
-
-@pytest.fixture(autouse=True)
-def few_are_enough(monkeypatch):
-    """The toy benchmark has three cases."""
-    monkeypatch.setattr(tables, "FEWEST", 3)
+pytestmark = pytest.mark.usefixtures("few_are_enough")
 
 
 def test_interval_has_the_coverage_it_claims():

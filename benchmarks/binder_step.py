@@ -41,13 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     config = load(options.config)
-    settings = config.methods["bico"].model_copy(
-        update={
-            "temporal_decoupling": False,
-            "stages": Stages(global_steps=0, all_steps=options.steps),
-            "clip_stages": Stages(global_steps=0, all_steps=1),
-        }
-    )
+    settings = on_clips(config.methods["bico"], options.steps)
     best = best_dtype("cpu")
     kinds = {"eager float32": (torch.float32, False), f"compiled {str(best).removeprefix('torch.')}": (best, True)}
     backbones = {
@@ -67,6 +61,12 @@ def main() -> None:
     print(f"batch of {settings.batch_size} clips, {options.threads} thread(s), median of {len(seconds['plain'])} steps")
     for name, median in medians.items():
         print(f"{name:>18}: {median * 1000:7.1f} ms a step, {medians['plain'] / median:.2f}x")
+
+
+def on_clips(settings: BicoSettings, steps: int) -> BicoSettings:
+    """All binders, whole clips, so many steps."""
+    stages = Stages(global_steps=0, all_steps=steps)
+    return settings.model_copy(update={"temporal_decoupling": False, "clip_stages": stages})
 
 
 def source(backbone: Backbone) -> EncodedSource:

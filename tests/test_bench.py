@@ -1,10 +1,12 @@
 """The full-size bench: its sizes and useful work are the published ones, and it runs small on a CPU; the rehearsal."""
 
 import json
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import tiny
 import torch
 from conftest import ROOT
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -12,8 +14,11 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from bico import cli
 from bico.bench import PRESETS, random_source, random_transformer
-from bico.config import Stages, load
+from bico.config import BicoSettings, Stages, load
 from bico.flops import forward_flops, training_flops
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import binder_step
 
 FULL = PRESETS["full"]
 SMALL = ["bench", "--preset", "small", "--device", "cpu", "--steps", "1", "--sampling-steps", "1"]
@@ -146,3 +151,11 @@ def test_a_rehearsal_is_the_papers_profile_with_one_case_and_few_steps(
     assert short.methods["bico"].clip_stages == Stages(global_steps=1, all_steps=1)
     assert short.methods["dreamvideo"].inversion_steps == short.sampling.steps == 1
     assert short.methods["db_lora"].rank == paper.methods["db_lora"].rank
+
+
+def test_the_step_of_the_toybox_is_measured_on_whole_clips() -> None:
+    """`benchmarks/binder_step.py`, on a tiny backbone."""
+    settings, encoded = binder_step.on_clips(BicoSettings(learning_rate=1e-2), steps=3), tiny.source("video")
+    assert len(binder_step.ours(tiny.backbone(), encoded, settings, shift=3.0)) == 2
+    model = WanTransformer3DModel.from_pretrained(tiny.folder(), subfolder="transformer").requires_grad_(False)
+    assert len(binder_step.plain(model, encoded, settings, 3)) == 2

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bico.check import preflight
+from bico.concepts import Vlm, concepts_path, extract, unnamed
 from bico.config import Application, Config, Tables, checked, load
 from bico.errors import InputError
 from bico.files import replacing, write_json
@@ -78,10 +79,10 @@ def check(config: Config) -> None:
     preflight(config)
     counts = f"{len(config.sources)} sources, {len(config.cases)} cases, {len(config.methods)} rows"
     print(f"{config.name}: {counts}, all fine")
-    bound = {source for case in config.cases.values() for source in case.bind}
-    bound |= {application.source for application in config.applications.values()}
-    for source in config.sources.keys() - bound:
-        print(f"notice: sources.{source}: no case binds it", file=sys.stderr)
+    used = {*config.bound(), *(application.source for application in config.applications.values())}
+    for source in config.sources:
+        if source not in used:
+            print(f"notice: sources.{source}: no case binds it", file=sys.stderr)
 
 
 def weights(config: Config, repository: str) -> None:
@@ -131,14 +132,12 @@ def truth(config: Config) -> None:
 
 def concepts(config: Config) -> None:
     """Ask the VLM for every source's key concepts and for captions that hold them."""
-    from bico.concepts import Vlm, extract
-
     shared = {"vlm": folder_digest(config.models.vlm), "code": code_digest("bico.concepts", "bico.media")}
     shared["settings"] = config.model_dump(mode="json", include={"concepts", "media"})
 
     def thing(source: str) -> tuple[Path, Record]:
         own = config.sources[source].model_dump(mode="json", include={"kind", "concepts"})
-        return _concepts_path(config, source), shared | {"media": file_digest(config.media_path(source))} | own
+        return concepts_path(config, source), shared | {"media": file_digest(config.media_path(source))} | own
 
     @cache
     def vlm() -> Vlm:
@@ -150,13 +149,19 @@ def concepts(config: Config) -> None:
             found = extract(frames, entry.kind, config.concepts, vlm(), fps=fps, key_words=entry.concepts)
         except InputError as error:
             raise InputError(f"sources.{source}: {error}") from None
-        write_json(_concepts_path(config, source), found)
+        write_json(concepts_path(config, source), found)
 
     things = {source: thing(source) for source in config.sources}
     make_all("concepts", things, make, config.results / "concepts.json")
-    for name, case in config.cases.items():
-        for source, words in case.bind.items():
-            _say_what_no_caption_names(config, name, source, words)
+    for case, source, word in unnamed(config):
+        found = json.loads(concepts_path(config, source).read_text(encoding="utf-8"))
+        known = ", ".join([*found["spatial"], *found["temporal"]])
+        setting = "--spatial and --temporal set" if case == CASE else "'concepts' of the source sets"
+        print(
+            f"notice: cases.{case}: no caption of {source} names '{word}', so little is learned under that word; "
+            f"its key words are {known} ({setting} them)",
+            file=sys.stderr,
+        )
 
 
 def encode(config: Config) -> None:
@@ -168,11 +173,11 @@ def encode(config: Config) -> None:
     shared["settings"] = [config.media.model_dump(mode="json"), config.text_slots, str(backbone.dtype)]
 
     def thing(source: str) -> tuple[Path, Record]:
-        inputs = [config.media_path(source), _concepts_path(config, source)]
+        inputs = [config.media_path(source), concepts_path(config, source)]
         return _encoded_path(config, source), shared | {"inputs": [file_digest(path) for path in inputs]}
 
     def make(source: str) -> None:
-        found = json.loads(_concepts_path(config, source).read_text(encoding="utf-8"))
+        found = json.loads(concepts_path(config, source).read_text(encoding="utf-8"))
         encode_source(backbone, _frames(config, source), found).save(_encoded_path(config, source))
 
     things = {source: thing(source) for source in config.sources}
@@ -482,9 +487,11 @@ def composition(
 def _named(files: Iterable[Path]) -> dict[str, Path]:
     """Sources by the names of their files."""
     named: dict[str, Path] = {}
-    for number, path in enumerate(files, start=1):
-        stem = re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_") or "source"
-        named[f"{stem}_{number}" if stem in named else stem] = path
+    for path in files:
+        name = re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_") or "source"
+        while name in named:
+            name += "_2"
+        named[name] = path
     return named
 
 
@@ -612,24 +619,6 @@ def _encoded(config: Config, method: str, source: str) -> EncodedSource:
     if not config.methods[method].APPEARANCE:
         return encoded
     return replace(encoded, **load_file(_appearance_path(config, source)))
-
-
-def _say_what_no_caption_names(config: Config, case: str, source: str, words: Sequence[str]) -> None:
-    from bico.concepts import unnamed
-
-    found = json.loads(_concepts_path(config, source).read_text(encoding="utf-8"))
-    known = ", ".join([*found["spatial"], *found["temporal"]])
-    setting = "--spatial and --temporal set" if case == CASE else "'concepts' of the source sets"
-    for word in unnamed(found["captions"], words):
-        print(
-            f"notice: cases.{case}: no caption of {source} names '{word}', so little is learned under that word; "
-            f"its key words are {known} ({setting} them)",
-            file=sys.stderr,
-        )
-
-
-def _concepts_path(config: Config, source: str) -> Path:
-    return config.results / "concepts" / f"{source}.json"
 
 
 def _encoded_path(config: Config, source: str) -> Path:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import BatchFeature
 
-    from bico.config import ConceptSettings, KeyWords, Kind
+    from bico.config import ConceptSettings, Config, KeyWords, Kind
 
 Concepts = dict[str, list[str]]
 
@@ -112,12 +112,6 @@ def holds(caption: str, words: Iterable[str]) -> bool:
     return all(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", caption, re.IGNORECASE) for word in words)
 
 
-def unnamed(captions: Iterable[str], words: Iterable[str]) -> list[str]:
-    """Those of some bound words of which no caption names even a part: little is learned under them."""
-    named = set(re.findall(r"\w+", " ".join(captions).lower()))
-    return [word for word in words if named.isdisjoint(re.findall(r"\w+", word.lower()))]
-
-
 def template(words: Sequence[str], position: int) -> str:
     listed = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
     return TEMPLATES[position % len(TEMPLATES)].format(listed)
@@ -193,6 +187,25 @@ def _sentence(text: str) -> str:
     return " ".join(text.split()).strip("\"'` ")
 
 
+def concepts_path(config: Config, source: str) -> Path:
+    """Where the concepts and captions of a source stand."""
+    return config.results / "concepts" / f"{source}.json"
+
+
+def unnamed(config: Config) -> Iterator[tuple[str, str, str]]:
+    """(case, source, word) of each bound word of which no caption of its source names even a part: little is learned
+    under it. Sources without captions, which no row has learned, are left out."""
+    for case_id, case in config.cases.items():
+        for source, words in case.bind.items():
+            path = concepts_path(config, source)
+            if not path.exists():
+                continue
+            captions = json.loads(path.read_text(encoding="utf-8"))["captions"]
+            named = set(re.findall(r"\w+", " ".join(captions).lower()))
+            lost = (word for word in words if named.isdisjoint(re.findall(r"\w+", word.lower())))
+            yield from ((case_id, source, word) for word in lost)
+
+
 def extract(
     frames: np.ndarray,
     kind: Kind,
@@ -202,7 +215,7 @@ def extract(
     fps: float,
     key_words: KeyWords | None = None,
 ) -> dict[str, Any]:
-    """Concepts and captions of one source, ready for `results/concepts/{source}.json`.
+    """Concepts and captions of one source, ready for `concepts_path`.
 
     Args:
         frames: uint8 [T, H, W, 3]; T = 1 for an image.
@@ -270,14 +283,13 @@ class Vlm:
             media: uint8 [T, H, W, 3] each; either one that all answers look at, or one for each seed. T = 1 is shown as
                 an image, more frames as a video of which at most `MAX_FRAMES` are looked at.
         """
-        still = len(media[0]) == 1
-        tokens = self.inputs(media[:1], [self.chat(prompt, still=still)], fps)["input_ids"].shape[1]
-        at_a_time = min(MAX_ROWS, max(1, MAX_TOKENS // tokens))
+        text = self.chat(prompt, still=len(media[0]) == 1)
+        first = self.inputs(media[:1], [text], fps)
+        at_a_time = min(MAX_ROWS, max(1, MAX_TOKENS // first["input_ids"].shape[1]))
         answers = []
         for start in range(0, len(seeds), at_a_time):
             rows = slice(start, start + at_a_time)
-            looks = media if len(media) == 1 else media[rows]
-            inputs = self.inputs(looks, [self.chat(prompt, still=still)] * len(looks), fps)
+            inputs = first if len(media) == 1 else self.inputs(media[rows], [text] * len(media[rows]), fps)
             answers += self._generate(inputs.to(self.device), seeds[rows], settings)
         return answers
 

@@ -524,6 +524,10 @@ class Benchmark(Section):
                     self._role_exists(case_id, role, source)
         return self
 
+    def bound(self) -> list[str]:
+        """Sources that some case binds, in the order of their names."""
+        return sorted({source for case in self.cases.values() for source in case.bind})
+
     def _role_exists(self, case_id: str, role: Role, source: str) -> None:
         scene = self.sources[source].scene
         if scene is None or getattr(scene, role) is None:
@@ -621,8 +625,8 @@ class Config(Benchmark):
         name = str(entry["method"])
         settings = settings_class(name)
         if settings is None:
-            known = METHOD_SETTINGS.keys() | {file.stem for file in METHODS.glob("[!_]*.py")}
-            hint = f"{_nearest(name, sorted(known))} Or add bico/methods/{name}.py, see docs/extending.md"
+            known = sorted(file.stem for file in METHODS.glob("[!_]*.py"))
+            hint = f"{_nearest(name, known)} Or add bico/methods/{name}.py, see docs/extending.md"
             raise _problem("row '{row}': unknown method '{m}': {hint}", row=row, m=name, hint=hint)
         try:
             return settings.model_validate(entry)

@@ -333,7 +333,7 @@ def _legend(config: Config) -> str:
             "- Every row learned once. How far another training would move it is in no interval: before you trust a "
             "small difference, give the config more `learning_seeds`."
         )
-    if lost := _unnamed(config):
+    if lost := dict.fromkeys(f"'{word}' of {source}" for _, source, word in unnamed(config)):
         lines.append(
             f"- No caption names {', '.join(lost)}: little was learned under these words. `concepts` of a source sets "
             "its key words."
@@ -345,17 +345,6 @@ def _legend(config: Config) -> str:
         "with other models does not compare: where you cite figures, cite this line and keep `config.yaml`."
     )
     return "\n".join(lines)
-
-
-def _unnamed(config: Config) -> list[str]:
-    """Bound words that no caption of their source names: "'cat' of my_cat"."""
-    lost: dict[str, None] = {}
-    for case in config.cases.values():
-        for source, words in case.bind.items():
-            path = config.results / "concepts" / f"{source}.json"
-            captions = json.loads(path.read_text(encoding="utf-8"))["captions"] if path.exists() else words
-            lost |= dict.fromkeys(f"'{word}' of {source}" for word in unnamed(captions, words))
-    return list(lost)
 
 
 def _precision(config: Config) -> str:

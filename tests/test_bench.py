@@ -138,10 +138,7 @@ def test_what_cannot_be_measured_is_said_first(
     assert error.startswith(expected) and error.count("\n") == 1
 
 
-def test_a_rehearsal_is_the_papers_profile_with_one_case_and_few_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+def test_a_rehearsal_is_the_papers_profile_with_one_case_and_few_steps(tmp_path: Path) -> None:
     import rehearsal
 
     paper = load(ROOT / "config" / "paper.yaml")

@@ -125,7 +125,7 @@ TOYBOX = [source for source, entry in CONFIG.sources.items() if entry.scene]
 TRUTHS = [case for case, entry in CONFIG.cases.items() if entry.truth]
 TABLES = [table for table in Tables.model_fields if CONFIG.table(table)]
 OWN_FILES = times_of_files()
-BOUND = sorted({source for case in CONFIG.cases.values() for source in case.bind})
+BOUND = CONFIG.bound()
 
 
 # Not before: a dry run, or one that finds the results locked, must not change what running jobs read.

@@ -284,13 +284,13 @@ class Backbone:
         """
         latents = latents.to(self.transformer.dtype)
         replays = self._graphs is not None and not self._replaying and torch.is_grad_enabled()
-        if replays and not self._recomputing(latents.shape):
+        if replays and not self.recomputing(latents.shape):
             return self._replayed(latents, timesteps, contexts)
         return self._velocity(latents, timesteps, self.keys_values(contexts))
 
-    def _recomputing(self, shape: torch.Size) -> bool:
-        """Whether training on latents of this shape recomputes activations."""
-        tokens = math.prod(shape[2:]) // math.prod(self.transformer.config.patch_size)
+    def recomputing(self, shape: torch.Size) -> bool:
+        """Whether training on latents of this shape [..., t, h, w] recomputes activations."""
+        tokens = math.prod(shape[-3:]) // math.prod(self.transformer.config.patch_size)
         return self.recomputes == "always" or (self.recomputes == "auto" and tokens >= CHECKPOINT_TOKENS)
 
     def _replayed(self, latents: Tensor, timesteps: Tensor, contexts: Contexts) -> Tensor:
@@ -323,7 +323,7 @@ class Backbone:
         rotary_emb = model.rope(latents)
         hidden = model.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
         temb, modulation = self._time_embedding(timesteps, hidden)
-        run_block = self._training_run[self._recomputing(latents.shape)] if torch.is_grad_enabled() else _run_block
+        run_block = self._training_run[self.recomputing(latents.shape)] if torch.is_grad_enabled() else _run_block
         for block, key_value in zip(model.blocks, keys_values, strict=True):
             hidden = run_block(block, hidden, key_value, modulation, rotary_emb)
         shift, scale = (model.scale_shift_table + temb.unsqueeze(1)).chunk(2, dim=1)

@@ -114,8 +114,9 @@ def flow_matching_loss(
 # The loop
 
 
-Loss = Callable[[torch.Generator], tuple[Tensor, Tensor]]
-"""Draws all it needs from the generator; returns the loss and its sigmas."""
+Loss = Callable[[torch.Generator], Iterator[tuple[Tensor, Tensor]]]
+"""Draws all it needs from the generator; yields the loss and its sigmas. A batch whose activations would not fit comes
+in parts: losses that add up, each with the sigmas of its clips."""
 
 
 @dataclass(frozen=True)
@@ -178,32 +179,40 @@ def fit(
     with _metrics_from(workdir / METRICS, first) as metrics, _progress(progress, len(plan), first) as advance:
         for step, stage in enumerate(plan[first:], start=first):
             started = time.perf_counter()
-            loss, sigmas = stage.loss(step_generator(seed, step))
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if not math.isfinite(loss.item()):  # asked for after the backward pass: on a GPU it waits for all work
-                what = f"{progress or workdir.stem}: the loss is {loss.item()} in step {step}"
+            losses, sigmas = zip(*_backwards(stage.loss(step_generator(seed, step))), strict=True)
+            loss = torch.stack(losses).sum().item()  # asked for at last: on a GPU it waits for all work
+            if not math.isfinite(loss):
+                what = f"{progress or workdir.stem}: the loss is {loss} in step {step}"
                 raise InputError(f"{what}: lower the learning_rate")
             if clip_norm is not None:
                 nn.utils.clip_grad_norm_(parameters.values(), clip_norm)
             for group, tuned in zip(groups, optimizer.param_groups, strict=True):
                 tuned["lr"] = group.learning_rate * rate(step)
             optimizer.step()
-            line = {"step": step, "stage": stage.name, "loss": loss.item(), "sigma": sigmas.mean().item()}
+            line = {"step": step, "stage": stage.name, "loss": loss, "sigma": torch.cat(sigmas).mean().item()}
             line |= report() | {"seconds": round(time.perf_counter() - started, 4)}
             if step in (0, len(plan) - 1) or (step + 1) % settings.probe_every == 0:
                 line["probe"] = _probe_loss(probe or stage.loss, seed)
             metrics.write(json.dumps(line) + "\n")
-            advance(loss.item())
+            advance(loss)
             if (step + 1) % settings.checkpoint_every == 0:
                 metrics.flush()
                 _save(workdir, step + 1, parameters, optimizer)
 
 
+def _backwards(parts: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Adds the gradients of each part up before the next one is computed; yields its loss and sigmas."""
+    for loss, sigmas in parts:
+        loss.backward()
+        yield loss.detach(), sigmas
+
+
 @torch.no_grad()
 def _probe_loss(loss: Loss, seed: int) -> float:
     """The loss on the same random numbers whenever it is asked for."""
-    return sum(loss(step_generator(seed, -1 - number))[0].item() for number in range(PROBES)) / PROBES
+    batches = (loss(step_generator(seed, -1 - number)) for number in range(PROBES))
+    return sum(part.item() for batch in batches for part, _ in batch) / PROBES
 
 
 def warm_up_cosine(step: int, *, warm_up: int, steps: int) -> float:

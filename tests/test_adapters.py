@@ -196,14 +196,34 @@ def test_alphas_start_in_the_middle_and_learn(backbone, sources, tmp_path) -> No
     assert lines[0]["alpha"] == pytest.approx(0.1) and lines[-1]["alpha"] != lines[0]["alpha"]
 
 
+def test_dreamvideos_long_clips_go_one_by_one(backbone, sources, monkeypatch) -> None:
+    adapters = untrained(backbone, sources, "clip")
+    shake(adapters)
+    settings, gradients, passes = DREAMVIDEO.model_copy(update={"batch_size": 4}), [], []
+    velocity_of = type(backbone).velocity
+    monkeypatch.setattr(
+        type(backbone), "velocity", lambda self, *inputs: passes.append(len(inputs[0])) or velocity_of(self, *inputs)
+    )
+    with beside(adapters.places(backbone.transformer)):
+        for recomputes in ("never", "always"):
+            monkeypatch.setattr(backbone, "recomputes", recomputes)
+            stage = dreamvideo.motion_stage(backbone, sources["clip"], settings, adapters, NoiseLevels(3.0))
+            adapters.zero_grad()
+            for loss, _ in stage.loss(torch.Generator().manual_seed(0)):
+                loss.backward()
+            gradients.append([parameter.grad for parameter in adapters.parameters()])
+    assert passes == [4, 1, 1, 1, 1]
+    torch.testing.assert_close(*gradients)
+
+
 def test_half_of_dreamvideos_captions_are_empty(backbone, sources, monkeypatch) -> None:
     seen = []
-    monkeypatch.setattr(backbone, "context", lambda embeds: seen.append(embeds) or torch.zeros(1))
+    monkeypatch.setattr(backbone, "context", lambda embeds: seen.append(embeds) or torch.zeros(len(embeds)))
     monkeypatch.setattr(dreamvideo, "flow_matching_loss", lambda *arguments: torch.zeros(()))
     settings = DREAMVIDEO.model_copy(update={"batch_size": 200})
     adapters = untrained(backbone, sources, "clip")
     stage = dreamvideo.motion_stage(backbone, sources["clip"], settings, adapters, NoiseLevels(3.0))
-    stage.loss(torch.Generator().manual_seed(0))
+    list(stage.loss(torch.Generator().manual_seed(0)))
     empty = (seen[0] == sources["clip"].empty_prompt_embeds).all(dim=(1, 2))
     assert 70 < empty.sum() < 130
     (told,) = {each.told for each in adapters.modules() if isinstance(each, Adapter)}

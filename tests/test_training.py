@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from bico.errors import InputError
 from bico.methods.bico import noise_levels
 from bico.training import (
     Group,
+    Loss,
     NoiseLevels,
     Stage,
     fit,
@@ -35,12 +37,12 @@ def stages(parameters: dict[str, nn.Parameter], stop_at: int | None = None) -> l
     """Two stages; the second trains one parameter more. Breaks off before step `stop_at`."""
     calls = iter(range(1000))
 
-    def loss(names: list[str]) -> Stage:
-        def compute(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(names: list[str]) -> Loss:
+        def compute(generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             if next(calls) == stop_at:
                 raise Interrupted
             target = torch.randn(3, generator=generator)
-            return sum((parameters[name] - target).square().mean() for name in names), torch.rand(1)
+            yield sum((parameters[name] - target).square().mean() for name in names), torch.rand(1)
 
         return compute
 
@@ -97,11 +99,28 @@ def test_warm_up_rises_to_one_and_the_cosine_falls_to_zero() -> None:
 
 def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
     parameter, seen = nn.Parameter(torch.full((4,), 100.0)), []
-    stage = Stage("all", 1, lambda generator: (parameter.square().sum(), torch.rand(1)))
+    stage = Stage("all", 1, lambda generator: iter([(parameter.square().sum(), torch.rand(1))]))
     report = lambda: seen.append(parameter.grad.norm().item()) or {}  # noqa: E731
     groups = [Group({"p": parameter}, 0.1)]
     fit(groups, [stage], settings(), seed=0, workdir=tmp_path, clip_norm=1.0, report=report)
     assert seen == [pytest.approx(1.0, abs=1e-4)]
+
+
+def test_a_loss_in_parts_is_that_of_the_whole(tmp_path: Path) -> None:
+    targets = torch.arange(12.0).view(4, 3)
+
+    def loss(at_once: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for part in targets.split(at_once):
+            yield (parameter - part).square().sum() / targets.numel(), part[:, 0] / 9
+
+    lines = {}
+    for at_once in (4, 1):
+        parameter, workdir = nn.Parameter(torch.zeros(3)), tmp_path / str(at_once)
+        stage = Stage("all", 5, partial(loss, at_once))
+        fit([Group({"p": parameter}, 0.1)], [stage], settings(probe_every=1), seed=0, workdir=workdir)
+        entries = (json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines())
+        lines[at_once] = [(entry["loss"], entry["probe"], entry["sigma"]) for entry in entries]
+    assert lines[1] == [pytest.approx(line) for line in lines[4]] and lines[4][0][2] == 0.5
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:
@@ -120,8 +139,8 @@ def test_metrics_hold_a_line_a_step(tmp_path: Path) -> None:
 def test_the_probe_loss_is_on_the_same_random_numbers_every_time(tmp_path: Path) -> None:
     still = nn.Parameter(torch.ones(3))
 
-    def loss(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        return (still - torch.randn(3, generator=generator)).square().mean(), torch.rand(1)
+    def loss(generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        yield (still - torch.randn(3, generator=generator)).square().mean(), torch.rand(1)
 
     often = settings(probe_every=5)
     fit([Group({"still": still}, 1e-12)], [Stage("all", 13, loss)], often, seed=0, workdir=tmp_path)
@@ -133,14 +152,14 @@ def test_the_probe_loss_is_on_the_same_random_numbers_every_time(tmp_path: Path)
 
 def test_a_diverging_run_says_so(tmp_path: Path) -> None:
     parameter = nn.Parameter(torch.ones(1))
-    stage = Stage("all", 1, lambda generator: (parameter.sum() * torch.inf, torch.rand(1)))
+    stage = Stage("all", 1, lambda generator: iter([(parameter.sum() * torch.inf, torch.rand(1))]))
     with pytest.raises(InputError, match="the loss is inf in step 0: lower the learning_rate"):
         fit([Group({"p": parameter}, 0.1)], [stage], settings(), seed=0, workdir=tmp_path)
 
 
 def test_progress_is_a_line_every_tenth_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     parameter = nn.Parameter(torch.ones(1))
-    stage = Stage("all", 40, lambda generator: (parameter.square().sum(), torch.rand(1)))
+    stage = Stage("all", 40, lambda generator: iter([(parameter.square().sum(), torch.rand(1))]))
     fit([Group({"p": parameter}, 0.1)], [stage], settings(), seed=0, workdir=tmp_path, progress="cat")
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 10

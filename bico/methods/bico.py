@@ -113,7 +113,7 @@ def learn(
     if not settings.diversification:
         encoded = with_one_caption(encoded)
 
-    def loss(phase: Phase, isolated: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def loss(phase: Phase, isolated: float, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         batch = encoded.draw(settings.batch_size, generator, frames=phase.frames)
         sigmas = phase.noise.draw(settings.batch_size, generator)
         weights = gaussian_weight(sigmas, shift) if settings.timestep_weighting == "diffsynth" else None
@@ -122,11 +122,12 @@ def learn(
         if torch.rand((), generator=generator) < isolated:
             bind_alone = partial(binder, per_block=phase.per_block, temporal=phase.temporal)
             leak = isolation_loss(backbone, batch, context.float(), bind_alone, sigmas, generator)
-            return settings.isolation.weight * leak, sigmas
+            yield settings.isolation.weight * leak, sigmas
+            return
         words = batch.key_slots.to(context.device) > 0 if settings.binds == "key_words" else None
         context, mask = with_absorption(context.float(), batch.token_counts, absorption, settings.absorption, words)
         contexts = binder(context, mask, per_block=phase.per_block, temporal=phase.temporal)
-        return flow_matching_loss(backbone, batch.latents, contexts, sigmas, generator, weights), sigmas
+        yield flow_matching_loss(backbone, batch.latents, contexts, sigmas, generator, weights), sigmas
 
     plan = phases(settings, encoded.kind, shift)
     whole = Phase("probe", 0, NoiseLevels(shift), frames=False, per_block=True, temporal=True)

@@ -42,11 +42,11 @@ def learn(
     del backbone.text_encoder  # needed no more, and larger than the transformer
     noise = NoiseLevels(shift)
 
-    def loss(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def loss(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         sigmas = noise.draw(settings.batch_size, generator)
         latents = encoded.latents.expand(settings.batch_size, *encoded.latents.shape)
         contexts = context.expand(settings.batch_size, *context.shape[1:])
-        return flow_matching_loss(backbone, latents, contexts, sigmas, generator), sigmas
+        yield flow_matching_loss(backbone, latents, contexts, sigmas, generator), sigmas
 
     rank = settings.video_rank if encoded.kind == "video" else settings.rank
     with adapter(backbone.transformer, rank, seed) as parameters, backbone.compiled():

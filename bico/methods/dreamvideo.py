@@ -110,7 +110,7 @@ def identity_stages(
 ) -> list[Stage]:
     """Of an image: its vectors, then its adapters under prompts that hold the finished vectors."""
 
-    def vectors_loss(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def vectors_loss(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         adapters.requires_grad_(False)
         return inversion.loss(noise, settings.batch_size, generator)
 
@@ -121,12 +121,12 @@ def identity_stages(
         del backbone.text_encoder  # the adapters need it no more, and it is larger than the transformer
         return contexts
 
-    def identity_loss(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def identity_loss(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         adapters.requires_grad_(True)
         sigmas = noise.draw(settings.batch_size, generator)
         context = prompts()[torch.randint(inversion.prompts, (settings.batch_size,), generator=generator)]
         latents = encoded.latents.expand(settings.batch_size, *encoded.latents.shape)
-        return flow_matching_loss(backbone, latents, context, sigmas, generator), sigmas
+        yield flow_matching_loss(backbone, latents, context, sigmas, generator), sigmas
 
     return [
         Stage("vectors", settings.inversion_steps, vectors_loss),
@@ -139,16 +139,21 @@ def motion_stage(
 ) -> Stage:
     """Of a video: its adapters, under its captions or none, with the appearance of a random frame."""
 
-    def loss(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    # Long clips go one by one: the activations of four would take 50 GiB.
+    at_once = 1 if backbone.recomputing(encoded.latents.shape) else settings.batch_size
+
+    def loss(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         batch = encoded.draw(settings.batch_size, generator, frames=False)
         sigmas = noise.draw(settings.batch_size, generator)
         without_text = torch.rand(settings.batch_size, generator=generator) < settings.text_dropout
         prompt_embeds = encoded.empty_prompt_embeds.where(without_text[:, None, None], batch.prompt_embeds)
         frames = torch.randint(len(encoded.appearance), (settings.batch_size,), generator=generator)
-        tell(adapters, encoded.appearance[frames].to(backbone.device))
         with torch.no_grad():
             context = backbone.context(prompt_embeds)
-        return flow_matching_loss(backbone, batch.latents, context, sigmas, generator), sigmas
+        for clips in torch.arange(settings.batch_size).split(at_once):
+            tell(adapters, encoded.appearance[frames[clips]].to(backbone.device))
+            mean = flow_matching_loss(backbone, batch.latents[clips], context[clips], sigmas[clips], generator)
+            yield mean * len(clips) / settings.batch_size, sigmas[clips]
 
     return Stage("motion", settings.motion_steps, loss)
 

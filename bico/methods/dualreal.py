@@ -14,7 +14,7 @@ prompts are the sources' captions, and at inference the plain prompt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from bico.backbone import Backbone
 from bico.config import DualRealSettings, Media, Sampling
 from bico.encode import EncodedSource
 from bico.methods.base import Job, compositions, guided, load_artifact, project
-from bico.training import Group, NoiseLevels, Stage, fit, flow_matching_loss, seeded, warm_up_cosine
+from bico.training import Group, Loss, NoiseLevels, Stage, fit, flow_matching_loss, seeded, warm_up_cosine
 
 LAYERS = ("attn1", "ffn")
 TOTAL_WEIGHT = 0.2
@@ -186,10 +186,10 @@ def joint_loss(
     settings: DualRealSettings,
     adapters: JointAdapters,
     noise: NoiseLevels,
-) -> Callable[[torch.Generator], tuple[Tensor, Tensor]]:
+) -> Loss:
     """The loss of a step, which is of the image or of the video. Only that half and the controller get a gradient."""
 
-    def loss(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def loss(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         motion = torch.rand((), generator=generator).item() < MOTION_SHARE
         adapters.identity.requires_grad_(not motion)
         adapters.motion.requires_grad_(motion)
@@ -203,7 +203,7 @@ def joint_loss(
         tell(adapters.motion, appearance)
         with torch.no_grad():
             context = backbone.context(batch.prompt_embeds)
-        return flow_matching_loss(backbone, batch.latents, context, sigmas, generator), sigmas
+        yield flow_matching_loss(backbone, batch.latents, context, sigmas, generator), sigmas
 
     return loss
 

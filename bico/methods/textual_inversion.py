@@ -83,12 +83,12 @@ class Inversion:
         prompt_embeds = self._backbone.encode_embeddings(embeddings, length=max(map(len, embeddings)))
         return self._backbone.context(prompt_embeds)
 
-    def loss(self, noise: NoiseLevels, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def loss(self, noise: NoiseLevels, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Loss of the source under prompts drawn with replacement, and its sigmas: what a `Stage` asks for."""
         sigmas = noise.draw(batch_size, generator)
         context = self.context(torch.randint(self.prompts, (batch_size,), generator=generator))
         latents = self._encoded.latents.expand(batch_size, *self._encoded.latents.shape)
-        return flow_matching_loss(self._backbone, latents, context, sigmas, generator), sigmas
+        yield flow_matching_loss(self._backbone, latents, context, sigmas, generator), sigmas
 
     def report(self) -> dict[str, float]:
         return {"norm": torch.cat([*self.vectors.values()]).norm(dim=-1).mean().item()}

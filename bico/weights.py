@@ -2,7 +2,8 @@
 
 `config/weights.lock` pins each repository to a revision and to checksums of its large files. A model whose folder is
 <weights_store>/<repository>, such as data/weights/Wan-AI/Wan2.1-T2V-1.3B-Diffusers, is fetched by a rule; any other
-folder is the user's own. A repository without a revision is taken as it stands on the day of the fetch.
+folder is the user's own. A repository without a revision is taken as it stands on the day of the fetch; where there are
+no checksums, those of the hub count.
 """
 
 from __future__ import annotations
@@ -27,9 +28,8 @@ LOCK = Path("config/weights.lock")
 HEADER = """\
 # Models of full size: repositories of the Hugging Face hub, each at one revision, with the size of all that is fetched
 # and SHA-256 of its large files (small ones are fixed by the revision). `bico pin-weights` writes this file anew, as
-# the hub stands on that day; whatever is fetched is checked against it. A revision of null is not pinned yet: then a
-# fetch takes the newest, checks it against the hub's own checksums, and notes in <weights_store>/<repository>.json what
-# it was.
+# the hub stands on that day; whatever is fetched is checked against it. Where there are no checksums, a fetch takes the
+# hub's own for that revision (null = the newest), and notes all of it in <weights_store>/<repository>.json.
 """
 # No pickle and no code: weights are safetensors, everything else is text.
 PATTERNS = ["*.safetensors", "*.json", "*.txt"]
@@ -38,11 +38,11 @@ PATTERNS = ["*.safetensors", "*.json", "*.txt"]
 class Pin(Section):
     """What is fetched of a repository."""
 
-    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = Field(
-        description="commit; null = not pinned yet"
-    )
+    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = Field(description="commit; null = the newest")
     gigabytes: float = Field(0.0, ge=0, description="of all that is fetched; 0 = not known yet")
-    files: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field({}, description="file -> its SHA-256")
+    files: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
+        {}, description="file -> its SHA-256; none = those of the hub"
+    )
 
 
 class Lock(Section):
@@ -101,8 +101,8 @@ def fetch(store: Path, repository: str) -> None:
     pin, folder = read_lock()[repository], store / repository
     manifest(store, repository).unlink(missing_ok=True)
     with _plainly(repository, folder):
-        if pin.revision is None:
-            pin = newest(repository)
+        if not pin.files:
+            pin = on_hub(repository, pin.revision)
         size = f"{pin.gigabytes} GB " if pin.gigabytes else ""
         print(f"{repository}: fetching {size}into {folder}", file=sys.stderr)
         snapshot_download(repository, revision=pin.revision, local_dir=folder, allow_patterns=PATTERNS)
@@ -112,12 +112,12 @@ def fetch(store: Path, repository: str) -> None:
     write_json(manifest(store, repository), {"repository": repository} | pin.model_dump())
 
 
-def newest(repository: str) -> Pin:
-    """A repository as it stands on the hub now."""
+def on_hub(repository: str, revision: str | None = None) -> Pin:
+    """A repository as the hub has it, at a revision or as it stands now."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import filter_repo_objects
 
-    info = HfApi().model_info(repository, files_metadata=True)
+    info = HfApi().model_info(repository, revision=revision, files_metadata=True)
     files = list(filter_repo_objects(info.siblings, allow_patterns=PATTERNS, key=lambda file: file.rfilename))
     gigabytes = round(sum(file.size for file in files) / 1e9, 1)
     return Pin(
@@ -130,7 +130,7 @@ def pin_all() -> None:
     pins = {}
     for repository in read_lock():
         with _plainly(repository, LOCK):
-            pins[repository] = newest(repository)
+            pins[repository] = on_hub(repository)
     lock = Lock(repositories=pins).model_dump()
     write_text(LOCK, HEADER + yaml.safe_dump(lock, sort_keys=False, width=200))
 

@@ -56,17 +56,18 @@ def hub(monkeypatch, tmp_path) -> SimpleNamespace:
             if not (local_dir / name).exists():
                 (local_dir / name).write_bytes(hub.files[name])
 
-    def model_info(self: object, repository: str, *, files_metadata: bool) -> SimpleNamespace:
-        answer(None)
+    def model_info(self: object, repository: str, *, revision: str | None, files_metadata: bool) -> SimpleNamespace:
+        answer(revision)
         large = {name: SimpleNamespace(sha256=sha256(data)) for name, data in hub.files.items() if len(data) > 2}
         files = [SimpleNamespace(rfilename=name, lfs=large.get(name), size=2 * 10**9) for name in hub.files]
-        return SimpleNamespace(sha=NEW, siblings=files)
+        return SimpleNamespace(sha=revision or NEW, siblings=files)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
     monkeypatch.setattr(weights, "LOCK", tmp_path / "weights.lock")
     pinned = {"revision": OLD, "files": {"model.safetensors": sha256(b"weights")}}
-    lock = {"repositories": {"some/model": pinned, "some/other": {"revision": None}}}
+    others = {"some/other": {"revision": None}, "some/third": {"revision": OLD}}
+    lock = {"repositories": {"some/model": pinned} | others}
     weights.LOCK.write_text(yaml.safe_dump(lock))
     return hub
 
@@ -100,6 +101,13 @@ def test_a_model_that_is_not_pinned_is_the_newest_and_checked_against_the_hub(hu
     assert hub.asked == [None, NEW]
     noted = json.loads((store / "some/other.json").read_text())
     assert noted["revision"] == NEW and noted["files"] == {"model.safetensors": sha256(b"weights")}
+
+
+def test_a_model_that_is_pinned_without_checksums_is_checked_against_the_hub(hub, store):
+    weights.fetch(store, "some/third")
+    assert hub.asked == [OLD, OLD]
+    noted = json.loads((store / "some/third.json").read_text())
+    assert noted["revision"] == OLD and noted["files"] == {"model.safetensors": sha256(b"weights")}
 
 
 def test_a_wrong_file_is_named_removed_and_fetched_anew(hub, store):

@@ -101,7 +101,7 @@ def fetch(store: Path, repository: str) -> None:
     pin, folder = read_lock()[repository], store / repository
     manifest(store, repository).unlink(missing_ok=True)
     with _plainly(repository, folder):
-        if not pin.files:
+        if not (pin.revision and pin.files):
             pin = on_hub(repository, pin.revision)
         size = f"{pin.gigabytes} GB " if pin.gigabytes else ""
         print(f"{repository}: fetching {size}into {folder}", file=sys.stderr)

@@ -24,7 +24,7 @@ from bico.clips import of_one_source
 from bico.config import Case, Config, Media
 from bico.files import write_json, write_text
 from bico.media import read_media
-from bico.scoring import truth
+from bico.scoring import TRUTH, truth
 from bico.tables import interval
 from bico.toybox.benchmark import scene_of
 from bico.toybox.captions import LIGHT_PHRASES, PLACES, STYLE_PHRASES
@@ -34,8 +34,6 @@ from bico.toybox.world import MOTIONS, SCENES, SUBJECTS, Scene, compose, sample_
 
 CONTEXTS = 4
 """Prompts in which each role is tried."""
-TRUTH = "truth"
-"""Method of exact renderings."""
 LAYOUTS = 20
 """Draws of where things stand, for each seed."""
 MAIN_ROLES = {"subject": SUBJECTS, "scene": SCENES, "motion": MOTIONS}

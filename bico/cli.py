@@ -298,7 +298,7 @@ def absorption(config: Config) -> None:
 
 
 def calibrate(config: Config) -> None:
-    """Find both ends of the truth scores: the rendered truth, and another clip."""
+    """Find both ends of the truth scores, the rendered truth and another clip, and score that truth like a clip."""
     from bico.scoring import calibrate
 
     calibrate(config)

@@ -20,7 +20,7 @@ from bico.concepts import unnamed
 from bico.config import Config
 from bico.files import write_text
 from bico.provenance import code_digest, folder_digest
-from bico.scoring import calibration_path, score_columns
+from bico.scoring import TRUTH, calibration_path, score_columns
 
 TITLES = {"table1": "Table 1, methods", "table2": "Table 2, parts of BiCo", "table3": "Table 3, stages of training"}
 PAPER = Path(__file__).parent  # of paper_<table>.csv
@@ -36,6 +36,8 @@ MEANING = {
     "truth_motion": "the subject's path, frame by frame, against the true one; none if still, or farther off than that",
     "truth_overall": "case by case the mean of those of the three that the case has: where nothing moves, of two",
 }
+ASKS = {"clip_t": "truth_prompt", "dino_i": "truth_concept", "motion_fidelity": "truth_motion"}
+"""Score that knows no truth -> the truth score that answers the same question."""
 REFERENCE = "bico"
 FEWEST = 5
 """Cases of which an interval can be told: resampling fewer gives little more than their range."""
@@ -116,6 +118,32 @@ def rank_agreement(values: np.ndarray, ranking: np.ndarray, *, resamples: int, s
     return float(kendalltau(np.asarray(_mean(values)), ranking).statistic), float(low), float(high)
 
 
+def rank_correlation(
+    clips: pd.DataFrame, first: str, second: str, *, resamples: int, seed: int
+) -> tuple[float, float, float]:
+    """Spearman's correlation of two columns over the clips that have both, and its 95 % interval.
+
+    A bootstrap over cases; the ranks stay those among all clips. All three are NaN where a column does not vary, the
+    ends if there are fewer than `FEWEST` cases.
+    """
+    known = clips[["case", first, second]].dropna()
+    x, y = (known[column].rank() - (len(known) + 1) / 2 for column in (first, second))
+    sums = pd.DataFrame({"n": 1, "x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y}).groupby(known["case"]).sum()
+
+    def correlation(sums: np.ndarray) -> np.ndarray:
+        n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (n * xy - x * y) / np.sqrt((n * xx - x**2) * (n * yy - y**2))
+
+    of_cases = sums.to_numpy()
+    picked = np.random.default_rng(seed).integers(max(len(of_cases), 1), size=(resamples, len(of_cases)))
+    samples = correlation(of_cases[picked].sum(axis=1))
+    samples = samples[np.isfinite(samples)]
+    enough = len(samples) and len(of_cases) >= FEWEST
+    low, high = np.percentile(samples, [2.5, 97.5]) if enough else (np.nan, np.nan)
+    return float(correlation(of_cases.sum(axis=0))), float(low), float(high)
+
+
 def _mean(values: np.ndarray) -> np.ma.MaskedArray:
     """Of [..., trainings, cases], every case with the mean of its trainings; without NaN."""
     return np.ma.masked_invalid(values).mean(axis=-2).mean(axis=-1)
@@ -191,12 +219,11 @@ def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> d
 
 def _document(config: Config, title: str, table: pd.DataFrame, scores: dict[str, pd.DataFrame], judged: str) -> str:
     columns = score_columns(config)
+    rows = _rows(table) + ([_truth(config, columns)] if _has_truth(config) else [])
     parts = [
         f"# {title}: {config.name}",
         _counts(table),
-        _markdown(
-            ["method", *columns], [[row["method"], *(_cell(row, column) for column in columns)] for row in _rows(table)]
-        ),
+        _markdown(["method", *columns], [[row["method"], *(_cell(row, column) for column in columns)] for row in rows]),
         _legend(config),
     ]
     if REFERENCE in scores and len(scores) > 1:
@@ -206,8 +233,8 @@ def _document(config: Config, title: str, table: pd.DataFrame, scores: dict[str,
             "Row minus reference, case by case, both resampled with the same cases.",
             _markdown(["method", *compared], _differences(config, scores, compared)),
         ]
-    if config.models.probe:
-        parts += _agreement(config, table, scores)
+    if _has_truth(config):
+        parts += [*_validity(config, scores), *_agreement(config, table, scores)]
     parts += [
         "## People, and the paper",
         f"Human ratings of these clips (1 to 5): {judged} Beside them the paper's published figures: measured there, "
@@ -219,6 +246,18 @@ def _document(config: Config, title: str, table: pd.DataFrame, scores: dict[str,
 
 def _rows(table: pd.DataFrame) -> list[dict]:
     return table.to_dict(orient="records")
+
+
+def _has_truth(config: Config) -> bool:
+    return config.models.probe is not None and any(case.truth for case in config.cases.values())
+
+
+def _truth(config: Config, columns: tuple[str, ...]) -> dict:
+    """The scores of exact renderings, as a row of the table."""
+    scores, row = read_scores(config, TRUTH), {"method": TRUTH}
+    for column in columns:
+        row |= row_interval(config, scores, column)
+    return row
 
 
 def _cell(row: dict, column: str, digits: int = 1) -> str:
@@ -243,6 +282,24 @@ def _differences(config: Config, scores: dict[str, pd.DataFrame], columns: list[
 
     others = [method for method in scores if method != REFERENCE]
     return [[method, *(difference(method, column) for column in columns)] for method in others]
+
+
+def _validity(config: Config, scores: dict[str, pd.DataFrame]) -> list[str]:
+    """Whether scores that know no truth rank clips as the truth does."""
+    clips = pd.concat(scores.values())
+    found = {score: rank_correlation(clips, score, truth, **_bootstrap(config)) for score, truth in ASKS.items()}
+    return [
+        "## Do scores that know no truth agree with it?",
+        "Spearman's rank correlation over the clips of all rows, 95 % interval over cases: 1 = the score ranks clips "
+        "as the truth does, 0 = it says nothing of it.",
+        _markdown(
+            ["score", "truth", "clips", "correlation"],
+            [
+                [score, truth, str(len(clips[[score, truth]].dropna())), _span(*found[score], sign="+", digits=2)]
+                for score, truth in ASKS.items()
+            ],
+        ),
+    ]
 
 
 def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> list[str]:
@@ -311,9 +368,13 @@ def _judged(answers: pd.DataFrame, outdated: int) -> str:
 
 def _legend(config: Config) -> str:
     lines = [f"- `{column}`: {MEANING[column]}" for column in score_columns(config)]
-    if config.models.probe:
+    if _has_truth(config):
         ends = json.loads(calibration_path(config).read_text())
         raw = ", ".join(f"{name} {end['floor']:.3f} to {end['ceiling']:.3f}" for name, end in ends.items())
+        lines.append(
+            f"- Last, `{TRUTH}`: exact renderings, one of each case, scored like clips. A score above theirs says no "
+            "more of how well a clip fits."
+        )
         lines.append(
             "- The truth scores run from 0 (another clip: the truth of a case that shares no source) to 100 (the truth "
             f"itself, rendered and read by the same probe) and may lie outside; raw values in 0..1 at these ends: {raw}"

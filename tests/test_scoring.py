@@ -244,6 +244,9 @@ def test_calibration_and_scores_through_files(benchmark, judges, tmp_path):
     for method in ("base", "bico"):
         scoring.score(config, method)
         tables[method] = pd.read_csv(tmp_path / f"scores/{method}.csv")
+    truth = pd.read_csv(tmp_path / "scores/truth.csv")
+    assert truth[list(scoring.TRUTH_SCORES)].mean().to_numpy() == pytest.approx(100, abs=0.1)
+    pd.testing.assert_frame_equal(truth, tables["bico"], atol=5)  # whose clips are the truths, written once more
     assert list(tables["bico"].columns[-4:]) == list(scoring.TRUTH_SCORES)
     assert tables["bico"].truth_overall.mean() == pytest.approx(100, abs=0.1)
     assert tables["base"].truth_overall.mean() < 40

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import toy
+from scipy.stats import spearmanr
 
 from bico import tables
 from bico.files import write_text
@@ -138,14 +139,55 @@ def test_motion_stands_in_the_table_of_the_cases_that_have_it(scored):
     assert " motion_fidelity |" in text and "more is not better" in text
 
 
+def write_truth(config) -> None:
+    """What `calibrate` leaves behind."""
+    values = dict.fromkeys(SCORES, 60.0) | dict.fromkeys(TRUTH_SCORES, 100.0)
+    rows = [{"case": case, "seed": seed, "status": "ok"} | values for case in config.cases for seed in config.seeds]
+    write_text(config.results / "scores/truth.csv", pd.DataFrame(rows).to_csv(index=False))
+    write_text(config.results / "scores/calibration.json", '{"concept": {"ceiling": 0.9, "floor": 0.4}}')
+
+
 def test_truth_columns_come_with_the_probe(tmp_path):
     models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
     config = toy.config(tmp_path, models=models, methods={"bico": {}})
     row = {"case": "cat_bounces", "seed": 0, "status": "ok"} | dict.fromkeys((*SCORES, *TRUTH_SCORES), 50.0)
     write_text(tmp_path / "scores/bico.csv", pd.DataFrame([row]).to_csv(index=False))
-    write_text(tmp_path / "scores/calibration.json", '{"concept": {"ceiling": 0.9, "floor": 0.4}}')
-    assert set(TRUTH_SCORES) < set(tables.write_table(config, "table1").columns)
-    assert "concept 0.400 to 0.900" in (tmp_path / "table1.md").read_text()
+    write_truth(config)
+    table = tables.write_table(config, "table1")
+    assert set(TRUTH_SCORES) < set(table.columns) and table["method"].tolist() == ["bico"]
+    text = (tmp_path / "table1.md").read_text()
+    assert "concept 0.400 to 0.900" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("| truth "))
+    means = [cell.split()[0] for cell in line.split("|")[2:-1]]
+    assert means == ["60.0"] * len(SCORES) + ["100.0"] * len(TRUTH_SCORES)
+    assert "| clip_t          |  truth_prompt |     1 |             |" in text  # one clip ranks nothing
+
+
+def test_a_probe_alone_brings_no_truth(tmp_path):
+    models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
+    config = toy.config(tmp_path, models=models, methods={"bico": {}})
+    cases = {name: case.model_copy(update={"truth": None}) for name, case in config.cases.items()}
+    row = {"case": "cat_bounces", "seed": 0, "status": "ok"} | dict.fromkeys(SCORES, 50.0)
+    scores = pd.DataFrame([row]).reindex(columns=[*row, *TRUTH_SCORES])
+    write_text(tmp_path / "scores/bico.csv", scores.to_csv(index=False))
+    tables.write_table(config.model_copy(update={"cases": cases}), "table1")
+    assert "exact renderings" not in (tmp_path / "table1.md").read_text()
+
+
+def test_rank_correlation_is_spearmans_over_clips_and_its_interval_over_cases(monkeypatch):
+    monkeypatch.setattr(tables, "FEWEST", 5)
+    draw = np.random.default_rng(0)
+    clips = pd.DataFrame({"case": np.repeat(list("abcdefgh"), 5), "score": draw.normal(size=40).round(1)})
+    clips["truth"] = clips["score"] ** 3 + draw.normal(size=40)
+    clips.loc[3, "truth"] = np.nan
+    rho, low, high = tables.rank_correlation(clips, "score", "truth", resamples=500, seed=0)
+    assert rho == pytest.approx(spearmanr(clips["score"], clips["truth"], nan_policy="omit").statistic)
+    assert -1 < low < rho < high < 1
+    alike = clips.assign(truth=clips["score"] * 2)
+    assert tables.rank_correlation(alike, "score", "truth", resamples=9, seed=0) == pytest.approx((1, 1, 1))
+    few = clips[clips["case"] < "e"]
+    assert np.isnan(tables.rank_correlation(few, "score", "truth", resamples=9, seed=0)[1:]).all()
+    assert np.isnan(tables.rank_correlation(clips.assign(score=1), "score", "truth", resamples=9, seed=0)).all()
 
 
 def test_markdown_is_aligned_and_says_what_differs(scored):
@@ -198,7 +240,7 @@ def ablation(folder, levels: dict[str, float], missing: str | None = None) -> st
             scores.loc[0, "status"] = "failed"
             scores.loc[0, [*SCORES, *TRUTH_SCORES]] = np.nan
         write_text(folder / f"scores/{row}.csv", scores.to_csv(index=False))
-    write_text(folder / "scores/calibration.json", '{"concept": {"ceiling": 0.9, "floor": 0.4}}')
+    write_truth(config)
     tables.write_table(config, "table2")
     return (folder / "table2.md").read_text()
 

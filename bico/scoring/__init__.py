@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SCORES = ("clip_t", "dino_i", "motion_fidelity", "dynamic_degree")
 TRUTH_SCORES = ("truth_concept", "truth_prompt", "truth_motion", "truth_overall")
+TRUTH = "truth"
+"""What stands for a method where exact renderings are measured like its clips."""
 
 
 def score_columns(config: Config) -> tuple[str, ...]:
@@ -49,7 +51,10 @@ def score(config: Config, method: str) -> None:
     Writes `R/scores/<method>.csv`, a row per case and seed, and `R/scores/<method>.frames.json`, the same clips with
     their values frame by frame. Needs `R/scores/calibration.json` (see `calibrate`) if the config has a probe.
     """
-    scorer = _Scorer(config)
+    import torch
+
+    use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    scorer = _Scorer(config, "cuda" if use_gpu else "cpu")
     rows, details = [], []
     for (case_id, seed), status in clip_statuses(config, method).items():
         row: dict[str, Any] = {"case": case_id, "seed": seed, "status": status}
@@ -58,15 +63,15 @@ def score(config: Config, method: str) -> None:
             row |= scores
             details.append({"case": case_id, "seed": seed} | frame_values)
         rows.append(row)
-    table = pd.DataFrame(rows).reindex(columns=["case", "seed", "status", *score_columns(config)])
-    folder = config.results / "scores"
-    write_text(folder / f"{method}.csv", table.to_csv(index=False, float_format="%.4f"))
-    write_json(folder / f"{method}.frames.json", _rounded(details))
+    _write(config, method, rows)
+    write_json(config.results / "scores" / f"{method}.frames.json", _rounded(details))
 
 
 def calibrate(config: Config) -> dict[str, dict[str, float]]:
     """Reads every truth clip with the probe, prints both ends of each truth score and writes them to
     `R/scores/calibration.json`: question -> {"ceiling", "floor"}, raw values in 0..1.
+
+    Then scores these clips like those of a method, into `R/scores/truth.csv`: what there is to reach.
     """
     from bico.scoring import truth
     from bico.toybox.probe import Probe
@@ -76,6 +81,11 @@ def calibrate(config: Config) -> dict[str, dict[str, float]]:
         floor, ceiling = end["floor"], end["ceiling"]
         print(f"truth_{question}: floor {floor:.3f} (another clip), ceiling {ceiling:.3f} (the truth itself)")
     write_json(calibration_path(config), ends)
+    scorer, rows = _Scorer(config, "cpu"), []
+    for case_id in (case_id for case_id, case in config.cases.items() if case.truth):
+        scores, _ = scorer.score(case_id, config.results / "truth" / f"{case_id}.mp4")
+        rows += [{"case": case_id, "seed": seed, "status": "ok"} | scores for seed in config.seeds]  # all show the same
+    _write(config, TRUTH, rows)
     return ends
 
 
@@ -96,14 +106,11 @@ def open_judges(config: Config, device: str) -> tuple[ClipT, DinoI]:
 class _Scorer:
     """The judges, opened once, and the case's references."""
 
-    def __init__(self, config: Config):
-        import torch
-
+    def __init__(self, config: Config, device: str):
         from bico.scoring.motion import tracks
 
-        use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
         self.config = config
-        self.clip_t, self.dino_i = open_judges(config, "cuda" if use_gpu else "cpu")
+        self.clip_t, self.dino_i = open_judges(config, device)
         self.source = cache(lambda source: read_media(config.media_path(source), **dict(config.media)))
         self.tracks = cache(lambda source: tracks(self.source(source)))
         if config.models.probe:
@@ -133,6 +140,11 @@ class _Scorer:
         reading, wanted = self.probe.read(frames[None])[0], truth.Truth.of(self.config, case_id)
         values = {"path": reading.trajectory.tolist(), "path_error": truth.path_error(reading, wanted).tolist()}
         return truth.truth_scores(reading, wanted, self.ends), values
+
+
+def _write(config: Config, method: str, rows: list[dict[str, Any]]) -> None:
+    table = pd.DataFrame(rows).reindex(columns=["case", "seed", "status", *score_columns(config)])
+    write_text(config.results / "scores" / f"{method}.csv", table.to_csv(index=False, float_format="%.4f"))
 
 
 def _status(config: Config, method: str, clip: tuple[str, int], promised: str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from bico.config import Config
 from bico.files import write_text
 from bico.media import read_written
-from bico.scoring import clip_path, clip_statuses
+from bico.scoring import TRUTH, clip_path, clip_statuses
 from bico.scoring.truth import Truth, concept_parts, read_truths
 from bico.tables import row_interval
 from bico.toybox.probe import Probe, Reading
@@ -29,7 +29,7 @@ def parts(config: Config, rows: list[str]) -> pd.DataFrame:
         match
         for case_id in truths
         for seed in config.seeds  # all show the same
-        for match in _matches("truth", case_id, seed, shown[case_id], truths[case_id])
+        for match in _matches(TRUTH, case_id, seed, shown[case_id], truths[case_id])
     ]
     for row in rows:
         for (case_id, seed), status in clip_statuses(config, row).items():

@@ -1,12 +1,15 @@
-# From clips to numbers. On the Toybox the probe is calibrated first, on the rendered truth.
+# From clips to numbers. On the Toybox the rendered truth comes first: it calibrates the probe, and is scored itself.
 
 
 rule calibrate:
     input:
         truth=rules.truth.output.clips,
         scenes=rules.truth.output.scenes,
+        media=[media_of(source) for source in BOUND],
+        weights=fetched("clip", "dino"),
     output:
         calibration=f"{R}/scores/calibration.json",
+        scores=f"{R}/scores/truth.csv",
     log:
         f"{R}/logs/calibrate.log",
     benchmark:
@@ -15,12 +18,21 @@ rule calibrate:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=2000,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.scoring.truth"),
+        files=OWN_FILES,
+        code=code_digest("bico.scoring"),
+        clip=model("clip"),
+        dino=model("dino"),
         probe=model("probe"),
-        settings=leaves({case: CONFIG.cases[case] for case in TRUTHS}, CONFIG.media),
+        settings=leaves(
+            CONFIG.scoring.pooling,
+            CONFIG.scoring.dino_crop,
+            CONFIG.media,
+            CONFIG.seeds,
+            {case: CONFIG.cases[case] for case in TRUTHS},
+        ),
     shell:
         "python -m bico.cli calibrate --config {params.config} 2>&1 | tee {log}"
 

@@ -10,7 +10,7 @@ rule table:
             rules.generate.output.manifest, method=CONFIG.table(w.table)
         ),
         answers=ANSWERS,
-        calibration=rules.calibrate.output.calibration if CONFIG.models.probe else [],
+        truth=list(rules.calibrate.output) if CONFIG.models.probe else [],
     output:
         csv=report(
             f"{R}/{{table}}.csv",

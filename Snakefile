@@ -9,7 +9,7 @@ uv run snakemake --cores all results/figures/table2.png                      abl
 uv run snakemake --cores all results/binding.csv                             what was learned of each source alone
 uv run snakemake --cores all results/rating/pages                            pages on which people rate the clips
 uv run snakemake --cores all zoo                                             train the Toybox's models anew
-uv run snakemake --report results/report.html                                everything on one page
+uv run snakemake --report results/report.html -- everything                  one page of all that `everything` made
 """
 
 from snakemake.utils import min_version
@@ -70,7 +70,7 @@ include: "workflow/rules/rating.smk"
 include: "workflow/rules/zoo.smk"
 
 
-# All tables and figures that the config has: `all`, the ablations, curves, trainings, parts, binding and applications.
+# All tables and figures that the config has: `all`, ablations, curves, trainings, parts, binding, applications, absorption.
 rule everything:
     input:
         rules.all.input,

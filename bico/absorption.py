@@ -1,8 +1,8 @@
 """What the absorption token takes up: where bound words and the token look, with it and without. Toybox only.
 
-BiCo's claim (section 3.2): details that no key word names go into the absorption token, and not into the key words. So
-with the token a key word should look at its own subject as much as before, and the token at what no word names: at
-clutter, where a source has some. The cross-attention maps of the source's own clip tell, on known masks.
+BiCo's claim (Diversify-and-Absorb Mechanism): details that no key word names go into the absorption token, and not into
+the key words. So with the token a key word should look at its own subject as much as before, and the token at what no
+word names: at clutter, where a source has some. The cross-attention maps of the source's own clip tell, on known masks.
 """
 
 from __future__ import annotations

@@ -6,8 +6,7 @@ level nor on the latents: they are computed once per prompt and serve all denois
 blocks, `sample` repeats WanPipeline bit for bit (same seed, dtype and steps).
 
 Clips are generated one at a time: matrix products round differently in different batch sizes, so only then is a clip a
-function of its prompt and seed alone. On a CPU nothing is lost: a pass at Toybox size takes 16 ms a clip, alone or in a
-batch of 4.
+function of its prompt and seed alone. On a CPU little is lost.
 """
 
 from __future__ import annotations

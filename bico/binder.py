@@ -1,4 +1,4 @@
-"""Binders: small residual networks that bend prompt tokens towards one source (BiCo, section 3.1).
+"""Binders: small residual networks that bend prompt tokens towards one source (BiCo's hierarchical binder structure).
 
 A binder maps text tokens, after the backbone's text projection, one by one:
 
@@ -47,7 +47,7 @@ class Binder(nn.Module):
 
 
 class TwoBranchBinder(Binder):
-    """The binder of a video: MLP(p) = (1 - g(p)) * MLP_s(p) + g(p) * MLP_t(p) (temporal decoupling, section 3.3).
+    """The binder of a video: MLP(p) = (1 - g(p)) * MLP_s(p) + g(p) * MLP_t(p) (temporal decoupling).
 
     g is one number a token, zero at the start. MLP_t keeps its own random start: were it a copy of MLP_s, neither g nor
     MLP_t would ever get a gradient.

@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options["config"] = load(options["config"])
             _check_names(options["config"], options)
             if command in OF_THE_TOYBOX and not options["config"].models.probe:
-                raise InputError(f"{command.__name__}: measured against Toybox scenes by models.probe: there is none")
+                name = command.__name__.replace("_", "-")
+                raise InputError(f"{name}: measured against Toybox scenes by models.probe: there is none")
         command(**options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -209,7 +210,7 @@ def appearance(config: Config) -> None:
 
 
 def learn(config: Config, method: str, part: int) -> None:
-    """Learn what a method keeps of its sources, or cases: every PARTth of as many jobs as the config says."""
+    """Learn what a method keeps of its sources, or cases: PART of as many parts of them as the config says."""
     from bico.methods import method as module_of
     from bico.methods.base import save_artifact
     from bico.training import METRICS
@@ -542,7 +543,7 @@ def bench(device: str, **options: object) -> None:
 # --- the Toybox's models ---------------------------------------------------------------------------------------------
 
 
-def zoo(model: str, folder: Path, workdir: Path) -> None:
+def zoo(model: str, folder: Path, workdir: Path | None) -> None:
     """Train one of the Toybox's models into FOLDER, or install them all there, or measure them and write their card."""
     if model == "card":
         from bico.toybox.zoo.card import write_card
@@ -551,9 +552,9 @@ def zoo(model: str, folder: Path, workdir: Path) -> None:
     elif model == "install":
         from bico.toybox.zoo.install import install
 
-        install(workdir, folder)
+        install(workdir or Path("build/zoo"), folder)
     else:
-        import_module(f"bico.toybox.zoo.{model}").train(folder, workdir=workdir)
+        import_module(f"bico.toybox.zoo.{model}").train(folder, workdir=workdir or Path("build/zoo/work"))
 
 
 # --- helpers --------------------------------------------------------------------------------------------------------
@@ -569,7 +570,8 @@ def _check_names(config: Config, options: dict[str, object]) -> None:
     }
     for name in known.keys() & options.keys():
         if options[name] not in known[name]:
-            raise InputError(f"no {name} '{options[name]}' in the config: expected one of {', '.join(known[name])}")
+            expected = f"one of {', '.join(known[name])}" if known[name] else "one that has some"
+            raise InputError(f"no {name} '{options[name]}' in the config: expected {expected}")
 
 
 def _device(config: Config) -> str:
@@ -636,6 +638,12 @@ def _binding(text: str) -> tuple[Path, str]:
     return Path(path), word
 
 
+def _word(text: str) -> str:
+    if "=" in text:
+        raise argparse.ArgumentTypeError(f"'{text}': expected a WORD of the one file, such as cat")
+    return text
+
+
 def _swap(text: str) -> tuple[str, str]:
     word, _, new = text.partition("=")
     if not word or not new:
@@ -695,12 +703,12 @@ def _parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("bench", help=bench.__doc__, description=bench.__doc__)
     sub.set_defaults(command=bench)
     sub.add_argument("--preset", choices=["full", "small"], default="full", help="Wan2.1-T2V-1.3B, or toys for a CPU")
-    sub.add_argument("--frames", type=_positive, nargs="+", help="of the clips, 4k + 1 each; default: 1 49 81")
-    sub.add_argument("--height", type=_positive, help="pixels, a multiple of 16; default: 480")
-    sub.add_argument("--width", type=_positive, help="default: 832")
-    sub.add_argument("--blocks", type=_positive, help="of the transformer; default: 30")
+    sub.add_argument("--frames", type=_positive, nargs="+", help="of the clips, 4k + 1 each; default: 1 49 81 (full)")
+    sub.add_argument("--height", type=_positive, help="pixels, a multiple of 16; default: 480 (full)")
+    sub.add_argument("--width", type=_positive, help="default: 832 (full)")
+    sub.add_argument("--blocks", type=_positive, help="of the transformer; default: 30 (full)")
     sub.add_argument("--steps", type=_positive, default=5, help="of each training, after two that do not count")
-    sub.add_argument("--sampling-steps", type=_count, help="of the generation, 0 for none; default: 50")
+    sub.add_argument("--sampling-steps", type=_count, help="of the generation, 0 for none; default: 50 (full)")
     others = ["diffusers", "re-encoding"]
     sub.add_argument("--beside", nargs="*", choices=others, default=others, help="trainings to compare; default: both")
     sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -710,7 +718,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("model", choices=["vae", "wan", "vlm", "clip", "dino", "probe", "install", "card"])
     sub.add_argument("folder", type=Path)
     sub.add_argument(
-        "--workdir", type=Path, default=Path("build/zoo/work"), help="checkpoints of a training; install: models"
+        "--workdir",
+        type=Path,
+        help="checkpoints of a training, default: build/zoo/work; install: where the models are, default: build/zoo",
     )
     for command in (compose, decompose, edit):
         sub = add(command, config=DEFAULT_CONFIG)
@@ -724,7 +734,7 @@ def _parser() -> argparse.ArgumentParser:
         for kind, what in (("spatial", "objects, colours, style, light"), ("temporal", "motion, change of view")):
             file = "FILE=" if command is compose else ""
             sub.add_argument(
-                f"--{kind}", type=_binding if file else str, action="append", default=[], metavar=f"{file}WORD",
+                f"--{kind}", type=_binding if file else _word, action="append", default=[], metavar=f"{file}WORD",
                 help=f"a key word that the file's captions are to hold ({what}); default: the VLM finds them",
             )  # fmt: skip
         if command is compose:

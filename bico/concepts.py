@@ -1,9 +1,9 @@
 """The VLM: what is in a source (concepts), and many sentences that say so (diversified captions).
 
-BiCo section 3.3 ("diversify"): a Qwen2.5-VL looks at the source and names its spatial and temporal concepts as JSON;
-from that JSON and the media it writes captions that vary in everything but the concept words, and say nothing more of
-how these look and move. Whole words are checked in every caption; a caption that lost one is asked for again, and at
-last a template holds the words.
+BiCo's Diversify-and-Absorb Mechanism, the first half: a Qwen2.5-VL looks at the source and names its spatial and
+temporal concepts as JSON; from that JSON and the media it writes captions that vary in everything but the concept
+words, and say nothing more of how these look and move. Whole words are checked in every caption; a caption that lost
+one is asked for again, and at last a template holds the words.
 
 Every caption has a seed of its own, derived from (`settings.seed`, set, position, attempt): the random numbers of one
 caption do not depend on which other captions are written beside it.

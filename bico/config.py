@@ -91,7 +91,9 @@ class Models(Section):
 
     wan: Path = Field(description="diffusers WanPipeline folder: the backbone that every method shares")
     vlm: Path = Field(description="transformers Qwen2.5-VL folder: concepts and captions of the sources")
-    clip: Path = Field(description="open_clip folder (open_clip_config.json and weights): CLIP-T")
+    clip: Path = Field(
+        description="open_clip folder (open_clip_config.json and weights): CLIP-T, and what two methods learn from"
+    )
     dino: Path = Field(description="timm ViT folder (config.json and weights): DINO-I")
     probe: Path | None = Field(
         None, description="probe folder that reads truth from Toybox clips; null = no truth scores"
@@ -103,7 +105,7 @@ class Media(Section):
 
     height: Positive = Field(480, description="pixels")
     width: Positive = Field(832, description="pixels")
-    num_frames: Positive = Field(81, description="frames of a clip, 4k + 1 because the VAE packs four frames into one")
+    num_frames: Positive = Field(81, description="frames of a clip, 4k + 1: Wan's VAE packs four into one")
     fps: float = Field(15, gt=0, description="frames a second of generated clips")
     read: Literal["time", "first"] = Field(
         "time",
@@ -114,12 +116,12 @@ class Media(Section):
     @classmethod
     def _whole_latents(cls, num_frames: int) -> int:
         if num_frames % 4 != 1:
-            raise _problem("expected 4k + 1 frames (the VAE packs four into one), got {n}", n=num_frames)
+            raise _problem("expected 4k + 1 frames (Wan's VAE packs four into one), got {n}", n=num_frames)
         return num_frames
 
 
 class ConceptSettings(Section):
-    """How the VLM names concepts and writes captions (Section 3.2 of the paper)."""
+    """How the VLM names concepts and writes captions (the paper's Diversify-and-Absorb Mechanism)."""
 
     captions: Positive = Field(60, description="diversified captions of a source")
     frame_captions: Positive | None = Field(
@@ -319,7 +321,7 @@ class TextualInversionSettings(LearnedSettings):
 
     method: Literal["textual_inversion"] = "textual_inversion"
     steps: Positive = 3000
-    vectors: Positive = Field(1, description="vectors a bound word")
+    vectors: Positive = Field(1, description="vectors a key word")
     weight_decay: float = Field(0.0, ge=0)
 
 
@@ -383,7 +385,7 @@ class DualRealSettings(LearnedSettings):
 
 
 class Noise(Section):
-    """Noise levels of BiCo's stage "global" (Section 3.3): P(position >= alpha) = beta."""
+    """Noise levels of BiCo's stage "global" (two-stage inverted training): P(position >= alpha) = beta."""
 
     inversion: Literal["position", "sigma", "released", "none"] = Field(
         "position",
@@ -397,7 +399,7 @@ class Noise(Section):
 
 
 class Absorption(Section):
-    """Learnable tokens that take up what the key words do not name; dropped at inference (Section 3.2)."""
+    """Learnable tokens that take up what the key words do not name; dropped at inference (Diversify-and-Absorb)."""
 
     tokens: Count = Field(1, description="0 = off")
     slot: Literal["append", "eos"] = Field("append", description="append: after the prompt (paper); eos: released code")

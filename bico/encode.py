@@ -35,7 +35,7 @@ class EncodedSource:
     """All that a method may know of a source.
 
     N captions of S slots, width D; F frame captions, each with the frame it describes; token counts hold the
-    end-of-sequence token. Latents are normalised (zero mean, unit variance by channel).
+    end-of-sequence token. Latents are normalised by the VAE's `latents_mean` and `latents_std`.
     """
 
     kind: str

@@ -43,7 +43,7 @@ def remember(path: Path, record: Record) -> None:
 
 
 def checkpoints(path: Path, record: Record) -> Path:
-    """Where a thing that takes long leaves checkpoints: <thing>.ckpt, emptied if they are of another record."""
+    """Where a thing that takes long leaves checkpoints: beside it as `.ckpt`, emptied if they are of another record."""
     folder = path.with_suffix(".ckpt")
     begun = folder / "begun_from.json"
     if not _holds(begun, record):

@@ -33,7 +33,8 @@ MEANING = {
     "dynamic_degree": "speed of the fastest 5 % of points, in % of the shorter side a second: more is not better",
     "truth_concept": "parameters of each instance as read from the clip, against those of its source",
     "truth_prompt": "the words of the prompt are read in the clip",
-    "truth_motion": "the subject's path, frame by frame, against the true one; none if still, or farther off than that",
+    "truth_motion": "the subject's path, frame by frame, against the true one, about 0 if still or farther off than "
+    "that; where only a word says how it moves, that word's probability",
     "truth_overall": "case by case the mean of those of the three that the case has: where nothing moves, of two",
 }
 ASKS = {"clip_t": "truth_prompt", "dino_i": "truth_concept", "motion_fidelity": "truth_motion"}

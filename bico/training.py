@@ -5,7 +5,7 @@ step comes from one generator that is seeded with (seed, step), so an interrupte
 ends in the same bytes as one that was never interrupted.
 
 The loss is flow matching: x_sigma = (1 - sigma) x_0 + sigma noise, and the transformer's velocity is to equal
-noise - x_0 (BiCo, section 3.1).
+noise - x_0 (Lipman et al., ICLR 2023).
 """
 
 from __future__ import annotations

@@ -153,6 +153,13 @@ def test_a_word_that_is_not_there_cannot_be_swapped(quick, tmp_path, capsys):
     assert error == "error: --swap: 'dog' is not in the prompt 'a cat': expected words of it\n"
 
 
+def test_a_key_word_of_the_one_file_needs_no_file(tmp_path, capsys):
+    files = [str(tmp_path / "cat.jpg"), "--out", str(tmp_path / "out.mp4"), "--spatial", "cat.jpg=cat"]
+    with pytest.raises(SystemExit):
+        cli.main(["decompose", *files, "--prompt", "a cat", "--keep", "cat"])
+    assert "'cat.jpg=cat': expected a WORD of the one file, such as cat" in capsys.readouterr().err
+
+
 def test_a_word_is_swapped_once(quick, tmp_path, capsys):
     files = [str(tmp_path / "cat.jpg"), "--out", str(tmp_path / "out.mp4")]
     twice = ["--swap", "cat=robot", "--swap", "cat=fish"]

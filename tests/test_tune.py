@@ -34,6 +34,7 @@ def test_the_candidates_of_the_toybox_are_valid_rows_of_equal_number():
     rows = tune.rows(toybox["methods"], candidates)
     learned = {row for row, settings in load(toybox).methods.items() if settings.LEARNS_PER != "nothing"}
     assert set(candidates) <= learned and len(rows) == len(candidates) * len(candidates["bico"])
+    assert all(rows[row] not in list(rows.values())[:place] for place, row in enumerate(rows)), "tried twice"
     toybox["methods"] = rows
     for section in ("tables", "curves"):
         toybox.pop(section, None)

@@ -20,9 +20,11 @@ from bico.files import write_text
 from bico.provenance import PACKAGE, closure, code_digest, folder_digest
 
 
-def snakemake(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def snakemake(
+    *arguments: object, folder: Path = ROOT, cores: tuple[str, ...] = ("--cores", "2")
+) -> subprocess.CompletedProcess[str]:
     """Runs Snakemake in a checkout; its output comes back as one text."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *map(str, arguments)]
+    command = [sys.executable, "-m", "snakemake", *cores, *map(str, arguments)]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.run(
         command,
@@ -130,6 +132,11 @@ def test_a_config_of_ones_own_is_not_mixed_with_the_default_one(config_file, sma
     assert done.returncode == 0, done.stdout
     written = yaml.safe_load((Path(small["results"]) / "config.yaml").read_text())
     assert set(written["sources"]) == {"cat_beach", "fish_bouncing"}
+
+
+def test_what_runs_nothing_needs_no_cores(checkout):
+    unlocked = snakemake("--unlock", folder=checkout, cores=())
+    assert unlocked.returncode == 0, unlocked.stdout
 
 
 def test_without_a_probe_there_is_no_truth(small, config_file):
@@ -326,7 +333,7 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     assert jobs(snakemake("-n", "--configfile", config_file).stdout) == {}
     assert "score" in jobs(snakemake("-n", "--configfile", config_file, "--config", "seeds=[5]").stdout)
     assert (results / "config.yaml").read_text() == used  # running jobs may read it
-    report = snakemake("--report", results / "report.html", "--configfile", config_file)
+    report = snakemake("--report", results / "report.html", "--configfile", config_file, cores=())
     assert report.returncode == 0, report.stdout[-2000:]
     assert "gallery.html" in (results / "report.html").read_text() and "table1.md" in report.stdout
 

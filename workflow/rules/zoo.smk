@@ -21,7 +21,7 @@ rule zoo_vae:
         f"{BUILT}/benchmarks/vae.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: workflow.cores
+    threads: lambda w: workflow.cores
     resources:
         mem_mb=6000,
     params:
@@ -41,7 +41,7 @@ rule zoo_wan:
         f"{BUILT}/benchmarks/wan.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: workflow.cores
+    threads: lambda w: workflow.cores
     resources:
         mem_mb=8000,
     params:

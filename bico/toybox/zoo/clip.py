@@ -1,6 +1,6 @@
 """The Toybox's CLIP: an open_clip model of 1.1 M parameters, trained from scratch on frames and captions.
 
-    bico zoo clip           about 20 minutes on one core
+    bico zoo clip FOLDER    about 20 minutes on one core
 
 `open_clip.create_model_and_transforms("local-dir:data/toybox/zoo/clip")` opens it, and `open_clip.get_tokenizer` with
 the same name its tokenizer: a byte-level BPE of 512 pieces, so that a small model is not mostly a table of words.

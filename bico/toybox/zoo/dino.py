@@ -1,6 +1,6 @@
 """The Toybox's DINO: a timm vision transformer of 0.5 M parameters, trained by self-distillation.
 
-    bico zoo dino           about 20 minutes on one core
+    bico zoo dino FOLDER    about 20 minutes on one core
 
 `timm.create_model("local-dir:data/toybox/zoo/dino", pretrained=True)` opens it. As in DINO (Caron et al. 2021) a
 student follows a teacher that is its own running average and sees another view. DINO's loss over prototypes stays at

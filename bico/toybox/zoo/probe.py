@@ -1,6 +1,6 @@
 """The probe's training, on renders alone.
 
-    bico zoo probe          about 20 minutes on one core, two on an H200 that trains the DiT as well
+    bico zoo probe FOLDER   about 20 minutes on one core, two on an H200 that trains the DiT as well
 
 Only scenes with a single subject, some with clutter, styles and light. Blur and coarse noise make it read generated
 clips by what they show rather than by how sharp they are.

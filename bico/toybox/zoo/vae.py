@@ -1,6 +1,6 @@
 """The Toybox's video VAE: an `AutoencoderKLWan` in closed form.
 
-    bico zoo vae            in seconds
+    bico zoo vae FOLDER     in seconds
 
 Frames shrink 8x in each direction to 32 channels, one latent frame for each frame. (Wan2.1 also packs four frames into
 one; decoders that have to unpack time and space learn far too slowly for a CPU.)

@@ -1,6 +1,6 @@
 """The Toybox's VLM: a Qwen2.5-VL of 2.6 M parameters, trained from scratch to answer the prompts of `bico.concepts`.
 
-    bico zoo vlm            six minutes on an H200 that trains the DiT as well; hours on one core
+    bico zoo vlm FOLDER     six minutes on an H200 that trains the DiT as well; hours on one core
 
 First its vision tower learns to see: what covers each patch, how that is turned and how it moves on in the next frame,
 and the words of the whole frame. Without this stage it takes many times as long to tell subjects apart. Then the whole

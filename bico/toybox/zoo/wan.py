@@ -1,6 +1,6 @@
 """The Toybox's text-to-video model: a Wan pipeline folder with a UMT5 encoder and a DiT, trained from scratch.
 
-    bico zoo wan                                            after `bico zoo vae`; resumes where it stopped; on an H200
+    bico zoo wan FOLDER                                     after `bico zoo vae`; resumes where it stopped; on an H200
                                                             ten minutes after rendering
     torchrun --nproc-per-node 2 -m bico.cli zoo wan ...     smaller batches on two cores: some three hours with AMX, by
                                                             the rate of the first steps

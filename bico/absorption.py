@@ -54,7 +54,7 @@ def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
     rows, maps = [], {}
     for source in (name for name in config.learned(with_and_without(config)[0]) if config.sources[name].scene):
         scene = scene_of(config.sources[source])
-        encoded = EncodedSource.load(config.results / "encoded" / f"{source}.safetensors")
+        encoded = EncodedSource.load(config.encoded_path(source))
         maps[source] = source_maps(config, backbone, source, encoded, scene.actors[0].word)
         areas = regions(scene, tuple(encoded.latents.shape[1:]))
         for (row, word), looks in maps[source].items():

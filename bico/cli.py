@@ -175,11 +175,11 @@ def encode(config: Config) -> None:
 
     def thing(source: str) -> tuple[Path, Record]:
         inputs = [config.media_path(source), concepts_path(config, source)]
-        return _encoded_path(config, source), shared | {"inputs": [file_digest(path) for path in inputs]}
+        return config.encoded_path(source), shared | {"inputs": [file_digest(path) for path in inputs]}
 
     def make(source: str) -> None:
         found = json.loads(concepts_path(config, source).read_text(encoding="utf-8"))
-        encode_source(backbone, _frames(config, source), found).save(_encoded_path(config, source))
+        encode_source(backbone, _frames(config, source), found).save(config.encoded_path(source))
 
     things = {source: thing(source) for source in config.sources}
     make_all("encode", things, make, config.results / "encoded.json")
@@ -231,7 +231,7 @@ def learn(config: Config, method: str, part: int) -> None:
     }
 
     def thing(item: str, seed: int) -> tuple[Path, Record]:
-        inputs = [_encoded_path(config, source) for source in sources[item]]
+        inputs = [config.encoded_path(source) for source in sources[item]]
         inputs += [_appearance_path(config, source) for source in sources[item] if settings.APPEARANCE]
         own = {"seed": seed, "inputs": [file_digest(path) for path in inputs]}
         return config.artifact_path(method, item, seed), shared | own
@@ -617,14 +617,10 @@ def _encoded(config: Config, method: str, source: str) -> EncodedSource:
 
     from bico.encode import EncodedSource
 
-    encoded = EncodedSource.load(_encoded_path(config, source))
+    encoded = EncodedSource.load(config.encoded_path(source))
     if not config.methods[method].APPEARANCE:
         return encoded
     return replace(encoded, **load_file(_appearance_path(config, source)))
-
-
-def _encoded_path(config: Config, source: str) -> Path:
-    return config.results / "encoded" / f"{source}.safetensors"
 
 
 def _appearance_path(config: Config, source: str) -> Path:

@@ -32,7 +32,7 @@ def make_clips(config: Config, row: str, backbone: Backbone) -> None:
         InputError: every clip that the method supports fails, or the device does.
     """
     planned = {
-        f"{job.case_id} {job.seed}": (job, path_of(config, row, job), record)
+        f"{job.case_id} {job.seed}": (job, config.clip_path(row, job.case_id, job.seed), record)
         for job, record in _records(config, row, backbone)
     }
     stale = [name for name, (_, path, record) in planned.items() if not is_current(path, record)]
@@ -74,11 +74,6 @@ def of_one_source(
             learned = {source: config.artifact_path(row, source, config.learning_seed(seed))} if row is not None else {}
             planned.append(Job(name, case, seed, learned, files))
     return method(settings.method).compose(backbone, planned, settings, config.sampling, media)
-
-
-def path_of(config: Config, row: str, job: Job) -> Path:
-    """Where a clip stands."""
-    return config.results / "clips" / row / job.case_id / f"{job.seed}.mp4"
 
 
 def _digest(path: Path) -> str | None:

@@ -745,6 +745,17 @@ class Config(Benchmark):
         suffix = ".png" if entry.kind == "image" else ".mp4"
         return entry.file or self.results / "media" / f"{source}{suffix}"
 
+    def encoded_path(self, source: str) -> Path:
+        """What training reads of a source."""
+        return self.results / "encoded" / f"{source}.safetensors"
+
+    def clip_path(self, row: str, case: str, seed: int) -> Path:
+        return self.results / "clips" / row / case / f"{seed}.mp4"
+
+    def truth_path(self, case: str) -> Path:
+        """The exact rendering of a case of the Toybox; its scene stands beside it as `.json`."""
+        return self.results / "truth" / f"{case}.mp4"
+
     def chosen(self) -> "Config":
         """The benchmark of the chosen split: this one, or the same on its tuning set, below `results/tuning`."""
         if self.split == "table":

@@ -22,7 +22,7 @@ from bico.figures import PALETTE
 from bico.files import write_text
 from bico.media import compressed
 from bico.prompts import clean, spans
-from bico.scoring import clip_path, clip_statuses, score_columns
+from bico.scoring import clip_statuses, score_columns
 
 PAGE = Path(__file__).with_name("gallery.html")
 SCRIPT = Path(__file__).with_name("page.js")
@@ -58,7 +58,7 @@ def _page(config: Config, place: Place) -> str:
                 "id": case_id,
                 "prompt": coloured(case),
                 "sources": [_source(config, place, case, number) for number in range(len(case.bind))],
-                "truth": case.truth and place(config.results / "truth" / f"{case_id}.mp4", f"truth/{case_id}"),
+                "truth": case.truth and place(config.truth_path(case_id), f"truth/{case_id}"),
                 "clips": clips,
             }
         )
@@ -108,7 +108,7 @@ def _clip(
         return {"status": status, "file": None, "scores": ""}
     values = scores[row].loc[(case_id, seed)]
     told = " · ".join(f"{name.replace('_', ' ')} {value:.0f}" for name, value in values.items() if pd.notna(value))
-    file = place(clip_path(config, row, case_id, seed), f"clips/{row}/{case_id}-{seed}")
+    file = place(config.clip_path(row, case_id, seed), f"clips/{row}/{case_id}-{seed}")
     return {"status": status, "file": file, "scores": told}
 
 

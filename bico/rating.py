@@ -24,7 +24,7 @@ from bico.figures import PALETTE
 from bico.files import write_text
 from bico.gallery import coloured, embedded, filled
 from bico.media import SMALL, read_media, write_clip, write_image
-from bico.scoring import clip_path, clip_statuses
+from bico.scoring import clip_statuses
 
 PAGE = Path(__file__).with_name("rating.html")
 ASKED = {
@@ -147,7 +147,7 @@ def _group(config: Config, case_id: str, clips: pd.DataFrame, show: _Show) -> di
         for number, (source, words) in enumerate(case.bind.items())
     ]
     shown = [
-        {"item": clip.item, "file": show.clip(clip_path(config, clip.method, clip.case, clip.seed))}
+        {"item": clip.item, "file": show.clip(config.clip_path(clip.method, clip.case, clip.seed))}
         for clip in clips.itertuples()
     ]
     return {"prompt": coloured(case), "sources": sources, "clips": shown}

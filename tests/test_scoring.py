@@ -110,7 +110,7 @@ def test_clips_without_a_score_stay_rows(judges, tmp_path):
     config = toy.config(tmp_path, models=models)
     toy.write_media(config)
     toy.write_clips(config, "base", {name: name for name in config.cases}, {("cat_bounces", 1): "failed"})
-    scoring.clip_path(config, "base", "robot_spins", 0).unlink()
+    config.clip_path("base", "robot_spins", 0).unlink()
     scoring.score(config, "base")
     rows = pd.read_csv(tmp_path / "scores/base.csv").set_index(["case", "seed"])
     assert list(rows.columns) == ["status", *scoring.SCORES]
@@ -145,7 +145,7 @@ def test_motion_is_that_of_the_bound_videos(judges, tmp_path):
     assert (moving.motion_fidelity > 60).all() and (still.motion_fidelity == 0).all()
     assert (moving.dynamic_degree > 20).all() and (still.dynamic_degree < 1).all()
     assert rows["bico"].motion_fidelity["cat_rests"].isna().all()  # no video is bound
-    paths = config.media_path("bouncing_car"), scoring.clip_path(config, "bico", "cat_bounces", 0)
+    paths = config.media_path("bouncing_car"), config.clip_path("bico", "cat_bounces", 0)
     source, clip = (read_media(path, **dict(config.media)) for path in paths)
     expected = motion_scores(clip, [tracks(source)], config.media.fps)
     assert moving.loc["cat_bounces", list(expected)].iloc[0].to_dict() == pytest.approx(expected, abs=1e-4)

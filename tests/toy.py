@@ -6,7 +6,6 @@ from bico.config import Config, load
 from bico.files import write_json
 from bico.media import write_clip, write_image
 from bico.provenance import file_digest
-from bico.scoring import clip_path
 from bico.toybox import world
 from bico.toybox.render import render
 from bico.toybox.world import Scene
@@ -83,7 +82,7 @@ def write_clips(toy: Config, method: str, shown: dict[str, str], statuses: dict[
     manifest = []
     for case_id in toy.cases:
         for seed in toy.seeds:
-            status, path = statuses.get((case_id, seed), "ok"), clip_path(toy, method, case_id, seed)
+            status, path = statuses.get((case_id, seed), "ok"), toy.clip_path(method, case_id, seed)
             if status == "ok":
                 write_clip(path, render(truth_scene(toy, shown[case_id])), toy.media.fps)
             digest = file_digest(path) if status == "ok" else None

@@ -41,10 +41,6 @@ def clip_statuses(config: Config, method: str) -> dict[tuple[str, int], str]:
     return {clip: _status(config, method, clip, found.get(clip, "missing")) for clip in wanted}
 
 
-def clip_path(config: Config, method: str, case_id: str, seed: int) -> Path:
-    return config.results / "clips" / method / case_id / f"{seed}.mp4"
-
-
 def score(config: Config, method: str) -> None:
     """Scores all clips of a method.
 
@@ -59,7 +55,7 @@ def score(config: Config, method: str) -> None:
     for (case_id, seed), status in clip_statuses(config, method).items():
         row: dict[str, Any] = {"case": case_id, "seed": seed, "status": status}
         if status == "ok":
-            scores, frame_values = scorer.score(case_id, clip_path(config, method, case_id, seed))
+            scores, frame_values = scorer.score(case_id, config.clip_path(method, case_id, seed))
             row |= scores
             details.append({"case": case_id, "seed": seed} | frame_values)
         rows.append(row)
@@ -83,7 +79,7 @@ def calibrate(config: Config) -> dict[str, dict[str, float]]:
     write_json(calibration_path(config), ends)
     scorer, rows = _Scorer(config, "cpu"), []
     for case_id in (case_id for case_id, case in config.cases.items() if case.truth):
-        scores, _ = scorer.score(case_id, config.results / "truth" / f"{case_id}.mp4")
+        scores, _ = scorer.score(case_id, config.truth_path(case_id))
         rows += [{"case": case_id, "seed": seed, "status": "ok"} | scores for seed in config.seeds]  # all show the same
     _write(config, TRUTH, rows)
     return ends
@@ -149,7 +145,7 @@ def _write(config: Config, method: str, rows: list[dict[str, Any]]) -> None:
 
 def _status(config: Config, method: str, clip: tuple[str, int], promised: str) -> str:
     """A clip that was promised but is not there is missing."""
-    return "missing" if promised == "ok" and not clip_path(config, method, *clip).is_file() else promised
+    return "missing" if promised == "ok" and not config.clip_path(method, *clip).is_file() else promised
 
 
 def _rounded(values: Any) -> Any:

@@ -11,7 +11,7 @@ import pandas as pd
 from bico.config import Config
 from bico.files import write_text
 from bico.media import read_written
-from bico.scoring import TRUTH, clip_path, clip_statuses
+from bico.scoring import TRUTH, clip_statuses
 from bico.scoring.truth import Truth, concept_parts, read_truths
 from bico.tables import row_interval
 from bico.toybox.probe import Probe, Reading
@@ -34,7 +34,7 @@ def parts(config: Config, rows: list[str]) -> pd.DataFrame:
     for row in rows:
         for (case_id, seed), status in clip_statuses(config, row).items():
             if status == "ok" and case_id in truths:
-                clip = read_written(clip_path(config, row, case_id, seed), config.media)
+                clip = read_written(config.clip_path(row, case_id, seed), config.media)
                 found += _matches(row, case_id, seed, probe.read(clip[None])[0], truths[case_id])
     matches = pd.DataFrame(found)
     lines = []

@@ -51,7 +51,7 @@ class Truth:
     @classmethod
     def of(cls, config: Config, case_id: str) -> Truth:
         """Reads the case's scene from `R/truth/`."""
-        scene = Scene.from_dict(json.loads((config.results / "truth" / f"{case_id}.json").read_text()))
+        scene = Scene.from_dict(json.loads(config.truth_path(case_id).with_suffix(".json").read_text()))
         case = config.cases[case_id]
         bound = frozenset(role for role, source in case.truth.items() if source is not None)
         return cls(scene, bound, asked_words(case.prompt, scene, bound), frozenset(case.bind))
@@ -160,7 +160,7 @@ def raw_scores(reading: Reading, truth: Truth) -> dict[str, float]:
 def read_truths(config: Config, probe: Probe) -> tuple[dict[str, Truth], dict[str, Reading]]:
     """Every case with a truth, and what the probe reads in its rendered clip, by case."""
     cases = [case_id for case_id, case in config.cases.items() if case.truth]
-    paths = {case_id: config.results / "truth" / f"{case_id}.mp4" for case_id in cases}
+    paths = {case_id: config.truth_path(case_id) for case_id in cases}
     readings = {case_id: probe.read(read_written(path, config.media)[None])[0] for case_id, path in paths.items()}
     return {case_id: Truth.of(config, case_id) for case_id in cases}, readings
 

@@ -29,7 +29,7 @@ def write_source(config: Config, source: str) -> None:
 
 def write_truth(config: Config, case: str) -> None:
     """Renders what a case should show to `R/truth/<case>.mp4`, and writes its scene to the JSON beside it."""
-    scene, path = truth_of(config, case), config.results / "truth" / f"{case}.mp4"
+    scene, path = truth_of(config, case), config.truth_path(case)
     write_clip(path, render(scene, num_frames=config.media.num_frames, size=config.media.height), config.media.fps)
     write_json(path.with_suffix(".json"), scene.to_dict())
 

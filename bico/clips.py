@@ -18,7 +18,6 @@ from bico.methods import method
 from bico.methods.base import Job
 from bico.provenance import code_digest, file_digest, folder_digest
 
-DEVICE_ERRORS = (torch.OutOfMemoryError, torch.AcceleratorError)
 OK = {"status": "ok", "error": None}
 
 
@@ -110,15 +109,21 @@ def _make(config: Config, row: str, backbone: Backbone, job: Job, path: Path, re
         return {"status": "not supported", "error": reason}
     try:
         ((_, clip),) = method(settings.method).compose(backbone, [job], settings, config.sampling, config.media)
-    except DEVICE_ERRORS as error:  # no fault of the method's
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{row}: {job.case_id} {job.seed}: the device failed ({reason}): expected one with memory to itself; "
-            "finished clips are kept, run again"
-        ) from error
     except Exception as error:  # whatever it is, this clip counts as failed and the others go on
+        if _of_the_device(error):  # but for this, which is no fault of the method's
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{row}: {job.case_id} {job.seed}: the device failed ({reason}): expected one with memory to itself; "
+                "finished clips are kept, run again"
+            ) from error
         traceback.print_exc()
         return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
     write_clip(path, clip, config.media.fps)
     remember(path, record)
     return OK
+
+
+def _of_the_device(error: Exception) -> bool:
+    """Whether a GPU failed. What its libraries report has no class of its own."""
+    known = isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError)
+    return known or (isinstance(error, RuntimeError) and str(error).startswith(("CUDA error", "cuDNN error")))

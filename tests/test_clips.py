@@ -62,7 +62,14 @@ def test_a_row_of_which_every_clip_fails_is_an_error(made):
     assert told == "base: not one of 3 clips could be made: ValueError: no such token"
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory\nTried to"), torch.AcceleratorError("ECC")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("no memory\nTried to"),
+        torch.AcceleratorError("ECC"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
 def test_a_device_that_fails_is_no_failure_of_the_method_s(made, error):
     tried, told = made(1, error=error)
     assert tried == [0, 1] and told.startswith("base: cat_bouncing_in_the_city 1: the device failed (")

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from bico.config import Case, Config, Media
 from bico.files import replacing
 from bico.media import read_media, read_written
-from bico.scoring import clip_statuses
+from bico.scoring import clip_statuses, status_told
 
 # Okabe and Ito's palette, told apart by every kind of colour vision: one colour a source, in the order of the binding.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -76,8 +76,11 @@ def _clips(config: Config, case_id: str, seed: int) -> list[Row]:
     rows = []
     for method in config.table("table1"):
         status = clip_statuses(config, method)[case_id, seed]
-        path = config.clip_path(method, case_id, seed)
-        rows.append((method, INK, read_written(path, config.media) if status == "ok" else status))
+        if status == "ok":
+            shown = read_written(config.clip_path(method, case_id, seed), config.media)
+        else:
+            shown = status_told(config, method, case_id, status)
+        rows.append((method, INK, shown))
     return rows
 
 

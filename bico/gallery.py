@@ -22,7 +22,7 @@ from bico.figures import PALETTE
 from bico.files import write_text
 from bico.media import compressed
 from bico.prompts import clean, spans
-from bico.scoring import clip_statuses, score_columns
+from bico.scoring import clip_statuses, score_columns, status_told
 
 PAGE = Path(__file__).with_name("gallery.html")
 SCRIPT = Path(__file__).with_name("page.js")
@@ -105,7 +105,7 @@ def _clip(
 ) -> dict[str, str | None]:
     status = statuses[row][case_id, seed]
     if status != "ok":
-        return {"status": status, "file": None, "scores": ""}
+        return {"status": status_told(config, row, case_id, status), "file": None, "scores": ""}
     values = scores[row].loc[(case_id, seed)]
     told = " · ".join(f"{name.replace('_', ' ')} {value:.0f}" for name, value in values.items() if pd.notna(value))
     file = place(config.clip_path(row, case_id, seed), f"clips/{row}/{case_id}-{seed}")

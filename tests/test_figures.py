@@ -6,6 +6,7 @@ import toy
 from PIL import Image
 
 from bico import figures
+from bico.config import BaseSettings
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,10 @@ def test_a_row_for_each_source_the_truth_and_each_method(config):
     assert "cat, beach" in rows[0].texts[0].get_text()
 
 
-def test_a_clip_that_is_not_there_says_why(config):
+def test_a_clip_that_is_not_there_says_why(config, monkeypatch):
+    monkeypatch.setattr(BaseSettings, "unsupported", lambda settings, kinds: f"takes no {kinds[1]}")
     rows = figures.draw(config, "robot_spins").axes
-    assert rows[3].texts[1].get_text() == "not supported"
+    assert rows[3].texts[1].get_text() == "not supported: takes no video"
 
 
 def test_one_png_a_case_and_the_same_bytes_again(config):

@@ -41,6 +41,12 @@ def clip_statuses(config: Config, method: str) -> dict[tuple[str, int], str]:
     return {clip: _status(config, method, clip, found.get(clip, "missing")) for clip in wanted}
 
 
+def status_told(config: Config, method: str, case_id: str, status: str) -> str:
+    """A status other than "ok", for people: with what keeps a method from a case."""
+    reason = config.unsupported(method, case_id)
+    return f"{status}: {reason}" if reason else status
+
+
 def score(config: Config, method: str) -> None:
     """Scores all clips of a method.
 

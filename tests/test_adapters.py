@@ -1,5 +1,6 @@
 """DreamVideo and DualReal: adapters that change nothing untrained, and learn just what a step is about."""
 
+import copy
 import json
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -308,3 +309,78 @@ def test_nothing_is_learned_of_a_case_that_is_not_supported(toybox) -> None:
     assert "case-cat_bouncing_in_the_city" in config.learned("dualreal")
     assert config.learned("dualreal")["case-cat_bouncing_in_the_city"] == ["cat_beach", "fish_bouncing"]
     assert "case-fish_spinning_in_space" not in config.learned("dualreal")
+
+
+def test_the_weights_of_both_adapters_make_up_the_total() -> None:
+    mixture = dualreal.Mixture(lambda tokens: tokens, lambda tokens: 10 * tokens)
+    mixture.alpha = torch.tensor(0.05)
+    assert mixture(torch.ones(1)).item() == pytest.approx(0.05 + 10 * 0.15)
+
+
+def test_neighbouring_blocks_share_an_alpha_from_the_largest_of_the_tokens() -> None:
+    block = {"attn1": nn.Identity(), "ffn": nn.Identity()}
+    transformer = nn.ModuleDict({"patch_embedding": nn.Identity(), "condition_embedder": nn.ModuleDict()})
+    transformer.condition_embedder["time_embedder"] = nn.Identity()
+    transformer["blocks"] = nn.ModuleList(nn.ModuleDict(copy.deepcopy(block)) for _ in range(4))
+    adapters = shake(dualreal.JointAdapters(6, 4, 3, DUALREAL.model_copy(update={"groups": 2})))
+    patches, time = torch.randn(1, 6, 2, 2, 2), torch.randn(1, 6)
+    with adapters.beside(transformer):
+        transformer.patch_embedding(patches)
+        transformer.condition_embedder.time_embedder(time)
+        alphas = [block[layer].adapters[0].alpha.item() for block in transformer.blocks for layer in block]
+    first, second = adapters.controller(patches.flatten(2).amax(dim=2), time)[0].tolist()
+    assert alphas == [first] * 4 + [second] * 4 and first != second
+
+
+def test_identity_steps_of_dualreal_see_no_appearance(backbone, sources, monkeypatch) -> None:
+    monkeypatch.setattr(dualreal, "flow_matching_loss", lambda *arguments: torch.zeros(()))
+    adapters, steps = untrained(backbone, sources, "dualreal"), set()
+    by_kind = {"image": sources["still"], "video": sources["clip"]}
+    loss = dualreal.joint_loss(backbone, by_kind, DUALREAL, adapters, NoiseLevels(3.0))
+    for step in range(20):
+        list(loss(torch.Generator().manual_seed(step)))
+        (motion,) = {parameter.requires_grad for parameter in adapters.motion.parameters()}
+        (sees,) = {each.told is not None for each in adapters.motion.modules() if isinstance(each, Adapter)}
+        steps.add((motion, sees))
+    assert steps == {(True, True), (False, False)}
+
+
+def test_rates_and_the_clipping_are_those_of_the_settings(backbone, sources, monkeypatch, tmp_path) -> None:
+    seen = {}
+    for module in (dreamvideo, dualreal):
+        monkeypatch.setattr(module, "fit", lambda groups, stages, settings, **more: seen.update(more, groups=groups))
+    learn("dualreal", backbone, sources, tmp_path)
+    assert seen["clip_norm"] == DUALREAL.clip_norm
+    assert [seen["rate"](step) for step in (0, 1, 2)] == [0.5, 1, 1] and seen["rate"](7) < 0.1
+    settings = DREAMVIDEO.model_copy(update={"inversion_rate": 1e-3})
+    dreamvideo.learn(backbone, sources["still"], settings, shift=3.0, seed=0, workdir=tmp_path)
+    assert [group.learning_rate for group in seen["groups"]] == [1e-2, 1e-3]  # adapters, vectors
+
+
+def test_the_appearance_is_the_mean_over_the_images(backbone, sources) -> None:
+    def artifact(name: str) -> dict[str, torch.Tensor]:
+        return {f"adapters.{key}": each for key, each in untrained(backbone, sources, name).state_dict().items()}
+
+    images = [artifact("still") | {"appearance": torch.full((tiny.APPEARANCE,), value)} for value in (1.0, 3.0)]
+    with dreamvideo.active(backbone, [*images, artifact("clip")]) as before_pass:
+        before_pass(True)
+        told = [each.told for each in backbone.transformer.modules() if isinstance(each, Adapter)]
+    assert told and all(torch.equal(each, torch.full((1, tiny.APPEARANCE), 2.0)) for each in told)
+
+
+def test_adapters_rest_while_the_vectors_of_an_image_learn(sources, monkeypatch) -> None:
+    monkeypatch.setattr("bico.methods.textual_inversion.flow_matching_loss", lambda *arguments: torch.zeros(()))
+    monkeypatch.setattr(dreamvideo, "flow_matching_loss", lambda *arguments: torch.zeros(()))
+    opened, still, learns = tiny.backbone(), sources["still"], []
+    adapters, inversion = untrained(opened, sources, "still"), dreamvideo.Inversion(opened, still, vectors=1)
+    for stage in dreamvideo.identity_stages(opened, still, DREAMVIDEO, adapters, inversion, NoiseLevels(3.0)):
+        list(stage.loss(torch.Generator().manual_seed(0)))
+        learns.append({parameter.requires_grad for parameter in adapters.parameters()})
+    assert learns == [{False}, {True}]
+
+
+def test_restored_adapters_see_the_image_that_they_learned(backbone, sources) -> None:
+    tensors = untrained(backbone, sources, "dualreal").state_dict() | {"appearance": sources["still"].appearance[0]}
+    restored = dualreal.restored(backbone, tensors, DUALREAL)
+    told = [each.told for each in restored.motion.modules() if isinstance(each, Adapter)]
+    assert told and all(torch.equal(each, sources["still"].appearance) for each in told)

@@ -11,8 +11,8 @@ from bico.config import Application, load
 from bico.errors import InputError
 from bico.prompts import spans
 from bico.toybox.benchmark import scene_of
-from bico.toybox.probe import Probe
-from bico.toybox.render import render
+from bico.toybox.probe import Probe, Reading
+from bico.toybox.render import render, trajectory
 
 KEEP = {"source": "spinning_cat", "prompt": "a cat bouncing in space", "keep": ["cat"]}
 SWAP = {"source": "spinning_cat", "prompt": "a cat spinning in the forest", "swap": {"cat": "robot"}}
@@ -96,3 +96,30 @@ def test_own_media_have_no_truth_to_measure_against(tmp_path):
     values["models"]["probe"] = None
     with pytest.raises(InputError, match="there are `bico decompose` and `bico edit`"):
         load(values)
+
+
+def test_what_no_word_moves_stands_still(tmp_path):
+    toy_config = config(tmp_path, alone=KEEP | {"prompt": "a cat in space"}, moving=KEEP)
+    still, moving = (applications.target(toy_config, entry) for entry in toy_config.applications.values())
+    assert still.actors[0].motion is None and moving.actors[0].motion.word == "bouncing"
+
+
+def test_a_row_is_bound_and_the_base_is_not(tmp_path, monkeypatch):
+    toy_config, asked = config(tmp_path, alone=KEEP), []
+    monkeypatch.setattr(applications, "of_one_source", lambda config, row, *others: asked.append(row) or iter([]))
+    for row in ("base", "bico"):
+        list(applications._clips(toy_config, row, "alone", toy_config.applications["alone"], backbone=None))
+    assert asked == [None, "bico"]
+
+
+def test_what_is_kept_does_not_count_as_not_gone(tmp_path):
+    """Read in a clip: the source's own subject, and nothing else of the source."""
+    toy_config = config(tmp_path, alone=KEEP)
+    own = scene_of(toy_config.sources["spinning_cat"])
+    actor, backdrop = own.actors[0], own.backdrop
+    words = {"subject": {actor.word: 1.0}, "pattern": {actor.pattern: 1.0}, "scene": {backdrop.word: 0.0}}
+    values = {"hue_a": actor.hue_a, "hue_b": actor.hue_b, "shape": actor.shape}
+    values |= {"sky": (backdrop.sky + 0.5) % 1, "ground": (backdrop.ground + 0.5) % 1}
+    still = np.repeat(trajectory(own)[0][:1], 9, axis=0)
+    found = applications.measure(toy_config, toy_config.applications["alone"], Reading(words, values, still))
+    assert found["kept"] > 0.9 and found["gone"] == pytest.approx(1)

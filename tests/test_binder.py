@@ -95,3 +95,20 @@ def test_the_form_of_a_binder_is_read_from_its_tensors(two_branch: bool, hierarc
     opened = HierarchicalBinder.from_tensors(binder.state_dict(), num_blocks=3)
     context, mask = torch.randn(1, 3, WIDTH), torch.ones(1, 3, dtype=torch.bool)
     assert all(torch.equal(a, b) for a, b in zip(binder(context, mask), opened(context, mask), strict=True))
+
+
+def test_single_frames_keep_every_binder_on_its_spatial_branch() -> None:
+    binder = stirred(HierarchicalBinder(WIDTH, 2, two_branch=True))
+    context, mask = torch.randn(1, 3, WIDTH), torch.ones(1, 3, dtype=torch.bool)
+    shared = context + binder.shared.gamma * binder.shared.spatial(context)
+    expected = [shared + block.gamma * block.spatial(shared) for block in binder.blocks]
+    torch.testing.assert_close(binder(context, mask, temporal=False), expected)
+    torch.testing.assert_close(binder(context, mask, temporal=False, per_block=False), [shared, shared])
+
+
+def test_gammas_are_told_by_their_size() -> None:
+    binder = HierarchicalBinder(WIDTH, 2)
+    with torch.no_grad():
+        binder.shared.gamma.fill_(-0.5)
+        binder.blocks[0].gamma.fill_(-0.25)
+    assert binder.gammas() == {"gamma_global": 0.5, "gamma_blocks": [0.25, 0.0]}

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -6,11 +7,13 @@ import pytest
 import toy
 from conftest import ROOT, ZOO, needs_zoo
 
+from bico import binding
 from bico.backbone import Backbone
 from bico.binding import Measured, collect, compared, exact, moved, psnr, sentence, trials, words_of
 from bico.config import Case, Media, load
 from bico.encode import encode_source
-from bico.methods import bico
+from bico.files import write_json
+from bico.methods import base, bico
 from bico.methods.base import project
 from bico.tables import interval
 from bico.toybox.benchmark import scene_of
@@ -178,3 +181,48 @@ def test_the_table_holds_every_method_and_the_means_over_sources(tmp_path):
     mean = table[(table["method"] == "bico") & (table["source"] == "all")].iloc[0]
     assert mean["gain"] == pytest.approx(0.3) and mean["clips"] == 16
     assert 0.2 <= mean["gain_low"] <= mean["gain_high"] <= 0.4
+
+
+def test_every_role_is_tried_in_different_contexts(tmp_path):
+    for source in ("red_cat", "bouncing_car"):
+        targets = [trial.target for trial in trials(toy.config(tmp_path), source)]
+        assert all(targets.count(target) == 1 for target in targets)
+
+
+def test_every_clip_is_read_by_the_trial_that_it_was_made_for(tmp_path, monkeypatch):
+    config = toy.config(tmp_path)
+    toy.write_media(config)
+    planned = list(trials(config, "red_cat"))
+
+    def compose(backbone, jobs, settings, sampling, media):
+        for job in jobs:
+            yield job, np.full((media.num_frames, 48, 48, 3), int(job.case_id), np.uint8)
+
+    monkeypatch.setattr(base, "compose", compose)
+    monkeypatch.setattr(binding.Trial, "values", lambda self, shown: {"own": float(planned[shown] == self)})
+    probe = SimpleNamespace(read=lambda clips: clips[:, 0, 0, 0, 0].tolist())
+    measured = binding._measured(config, None, None, probe, "red_cat")
+    assert measured.values == [{"own": 1.0}] * len(planned) * len(config.seeds)
+
+
+def test_a_row_is_measured_with_what_it_learned_and_gains_on_the_unbound(tmp_path, monkeypatch):
+    config, asked = toy.config(tmp_path, models=dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")), set()
+    toy.write_media(config)
+
+    def clips(config, row, backbone, source, cases, media):
+        asked.add((row, config.sources[source].kind, media.num_frames, len(cases) > 1))
+        return [np.full((media.num_frames, 48, 48, 3), 128, np.uint8)] * len(cases) * len(config.seeds)
+
+    monkeypatch.setattr(binding, "_clips", clips)
+    monkeypatch.setattr(binding.Trial, "values", lambda self, shown: {self.role: 0.75})
+    monkeypatch.setattr(Probe, "open", lambda folder: SimpleNamespace(read=list))
+    plain = {}
+    for source in config.sources:
+        values = [{trial.role: 0.5} for trial in trials(config, source) for _ in config.seeds]
+        plain[source] = {"psnr": [-100.0] * len(config.seeds), "values": values}
+    write_json(tmp_path / "binding" / "unbound.json", plain)
+    table = binding.binding(config, "bico", backbone=None)
+    of_trials = {("bico", kind, 9, True) for kind in ("image", "video")}
+    assert asked == of_trials | {("bico", "image", 1, False), ("bico", "video", 9, False)}
+    gains = table.set_index("measured")["gain"]
+    assert (gains.drop("psnr") == 0.25).all() and (gains["psnr"] > 0).all()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from bico.check import preflight
+from bico.check import listed, preflight
 from bico.config import load
 from bico.errors import InputError
 from bico.provenance import file_digest
@@ -118,3 +118,19 @@ def test_groups_of_blocks_of_different_size(small):
 def test_words_that_the_toybox_does_not_have(small):
     small["sources"]["cat_beach"]["scene"]["subject"] = "dog"
     assert "sources.cat_beach.scene.subject: the Toybox has no 'dog': expected one of cat, fish" in problem(small)
+
+
+def test_a_prompt_that_just_fits_the_text_slots(small):
+    small["text_slots"] = 6
+    preflight(load(small))
+
+
+def test_a_token_that_is_bound_twice(small):
+    case = {"prompt": "a cat bouncing?!", "bind": {"cat_beach": ["?"], "fish_bouncing": ["!"]}}
+    small["cases"] = {"shouted": case}
+    assert problem(small) == "prompt 'a cat bouncing?!': '?!' is one token and bound twice; put a space between"
+
+
+def test_the_list_of_another_folder_that_begins_alike_is_not_this_one_s(tmp_path):
+    (tmp_path / "SHA256SUMS").write_text("12  wan/config.json\n34  wan_large/config.json\n")
+    assert listed(tmp_path / "wan") == {tmp_path / "wan" / "config.json": "12"}

@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny
 import torch
+import toy
 
 from bico import clips
 from bico.config import Config, load
 from bico.errors import InputError
-from bico.methods import base
+from bico.methods import base, bico
+from bico.provenance import file_digest
 
 
 @pytest.fixture
@@ -76,3 +79,41 @@ def test_a_device_that_fails_is_no_failure_of_the_method_s(made, error):
     assert "\n" not in told
     tried, manifest = made()
     assert tried == [1, 2] and {entry["status"] for entry in manifest} == {"ok"}
+
+
+def test_a_clip_is_made_again_when_anything_that_it_depends_on_changes(made, config, monkeypatch):
+    assert made()[0] == [0, 1, 2]
+    changes = (
+        lambda: monkeypatch.setattr(clips, "folder_digest", lambda folder: "another model"),
+        lambda: monkeypatch.setattr(clips, "code_digest", lambda *modules: "other code"),
+        lambda: monkeypatch.setattr(tiny, "backbone", lambda: SimpleNamespace(dtype=torch.bfloat16)),
+        lambda: config.media_path("cat_beach").write_bytes(b"another picture"),
+        lambda: monkeypatch.setitem(vars(config.sampling), "steps", config.sampling.steps + 1),
+        lambda: monkeypatch.setitem(vars(config.media), "fps", 4),
+        lambda: monkeypatch.setitem(vars(config), "text_slots", config.text_slots + 1),
+    )
+    for change in changes:
+        assert made()[0] == []
+        change()
+        assert made()[0] == [0, 1, 2]
+
+
+def test_a_clip_that_fails_leaves_no_older_one(made, config, monkeypatch):
+    made()
+    monkeypatch.setattr(clips, "code_digest", lambda *modules: "other code")
+    _, manifest = made(1, error=ValueError("no such token"))
+    assert [entry["sha256"] is None for entry in manifest] == [False, True, False]
+    assert len(list(config.results.rglob("*.mp4"))) == 2
+
+
+def test_the_manifest_tells_what_is_in_the_clips(made, config):
+    _, manifest = made()
+    paths = [config.results / "clips" / "base" / entry["case"] / f"{entry['seed']}.mp4" for entry in manifest]
+    assert [entry["sha256"] for entry in manifest] == [file_digest(path) for path in paths]
+
+
+def test_clips_of_one_source_are_made_with_each_training_in_turn(tmp_path, monkeypatch):
+    config, planned = toy.config(tmp_path, seeds=[0, 1, 2, 3], learning_seeds=[7, 8]), []
+    monkeypatch.setattr(bico, "compose", lambda backbone, jobs, *others: planned.extend(jobs))
+    clips.of_one_source(config, "bico", None, "red_cat", {"own": config.cases["cat_bounces"]}, config.media)
+    assert [(job.seed, job.artifacts["red_cat"].stem) for job in planned] == [(0, "7"), (1, "8"), (2, "7"), (3, "8")]

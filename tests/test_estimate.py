@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny
 from conftest import ZOO, needs_zoo
 from test_cli import write
 
 from bico import cli
+from bico.binding import trials
 from bico.config import (
     BaseSettings,
     BicoSettings,
@@ -16,7 +18,21 @@ from bico.config import (
     TextualInversionSettings,
     load,
 )
-from bico.estimate import Costs, Job, Sizes, Speed, Work, costs_of, handful, jobs_in, parameters, speeds, steps
+from bico.estimate import (
+    Costs,
+    Job,
+    Sizes,
+    Speed,
+    Work,
+    costs_of,
+    estimate,
+    handful,
+    jobs_in,
+    parameters,
+    speeds,
+    steps,
+)
+from bico.methods import db_lora
 
 UNIT = Costs(
     origin="one of everything",
@@ -200,3 +216,44 @@ def test_speeds_come_from_the_metrics_of_steps(toybox, tmp_path):
     assert found["bico"].still == pytest.approx(batch * still / (0.5 * 3))
     assert found["bico"].clip == pytest.approx(batch * clip / (0.5 * 8))
     assert compiling == pytest.approx(0.5 * (28 + 26 + 22))
+
+
+def test_disk_is_what_is_learned_and_generated(small):
+    small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
+    of, config = work(small), load(small)
+    sizes = [parameters(config.methods["bico"], source.kind, of.sizes) for source in config.sources.values()]
+    assert of.of(Job("learn", {"method": "bico", "part": "0"}))["gb"] == pytest.approx(4e-9 * sum(sizes))
+    assert of.of(Job("generate", {"method": "bico"}))["gb"] == pytest.approx(1e-9 * 0.3 * 9 * 48 * 48 * 3)
+
+
+def test_numbers_of_a_lora_are_those_of_its_layers(small):
+    small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
+    config = load(small)
+    settings = config.methods["db_lora"]
+    with db_lora.adapter(tiny.backbone().transformer, settings.video_rank, seed=0) as learned:
+        numbers = sum(each.numel() for each in learned.values())
+    assert parameters(settings, "video", Sizes(config)) == numbers
+
+
+def test_decoding_counts_by_the_frame_and_trials_by_the_clip(small):
+    small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
+    fast = {"sampling": 1e12, "decode": 2.0}
+    frames = 3600 * hours(work(small, **fast), "generate", method="base") / 2
+    assert frames == pytest.approx(small["media"]["num_frames"])  # of one case and seed
+    clips = 3600 * hours(work(small, **fast), "unbound") / 2 / frames
+    config = load(small)
+    assert clips == pytest.approx(sum(1 + len(list(trials(config, source))) for source in config.sources))
+
+
+def test_less_than_an_hour_is_told_in_minutes(small, monkeypatch):
+    small["models"] |= {"wan": "not/fetched/yet", "clip": "not/fetched/yet"}
+    monkeypatch.setattr("bico.estimate.planned", lambda config, targets: [Job("table", {}), Job("table", {})])
+    text = estimate(load(small), UNIT.model_copy(update={"other": 90.0}), [])
+    assert "cpu_minutes" in text and text.split("total")[1].split()[:3] == ["2", "0.00", "3.00"]
+
+
+def test_starts_count_and_encoded_captions_take_their_dtypes_room(small):
+    small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
+    assert hours(work(small, start=3600), "score", method="base") == 1 + hours(work(small), "score", method="base")
+    wide, narrow = (work(small | {"dtype": dtype}).of(Job("encode", {}))["gb"] for dtype in ("float32", "bfloat16"))
+    assert wide == 2 * narrow > 0

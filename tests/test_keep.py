@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from bico.files import replacing
 from bico.keep import checkpoints, make_all
+from bico.provenance import file_digest
 
 
 def test_what_is_written_may_be_read_by_others(tmp_path):
@@ -62,3 +63,26 @@ def test_what_was_made_before_a_failure_is_kept(tmp_path):
     assert not (tmp_path / "manifest.json").exists()
     make_all("learn", things(tmp_path, a=1, b=1), make, tmp_path / "manifest.json")
     assert made == ["a", "b", "b"]
+
+
+def test_nothing_old_stands_beside_a_record_that_is_not_its_own(tmp_path):
+    """Making it anew breaks off after the file is there and before its record is; then the old settings come back."""
+
+    def make(value: int, error: type[BaseException] | None = None) -> None:
+        def write(name: str) -> None:
+            (tmp_path / name).write_text(str(value))
+            if error:
+                raise error
+
+        make_all("learn", things(tmp_path, a=value), write, tmp_path / "manifest.json")
+
+    make(1)
+    with pytest.raises(KeyboardInterrupt):
+        make(2, KeyboardInterrupt)
+    make(1)
+    assert (tmp_path / "a").read_text() == "1"
+
+
+def test_the_manifest_tells_what_is_in_the_files(tmp_path):
+    make_all("learn", things(tmp_path, a=1), lambda name: (tmp_path / name).write_text("one"), tmp_path / "m")
+    assert json.loads((tmp_path / "m").read_text()) == {"a": file_digest(tmp_path / "a")}

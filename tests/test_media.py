@@ -12,6 +12,7 @@ from PIL import Image
 from bico.config import Media
 from bico.errors import InputError
 from bico.media import (
+    _frame_indices,
     check_media,
     frame_rate,
     media_kind,
@@ -246,3 +247,12 @@ def test_broken_media_are_told_apart_in_one_line(tmp_path):
         assert message.startswith(f"{path}: ") and expected in message and "\n" not in message
     check_media(tmp_path / "good.mp4", "video")
     check_media(tmp_path / "good.jpg", "image")
+
+
+def test_a_duration_that_is_rounded_makes_no_frame_be_skipped():
+    assert _frame_indices([frame / 16 for frame in range(81)], 81 / 16 - 0.004, 81, 16) == list(range(81))
+
+
+def test_a_video_of_just_as_many_frames_gives_each_whatever_its_rate(tmp_path):
+    write_clip(tmp_path / "a.mp4", numbered(9), fps=4)
+    assert numbers(read_media(tmp_path / "a.mp4", **SIZE, read="first")) == list(range(9))

@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from bico.config import (
     TextualInversionSettings,
 )
 from bico.encode import EncodedSource, encode_source
+from bico.media import read_media, write_clip
 from bico.methods import bico, db_lora, method, textual_inversion
 from bico.methods.base import Job, load_artifact, project, save_artifact
 from bico.training import NoiseLevels, flow_matching_loss
@@ -441,3 +443,143 @@ def test_frames_are_drawn_with_their_own_captions(sources) -> None:
     for latents, prompt_embeds in zip(batch.latents, batch.prompt_embeds, strict=True):
         frame = next(i for i, each in enumerate(clip.frame_latents) if torch.equal(each, latents))
         assert torch.equal(prompt_embeds, clip.frame_prompt_embeds[frame])
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "expected"),
+    [
+        ("image", {}, [("global", 2, 1, "whole"), ("all", 3, 2, "whole", "blocks")]),
+        ("video", {"temporal_decoupling": False}, [("global", 7, 1, "whole"), ("all", 11, 2, "whole", "blocks")]),
+        (
+            "video",
+            {},
+            [
+                ("frames_global", 2, 1),
+                ("frames_all", 3, 2, "blocks"),
+                ("clip_global", 7, 1, "whole", "temporal"),
+                ("clip_all", 11, 2, "whole", "blocks", "temporal"),
+            ],
+        ),
+    ],
+)
+def test_each_stage_is_what_the_paper_says(kind: str, change: dict, expected: list) -> None:
+    """Name, steps, noise of stage 1 or 2, and what is open in it."""
+    steps = {"stages": {"global_steps": 2, "all_steps": 3}, "clip_stages": {"global_steps": 7, "all_steps": 11}}
+    settings = BicoSettings(**steps, **change)
+    noise = bico.noise_levels(settings.noise, 3.0)
+    for phase, (name, count, stage, *opened) in zip(bico.phases(settings, kind, 3.0), expected, strict=True):
+        assert (phase.name, phase.steps, phase.noise) == (name, count, noise[stage - 1])
+        assert phase.frames == ("whole" not in opened) and phase.per_block == ("blocks" in opened)
+        assert phase.temporal == ("temporal" in opened)
+
+
+@pytest.fixture
+def planned(backbone, sources, monkeypatch, tmp_path: Path):
+    """What BiCo would train of the clip with these settings, instead of training it."""
+
+    def plan(**settings: object) -> SimpleNamespace:
+        seen = {}
+        monkeypatch.setattr(
+            bico, "fit", lambda groups, stages, settings, **more: seen.update(more, groups=groups, stages=stages)
+        )
+        bico.learn(backbone, sources["clip"], BicoSettings(**settings), shift=3.0, seed=0, workdir=tmp_path)
+        return SimpleNamespace(**seen)
+
+    return plan
+
+
+def losses(loss) -> list[float]:
+    return [part.item() for step in range(4) for part, _ in loss(torch.Generator().manual_seed(step))]
+
+
+def test_steps_of_isolation_weigh_as_the_settings_say_and_the_probe_has_none(planned, monkeypatch) -> None:
+    monkeypatch.setattr(bico, "isolation_loss", lambda *arguments: torch.tensor(3.0))
+    monkeypatch.setattr(bico, "flow_matching_loss", lambda *arguments: torch.tensor(1.0))
+    plan = planned(isolation={"share": 1 - 1e-9, "weight": 2.0})
+    assert losses(plan.stages[0].loss) == [6.0] * 4 and losses(plan.probe) == [1.0] * 4
+    assert losses(planned().stages[0].loss) == [1.0] * 4
+
+
+def test_key_words_alone_are_bound_where_the_settings_say_so(planned, sources, monkeypatch) -> None:
+    masks = []
+    monkeypatch.setattr(HierarchicalBinder, "forward", lambda self, context, mask, **how: masks.append(mask))
+    monkeypatch.setattr(bico, "flow_matching_loss", lambda *arguments: torch.tensor(1.0))
+    for binds in ("key_words", "all"):
+        losses(planned(binds=binds, absorption={"tokens": 0}).stages[-1].loss)
+    key_words, all_words = (sum(masks[half : half + 4]).bool().sum().item() for half in (0, 4))
+    marked = [(row > 0).nonzero().flatten().tolist() for row in sources["clip"].key_slots]
+    assert all(mask[0].nonzero().flatten().tolist() in marked for mask in masks[:4])
+    assert all_words > key_words
+
+
+def test_the_absorption_token_has_a_rate_of_its_own(planned) -> None:
+    rates = {
+        name: group.learning_rate
+        for group in planned(learning_rate=1e-2, absorption={"learning_rate": 1e-5}).groups
+        for name in group.parameters
+    }
+    assert rates["absorption"] == 1e-5 and rates["shared.gamma"] == rates["shared.gate.1.weight"] == 1e-2
+
+
+def test_isolation_forgives_a_change_as_far_as_its_place_looks_at_the_word(backbone, sources, monkeypatch) -> None:
+    batch = sources["clip"].draw(2, torch.Generator().manual_seed(0), frames=False)
+    context = backbone.context(batch.prompt_embeds).detach()
+    looks = torch.zeros(2, 8, tiny.TEXT_SLOTS)
+    looks[:, 0], looks[:, 1] = 0.4, 0.1
+    monkeypatch.setattr(bico, "recorded", lambda backbone: nullcontext([looks]))
+
+    def loss(place: int) -> float:
+        change = backbone.at_places(torch.eye(8)[place].expand(2, -1), batch.latents.shape)
+
+        def velocity(self, noisy, timesteps, contexts):
+            return torch.zeros_like(noisy) + change * isinstance(contexts, list)
+
+        monkeypatch.setattr(type(backbone), "velocity", velocity)
+        generator = torch.Generator().manual_seed(0)
+        bound = lambda context, mask: [context]  # noqa: E731
+        return bico.isolation_loss(backbone, batch, context, bound, torch.full((2,), 0.5), generator).item()
+
+    assert [loss(place) for place in (0, 1, 2)] == pytest.approx([0, 0.75 / 8, 1 / 8])
+
+
+def test_a_lora_is_called_by_its_rare_token_and_merged_as_the_settings_say(
+    backbone, sources, learned, monkeypatch
+) -> None:
+    assert db_lora.instance_prompt(sources["still"], "sks") == "a sks cat"
+    assert db_lora.instance_prompt(sources["clip"], "sks") == "a cat sks bouncing"
+    made, seen, merged, project = learned["db_lora"], [], db_lora.merged, db_lora.project
+    monkeypatch.setattr(db_lora, "merged", lambda *arguments: seen.append(arguments[-1]) or merged(*arguments))
+    monkeypatch.setattr(db_lora, "project", lambda *arguments: seen.append(arguments[-1]) or project(*arguments))
+    clips(backbone, "db_lora", made.settings.model_copy(update={"merge_weight": 0.5}), made.artifacts)
+    assert seen == ["a sks cat sks bouncing at the beach", "blurry", 0.5]
+
+
+def test_copy_shows_the_first_video_where_there_is_one(backbone, tmp_path: Path) -> None:
+    picture, video = tmp_path / "still.png", tmp_path / "clip.mp4"
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(picture)
+    brighter = np.linspace(50, 250, 5).astype(np.uint8)[:, None, None, None]
+    write_clip(video, np.tile(brighter, (1, 32, 32, 3)), 8)
+    job = Job("case", CASE, 0, media={"still": picture, "clip": video})
+    ((_, clip),) = method("copy").compose(backbone, [job], None, tiny.SAMPLING, tiny.MEDIA)
+    assert np.array_equal(clip, read_media(video, **dict(tiny.MEDIA)))
+
+
+def test_frame_captions_mark_spatial_words_and_the_prompt_without_words_is_empty(backbone) -> None:
+    frames = np.zeros((5, 32, 32, 3), np.uint8)
+    concepts = {
+        "kind": "video", "spatial": ["cat"], "temporal": ["bouncing"], "captions": ["a cat bouncing"],
+        "frame_captions": ["the cat"], "frame_indices": [0],
+    }  # fmt: skip
+    encoded = encode_source(backbone, frames, concepts)
+    assert encoded.frame_key_slots[0, :3].tolist() == [0, 1, 0]
+    assert torch.equal(encoded.empty_prompt_embeds, backbone.encode_prompts([""])[0][0])
+
+
+def test_vectors_that_do_not_fit_the_text_slots_are_cut(backbone, monkeypatch) -> None:
+    placed = []
+    monkeypatch.setattr(
+        backbone, "encode_embeddings", lambda embeddings: placed.extend(embeddings) or torch.zeros(1, 32, 32)
+    )
+    case = Case(prompt="cat" + " a" * 30, bind={"still": ["cat"]})
+    textual_inversion.inverted(backbone, case, {"still": {"0 cat": torch.full((3, 32), 7.0)}})
+    assert [len(each) for each in placed] == [backbone.text_slots] and (placed[0][:3] == 7).all()

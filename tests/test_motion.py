@@ -141,3 +141,11 @@ def test_fidelity_is_the_mean_over_the_sources_that_move():
     assert scores["dynamic_degree"] == pytest.approx(100 * 8 * 2 / 96, rel=0.03)
     assert np.isnan(motion_scores(clip, [], 8)["motion_fidelity"])
     assert motion_scores(clip, [right], 8) == motion_scores(clip, [right], 8)
+
+
+def test_a_point_whose_window_leaves_the_frame_is_lost():
+    clip = shifted((-4, 0))
+    going = tracks(clip)
+    followed = np.isfinite(going[1:]).all(axis=2)
+    margin = (round(0.1 * 96) | 1) // 2 / 96  # half a window
+    assert followed.any() and going[1:][followed].min() >= margin and going[0][followed[0]].min() >= margin

@@ -109,3 +109,9 @@ def test_mentions_beyond_the_slots_are_none() -> None:
     found = mentions(TOKENIZER, text, "cat", tiny.TEXT_SLOTS)
     assert found and max(found) < tiny.TEXT_SLOTS - 1
     assert found == [slot for slot in mentions(TOKENIZER, text, "cat", 200) if slot < tiny.TEXT_SLOTS - 1]
+
+
+def test_a_prompt_may_fill_all_slots() -> None:
+    assert len(token_offsets(TOKENIZER, "a cat", 3)) == 3
+    with pytest.raises(InputError, match="3 tokens, at most 2"):
+        token_offsets(TOKENIZER, "a cat", 2)

@@ -341,3 +341,18 @@ def test_a_page_is_filled_in_chromium(study, tmp_path):
     assert first[3:] == ["4", "3", "2"] and all(line[3:] == ["5", "5", "5"] for line in others)
     write_text(answers.answers_folder(study) / name, text)
     assert len(answers.read_answers(study)) == items
+
+
+def test_two_seeds_of_a_case_are_two_clips():
+    rated = {"rater": ["1", "2"], "case": "cat", "method": "bico", "seed": [0, 1], "concept": [1.0, 5.0]}
+    assert np.isnan(answers.agreement(pd.DataFrame(rated), "concept"))
+
+
+def test_rater_1_of_another_study_is_somebody_else(study):
+    send_back(study, lambda method, question: WORTH[method])
+    before = set(answers.keys_folder(study).iterdir())
+    rating(study.model_copy(update={"rating": Rating(raters=4, groups=3, seed=1)}))
+    (key,) = set(answers.keys_folder(study).iterdir()) - before
+    lines = pd.read_csv(key)[["rater", "item"]].assign(study=key.stem, concept=3, prompt=3, motion=3)
+    write_text(answers.answers_folder(study) / "more.csv", lines[list(answers.COLUMNS)].to_csv(index=False))
+    assert len({answer["rater"] for answer in answers.read_answers(study)}) == 8

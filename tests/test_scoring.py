@@ -1,6 +1,7 @@
 """The scores, against computations by hand on tiny models, and the truth scores on rendered clips."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,9 @@ from bico.scoring.clip_t import ClipT
 from bico.scoring.dino_i import DinoI, harmonic_mean
 from bico.scoring.motion import motion_scores, tracks
 from bico.scoring.parts import parts
-from bico.toybox.probe import Probe
+from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import render, trajectory
+from bico.toybox.world import Look
 from bico.toybox.zoo import clip as zoo_clip
 from bico.toybox.zoo import dino as zoo_dino
 
@@ -280,3 +282,39 @@ def test_parts_tell_which_look_is_lost(benchmark):
     raw = [truth.concept(readings[case], truths[case]) for case in truths]
     assert right.groupby("role").mean().mean() == pytest.approx(np.mean(raw), abs=1e-6)  # the parts make up the whole
     assert pd.read_csv(config.results / "parts.csv").cases.tolist() == [len(truths)] * len(match)
+
+
+def test_both_judges_see_and_pool_as_the_config_says(judges, tmp_path):
+    models = {"wan": "none", "vlm": "none", "clip": str(judges / "clip"), "dino": str(judges / "dino")}
+    config = toy.config(tmp_path, models=models, scoring={"pooling": "renormalised", "dino_crop": 0.5})
+    clip_t, dino_i = scoring.open_judges(config, "cpu")
+    assert clip_t.pooling == dino_i.pooling == "renormalised"
+    resize, crop, *_ = dino_i.preprocess.transforms
+    assert resize.size == 2 * crop.size[0]
+
+
+def test_a_subject_of_another_size_that_moves_alike_has_no_path_error(tmp_path):
+    scene = toy.truth_scene(toy.config(tmp_path), "robot_spins")
+    wanted = truth.Truth(scene, frozenset({"motion"}), {}, frozenset())
+    larger = trajectory(scene)[0] * np.float32([1, 1, 1.5, 1])
+    assert truth.path_error(Reading({}, {}, larger), wanted) == pytest.approx(np.zeros(9), abs=1e-6)
+
+
+def test_looks_count_by_their_word_and_by_how_strong_they_are(tmp_path):
+    scene = replace(
+        toy.truth_scene(toy.config(tmp_path), "cat_bounces"), style=Look("sepia", 0.9), light=Look("fog", 0.4)
+    )
+    wanted = truth.Truth(scene, frozenset({"style", "light"}), {}, frozenset())
+    words = {"style": {"sepia": 0.7}, "light": {"fog": 0.6}}
+    reading = Reading(words, {"style_amount": 0.8, "light_amount": 0.9}, trajectory(scene)[0])
+    parts = truth.concept_parts(reading, wanted)
+    assert parts["style"] == pytest.approx({"word": 0.7, "amount": 0.9})
+    assert parts["light"] == pytest.approx({"word": 0.6, "amount": 0.5})
+
+
+@needs_probe
+def test_a_question_whose_truth_cannot_be_told_from_others_has_no_scale(benchmark):
+    _, _, truths, readings, _ = benchmark
+    ends = {question: {"floor": 0.5, "ceiling": 0.51} for question in truth.QUESTIONS}
+    scores = truth.truth_scores(readings["cat_bounces"], truths["cat_bounces"], ends)
+    assert np.isnan(list(scores.values())).all()

@@ -288,3 +288,18 @@ def test_an_ablation_says_whether_it_comes_in_the_papers_order(tmp_path):
     assert "-1.00 [-1.00, -1.00]" in text and "-10.0 [-10.0, -10.0], the other way round" in text
     text = ablation(tmp_path / "equal", {"bico": 50, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})
     assert "1 of 2 are told apart" in text and "+0.0 [+0.0, +0.0], not told apart" in text
+
+
+def test_of_two_trainings_the_spread_is_made_good_for():
+    """Two trainings, one apart from their mean: resampled alone they would spread by half of their true variance."""
+    _, low, high = tables.interval(np.array([[4.0] * 6, [6.0] * 6]), **RESAMPLES)
+    assert (low, high) == pytest.approx((5 - 2**0.5, 5 + 2**0.5))
+
+
+def test_clips_that_are_gone_count_as_missing(scored):
+    path = scored.results / "scores" / "copy.csv"
+    rows = pd.read_csv(path)
+    rows.loc[0, "status"] = "missing"
+    write_text(path, rows.to_csv(index=False))
+    table = tables.write_table(scored, "table1").set_index("method")
+    assert table["missing"].to_dict() == {"base": 1, "copy": 1, "bico": 0}

@@ -2,6 +2,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from bico.training import (
     NoiseLevels,
     Stage,
     fit,
+    flow_matching_loss,
     gaussian_weight,
     position_of,
     shifted,
@@ -216,3 +218,48 @@ def test_diffsynth_weighting_cancels_the_noisiest_steps() -> None:
 def test_defaults_are_the_papers() -> None:
     paper = BicoSettings()
     assert (paper.noise.inversion, paper.noise.alpha, paper.noise.beta) == ("position", 0.875, 0.875)
+
+
+def test_the_loss_is_that_of_the_straight_way_from_a_clip_to_noise() -> None:
+    """A transformer that knows the clip tells the velocity from the noisy one alone: (x_sigma - x_0) / sigma."""
+    latents, sigmas, told = torch.randn(2, 4, 3, 2, 2), torch.tensor([0.25, 0.75]), []
+
+    def loss(off: list[float], weights: torch.Tensor | None = None) -> float:
+        def velocity(noisy: torch.Tensor, timesteps: torch.Tensor, contexts: None) -> torch.Tensor:
+            told.append(timesteps.tolist())
+            return (noisy - latents) / sigmas.view(-1, 1, 1, 1, 1) + torch.tensor(off).view(-1, 1, 1, 1, 1)
+
+        known = SimpleNamespace(device=torch.device("cpu"), velocity=velocity)
+        return flow_matching_loss(known, latents, None, sigmas, torch.Generator().manual_seed(0), weights).item()
+
+    assert loss([0.0, 0.0]) == pytest.approx(0, abs=1e-9) and told == [[250, 750]]
+    assert loss([1.0, 2.0]) == pytest.approx((1 + 4) / 2)
+    assert loss([1.0, 2.0], torch.tensor([2.0, 0.0])) == pytest.approx(2 * 1 / 2)
+
+
+def still(value: float, parameter: nn.Parameter) -> Loss:
+    """A loss without a gradient."""
+    return lambda generator: iter([(0 * parameter.sum() + value, torch.rand(1))])
+
+
+def test_the_probe_has_a_loss_of_its_own(tmp_path: Path) -> None:
+    parameter = nn.Parameter(torch.ones(1))
+    stage, often = Stage("all", 2, still(1.0, parameter)), settings(probe_every=1)
+    fit([Group({"p": parameter}, 0.1)], [stage], often, seed=0, workdir=tmp_path, probe=still(5.0, parameter))
+    assert [(entry["loss"], entry["probe"]) for entry in lines(tmp_path)] == [(1, 5), (1, 5)]
+
+
+def test_weights_decay_as_the_settings_say(tmp_path: Path) -> None:
+    parameter = nn.Parameter(torch.ones(1))
+    stage = Stage("all", 1, still(1.0, parameter))
+    fit([Group({"p": parameter}, 0.1)], [stage], settings(weight_decay=0.5), seed=0, workdir=tmp_path)
+    assert parameter.item() == pytest.approx(1 - 0.1 * 0.5)
+
+
+def test_a_step_has_the_rate_of_its_own_number(tmp_path: Path) -> None:
+    parameter = nn.Parameter(torch.ones(1))
+    stage = Stage("all", 2, lambda generator: iter([(parameter.sum(), torch.rand(1))]))
+    seen, rates = [], [0.0, 1.0, 0.0].__getitem__
+    report = lambda: seen.append(parameter.item()) or {}  # noqa: E731
+    fit([Group({"p": parameter}, 0.1)], [stage], settings(), seed=0, workdir=tmp_path, rate=rates, report=report)
+    assert seen == [1, pytest.approx(0.9, abs=1e-3)]

@@ -386,3 +386,11 @@ def test_a_method_is_added_by_one_file_and_one_line(small, _toybox, checkout, co
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     refused = snakemake("-n", "--configfile", config_file, "--", table, folder=checkout).stdout
     assert "methods.shift: unknown key 'step': did you mean 'steps'?" in refused
+
+
+def test_the_packages_above_a_module_count(tmp_path):
+    package = tmp_path / "some"
+    (package / "inner").mkdir(parents=True)
+    for name in ("__init__.py", "inner/__init__.py", "inner/one.py"):
+        (package / name).write_text("VALUE = 1\n")
+    assert closure("some.inner.one", package=package) == {"some", "some.inner", "some.inner.one"}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch._dynamo.utils import counters
 
@@ -38,6 +39,25 @@ def backbone():
 @pytest.fixture(scope="module")
 def sources() -> dict:
     return {"still": tiny.source("image", seed=1), "clip": tiny.source("video", seed=2)}
+
+
+def test_an_adapter_is_a_gelu_between_two_layers_of_what_it_is_told() -> None:
+    adapter, tokens, condition = Adapter(6, 4, 3), torch.randn(2, 5, 6), torch.randn(2, 3)
+    nn.init.normal_(adapter.up.weight)
+    adapter.told = condition
+    told = tokens + (condition @ adapter.condition.weight.T)[:, None]
+    inner = F.gelu(told @ adapter.down.weight.T + adapter.down.bias)
+    torch.testing.assert_close(adapter(tokens), inner @ adapter.up.weight.T + adapter.up.bias)
+
+
+def test_afterwards_a_layer_has_no_adapters() -> None:
+    layer, tokens = nn.Linear(6, 6), torch.randn(2, 5, 6)
+    before = layer(tokens)
+    adapter = Adapter(6, 4)
+    nn.init.ones_(adapter.up.bias)
+    with beside([(layer, adapter), (layer, adapter)]):
+        torch.testing.assert_close(layer(tokens), before + 2 * adapter(tokens))
+    assert torch.equal(layer(tokens), before) and not hasattr(layer, "adapters")
 
 
 def untrained(backbone, sources, name: str) -> nn.Module:

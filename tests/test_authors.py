@@ -269,6 +269,7 @@ def test_published_clips_are_scored_as_ours_are_and_none_is_dropped(small, tmp_p
 
     folder = write_page(tmp_path / "page", PICTURE, CLIP, OURS, OTHER)
     (folder / "static" / "cat_ball_dual.mp4").unlink()
+    small["media"]["fps"] = 4  # which is not the pace of their clips
     table = scores_of(small, folder, tmp_path)
     assert table["method"].tolist() == ["BiCo (Ours)", "DualReal"] and table["status"].tolist() == ["ok", "missing"]
     assert table["table"].tolist() == ["table1", "table1"] and table["row"].tolist() == [5, 4]

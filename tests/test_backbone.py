@@ -1,6 +1,7 @@
 from collections import Counter as Counts
 from collections.abc import Callable
 from itertools import groupby
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from diffusers import WanPipeline
 from torch.nn.attention import SDPBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bico.backbone import Backbone, _gelu, _rotate, attention_kernels, compiles_on
+from bico.backbone import ROOM_FOR_ALL, Backbone, _gelu, _rotate, attention_kernels, best_dtype, compiles_on
 from bico.binder import HierarchicalBinder
 
 PROMPT = "a striped cat  bouncing at the beach"
@@ -101,6 +102,16 @@ def test_a_captured_pass_gets_and_gives_what_a_plain_one_does(
     for _ in range(2):  # once captured, used again
         assert all(torch.equal(one, other) for one, other in zip(plain, learned(), strict=True))
     assert [len(inputs) for inputs in captured] == [len(plain) + 1]
+
+
+def test_a_pass_whose_gradient_is_another_is_captured_anew(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda run, inputs: run)
+    monkeypatch.setattr(backbone, "_graphs", {})
+    latents, context = torch.randn(1, *backbone.latent_shape(tiny.MEDIA)), contexts(backbone)[0]
+    for learns in (False, True):
+        velocity = backbone.velocity(latents, torch.tensor([500.0]), context.clone().requires_grad_(learns))
+    velocity.sum().backward()
+    assert len(backbone._graphs) == 2
 
 
 def test_a_captured_pass_is_not_run_again_before_its_gradient(
@@ -326,3 +337,36 @@ def test_clips_become_normalised_latents_and_come_back(backbone: Backbone) -> No
     assert decoded.shape == (1, 5, 32, 32, 3)
     assert decoded.dtype == np.uint8
     assert backbone.encode_clip(frames[:1]).shape == (4, 1, 4, 4)
+
+
+def test_bfloat16_is_taken_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    for tiles, on_cpu in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda tiles=tiles: tiles)
+        assert (best_dtype("cpu"), best_dtype("cuda")) == (on_cpu, torch.bfloat16)
+
+
+def test_sequences_of_4096_tokens_are_recomputed_and_shorter_ones_are_not(backbone: Backbone) -> None:
+    assert backbone.recomputing(torch.Size([1, 4, 16, 32, 32]))
+    assert not backbone.recomputing(torch.Size([1, 4, 16, 32, 30]))
+
+
+def test_the_text_encoder_is_parked_on_small_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    parked = {}
+    for device, memory in (("cpu", 0), ("cuda", ROOM_FOR_ALL - 1), ("cuda", ROOM_FOR_ALL)):
+        monkeypatch.setattr(
+            torch.cuda, "get_device_properties", lambda device, memory=memory: SimpleNamespace(total_memory=memory)
+        )
+        opened = Backbone.open(tiny.folder(), text_slots=tiny.TEXT_SLOTS, device=device)
+        parked[device, memory] = opened._parks_text_encoder
+    assert list(parked.values()) == [False, True, False]
+
+
+def test_graphs_are_captured_for_a_frozen_transformer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = tiny.compiling(monkeypatch)
+    _ = opened.transformer
+    opened.device = torch.device("cuda")
+    with opened.compiled():
+        assert opened._graphs == {}
+    opened.transformer.blocks[0].adapters = torch.nn.Linear(1, 1)
+    with opened.compiled():
+        assert opened._graphs is None

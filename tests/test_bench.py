@@ -12,7 +12,7 @@ from conftest import ROOT
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
-from bico import cli
+from bico import bench, cli
 from bico.bench import PRESETS, random_source, random_transformer
 from bico.config import BicoSettings, Stages, load
 from bico.flops import forward_flops, training_flops
@@ -71,9 +71,23 @@ def test_a_small_bench_measures_every_stage(tmp_path: Path, capsys: pytest.Captu
         *(("generation, 1 steps", 5, way) for way in ("ours", "no binders")),
     ]
     assert (rows["seconds"] > 0).all() and (rows["share_of_peak"] > 0).all()
-    assert (rows.loc[rows["variant"] == "ours", "times_ours"] == 1).all()
+    ours = rows.loc[rows["variant"] == "ours"].set_index(["stage", "frames"])["seconds"]
+    of_ours = rows["seconds"] / ours.loc[list(zip(rows["stage"], rows["frames"], strict=True))].to_numpy()
+    assert rows["times_ours"].to_numpy() == pytest.approx(of_ours.to_numpy(), rel=1e-3)
+    rates, peak = rows["tflop"] / rows["seconds"], written["matrix_peak_tflop_per_s"]
+    assert rows["tflop_per_s"].to_numpy() == pytest.approx(rates.to_numpy(), rel=1e-3)
+    assert rows["share_of_peak"].to_numpy() == pytest.approx((rates / peak).to_numpy(), rel=0.05)  # peak is rounded
+    one_pass = PRESETS["small"].flops(forward_flops, 5) / 1e12
+    assert rows["tflop"].iloc[-1] == pytest.approx(2 * one_pass, rel=1e-3)  # with guidance a step is two
     printed = capsys.readouterr().out
     assert all(variant in printed for variant in rows["variant"]) and written["device"] in printed
+
+
+def test_steps_that_warm_up_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([100.0, 100.0, 1.0, 1.0])
+    monkeypatch.setattr(bench, "_seconds", lambda device, work: next(seconds))
+    measured = bench.plain_step(PRESETS["small"], 1, 2, torch.device("cpu"), torch.float32, encodes=False)
+    assert measured.seconds == 1
 
 
 def test_a_table_of_rows_alone_names_the_device_too(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,7 +13,9 @@ from test_media import moving_square
 from bico import cli
 from bico.config import load
 from bico.errors import InputError
+from bico.files import write_text
 from bico.media import read_media, write_clip
+from bico.provenance import code_digest
 
 
 def write(config: dict, folder: Path) -> str:
@@ -61,11 +64,96 @@ def test_sources_and_truth_are_rendered_as_anybodys_media(small, tmp_path):
     assert (results / "media" / "fish_bouncing.mp4").read_bytes() == first
 
 
+@pytest.fixture
+def records(small, tmp_path, monkeypatch):
+    """Of a command with these settings: what beside the things that it makes says of what they were made from."""
+    found: dict[str, dict] = {}
+    monkeypatch.setattr(cli, "make_all", lambda label, things, *_: found.update({k: v[1] for k, v in things.items()}))
+    monkeypatch.setattr(cli, "_backbone", lambda config: SimpleNamespace(dtype=config.dtype))
+    monkeypatch.setattr("bico.clip.Clip", lambda *arguments, **options: None)
+    results = Path(small["results"])
+    for name in ("concepts/{}.json", "encoded/{}.safetensors", "appearance/{}.safetensors", "media/{}.png"):
+        for path in (name.format("cat_beach"), name.format("fish_bouncing").replace("png", "mp4")):
+            write_text(results / path, '{"spatial": [], "temporal": [], "captions": []}')
+
+    def of(command: str, *arguments: object, **changes: object) -> dict[str, dict]:
+        found.clear()
+        getattr(cli, command)(load(small | changes), *arguments)
+        return json.loads(json.dumps(found))
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("command", "modules", "models", "files", "settings"),
+    [
+        ("concepts", ["bico.concepts", "bico.media"], ["vlm"], ["media"], ["media", "concepts", "sources"]),
+        ("encode", ["bico.encode", "bico.media"], ["wan"], ["media", "concepts"], ["media", "text_slots", "dtype"]),
+        ("appearance", ["bico.clip", "bico.media"], ["clip"], ["media"], ["media"]),
+        (
+            "learn", ["bico.methods.dreamvideo"], ["wan"], ["encoded", "appearance"],
+            ["methods", "sampling", "text_slots", "dtype", "compile"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_record_holds_all_that_a_thing_is_made_from(
+    small, records, tmp_path, command, modules, models, files, settings
+):
+    """What it did not hold could change, and the old thing would stay."""
+    arguments, name = (("dreamvideo", 0), "cat_beach 0") if command == "learn" else ((), "cat_beach")
+    key_words = {"concepts": {"spatial": ["cat"]}}
+    changes = {
+        "media": small["media"] | {"fps": 7},
+        "concepts": small["concepts"] | {"seed": 7},
+        "sources": small["sources"] | {"cat_beach": small["sources"]["cat_beach"] | key_words},
+        "text_slots": 48,
+        "dtype": "bfloat16",
+        "compile": True,
+        "sampling": small["sampling"] | {"shift": 7.0},
+        "methods": small["methods"] | {"dreamvideo": {"motion_steps": 7}},
+        "scoring": {"bootstrap": 7},
+        "seeds": [7],
+    }
+    before = records(command, *arguments)
+    assert before[name]["code"] == code_digest(*modules)
+    changed = {key for key, value in changes.items() if records(command, *arguments, **{key: value}) != before}
+    assert changed == set(settings)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"of": "another model"}')
+    others = {model: small["models"] | {model: str(tmp_path / "other")} for model in small["models"]}
+    assert {model for model in others if records(command, *arguments, models=others[model]) != before} == set(models)
+    read = set()
+    for folder in ("media", "concepts", "encoded", "appearance"):
+        (file,) = (Path(small["results"]) / folder).glob("cat_beach.*")
+        text = file.read_text()
+        file.write_text(text.replace("[]}", '["a cat"]}'))
+        if records(command, *arguments)[name] != before[name]:
+            read.add(folder)
+        file.write_text(text)
+    assert read == set(files)
+
+
+def test_trainings_are_divided_and_know_their_seed(small, records):
+    seeds = {"seeds": [3, 4], "learning_seeds": [3, 4]}
+    whole = records("learn", "bico", 0, **seeds)
+    assert {name: record["seed"] for name, record in whole.items()} == {
+        "cat_beach 3": 3, "cat_beach 4": 4, "fish_bouncing 3": 3, "fish_bouncing 4": 4
+    }  # fmt: skip
+    parts = [records("learn", "bico", part, **seeds, parts=3) for part in range(3)]
+    assert {name: record for part in parts for name, record in part.items()} == whole
+    assert sum(map(len, parts)) == 4
+
+
 def test_binding_files_makes_a_benchmark_of_one_case(small, tmp_path):
     Image.new("RGB", (64, 48), "orange").save(tmp_path / "cat.jpg")
     write_clip(tmp_path / "clip.mp4", moving_square(9), fps=8)
     bind = [(tmp_path / "cat.jpg", "cat"), (tmp_path / "clip.mp4", "sliding"), (tmp_path / "cat.jpg", "orange")]
-    config = cli.composition(load(small), "an orange cat sliding", bind, {}, results=tmp_path / "work", steps=7, seed=3)
+    small["concepts"]["seed"] = 5
+    small |= {"seeds": [0, 1], "learning_seeds": [2, 0]}
+    like = load(small)
+    config = cli.composition(like, "an orange cat sliding", bind, {}, results=tmp_path / "work", steps=7, seed=3)
+    assert (config.concepts, config.media, config.text_slots) == (like.concepts, like.media, like.text_slots)
+    assert config.sampling == like.sampling.model_copy(update={"steps": 7}) and config.learning_seeds == [2]
     ((_, case),) = config.cases.items()
     assert list(case.bind.values()) == [["cat", "orange"], ["sliding"]]
     assert [source.kind for source in config.sources.values()] == ["image", "video"]

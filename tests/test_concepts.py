@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from bico import concepts
 from bico.config import ConceptSettings, KeyWords
@@ -107,6 +108,32 @@ def test_captions_that_lose_a_word_are_asked_for_again_and_then_come_from_a_temp
     assert found["captions"][:3] == ["a cat at the beach"] * 3
     assert found["captions"][3] == concepts.template(["cat", "beach"], 3) == "a view with cat and beach"
     assert found["counts"] == {"asked": 7, "rejected": 4, "template": 1, "distinct": 2, "invalid_json": 0}
+
+
+def test_a_frame_whose_caption_lost_a_word_is_looked_at_again():
+    asked = {}
+
+    def reply(prompt, seed):
+        position = asked.setdefault(seed, len(asked))
+        return "a kite" if position in (2, 4) else f"a ball, {position}"  # 0: the clip's own; then frames 0 to 4
+
+    vlm, settings = ScriptedVlm(reply), ConceptSettings(captions=1, attempts=2)
+    clip = np.arange(5, dtype=np.uint8)[:, None, None, None] + CLIP
+    found = concepts.extract(clip, "video", settings, vlm, fps=8, key_words=KeyWords(spatial=["ball"]))
+    assert [frames[0, 0, 0, 0] for frames in vlm.calls[-1][0]] == [1, 3]
+    assert found["frame_captions"] == [f"a ball, {position}" for position in (1, 6, 3, 7, 5)]
+    assert found["counts"]["distinct"] == 6  # of the clip and of its frames
+
+
+@pytest.mark.parametrize(
+    ("settings", "drawn"),
+    [({}, {0, 1, 2}), ({"top_p": 0.7}, {0, 1}), ({"top_k": 2, "top_p": 1.0}, {0, 1}), ({"temperature": 0.01}, {0})],
+)
+def test_captions_draw_from_the_most_probable_words_alone(settings, drawn):
+    scores = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05])).expand(200, -1)
+    for processor in concepts._sampling(range(200), ConceptSettings(**{"temperature": 1.0, "top_p": 0.9} | settings)):
+        scores = processor(None, scores)
+    assert set(scores.argmax(dim=1).tolist()) == drawn
 
 
 def test_a_caption_that_finds_no_end_is_asked_for_again():

@@ -65,10 +65,11 @@ def test_ablations_differ_from_the_full_model_in_what_they_take_away():
 
 
 def test_without_tables_the_main_one_holds_all_rows(toybox):
-    del toybox["tables"]
+    numbers = toybox.pop("tables")["table1"]
     config = load(toybox)
     assert list(config.table("table1")) == list(config.methods) and not config.table("table2")
     assert config.table("table1")["bico"] == 5 and config.table("table1")["bico_tds"] is None
+    assert config.table("table1") == dict.fromkeys(config.methods) | numbers
 
 
 def test_tuning_shares_no_source_and_no_prompt_with_the_table():
@@ -81,6 +82,7 @@ def test_tuning_shares_no_source_and_no_prompt_with_the_table():
 def test_split_tuning_runs_the_tuning_set_in_a_folder_of_its_own(toybox):
     tuning = load(toybox | {"split": "tuning"}).chosen()
     assert set(tuning.cases) == set(toybox["tuning"]["cases"]) and str(tuning.results) == "results/tuning"
+    assert toybox["applications"] and not tuning.applications  # of sources that it does not have
     del toybox["tuning"]
     assert "no tuning set" in problem(toybox | {"split": "tuning"})
 
@@ -114,12 +116,46 @@ def test_defaults_are_those_of_the_paper(toybox):
     assert (bico.noise.alpha, bico.noise.beta, bico.noise.inversion) == (0.875, 0.875, "position")
     assert (config.media.num_frames, config.media.height, config.media.width) == (81, 480, 832)
     assert (config.sampling.steps, config.sampling.shift, config.text_slots) == (50, 5.0, 512)
+    assert (config.sampling.guidance_scale, config.media.fps, config.media.read) == (5.0, 15, "time")
+    assert (config.scoring.pooling, config.scoring.dino_crop, config.concepts.captions) == ("mean", 0.875, 60)
+    numbers = {
+        method: {key: value for key, value in settings() if isinstance(value, float | int) and "_every" not in key}
+        for method, settings in METHOD_SETTINGS.items()
+    }
+    learned = {"learning_rate": 1e-4, "weight_decay": 0.01, "batch_size": 1}
+    identity = {"hierarchical": True, "diversification": True, "temporal_decoupling": True, "strength": 1.0}
+    assert numbers == {
+        "base": {}, "copy": {}, "bico": learned | identity,
+        "textual_inversion": learned | {"steps": 3000, "vectors": 1, "weight_decay": 0.0},
+        "db_lora": learned | {"steps": 1000, "rank": 32, "video_rank": 64, "merge_weight": 1.0},
+        "dreamvideo": {
+            "learning_rate": 1e-5, "weight_decay": 0.0, "batch_size": 4, "inversion_steps": 3000, "vectors": 1,
+            "inversion_rate": 1e-4, "identity_steps": 1000, "motion_steps": 1000, "text_dropout": 0.5,
+            "guidance_scale": 9.0,
+        },
+        "dualreal": {
+            "learning_rate": 1e-3, "weight_decay": 1e-4, "batch_size": 1, "steps": 1000, "warm_up": 200,
+            "clip_norm": 1.0, "bottleneck": 64, "controller_width": 512, "groups": 5, "guidance_scale": 6.0,
+        },
+    }  # fmt: skip
+
+
+def test_what_is_decomposed_is_learned_too_and_what_nothing_uses_is_not(toybox):
+    case = "cat_bouncing_in_the_city"
+    toybox["cases"] = {case: toybox["cases"][case]}
+    toybox["applications"] = {"alone": {"source": "robot_city", "prompt": "a robot in space", "keep": ["robot"]}}
+    config = load(toybox)
+    assert config.bound() == ["cat_beach", "fish_bouncing"]
+    assert list(config.learned("bico")) == ["cat_beach", "fish_bouncing", "robot_city"]
+    assert list(config.learned("db_lora")) == ["cat_beach", "fish_bouncing"]
 
 
 def test_seeds_take_the_trainings_in_turn(toybox):
     config = load(toybox | {"seeds": [4, 5, 6, 7], "learning_seeds": [0, 9]})
     assert [config.learning_seed(seed) for seed in config.seeds] == [0, 9, 0, 9]
     assert [seed for item, seed in config.trainings("bico") if item == "cat_beach"] == [0, 9]
+    shifted = load(toybox | {"seeds": [1, 2], "learning_seeds": [0, 9]})
+    assert [shifted.learning_seed(seed) for seed in shifted.seeds] == [0, 9]  # by their places, whatever they are
     made = {job.seed: job.artifacts for job in jobs(config, "bico") if job.case_id == next(iter(config.cases))}
     assert made[4] == made[6] != made[5] == made[7]
 
@@ -174,6 +210,10 @@ def test_settings_of_composing_are_none_of_learning(toybox):
     toybox["methods"]["dreamvideo"]["guidance_scale"] = toybox["methods"]["dualreal"]["guidance_scale"] = 2.0
     after = load(toybox).methods
     assert [before[row].learning() for row in before] == [after[row].learning() for row in after]
+    clips = {row for row in before if before[row].effective() != after[row].effective()}
+    assert clips == {"bico", "db_lora", "dreamvideo", "dualreal"}
+    seldom = before["bico"].model_copy(update={"probe_every": 7, "checkpoint_every": 7})
+    assert (seldom.effective(), seldom.learning()) == (before["bico"].effective(), before["bico"].learning())
 
 
 @pytest.mark.parametrize(

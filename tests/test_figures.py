@@ -6,7 +6,7 @@ import toy
 from PIL import Image
 
 from bico import figures
-from bico.config import BaseSettings
+from bico.config import BaseSettings, Media
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,13 @@ def test_a_clip_that_is_not_there_says_why(config, monkeypatch):
     monkeypatch.setattr(BaseSettings, "unsupported", lambda settings, kinds: f"takes no {kinds[1]}")
     rows = figures.draw(config, "robot_spins").axes
     assert rows[3].texts[1].get_text() == "not supported: takes no video"
+
+
+def test_a_long_clip_is_shown_from_its_first_frame_to_its_last():
+    frames = np.arange(17, dtype=np.uint8)[:, None, None, None] + np.zeros((17, 8, 8, 3), np.uint8)
+    row = ("clip", figures.INK, frames)
+    (shown,) = figures.strip("", [row], Media(height=8, width=8, num_frames=17, fps=8)).axes
+    assert [image.get_array()[0, 0, 0] for image in shown.images] == list(range(0, 17, 2))
 
 
 def test_one_png_a_case_and_the_same_bytes_again(config):

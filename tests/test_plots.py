@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import toy
+from matplotlib.figure import Figure
 
 from bico import plots
 from bico.errors import InputError
@@ -33,6 +34,8 @@ def test_a_bar_for_each_row_with_its_interval_and_the_papers_rating_beside():
         assert widths(paper)[1:] == [50, 100] and np.isnan(widths(paper)[0])
         (ends,) = axes.containers[0].lines[2][0].get_segments()[:1]
         assert ends[:, 0].tolist() == [-2, 18]
+        (upper,) = axes.child_axes
+        assert upper._functions[0](np.array([0, 50, 100])).tolist() == [1, 3, 5]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["base", "+ TDS", "full model"]
 
@@ -92,6 +95,12 @@ def test_losses_are_averaged_within_a_stage_only():
     assert plots.smoothed(lines).tolist() == lines["loss"].tolist()
     noisy = lines.assign(loss=lines["loss"] + np.tile([-0.5, 0.5], 40))
     assert plots.smoothed(noisy).std() < noisy["loss"].std()
+
+
+def test_the_mean_is_that_of_all_trainings():
+    axes = Figure().subplots()
+    plots._lines(axes, [pd.Series([1.0, 3.0]), pd.Series([3.0, 7.0])])
+    assert axes.lines[-1].get_ydata().tolist() == [2, 5]
 
 
 def test_curves_of_images_and_videos_stand_apart(drawn):

@@ -27,6 +27,30 @@ def test_poses_survive_the_networks_scales():
     assert torch.allclose(again[:, 3].cos(), poses[:, 3].cos(), atol=1e-5)
 
 
+def test_frames_are_picked_evenly_and_stills_repeated():
+    shades = np.arange(17, dtype=np.uint8)[None, :, None, None, None]
+    for frames, picked in ((17, range(0, 17, 2)), (1, [0] * 9)):
+        seen = probe.prepare(np.broadcast_to(shades[:, :frames], (1, frames, 48, 48, 3)))
+        assert ((seen[0, 0, :, 0, 0] + 1) * 127.5).round().tolist() == list(picked)
+
+
+def test_hues_are_angles_of_points():
+    output = {role: torch.zeros(len(words)) for role, words in probe.WORDS.items()}
+    output |= {hue: torch.tensor([0.0, 1.0]) for hue in probe.HUES} | {"poses": torch.zeros(9, 4)}
+    output |= {level: torch.tensor(1.5) for level in probe.LEVELS}
+    values = probe._reading(output).values
+    assert values == pytest.approx(dict.fromkeys(probe.HUES, 0.25) | dict.fromkeys(probe.LEVELS, 1.0))
+
+
+def test_the_backdrop_is_read_from_the_median_over_time():
+    """Which looks past a subject that moves."""
+    untrained, seen = Probe().eval(), {}
+    untrained.blocks.register_forward_hook(lambda *call: seen.update(cells=call[2].flatten(3).transpose(2, 3)))
+    untrained.plan.register_forward_hook(lambda *call: seen.update(scenery=call[1][0]))
+    untrained.read(np.stack([render(scene) for scene in scenes(2, 7)]))
+    assert torch.equal(seen["scenery"], seen["cells"].median(dim=1).values)
+
+
 def test_a_turned_subject_is_cut_out_upright():
     scene = sample_scene(np.random.default_rng(1), subject="cat", scene="desert", motion="spinning")
     clip, path = probe.prepare(render(scene)[None])[0].transpose(0, 1), torch.from_numpy(trajectory(scene)[0])

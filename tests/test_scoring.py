@@ -16,6 +16,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
 from bico import scoring
+from bico.clip import Clip
 from bico.media import read_media, write_clip
 from bico.scoring import truth
 from bico.scoring.clip_t import ClipT
@@ -318,3 +319,10 @@ def test_a_question_whose_truth_cannot_be_told_from_others_has_no_scale(benchmar
     ends = {question: {"floor": 0.5, "ceiling": 0.51} for question in truth.QUESTIONS}
     scores = truth.truth_scores(readings["cat_bounces"], truths["cat_bounces"], ends)
     assert np.isnan(list(scores.values())).all()
+
+
+def test_embeddings_of_images_are_those_of_the_image_tower(judges):
+    clip, frames = Clip(judges / "clip"), np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
+    pixels = torch.stack([clip.preprocess(Image.fromarray(frame)) for frame in frames])
+    with torch.no_grad():
+        assert torch.equal(clip.image_embeddings(frames), clip.model.encode_image(pixels))  # not of unit length

@@ -86,9 +86,11 @@ def in_store(config: dict, store: Path, **models: str) -> dict:
 
 
 def test_a_pinned_model_is_fetched_at_its_revision_without_pickles_and_code(hub, store):
+    hub.files["merges.txt"] = b"a b"  # of a tokenizer
     weights.fetch(store, "some/model")
     assert hub.asked == [OLD]
-    assert sorted(path.name for path in (store / "some/model").iterdir()) == ["config.json", "model.safetensors"]
+    fetched = sorted(path.name for path in (store / "some/model").iterdir())
+    assert fetched == ["config.json", "merges.txt", "model.safetensors"]
     noted = json.loads((store / "some/model.json").read_text())
     assert noted == {
         "repository": "some/model", "revision": OLD, "gigabytes": 0.0,

@@ -15,9 +15,11 @@ import yaml
 from conftest import ROOT, ZOO, needs_zoo
 from safetensors.numpy import save_file
 
+from bico import authors
 from bico.answers import COLUMNS
 from bico.files import write_text
-from bico.provenance import PACKAGE, closure, code_digest, folder_digest
+from bico.provenance import PACKAGE, closure, code_digest, file_digest, folder_digest
+from bico.weights import read_lock
 
 
 def snakemake(
@@ -173,6 +175,8 @@ def test_bad_config_ends_in_one_line_before_anything_runs(small, config_file, ch
 def test_code_digests_follow_imports():
     assert {"bico.training", "bico.binder", "bico.backbone", "bico.methods.base"} <= closure("bico.methods.bico")
     assert not {"bico.methods.db_lora", "bico.figures", "bico.cli", "bico.scoring"} & closure("bico.methods.bico")
+    assert "bico.scoring.truth" in closure("bico.scoring")  # `from bico.scoring import truth`, inside a function
+    assert {"bico.prompts", "bico.encode", "bico.keep"} <= closure("bico.methods.bico", "bico.clips")
     assert "bico.toybox.world" in closure("bico.toybox.render") and "bico.binder" not in closure("bico.figures")
 
 
@@ -293,6 +297,128 @@ def pretend_results(checkout: Path, config_file: Path, *targets: str) -> None:
         rules.write_text(text)
     done = snakemake("--configfile", config_file, "--", *targets, folder=checkout)
     assert done.returncode == 0, done.stdout
+
+
+def told(checkout: Path, config_file: Path, *targets: object) -> dict[str, tuple[str, str]]:
+    """Rule -> the params and the inputs of all its jobs, as a dry run prints them."""
+    for rules in (checkout / "workflow" / "rules").glob("*.smk"):
+        text = rules.read_text().replace("python -m bico.cli", ": told {rule} # {params} # {input} #")
+        rules.write_text(text)
+    output = snakemake("-n", "-p", "--configfile", config_file, "--", *targets, folder=checkout).stdout
+    found: dict[str, tuple[str, str]] = {}
+    for rule, params, inputs in re.findall(r": told (\w+) # (.*?) # (.*?) #", output):
+        before = found.get(rule, ("", ""))
+        found[rule] = (f"{before[0]} {params}", f"{before[1]} {inputs}")
+    assert found, output
+    return found
+
+
+ARRAY = "media slots dtype"  # what encoding and generating have in common
+CASE = "prompt bind truth"
+PAGES = "page.js", "gallery.html", "rating.html", "paper_table1.csv"
+JUDGED = "bico.scoring: media pooling crop clip dino"
+# Rule: the modules that it runs: all settings and models that its results depend on; its inputs.
+DEPENDS = f"""
+    render     | bico.toybox.benchmark: media scene |
+    truth      | bico.toybox.benchmark: media scene prompt truth |
+    concepts   | bico.concepts bico.media: media concepts words files vlm | media
+    encode     | bico.encode bico.media: {ARRAY} files wan | media concepts
+    appearance | bico.clip bico.media: media files clip | media
+    learn      | bico.methods.bico: rate shift slots dtype trainings wan | encoded appearance
+    generate   | bico.methods.bico bico.clips: {ARRAY} rate strength steps shift seeds prompt bind files wan | media learned given
+    unbound    | bico.binding bico.methods.base: {ARRAY} scene steps shift seeds pooling crop bootstrap wan probe | media
+    binding    | bico.methods.bico bico.binding: {ARRAY} rate strength scene steps shift seeds pooling crop bootstrap wan probe | media learned unbound
+    binding_table | bico.binding: rows pooling crop bootstrap | bound
+    applications | bico.applications: {ARRAY} rate strength scene steps shift seeds pooling crop bootstrap application files wan probe | media learned given
+    absorption | bico.absorption: {ARRAY} rate strength scene wan | media learned encoded
+    calibrate  | {JUDGED} seeds {CASE} files probe | media truth
+    score      | {JUDGED} {CASE} files probe | media clips calibration
+    parts      | bico.scoring.parts: rows media pooling crop bootstrap seeds trainings truth probe | clips truth
+    table      | bico.tables: name pooling crop bootstrap seeds trainings rows paper_table1.csv | clips scores calibration
+    plot       | bico.plots: | table
+    training_plot | bico.plots: | learned
+    curve      | bico.plots: pooling crop bootstrap seeds trainings curve | scores
+    figures    | bico.figures: rows media seeds {CASE} | media clips truth
+    gallery    | bico.gallery: name rows media seeds {CASE} gallery.html page.js | media clips truth scores
+    rating     | bico.rating: media rating seeds rows prompt bind rating.html page.js | media clips
+    published  | bico.authors bico.scoring: media pooling crop clip dino | page
+"""  # noqa: E501
+
+
+def test_every_rule_knows_all_that_its_results_depend_on(checkout, config_file, small, tmp_path):
+    """A setting, a model, a module or an input that a rule did not know of would leave old results in place."""
+    binder = tmp_path / "given.safetensors"
+    save_file({"shared.spatial.0.weight": np.zeros(8)}, binder)
+    case = small["cases"]["cat_bouncing_in_the_city"]
+    case["prompt"] = "a cat bouncing in the city of Rome"
+    small["sources"]["cat_beach"] |= {"concepts": {"spatial": ["whiskers"]}}
+    small["sources"]["cat_beach"]["scene"]["seed"] = 8101
+    small["sources"]["fish_bouncing"]["binder"] = str(binder)
+    small["applications"] = {"alone": {"source": "fish_bouncing", "prompt": "a fish in Paris", "keep": ["fish"]}}
+    small["curves"] = {"knob": {"label": "of the knob", "rows": {"base": 0, "bico": 1}}}
+    for row in ("bico", "bico_tds"):
+        small["methods"][row] |= {"learning_rate": 0.08102, "strength": 0.8103}
+    small["scoring"] = {"pooling": "renormalised", "dino_crop": 0.8104, "bootstrap": 8105}
+    small["sampling"] |= {"steps": 8106, "shift": 8.107}
+    small["media"]["fps"], small["concepts"]["seed"], small["rating"]["seed"] = 8.108, 8109, 8110
+    small |= {"name": "marked", "text_slots": 8111, "dtype": "bfloat16", "seeds": [8112], "learning_seeds": [8113]}
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    results = Path(small["results"])
+    targets = ["table1.csv", "parts.csv", "binding.csv", "applications.csv", "absorption.csv", "gallery.html"]
+    targets += ["figures/table1.png", "figures/training/bico.png", "figures/curves/knob.png", "rating/pages"]
+    targets += ["figures/cases/cat_bouncing_in_the_city.png", "published.csv"]
+    found = told(checkout, config_file, *(results / name for name in targets))
+    marks = {
+        "media": "8.108", "slots": "8111", "dtype": "bfloat16", "seeds": "8112", "trainings": "8113", "name": "marked",
+        "scene": "8101", "rate": "0.08102", "strength": "0.8103", "pooling": "renormalised", "crop": "0.8104",
+        "bootstrap": "8105", "steps": "8106", "shift": "8.107", "concepts": "8109", "rating": "8110",
+        "words": "whiskers", "prompt": "of Rome", "bind": '["bouncing"]', "truth": '"motion": "fish_bouncing"',
+        "application": "in Paris", "curve": "of the knob", "rows": '"copy", ', "files": str(binder),
+    }  # fmt: skip
+    marks |= {name: file_digest(PACKAGE / name) for name in PAGES}
+    marks |= {name: folder_digest(Path(folder)) for name, folder in small["models"].items()}
+    files = {
+        "media": "/media/", "concepts": "/concepts.json", "encoded": "/encoded.json", "appearance": "/appearance.json",
+        "learned": "/learned/bico/", "given": str(binder), "clips": "/clips/bico.json", "scores": "/scores/bico.csv",
+        "calibration": "/calibration.json", "truth": "/truth/cat", "table": "/table1.csv", "page": "/index.html",
+        "unbound": "/unbound.json", "bound": "/binding/bico.csv",
+    }  # fmt: skip
+    expected = {}
+    for line in DEPENDS.strip().splitlines():
+        rule, known, read = (part.strip() for part in line.split("|"))
+        modules, _, settings = known.partition(":")
+        code = code_digest(*modules.split(), package=checkout / "bico") in found[rule][0]
+        expected[rule] = {*settings.split()}, {*read.split()}, code or "other modules"
+    assert {
+        rule: (
+            {name for name in marks if marks[name] in params},
+            {name for name in files if files[name] in inputs},
+            True,
+        )
+        for rule, (params, inputs) in found.items()
+        if rule != "authors"
+    } == expected
+    assert ", false, 1," in found["learn"][0]  # compiled, it rounds differently
+
+
+def test_rules_know_the_models_that_they_fetch(checkout, config_file, small, tmp_path):
+    lock = read_lock()
+    repositories = dict(zip(("wan", "vlm", "clip", "dino"), lock, strict=True))
+    small["weights_store"] = str(tmp_path / "store")
+    small["models"] |= {model: str(tmp_path / "store" / repository) for model, repository in repositories.items()}
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    targets = "table1.csv", "binding.csv", "published.csv"
+    found = told(checkout, config_file, *(Path(small["results"]) / name for name in targets))
+    needed = {
+        rule: {model for model, repository in repositories.items() if f"/{repository}.json" in inputs}
+        for rule, (_, inputs) in found.items()
+    }
+    assert {rule: models for rule, models in needed.items() if models} == {
+        "concepts": {"vlm"}, "encode": {"wan"}, "appearance": {"clip"}, "learn": {"wan"}, "generate": {"wan"},
+        "unbound": {"wan"}, "calibrate": {"clip", "dino"}, "score": {"clip", "dino"}, "published": {"clip", "dino"},
+    }  # fmt: skip
+    assert all(pin.revision in found["weights"][0] for pin in lock.values())
+    assert authors.COMMIT in found["authors"][0]
 
 
 # --- the whole way --------------------------------------------------------------------------------------------------

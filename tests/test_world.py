@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import toy
 
 from bico.toybox import captions, render, world
+from bico.toybox.benchmark import composition, scene_of
 
 
 def scene(seed: int, **words) -> world.Scene:
@@ -68,6 +70,14 @@ def test_masks_of_two_actors_do_not_overlap():
     assert seen.shape[0] == 2 and seen.any(axis=(1, 2, 3)).all() and not (seen[0] & seen[1]).any()
 
 
+def test_who_is_later_in_the_list_stands_in_front():
+    drawn = scene(7, actors=2)
+    one, other = drawn.actors
+    together = replace(drawn, actors=(replace(one, x=other.x, y=other.y, motion=other.motion), other))
+    back, front = render.masks(together)
+    assert np.array_equal(front, render.masks(replace(drawn, actors=(other,)))[0]) and back.sum() < front.sum() / 2
+
+
 def test_a_composition_takes_every_role_from_its_source():
     a, b, c, d = (scene(seed, motion="sliding") for seed in range(10, 14))
     styled = replace(d, style=world.Look("sepia", 0.5))
@@ -123,3 +133,72 @@ def test_phrases_say_what_they_are_about():
 
 def test_colours_go_round_the_circle():
     assert captions.colour_name(0.0) == captions.colour_name(0.99) == "red" and captions.colour_name(0.62) == "blue"
+
+
+def test_colours_have_the_names_that_the_models_learned():
+    hues = (0.02, 0.08, 0.16, 0.3, 0.5, 0.53, 0.6, 0.66, 0.75, 0.88, 0.97)
+    names = "red orange yellow green cyan cyan blue blue purple pink red"
+    assert " ".join(map(captions.colour_name, hues)) == names
+
+
+def test_a_manner_says_what_the_trajectory_does():
+    actor, rng = scene(10).actors[0], np.random.default_rng(0)
+
+    def done(word: str, **drawn: float) -> tuple[str, np.ndarray]:
+        motion = world.Motion(word, **{"speed": 0.5, "amplitude": 0.5, "phase": 0.5, "direction": 1} | drawn)
+        moved = world.Scene((replace(actor, motion=motion),), scene(10).backdrop)
+        return captions._manner(motion, rng, detail=1.0), render.trajectory(moved)[0]
+
+    for direction, way in ((1, "right"), (-1, "left")):
+        said, path = done("sliding", direction=direction)
+        assert said == f"to the {way}" and direction * (path[-1, 0] - path[0, 0]) > 0.3
+    lengths = {said: abs(path[-1, 0] - path[0, 0]) for said, path in (done("sliding", speed=s) for s in (0.1, 0.9))}
+    assert list(lengths) == ["slowly to the right", "quickly to the right"]
+    assert lengths["slowly to the right"] < lengths["quickly to the right"]
+    for direction, way in ((1, "clockwise"), (-1, "counterclockwise")):
+        said, path = done("spinning", direction=direction)
+        assert said == way and direction * path[-1, 3] > 3
+    for phase, begin in ((0.0, "right"), (0.25, "below"), (0.5, "left"), (0.75, "above")):
+        said, path = done("circling", phase=phase, amplitude=0.9)
+        first, second = path[:2, :2] - (path[:, :2].min(axis=0) + path[:, :2].max(axis=0)) / 2
+        begins = {"right": first[0], "left": -first[0], "below": first[1], "above": -first[1]}
+        assert said.startswith("widely clockwise from") and said.endswith(begin)
+        assert max(begins, key=begins.get) == begin
+        assert first[0] * second[1] - first[1] * second[0] > 0  # y points downwards
+    for phase, begin, height in ((0.1, "below", np.max), (0.9, "above", np.min)):
+        said, path = done("bouncing", phase=phase, speed=0.9)
+        assert said == f"quickly from {begin}" and abs(path[0, 1] - height(path[:, 1])) < 0.05
+
+
+@pytest.mark.parametrize("word", world.MOTIONS)
+def test_the_opposite_of_a_motion_differs_in_all_that_words_say_of_it(word: str):
+    motion = world.sample_motion(np.random.default_rng(0), word)
+    other = motion.opposite()
+    assert (other.word, other.direction) == (word, -motion.direction)
+    assert (other.speed, other.amplitude) == (1 - motion.speed, 1 - motion.amplitude)
+    assert other.phase == pytest.approx((motion.phase + 0.5) % 1 if word == "circling" else 1 - motion.phase)
+
+
+def test_scenes_look_as_they_did_when_the_shipped_models_saw_them():
+    """What a word draws and how it is painted: a truth that is rendered otherwise is another truth."""
+    shown = []
+    for number, subject in enumerate(world.SUBJECTS):
+        words = {"subject": subject, "scene": world.SCENES[number % 5], "motion": world.MOTIONS[number]}
+        looks = {"style": (None, *world.STYLES)[number % 4], "light": (*world.LIGHTS, None)[number % 4]}
+        drawn = scene(number, **words, **looks, actors=1 + number % 2, clutter=number > 2)
+        frames = render.render(drawn).astype(float)
+        shown.append((frames * np.random.default_rng(0).standard_normal(frames.shape)).mean())
+    assert shown == pytest.approx([-0.014, 0.185, 0.157, -0.244, 0.072, 0.270], abs=0.002)
+
+
+def test_what_no_word_settles_is_drawn_by_the_prompt(tmp_path):
+    config = toy.config(tmp_path)
+    assert all(scene_of(entry) == toy.source_scene(config, source) for source, entry in config.sources.items())
+    cat, car = (composition(config, f"a {word} in the city", {}) for word in ("cat", "car"))
+    assert (cat.actors[0].word, car.actors[0].word, cat.backdrop.word) == ("cat", "car", "city")
+    assert cat.backdrop.layout != car.backdrop.layout
+    assert cat.actors[0].hue_a == pytest.approx(0.9623, abs=1e-4)
+    kept = composition(config, "a cat bouncing in the city at night", {"subject": "red_cat", "motion": "bouncing_car"})
+    subject, motion = toy.source_scene(config, "red_cat").actors[0], toy.source_scene(config, "bouncing_car").actors[0]
+    assert (kept.actors[0].hue_a, kept.actors[0].motion) == (subject.hue_a, motion.motion)
+    assert kept.light.word == "night" and kept.backdrop.word == "city"

@@ -1,10 +1,15 @@
 # Decompositions and edits: what the binder of one source does alone. Toybox only.
 
 
+APPLIED = sorted({entry.source for entry in CONFIG.applications.values()})
+
+
 rule applications:
     input:
         learned=[learned(row) for row in CONFIG.appliers()],
-        media=sorted({media_of(entry.source) for entry in CONFIG.applications.values()}),
+        binders=[given(row, APPLIED) for row in CONFIG.appliers()],
+        media=[media_of(source) for source in APPLIED],
+        weights=fetched("wan"),
     output:
         csv=report(
             f"{R}/applications.csv",
@@ -27,6 +32,7 @@ rule applications:
         mem_mb=3500,
     params:
         config=CONFIG_FILE,
+        files=OWN_FILES,
         code=code_digest("bico.applications"),
         wan=model("wan"),
         probe=model("probe"),

@@ -8,6 +8,7 @@ MEASURED = [
 rule unbound:
     input:
         media=[media_of(source) for source in TOYBOX],
+        weights=fetched("wan"),
     output:
         values=f"{R}/binding/unbound.json",
         truth=f"{R}/binding/truth.csv",
@@ -98,6 +99,6 @@ rule binding_table:
     params:
         config=CONFIG_FILE,
         code=code_digest("bico.binding"),
-        settings=leaves(CONFIG.scoring),
+        settings=leaves(list(CONFIG.table("table1")), CONFIG.scoring),
     shell:
         "python -m bico.cli binding-table --config {params.config} 2>&1 | tee {log}"

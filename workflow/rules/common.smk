@@ -97,6 +97,11 @@ def learned(row):
     return [f"{folder}/part{part}.json" for part in parts]
 
 
+def given(row, sources):
+    """Binders that sources bring along, instead of what the row would learn of them."""
+    return [str(file) for source in sources if (file := CONFIG.binder(row, source))]
+
+
 @cache  # the parts of a row share it
 def learning_of(row):
     """All settings on which what a row learns depends."""

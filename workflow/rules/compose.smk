@@ -4,11 +4,7 @@
 rule generate:
     input:
         learned=lambda w: learned(w.method),
-        binders=lambda w: [
-            str(given)
-            for source in BOUND
-            if (given := CONFIG.binder(w.method, source))
-        ],
+        binders=lambda w: given(w.method, BOUND),
         media=[media_of(source) for source in BOUND],
         weights=fetched("wan"),
     output:

@@ -24,7 +24,12 @@ rule figures:
     params:
         config=CONFIG_FILE,
         code=code_digest("bico.figures"),
-        settings=leaves(dict(CONFIG.cases), CONFIG.media, CONFIG.seeds[0]),
+        settings=leaves(
+            list(CONFIG.table("table1")),
+            dict(CONFIG.cases),
+            CONFIG.media,
+            CONFIG.seeds[0],
+        ),
     shell:
         "python -m bico.cli figures --config {params.config} 2>&1 | tee {log}"
 
@@ -58,6 +63,12 @@ rule gallery:
         config=CONFIG_FILE,
         code=code_digest("bico.gallery"),
         page=[file_digest(Path("bico", name)) for name in ("gallery.html", "page.js")],
-        settings=leaves(dict(CONFIG.cases), CONFIG.media, CONFIG.seeds),
+        settings=leaves(
+            CONFIG.name,
+            list(CONFIG.table("table1")),
+            dict(CONFIG.cases),
+            CONFIG.media,
+            CONFIG.seeds,
+        ),
     shell:
         "python -m bico.cli gallery --config {params.config} 2>&1 | tee {log}"

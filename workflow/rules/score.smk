@@ -98,6 +98,7 @@ rule parts:
         code=code_digest("bico.scoring.parts"),
         probe=model("probe"),
         settings=leaves(
+            list(CONFIG.table("table1")),
             CONFIG.scoring,
             CONFIG.media,
             CONFIG.seeds,

@@ -413,7 +413,7 @@ def compose(
         encode(config)
         learn(config, "bico", part=0)
         generate(config, "bico")
-        shutil.copyfile(config.results / "clips" / "bico" / CASE / f"{seed}.mp4", out)
+        shutil.copyfile(config.clip_path("bico", CASE, seed), out)
     print(out)
 
 

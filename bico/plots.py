@@ -21,7 +21,7 @@ from bico.config import Config
 from bico.errors import InputError
 from bico.figures import INK, PALETTE, PAPER, STYLE, save_pair
 from bico.scoring import SCORES, TRUTH_SCORES
-from bico.tables import read_scores, row_interval
+from bico.tables import read_scores, row_intervals
 
 OURS, THEIRS = PALETTE[0], PALETTE[4]
 GREY = "#767676"
@@ -55,10 +55,8 @@ def curve_plot(config: Config, name: str) -> list[Path]:
     """Draws `R/scores/<row>.csv` of a curve's rows into `R/figures/curves/<name>.png` and `.pdf`."""
     curve, parts = config.curves[name], []
     for row, value in curve.rows.items():
-        scores, point = read_scores(config, row), {"method": name, "value": value}
-        for column in drawn_columns(config):
-            point |= row_interval(config, scores, column)
-        parts.append(point)
+        scores = row_intervals(config, read_scores(config, row), drawn_columns(config))
+        parts.append({"method": name, "value": value} | scores)
     with matplotlib.rc_context(STYLE | AXES):
         figure = curves_figure(pd.DataFrame(parts), curve.label, drawn_columns(config))
         return save_pair(figure, config.results / "figures" / "curves" / name)

@@ -8,6 +8,7 @@ than once, the trainings are resampled as well.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -113,10 +114,7 @@ def rank_agreement(values: np.ndarray, ranking: np.ndarray, *, resamples: int, s
 
     resampled = np.asarray(_resampled(values, resamples, seed))
     samples = np.array([kendalltau(means, ranking).statistic for means in resampled.T])
-    samples = samples[np.isfinite(samples)]
-    enough = len(samples) and values.shape[-1] >= FEWEST
-    low, high = np.percentile(samples, [2.5, 97.5]) if enough else (np.nan, np.nan)
-    return float(kendalltau(np.asarray(_mean(values)), ranking).statistic), float(low), float(high)
+    return float(kendalltau(np.asarray(_mean(values)), ranking).statistic), *_ends(samples, cases=values.shape[-1])
 
 
 def rank_correlation(
@@ -139,10 +137,16 @@ def rank_correlation(
     of_cases = sums.to_numpy()
     picked = np.random.default_rng(seed).integers(max(len(of_cases), 1), size=(resamples, len(of_cases)))
     samples = correlation(of_cases[picked].sum(axis=1))
+    return float(correlation(of_cases.sum(axis=0))), *_ends(samples, cases=len(of_cases))
+
+
+def _ends(samples: np.ndarray, *, cases: int) -> tuple[float, float]:
+    """Of the 95 % interval: percentiles of the samples that are defined; NaN without such, or of too few cases."""
     samples = samples[np.isfinite(samples)]
-    enough = len(samples) and len(of_cases) >= FEWEST
-    low, high = np.percentile(samples, [2.5, 97.5]) if enough else (np.nan, np.nan)
-    return float(correlation(of_cases.sum(axis=0))), float(low), float(high)
+    if not len(samples) or cases < FEWEST:
+        return np.nan, np.nan
+    low, high = np.percentile(samples, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _mean(values: np.ndarray) -> np.ma.MaskedArray:
@@ -190,6 +194,11 @@ def row_interval(config: Config, rows: pd.DataFrame, column: str) -> dict[str, f
     return dict(zip((column, f"{column}_low", f"{column}_high"), ends, strict=True))
 
 
+def row_intervals(config: Config, rows: pd.DataFrame, columns: Iterable[str]) -> dict[str, float]:
+    """`row_interval` of several scores, as one dict."""
+    return {name: value for column in columns for name, value in row_interval(config, rows, column).items()}
+
+
 def _bootstrap(config: Config) -> dict[str, int]:
     return {"resamples": config.scoring.bootstrap, "seed": config.scoring.seed}
 
@@ -208,13 +217,9 @@ def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> d
         "missing": int(rows["status"].isin(["failed", "missing"]).sum()),
         "not_supported": int((rows["status"] == "not supported").sum()),
     }
-    scores = {}
-    for column in score_columns(config):
-        scores |= row_interval(config, rows, column)
+    scores = row_intervals(config, rows, score_columns(config))
     figures = {f"paper_{column}": value for column, value in paper.items() if column != "configuration"}
-    human = {"human_ratings": int(rows["human_ratings"].sum())}
-    for column in HUMAN:
-        human |= row_interval(config, rows, column)
+    human = {"human_ratings": int(rows["human_ratings"].sum())} | row_intervals(config, rows, HUMAN)
     return counts | scores | human | figures
 
 
@@ -255,10 +260,7 @@ def _has_truth(config: Config) -> bool:
 
 def _truth(config: Config, columns: tuple[str, ...]) -> dict:
     """The scores of exact renderings, as a row of the table."""
-    scores, row = read_scores(config, TRUTH), {"method": TRUTH}
-    for column in columns:
-        row |= row_interval(config, scores, column)
-    return row
+    return {"method": TRUTH} | row_intervals(config, read_scores(config, TRUTH), columns)
 
 
 def _cell(row: dict, column: str, digits: int = 1) -> str:

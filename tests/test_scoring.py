@@ -208,7 +208,7 @@ def test_the_truth_itself_scores_100_and_other_truths_0(benchmark):
 @needs_probe
 def test_a_still_picture_of_the_truth_moves_nowhere(benchmark):
     config, probe, truths, _, ends = benchmark
-    paths = {case: config.results / "truth" / f"{case}.mp4" for case in truths}
+    paths = {case: config.truth_path(case) for case in truths}
     stills = {case: read_media(path, **dict(config.media))[:1] for case, path in paths.items()}
     scores = _mean_scores([(probe.read(stills[case][None])[0], truths[case]) for case in truths], ends)
     assert scores.truth_motion < 30

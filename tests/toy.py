@@ -73,8 +73,8 @@ def write_media(toy: Config) -> None:
             write_clip(toy.media_path(source), frames, toy.media.fps)
     for case_id in toy.cases:
         scene = truth_scene(toy, case_id)
-        write_clip(toy.results / "truth" / f"{case_id}.mp4", render(scene), toy.media.fps)
-        write_json(toy.results / "truth" / f"{case_id}.json", scene.to_dict())
+        write_clip(toy.truth_path(case_id), render(scene), toy.media.fps)
+        write_json(toy.truth_path(case_id).with_suffix(".json"), scene.to_dict())
 
 
 def write_clips(toy: Config, method: str, shown: dict[str, str], statuses: dict[tuple[str, int], str] = {}) -> None:  # noqa: B006

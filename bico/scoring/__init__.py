@@ -78,13 +78,14 @@ def calibrate(config: Config) -> dict[str, dict[str, float]]:
     from bico.scoring import truth
     from bico.toybox.probe import Probe
 
-    ends = truth.calibration(*truth.read_truths(config, Probe.open(config.models.probe)))
+    truths, readings = truth.read_truths(config, Probe.open(config.models.probe))
+    ends = truth.calibration(truths, readings)
     for question, end in ends.items():
         floor, ceiling = end["floor"], end["ceiling"]
         print(f"truth_{question}: floor {floor:.3f} (another clip), ceiling {ceiling:.3f} (the truth itself)")
     write_json(calibration_path(config), ends)
     scorer, rows = _Scorer(config, "cpu"), []
-    for case_id in (case_id for case_id, case in config.cases.items() if case.truth):
+    for case_id in truths:
         scores, _ = scorer.score(case_id, config.truth_path(case_id))
         rows += [{"case": case_id, "seed": seed, "status": "ok"} | scores for seed in config.seeds]  # all show the same
     _write(config, TRUTH, rows)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from diffusers import WanTransformer3DModel
 
-from bico.backbone import Backbone, best_dtype
+from bico.backbone import Backbone, best_dtype, padded
 from bico.binder import HierarchicalBinder
 from bico.config import BicoSettings, Stages, load
 from bico.encode import EncodedSource, encode_source
@@ -110,7 +110,8 @@ def plain(model: WanTransformer3DModel, encoded: EncodedSource, settings: BicoSe
         counts, sigmas = batch.token_counts, noise.draw(settings.batch_size, generator)
         drawn = torch.randn(batch.latents.shape, generator=generator)
         noisy = torch.lerp(batch.latents, drawn, sigmas.view(-1, 1, 1, 1, 1))
-        velocity = model(noisy, sigmas * 1000, batch.prompt_embeds, return_dict=False)[0]
+        prompt = padded(batch.prompt_embeds, slots=batch.key_slots.shape[1])
+        velocity = model(noisy, sigmas * 1000, prompt, return_dict=False)[0]
         loss = (velocity - (drawn - batch.latents)).square().mean()
         optimizer.zero_grad()
         loss.backward()

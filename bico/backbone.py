@@ -220,7 +220,7 @@ class Backbone:
         inputs = [torch.cat([each, pad.expand(length - len(each), -1)]) for each in embeddings]
         mask = torch.arange(length, device=self.device) < counts[:, None]
         encoded = text_encoder(inputs_embeds=torch.stack(inputs), attention_mask=mask.long()).last_hidden_state
-        return F.pad(encoded.where(mask[..., None], 0.0), (0, 0, 0, self.text_slots - length))
+        return padded(encoded.where(mask[..., None], 0.0), self.text_slots)
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -233,8 +233,12 @@ class Backbone:
         return torch.cat([self.encode_embeddings([each]) for each in embeddings]), token_counts
 
     def context(self, prompt_embeds: Tensor) -> Tensor:
-        """The transformer's text projection: [batch, slots, text width] to [batch, slots, width]."""
-        return self.transformer.condition_embedder.text_embedder(prompt_embeds.to(self.device, self.transformer.dtype))
+        """The transformer's text projection: [batch, tokens, text width] to [batch, slots, width].
+
+        Slots that the tokens do not fill are zero before it.
+        """
+        prompt_embeds = prompt_embeds.to(self.device, self.transformer.dtype)
+        return self.transformer.condition_embedder.text_embedder(padded(prompt_embeds, self.text_slots))
 
     # Clips
 
@@ -441,6 +445,11 @@ class Backbone:
         spatial, temporal = self.vae.config.scale_factor_spatial, self.vae.config.scale_factor_temporal
         frames = (media.num_frames - 1) // temporal + 1
         return self.transformer.config.in_channels, frames, media.height // spatial, media.width // spatial
+
+
+def padded(prompt_embeds: Tensor, slots: int) -> Tensor:
+    """Prompt embeddings [prompts, tokens, text width] with zeros in all further slots."""
+    return F.pad(prompt_embeds, (0, 0, 0, slots - prompt_embeds.shape[1]))
 
 
 BlockInput = Tensor | KeyValue | tuple[Tensor, Tensor]

@@ -42,7 +42,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
 
-from bico.backbone import TRAIN_TIMESTEPS, Backbone, best_dtype
+from bico.backbone import TRAIN_TIMESTEPS, Backbone, best_dtype, padded
 from bico.binder import HierarchicalBinder
 from bico.config import Absorption, BicoSettings, Media, Sampling, Stages
 from bico.encode import EncodedSource
@@ -276,11 +276,11 @@ def random_source(sizes: Sizes, frames: int) -> EncodedSource:
     """What training reads of a source: an image if `frames` is 1."""
     draw = torch.Generator().manual_seed(0)
     slots, channels = sizes.text_slots, sizes.transformer["in_channels"]
-    prompt_embeds = torch.randn(1, slots, sizes.transformer["text_dim"], generator=draw)
-    prompt_embeds[:, min(CAPTION_TOKENS, slots) :] = 0
+    tokens = min(CAPTION_TOKENS, slots)
+    prompt_embeds = torch.randn(1, tokens, sizes.transformer["text_dim"], generator=draw)
     captions = {
         "prompt_embeds": prompt_embeds,
-        "token_counts": torch.tensor([min(CAPTION_TOKENS, slots)]),
+        "token_counts": torch.tensor([tokens]),
         "key_slots": torch.zeros(1, slots, dtype=torch.uint8),
     }
     stills = {f"frame_{name}": tensor for name, tensor in captions.items()}
@@ -331,7 +331,8 @@ def plain_step(
     absorption = nn.Parameter(torch.randn(1, width, device=device))
     optimizer = torch.optim.AdamW([*binder.parameters(), absorption], lr=1e-4, weight_decay=0.01)
     batch = random_source(sizes, frames).draw(1, step_generator(0, 0), frames=False)
-    latents, prompt_embeds = batch.latents.to(device), batch.prompt_embeds.to(device, dtype)
+    latents = batch.latents.to(device)
+    prompt_embeds = padded(batch.prompt_embeds, sizes.text_slots).to(device, dtype)
     encode = encoder(sizes, frames, device, dtype) if encodes else lambda: (latents, prompt_embeds)
     contexts: list[Tensor] = []
 

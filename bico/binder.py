@@ -119,14 +119,16 @@ class HierarchicalBinder(nn.Module):
     def from_tensors(cls, tensors: Mapping[str, Tensor], num_blocks: int) -> HierarchicalBinder:
         """The binder of what BiCo learned of a source; the tensors' names and shapes tell its form."""
         width = tensors["shared.spatial.0.weight"].shape[0]
-        binder = cls(
-            width,
-            num_blocks,
-            two_branch="shared.temporal.0.weight" in tensors,
-            gate="released" if "shared.softmax_gate.1.weight" in tensors else "learned",
-            hierarchical=any(name.startswith("blocks.") for name in tensors),
-        )
-        binder.load_state_dict({name: tensor for name, tensor in tensors.items() if name != "absorption"})
+        with torch.device("meta"):  # at full size random weights, soon forgotten, take longer than all else here
+            binder = cls(
+                width,
+                num_blocks,
+                two_branch="shared.temporal.0.weight" in tensors,
+                gate="released" if "shared.softmax_gate.1.weight" in tensors else "learned",
+                hierarchical=any(name.startswith("blocks.") for name in tensors),
+            )
+        learned = {name: tensor.float() for name, tensor in tensors.items() if name != "absorption"}
+        binder.load_state_dict(learned, assign=True)
         return binder.requires_grad_(False)
 
     def forward(

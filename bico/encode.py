@@ -21,7 +21,7 @@ from bico.prompts import mentions
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch: latents [B, C, t, h, w], prompt embeddings [B, S, D], their token counts [B], and which slots
+    """One training batch: latents [B, C, t, h, w], prompt embeddings [B, L, D], their token counts [B], and which slots
     hold which key word, [B, S]: 0 = none, n = the n-th of the source's spatial and temporal words."""
 
     latents: Tensor
@@ -34,20 +34,22 @@ class Batch:
 class EncodedSource:
     """All that a method may know of a source.
 
-    N captions of S slots, width D; F frame captions, each with the frame it describes; token counts hold the
-    end-of-sequence token. Latents are normalised by the VAE's `latents_mean` and `latents_std`.
+    N captions, F frame captions, each with the frame it describes; token counts hold the end-of-sequence token. S text
+    slots, of which the longest caption of a kind fills L: from there on prompt embeddings, width D, would be zero, so
+    they end there (512 slots of Wan2.1 take 4 MB a caption). Latents are normalised by the VAE's `latents_mean` and
+    `latents_std`.
     """
 
     kind: str
     spatial: list[str]
     temporal: list[str]
     latents: Tensor  # [C, t, h, w]
-    prompt_embeds: Tensor  # [N, S, D]
+    prompt_embeds: Tensor  # [N, L, D]
     token_counts: Tensor  # [N]
     key_slots: Tensor  # uint8 [N, S]: where the key words stand, as in `Batch`
-    empty_prompt_embeds: Tensor  # [S, D], of a prompt without words
+    empty_prompt_embeds: Tensor  # [L, D], of a prompt without words
     frame_latents: Tensor | None = None  # [F, C, 1, h, w], videos only, as the three below
-    frame_prompt_embeds: Tensor | None = None  # [F, S, D]
+    frame_prompt_embeds: Tensor | None = None  # [F, L, D]
     frame_token_counts: Tensor | None = None  # [F]
     frame_key_slots: Tensor | None = None  # [F, S]
     appearance: Tensor | None = None  # [T, E], CLIP image embeddings of all frames, for methods that learn from them
@@ -103,14 +105,17 @@ def encode_source(backbone: Backbone, frames: np.ndarray, concepts: Mapping[str,
 
     words = [*concepts["spatial"], *concepts["temporal"]]
     prompt_embeds, token_counts = backbone.encode_prompts(concepts["captions"])
-    encoded = {"latents": backbone.encode_clip(frames), "prompt_embeds": prompt_embeds, "token_counts": token_counts}
+    longest = int(token_counts.max())
+    encoded = {"latents": backbone.encode_clip(frames), "token_counts": token_counts}
+    encoded["prompt_embeds"] = prompt_embeds[:, :longest]
     encoded["key_slots"] = key_slots(concepts["captions"], words)
-    encoded["empty_prompt_embeds"] = backbone.encode_prompts([""])[0][0]
+    encoded["empty_prompt_embeds"] = backbone.encode_prompts([""])[0][0, :longest]
     if concepts["kind"] == "video":
         described = [frames[index : index + 1] for index in concepts["frame_indices"]]
         encoded["frame_latents"] = torch.stack([backbone.encode_clip(frame) for frame in described])
         frame_prompt_embeds, frame_token_counts = backbone.encode_prompts(concepts["frame_captions"])
-        encoded |= {"frame_prompt_embeds": frame_prompt_embeds, "frame_token_counts": frame_token_counts}
+        encoded["frame_prompt_embeds"] = frame_prompt_embeds[:, : int(frame_token_counts.max())]
+        encoded["frame_token_counts"] = frame_token_counts
         encoded["frame_key_slots"] = key_slots(concepts["frame_captions"], concepts["spatial"])
     return EncodedSource(
         kind=concepts["kind"],

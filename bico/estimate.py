@@ -63,6 +63,8 @@ from bico.training import METRICS
 from bico.weights import read_lock
 
 MACHINES = Path(__file__).with_name("machines.yaml")
+LONGEST_CAPTION = 60
+"""Tokens of a source's longest caption, as far as they fit the text slots: so many of each are kept."""
 COMPRESSED = 0.3
 """Bytes of a clip's file for each byte of its pixels: the Toybox's, nearly lossless; larger frames take less."""
 
@@ -218,10 +220,8 @@ class Work:
 
     def _encode(self) -> tuple[float, float]:
         per_number = 4 if self.config.dtype == "float32" else 2
-        text_width = self.sizes.transformer["text_dim"]
-        return self.costs.encode * captions(self.config), captions(
-            self.config
-        ) * self.config.text_slots * text_width * per_number
+        size = min(LONGEST_CAPTION, self.config.text_slots) * self.sizes.transformer["text_dim"] * per_number
+        return self.costs.encode * captions(self.config), captions(self.config) * size
 
     def _appearance(self) -> tuple[float, float]:
         return self.costs.score * sum(self._frames(source) for source in self.config.sources), 0

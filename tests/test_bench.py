@@ -13,6 +13,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
 from bico import bench, cli
+from bico.backbone import padded
 from bico.bench import PRESETS, random_source, random_transformer
 from bico.config import BicoSettings, Stages, load
 from bico.flops import forward_flops, training_flops
@@ -48,7 +49,7 @@ def test_useful_work_is_what_a_forward_pass_multiplies() -> None:
     model = random_transformer(small, torch.device("cpu"), torch.float32)
     batch = random_source(small, 9).draw(1, torch.Generator(), frames=False)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(batch.latents, torch.tensor([500.0]), batch.prompt_embeds)
+        model(batch.latents, torch.tensor([500.0]), padded(batch.prompt_embeds, small.text_slots))
     width = model.config.num_attention_heads * model.config.attention_head_dim
     time = 2 * (model.config.freq_dim * width + width**2 + 6 * width**2)  # the time embedding, left out at full size
     assert counter.get_total_flops() == small.flops(forward_flops, 9) + time

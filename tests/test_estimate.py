@@ -24,6 +24,7 @@ from bico.estimate import (
     Sizes,
     Speed,
     Work,
+    captions,
     costs_of,
     estimate,
     handful,
@@ -256,4 +257,6 @@ def test_starts_count_and_encoded_captions_take_their_dtypes_room(small):
     small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
     assert hours(work(small, start=3600), "score", method="base") == 1 + hours(work(small), "score", method="base")
     wide, narrow = (work(small | {"dtype": dtype}).of(Job("encode", {}))["gb"] for dtype in ("float32", "bfloat16"))
-    assert wide == 2 * narrow > 0
+    assert wide == 2 * narrow
+    config, text_dim = load(small), work(small).sizes.transformer["text_dim"]
+    assert narrow == pytest.approx(1e-9 * captions(config) * min(60, config.text_slots) * text_dim * 2)

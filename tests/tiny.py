@@ -88,8 +88,9 @@ def source(kind: str = "video", seed: int = 0) -> EncodedSource:
     noise = torch.Generator().manual_seed(seed)
     frames = (MEDIA.num_frames - 1) // 4 + 1 if kind == "video" else 1
     prompt_embeds, token_counts = opened.encode_prompts(CAPTIONS)
+    prompt_embeds = prompt_embeds[:, : token_counts.max()]
     words = ["cat", "beach", "bouncing"]
-    key_slots = torch.zeros(prompt_embeds.shape[:2], dtype=torch.uint8)
+    key_slots = torch.zeros(len(CAPTIONS), TEXT_SLOTS, dtype=torch.uint8)
     for row, caption in zip(key_slots, CAPTIONS, strict=True):
         for number, word in enumerate(words, start=1):
             row[mentions(opened.tokenizer, caption, word, TEXT_SLOTS)] = number
@@ -107,7 +108,7 @@ def source(kind: str = "video", seed: int = 0) -> EncodedSource:
         prompt_embeds=prompt_embeds,
         token_counts=token_counts,
         key_slots=key_slots,
-        empty_prompt_embeds=opened.encode_prompts([""])[0][0],
+        empty_prompt_embeds=opened.encode_prompts([""])[0][0, : token_counts.max()],
         appearance=torch.randn(MEDIA.num_frames if kind == "video" else 1, APPEARANCE, generator=noise),
         **(clip if kind == "video" else {}),
     )

@@ -1,7 +1,7 @@
 """The paper's profile before its weights are there: models of full size with random weights through every rule.
 
     uv run python benchmarks/rehearsal.py FOLDER                       # a GPU: sizes of config/paper.yaml, few steps
-    uv run python benchmarks/rehearsal.py FOLDER --frames 5 --vlm-layers 4 --rows base bico dreamvideo
+    uv run python benchmarks/rehearsal.py FOLDER --frames 5 --vlm-layers 4 --text-layers 4
 
 It writes models as the hub has them (files in shards, Qwen's config in its old form), but for tokenizers, which are the
 Toybox's; takes config/paper.yaml with one case of two sources and with few steps, and runs `results/table1.csv`. Scores
@@ -18,6 +18,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -102,16 +103,20 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="for models, sources and results")
     parser.add_argument("--frames", type=int, help="of clips, instead of 81")
     parser.add_argument("--vlm-layers", type=int, default=28, help="of the VLM: on a CPU it is in float32")
+    parser.add_argument("--text-layers", type=int, default=24, help="of the text encoder: all take 11 GB")
     parser.add_argument("--steps", type=int, default=2, help="of every stage of a training, and of sampling")
     parser.add_argument("--rows", nargs="+", help="of table 1, instead of all")
     options = parser.parse_args()
     folder = options.folder.absolute()
     torch.manual_seed(0)
     models = folder / "models"
-    for name, write in {"wan": write_wan, "clip": write_clip_model, "dino": write_dino}.items():
-        once(models / name, write)
-    once(models / f"vlm{options.vlm_layers}", lambda path: write_vlm(path, options.vlm_layers))
-    config = rehearsed(folder, options.frames, options.vlm_layers, options.steps, options.rows)
+    vlm, wan = f"vlm{options.vlm_layers}", f"wan{options.text_layers}"
+    once(models / wan, partial(write_wan, text_layers=options.text_layers))
+    once(models / vlm, partial(write_vlm, layers=options.vlm_layers))
+    once(models / "clip", write_clip_model)
+    once(models / "dino", write_dino)
+    names = {"wan": wan, "vlm": vlm, "clip": "clip", "dino": "dino"}
+    config = rehearsed(folder, names, options.frames, options.steps, options.rows)
     write_sources(config)
     path = folder / "rehearsal.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -131,11 +136,12 @@ def once(path: Path, write: Callable[[Path], None]) -> None:
         done.touch()
 
 
-def write_wan(path: Path) -> None:
-    """Wan2.1-T2V-1.3B as a pipeline; its text encoder in bfloat16, because 23 GB would not fit beside all else."""
+def write_wan(path: Path, text_layers: int) -> None:
+    """Wan2.1-T2V-1.3B as a pipeline, with so many of its text encoder's layers; these in bfloat16, because 23 GB would
+    not fit beside all else."""
     sizes = PRESETS["full"]
     with weights_in(torch.bfloat16):
-        text_encoder = UMT5EncoderModel(UMT5Config(**sizes.text_encoder))
+        text_encoder = UMT5EncoderModel(UMT5Config(**sizes.text_encoder | {"num_layers": text_layers}))
     WanPipeline(
         tokenizer=AutoTokenizer.from_pretrained(ZOO / "wan" / "tokenizer"),
         text_encoder=text_encoder,
@@ -181,15 +187,14 @@ def write_dino(path: Path) -> None:
     write_json(path / "config.json", config)
 
 
-def rehearsed(folder: Path, frames: int | None, vlm_layers: int, steps: int, rows: list[str] | None) -> dict:
-    """config/paper.yaml with these models, one case of two sources, and few steps of everything."""
+def rehearsed(folder: Path, models: dict[str, str], frames: int | None, steps: int, rows: list[str] | None) -> dict:
+    """config/paper.yaml with these of the folder's models, one case of two sources, and few steps of everything."""
     config = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text(encoding="utf-8"))
     count = frames or config["media"]["num_frames"]
-    names = {"wan": "wan", "vlm": f"vlm{vlm_layers}", "clip": "clip", "dino": "dino"}
     config |= {
         "name": "rehearsal",
         "results": str(folder / "results"),
-        "models": {kind: str(folder / "models" / name) for kind, name in names.items()},
+        "models": {kind: str(folder / "models" / name) for kind, name in models.items()},
         "seeds": [0],
         "sources": {
             "photo": {"kind": "image", "file": str(folder / "photo.png"), "concepts": {"spatial": ["cat", "beach"]}},

@@ -1,7 +1,7 @@
 """The clips of one method: which there are to make, which are up to date, what failed, and the manifest of them all."""
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ def make_clips(config: Config, row: str, backbone: Backbone) -> None:
         for job, record in _records(config, row, backbone)
     }
     stale = [name for name, (_, path, record) in planned.items() if not is_current(path, record)]
-    outcomes = {name: _make(config, row, backbone, *planned[name]) for name in progress(row, stale)}
+    made = _make(config, row, backbone, [planned[name] for name in stale])
+    outcomes = dict(zip(progress(row, stale), made, strict=True))
     manifest = [
         {"case": job.case_id, "seed": job.seed, "clip": str(path)} | outcomes.get(name, OK) | {"sha256": _digest(path)}
         for name, (job, path, _) in planned.items()
@@ -101,26 +102,39 @@ def _records(config: Config, row: str, backbone: Backbone) -> Iterator[tuple[Job
         yield job, case | {"inputs": {name: file_digest(path) for name, path in files.items()}} | shared
 
 
-def _make(config: Config, row: str, backbone: Backbone, job: Job, path: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Makes one clip and returns how that ended, as the manifest says it."""
-    settings = config.methods[row]
-    forget(path)
-    if reason := config.unsupported(row, job.case_id):
-        return {"status": "not supported", "error": reason}
-    try:
-        ((_, clip),) = method(settings.method).compose(backbone, [job], settings, config.sampling, config.media)
-    except Exception as error:  # whatever it is, this clip counts as failed and the others go on
-        if _of_the_device(error):  # but for this, which is no fault of the method's
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{row}: {job.case_id} {job.seed}: the device failed ({reason}): expected one with memory to itself; "
-                "finished clips are kept, run again"
-            ) from error
-        traceback.print_exc()
-        return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-    write_clip(path, clip, config.media.fps)
-    remember(path, record)
-    return OK
+def _make(
+    config: Config, row: str, backbone: Backbone, stale: Sequence[tuple[Job, Path, dict[str, Any]]]
+) -> Iterator[dict[str, Any]]:
+    """Makes these clips one after the other; yields how each ended, as the manifest says it.
+
+    The method gets all of them at once, since what the seeds of a composition share is made once; after a clip that
+    fails, it gets the rest anew.
+    """
+    settings, clips = config.methods[row], None
+    for number, (job, path, record) in enumerate(stale):
+        forget(path)
+        if reason := config.unsupported(row, job.case_id):
+            yield {"status": "not supported", "error": reason}
+            continue
+        try:
+            if clips is None:
+                rest = [later for later, *_ in stale[number:] if not config.unsupported(row, later.case_id)]
+                clips = method(settings.method).compose(backbone, rest, settings, config.sampling, config.media)
+            _, clip = next(clips)
+        except Exception as error:  # whatever it is, this clip counts as failed and the others go on
+            if _of_the_device(error):  # but for this, which is no fault of the method's
+                reason = str(error).splitlines()[0]
+                raise InputError(
+                    f"{row}: {job.case_id} {job.seed}: the device failed ({reason}): expected one with memory to "
+                    "itself; finished clips are kept, run again"
+                ) from error
+            traceback.print_exc()
+            clips = None
+            yield {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+            continue
+        write_clip(path, clip, config.media.fps)
+        remember(path, record)
+        yield OK
 
 
 def _of_the_device(error: Exception) -> bool:

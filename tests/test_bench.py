@@ -157,7 +157,8 @@ def test_a_rehearsal_is_the_papers_profile_with_one_case_and_few_steps(tmp_path:
     import rehearsal
 
     paper = load(ROOT / "config" / "paper.yaml")
-    short = load(rehearsal.rehearsed(tmp_path, frames=5, vlm_layers=4, steps=1, rows=None))
+    models = {kind: kind for kind in ("wan", "vlm", "clip", "dino")}
+    short = load(rehearsal.rehearsed(tmp_path, models, frames=5, steps=1, rows=None))
     assert short.table("table1") == paper.table("table1") and len(short.cases) == 1
     assert short.media == paper.media.model_copy(update={"num_frames": 5})
     assert short.methods["bico"].clip_stages == Stages(global_steps=1, all_steps=1)

@@ -60,6 +60,21 @@ def test_a_clip_that_fails_is_listed_and_made_when_it_can_be(made):
     assert tried == [1] and {entry["status"] for entry in manifest} == {"ok"}
 
 
+def test_a_method_is_asked_for_all_clips_at_once_and_after_one_that_fails_for_the_rest(config, monkeypatch):
+    asked = []
+
+    def compose(backbone, jobs, settings, sampling, media):
+        asked.append([job.seed for job in jobs])
+        for job in jobs:
+            if job.seed == 1:
+                raise ValueError("no such token")
+            yield job, np.zeros((9, 48, 48, 3), np.uint8)
+
+    monkeypatch.setattr(base, "compose", compose)
+    clips.make_clips(config, "base", tiny.backbone())
+    assert asked == [[0, 1, 2], [2]]
+
+
 def test_a_row_of_which_every_clip_fails_is_an_error(made):
     _, told = made(0, 1, 2, error=ValueError("no such token"))
     assert told == "base: not one of 3 clips could be made: ValueError: no such token"

@@ -92,8 +92,8 @@ def merged(transformer: nn.Module, loras: Sequence[Mapping[str, Tensor]], weight
     originals = {layer: transformer.get_submodule(layer).weight for layer in layers}
     try:
         for layer, original in originals.items():
-            delta = sum(lora[f"{layer}.lora_B"] @ lora[f"{layer}.lora_A"] for lora in loras)
-            changed = original.float() + weight * delta.to(original.device)
+            factors = ([lora[f"{layer}.lora_{name}"].to(original.device) for name in "BA"] for lora in loras)
+            changed = original.float() + weight * sum(up @ down for up, down in factors)
             transformer.get_submodule(layer).weight = nn.Parameter(changed.to(original.dtype), requires_grad=False)
         yield
     finally:

@@ -348,7 +348,9 @@ def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
                 continue
             frames = read_clip(page / clip)
             inputs = {source: read_media(path, **media) for source, path in sources.items()}
-            scores = {"clip_t": clip_t.score(frames, composition.prompt)[0], "dino_i": dino_i.score(frames, inputs)[0]}
+            references = {source: dino_i.reference(medium) for source, medium in inputs.items()}
+            scores = {"clip_t": clip_t.score(frames, composition.prompt)[0]}
+            scores["dino_i"] = dino_i.score(frames, references)[0]
             videos = [inputs[source] for source, kind in composition.kinds.items() if kind == "video"]
             scores |= motion_scores(frames, map(tracks, videos), frame_rate(page / clip))
             yield row | {"status": "ok"} | scores

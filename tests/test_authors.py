@@ -280,7 +280,9 @@ def test_published_clips_are_scored_as_ours_are_and_none_is_dropped(small, tmp_p
     assert table.loc[0, "clip_t"] == pytest.approx(
         ClipT(ZOO / "clip").score(frames, "A cat bouncing along at noon.")[0], abs=1e-3
     )
-    assert table.loc[0, "dino_i"] == pytest.approx(DinoI(ZOO / "dino").score(frames, inputs)[0], abs=1e-3)
+    judge = DinoI(ZOO / "dino")
+    references = {name: judge.reference(medium) for name, medium in inputs.items()}
+    assert table.loc[0, "dino_i"] == pytest.approx(judge.score(frames, references)[0], abs=1e-3)
     motion = motion_scores(frames, [tracks(inputs["ball.mp4"])], fps=8)
     assert table.loc[0, list(motion)].to_dict() == pytest.approx(motion, abs=1e-3, nan_ok=True)
     assert "missing" in capsys.readouterr().out

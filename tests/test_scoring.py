@@ -66,8 +66,8 @@ def test_clip_t_is_the_mean_of_unit_frame_features_dotted_with_the_prompt(judges
 
 def test_renormalised_pooling_gives_cosines_of_clips(judges, frames):
     plain, renormalised = (DinoI(judges / "dino", pooling=pooling) for pooling in ("mean", "renormalised"))
-    assert renormalised.score(frames, {"itself": frames})[0] == pytest.approx(100, abs=1e-3)
-    assert plain.score(frames, {"itself": frames})[0] < 100
+    assert renormalised.score(frames, {"itself": renormalised.reference(frames)})[0] == pytest.approx(100, abs=1e-3)
+    assert plain.score(frames, {"itself": plain.reference(frames)})[0] < 100
 
 
 @torch.no_grad()
@@ -81,7 +81,8 @@ def test_dino_i_is_the_harmonic_mean_over_pooled_inputs(judges, frames):
 
     inputs = {"picture": frames[:1], "clip": frames[1:]}
     a, b = (float(pooled(frames) @ pooled(media)) for media in inputs.values())
-    score, by_frame = DinoI(judges / "dino").score(frames, inputs)
+    judge = DinoI(judges / "dino")
+    score, by_frame = judge.score(frames, {name: judge.reference(media) for name, media in inputs.items()})
     assert score == pytest.approx(100 * 2 * a * b / (a + b), rel=1e-4)
     assert np.mean(by_frame["picture"]) == pytest.approx(100 * a, rel=1e-4)
 

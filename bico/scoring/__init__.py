@@ -115,6 +115,7 @@ class _Scorer:
         self.config = config
         self.clip_t, self.dino_i = open_judges(config, device)
         self.source = cache(lambda source: read_media(config.media_path(source), **dict(config.media)))
+        self.reference = cache(lambda source: self.dino_i.reference(self.source(source)))
         self.tracks = cache(lambda source: tracks(self.source(source)))
         if config.models.probe:
             from bico.toybox.probe import Probe
@@ -128,7 +129,7 @@ class _Scorer:
 
         case, frames = self.config.cases[case_id], read_written(path, self.config.media)
         clip_t, clip_frames = self.clip_t.score(frames, case.prompt)
-        dino_i, dino_frames = self.dino_i.score(frames, {source: self.source(source) for source in case.bind})
+        dino_i, dino_frames = self.dino_i.score(frames, {source: self.reference(source) for source in case.bind})
         scores, values = {"clip_t": clip_t, "dino_i": dino_i}, {"clip_t": clip_frames, "dino_i": dino_frames}
         videos = [source for source in case.bind if self.config.sources[source].kind == "video"]
         scores |= motion_scores(frames, map(self.tracks, videos), self.config.media.fps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,14 +45,17 @@ class DinoI:
         pixels = torch.stack([self.preprocess(Image.fromarray(frame)) for frame in frames]).to(self.device)
         return F.normalize(self.model(pixels), dim=1)
 
-    def score(self, frames: np.ndarray, inputs: dict[str, np.ndarray]) -> tuple[float, dict[str, list[float]]]:
-        """DINO-I x100 of a clip uint8 [T, H, W, 3] against all of its inputs, of the same form, by source.
+    def reference(self, frames: np.ndarray) -> torch.Tensor:
+        """What clips are held against: an input uint8 [T, H, W, 3], pooled to one feature [D]."""
+        return pool(self.features(frames), self.pooling)
+
+    def score(self, frames: np.ndarray, references: Mapping[str, torch.Tensor]) -> tuple[float, dict[str, list[float]]]:
+        """DINO-I x100 of a clip uint8 [T, H, W, 3] against the references of all of its inputs, by source.
 
         Also returns, by source, the similarity x100 of each frame to that input.
         """
         features = self.features(frames)
         clip = pool(features, self.pooling)
-        references = {source: pool(self.features(media), self.pooling) for source, media in inputs.items()}
         similarities = [(clip @ reference).item() for reference in references.values()]
         frame_values = {source: (100 * features @ reference).tolist() for source, reference in references.items()}
         return 100 * harmonic_mean(similarities), frame_values

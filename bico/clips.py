@@ -119,7 +119,7 @@ def _make(
         try:
             if clips is None:
                 rest = [later for later, *_ in stale[number:] if not config.unsupported(row, later.case_id)]
-                clips = method(settings.method).compose(backbone, rest, settings, config.sampling, config.media)
+                clips = iter(method(settings.method).compose(backbone, rest, settings, config.sampling, config.media))
             _, clip = next(clips)
         except Exception as error:  # whatever it is, this clip counts as failed and the others go on
             if _of_the_device(error):  # but for this, which is no fault of the method's

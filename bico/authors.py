@@ -11,6 +11,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from html.parser import HTMLParser
 from http.client import HTTPException
 from pathlib import Path
@@ -338,6 +339,9 @@ def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
 
     page, media = config.authors_page, dict(config.media)
     clip_t, dino_i = open_judges(config, device)
+    # Several clips of a composition, and several compositions, are held against one source.
+    reference = cache(lambda path: dino_i.reference(read_media(path, **media)))
+    followed = cache(lambda path: tracks(read_media(path, **media)))
     for composition in read_page(page / "index.html"):
         sources = {source: page / medium for source, medium in composition.media.items()}
         for label, clip in composition.published.items():
@@ -347,10 +351,9 @@ def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
                 yield row | {"status": "missing"}
                 continue
             frames = read_clip(page / clip)
-            inputs = {source: read_media(path, **media) for source, path in sources.items()}
-            references = {source: dino_i.reference(medium) for source, medium in inputs.items()}
+            references = {source: reference(path) for source, path in sources.items()}
             scores = {"clip_t": clip_t.score(frames, composition.prompt)[0]}
             scores["dino_i"] = dino_i.score(frames, references)[0]
-            videos = [inputs[source] for source, kind in composition.kinds.items() if kind == "video"]
-            scores |= motion_scores(frames, map(tracks, videos), frame_rate(page / clip))
+            videos = [sources[source] for source, kind in composition.kinds.items() if kind == "video"]
+            scores |= motion_scores(frames, map(followed, videos), frame_rate(page / clip))
             yield row | {"status": "ok"} | scores

@@ -45,7 +45,7 @@ from transformers import UMT5Config, UMT5EncoderModel
 from bico.backbone import TRAIN_TIMESTEPS, Backbone, best_dtype, padded
 from bico.binder import HierarchicalBinder
 from bico.config import Absorption, BicoSettings, Media, Sampling, Stages
-from bico.encode import EncodedSource
+from bico.encode import CAPTION_TOKENS, EncodedSource
 from bico.errors import InputError
 from bico.files import write_json, write_text
 from bico.flops import forward_flops, training_flops
@@ -55,7 +55,6 @@ from bico.training import METRICS, NoiseLevels, step_generator
 WARM_UP = 2
 """Steps before those that count: compilation, and the choice of kernels."""
 
-CAPTION_TOKENS = 60
 SHIFT = 5.0
 COLUMNS = {
     "stage": "{}",

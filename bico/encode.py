@@ -18,6 +18,9 @@ from bico.backbone import Backbone
 from bico.files import replacing
 from bico.prompts import mentions
 
+CAPTION_TOKENS = 60
+"""Of a source's longest caption, where there is none yet to count: before a run, and in measurements."""
+
 
 @dataclass(frozen=True)
 class Batch:

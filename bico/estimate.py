@@ -54,6 +54,7 @@ from bico.config import (
     TextualInversionSettings,
     checked,
 )
+from bico.encode import CAPTION_TOKENS
 from bico.errors import InputError
 from bico.files import write_text
 from bico.flops import forward_flops, training_flops
@@ -63,8 +64,6 @@ from bico.training import METRICS
 from bico.weights import read_lock
 
 MACHINES = Path(__file__).with_name("machines.yaml")
-LONGEST_CAPTION = 60
-"""Tokens of a source's longest caption, as far as they fit the text slots: so many of each are kept."""
 COMPRESSED = 0.3
 """Bytes of a clip's file for each byte of its pixels: the Toybox's, nearly lossless; larger frames take less."""
 
@@ -220,7 +219,7 @@ class Work:
 
     def _encode(self) -> tuple[float, float]:
         per_number = 4 if self.config.dtype == "float32" else 2
-        size = min(LONGEST_CAPTION, self.config.text_slots) * self.sizes.transformer["text_dim"] * per_number
+        size = min(CAPTION_TOKENS, self.config.text_slots) * self.sizes.transformer["text_dim"] * per_number
         return self.costs.encode * captions(self.config), captions(self.config) * size
 
     def _appearance(self) -> tuple[float, float]:

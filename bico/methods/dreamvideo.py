@@ -193,8 +193,9 @@ def restored(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Adapters:
     """Adapters from their tensors, which tell of what kind of source they are."""
     condition = tensors.get("blocks.0.attn1.condition.weight")
     kind, appearance_width = ("image", 0) if condition is None else ("video", condition.shape[1])
-    adapters = Adapters(kind, backbone.width, backbone.num_blocks, appearance_width)
-    adapters.load_state_dict(dict(tensors))
+    with torch.device("meta"):  # no random weights first
+        adapters = Adapters(kind, backbone.width, backbone.num_blocks, appearance_width)
+    adapters.load_state_dict(dict(tensors), assign=True)
     return adapters.to(backbone.device).requires_grad_(False)
 
 

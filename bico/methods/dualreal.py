@@ -224,7 +224,9 @@ def compose(
 def restored(backbone: Backbone, tensors: Mapping[str, Tensor], settings: DualRealSettings) -> JointAdapters:
     """What `learn` returned, told the appearance of the image."""
     appearance = tensors["appearance"][None]
-    adapters = JointAdapters(backbone.width, backbone.num_blocks, appearance.shape[1], settings)
-    adapters.load_state_dict({name: tensor for name, tensor in tensors.items() if name != "appearance"})
+    with torch.device("meta"):  # no random weights first
+        adapters = JointAdapters(backbone.width, backbone.num_blocks, appearance.shape[1], settings)
+    learned = {name: tensor for name, tensor in tensors.items() if name != "appearance"}
+    adapters.load_state_dict(learned, assign=True)
     tell(adapters.motion, appearance.to(backbone.device))
     return adapters.to(backbone.device).requires_grad_(False)

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from bico.config import Media, Sampling
 from bico.prompts import clean
+from bico.transfer import to_device
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -237,7 +238,7 @@ class Backbone:
 
         Slots that the tokens do not fill are zero before it.
         """
-        prompt_embeds = prompt_embeds.to(self.device, self.transformer.dtype)
+        prompt_embeds = to_device(prompt_embeds, self.device).to(self.dtype)
         return self.transformer.condition_embedder.text_embedder(padded(prompt_embeds, self.text_slots))
 
     # Clips
@@ -273,9 +274,8 @@ class Backbone:
         """Cross-attention keys and values of each block."""
         if isinstance(contexts, Tensor):
             contexts = [contexts] * self.num_blocks
-        dtype = self.transformer.dtype
         blocks = zip(self.transformer.blocks, contexts, strict=True)
-        return [_keys_values(block.attn2, context.to(self.device, dtype)) for block, context in blocks]
+        return [_keys_values(block.attn2, context.to(self.device, self.dtype)) for block, context in blocks]
 
     def velocity(self, latents: Tensor, timesteps: Tensor, contexts: Contexts) -> Tensor:
         """d latents / d sigma at the given noise levels.
@@ -285,7 +285,7 @@ class Backbone:
             timesteps: sigma * 1000, [batch].
             contexts: projected prompts.
         """
-        latents = latents.to(self.transformer.dtype)
+        latents = latents.to(self.dtype)
         replays = self._graphs is not None and not self._replaying and torch.is_grad_enabled()
         if replays and not self.recomputing(latents.shape):
             return self._replayed(latents, timesteps, contexts)
@@ -413,7 +413,7 @@ class Backbone:
         noise = torch.Generator().manual_seed(seed)
         latents = randn_tensor((1, *self.latent_shape(media)), generator=noise, device=self.device, dtype=torch.float32)
         for timestep in tqdm(scheduler.timesteps, desc="denoising", leave=False, disable=None):
-            noisy, timesteps = latents.to(self.transformer.dtype), timestep.expand(1)
+            noisy, timesteps = latents.to(self.dtype), timestep.expand(1)
             before_pass(True)
             velocity = self._velocity(noisy, timesteps, positive)
             if sampling.guidance_scale > 1:

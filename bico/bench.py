@@ -3,13 +3,15 @@
     bico bench --out bench.json                       # Wan2.1-T2V-1.3B at 480x832, on a GPU
     bico bench --preset small                         # the same in seconds, on any CPU
     bico bench --blocks 2 --frames 1 --sampling-steps 1 --beside diffusers   # full width, two of the blocks
+    bico bench --methods textual_inversion db_lora dreamvideo dualreal       # steps of the other rows of table 1
 
 For 1, 49 and 81 frames it measures a training step of BiCo as `bico learn` runs it, beside two others:
 
     diffusers      diffusers' transformer, eager, with its own attention and gradient checkpointing in every block
     re-encoding    the same, with UMT5-XXL and VAE in every step, as the authors' trainer has it
 
-and then the generation of the last of these lengths, with and without binders. TFLOP are useful ones: what the step
+(with `--methods`, instead, a training step of each of these methods, with its settings of the paper) and then the
+generation of the last of these lengths, with and without binders. TFLOP are useful ones: what the step
 needs by its shapes, recomputed activations not counted (see `bico.flops`), and their share is that of the device's
 own matrix products. One is measured after the other, so the machine must do nothing else.
 
@@ -24,6 +26,7 @@ import json
 import math
 import platform
 import statistics
+import string
 import sys
 import tempfile
 import time
@@ -39,23 +42,37 @@ from typing import Any
 import pandas as pd
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from tokenizers import Tokenizer, models, processors
 from torch import Tensor, nn
-from transformers import UMT5Config, UMT5EncoderModel
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from bico.backbone import TRAIN_TIMESTEPS, Backbone, best_dtype, padded
 from bico.binder import HierarchicalBinder
-from bico.config import Absorption, BicoSettings, Media, Sampling, Stages
+from bico.config import (
+    METHOD_SETTINGS,
+    Absorption,
+    BicoSettings,
+    DualRealSettings,
+    LearnedSettings,
+    Media,
+    Sampling,
+    Stages,
+)
 from bico.encode import CAPTION_TOKENS, EncodedSource
 from bico.errors import InputError
+from bico.estimate import shortened
 from bico.files import write_json, write_text
 from bico.flops import forward_flops, training_flops
-from bico.methods import bico
+from bico.methods import bico, method
 from bico.training import METRICS, NoiseLevels, step_generator
 
 WARM_UP = 2
 """Steps before those that count: compilation, and the choice of kernels."""
 
 SHIFT = 5.0
+APPEARANCE = 512
+"""Width of CLIP ViT-B/32's image embeddings."""
+
 COLUMNS = {
     "stage": "{}",
     "frames": "{}",
@@ -154,6 +171,7 @@ def bench(
     blocks: int | None,
     steps: int,
     sampling_steps: int | None,
+    methods: Sequence[str],
     beside: Sequence[str],
     device: str,
     out: Path | None,
@@ -167,7 +185,8 @@ def bench(
         blocks: of the transformer.
         steps: that count, of each training.
         sampling_steps: of the generation; 0 leaves it out.
-        beside: other trainings to measure, of "diffusers" and "re-encoding".
+        methods: whose trainings to measure.
+        beside: other trainings to measure beside BiCo's, of "diffusers" and "re-encoding".
 
     Raises:
         InputError: sizes that VAE and transformer cannot take, or `out` is neither .csv nor .json.
@@ -195,7 +214,7 @@ def bench(
     for name, value in described.items():
         print(f"{name}: {value}", flush=True)
     rows: list[dict[str, object]] = []
-    for stage, count, useful, variants in _stages(sizes, steps, beside, on, dtype):
+    for stage, count, useful, variants in _stages(sizes, steps, methods, beside, on, dtype):
         measured = {name: _attempt(f"{stage}, {count} frames, {name}", work, on) for name, work in variants.items()}
         rows += _rows(stage, count, measured, useful, peak)
         table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -205,15 +224,24 @@ def bench(
 
 
 def _stages(
-    sizes: Sizes, steps: int, beside: Sequence[str], device: torch.device, dtype: torch.dtype
+    sizes: Sizes,
+    steps: int,
+    methods: Sequence[str],
+    beside: Sequence[str],
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Iterator[tuple[str, int, float, dict[str, Callable[[], Measured]]]]:
     """Stage, frames, useful TFLOP, and what measures each variant."""
     for count in sizes.frames:
-        variants = {"ours": partial(training_step, sizes, count, steps, device, dtype)}
-        for other in beside:
-            encodes = other == "re-encoding"
-            variants[other] = partial(plain_step, sizes, count, steps, device, dtype, encodes=encodes)
-        yield "training step", count, sizes.flops(training_flops, count) / 1e12, variants
+        useful = sizes.flops(training_flops, count) / 1e12
+        for name in methods:
+            settings = few_steps(name, count, WARM_UP + steps, sizes.transformer["num_layers"])
+            variants = {"ours": partial(training_step, sizes, count, steps, settings, device, dtype)}
+            for other in beside if name == "bico" else ():
+                encodes = other == "re-encoding"
+                variants[other] = partial(plain_step, sizes, count, steps, device, dtype, encodes=encodes)
+            stage = "training step" if name == "bico" else f"training step of {name}"
+            yield stage, count, settings.batch_size * useful, variants
     if sizes.sampling_steps:
         count = sizes.frames[-1]
         useful = 2 * sizes.sampling_steps * sizes.flops(forward_flops, count) / 1e12
@@ -260,6 +288,20 @@ class RandomBackbone(Backbone):
         with self.device:
             return AutoencoderKLWan(**self.sizes.vae)
 
+    @cached_property
+    def text_encoder(self) -> UMT5EncoderModel:
+        return self._frozen(random_text_encoder(self.sizes, self.device, self.dtype))
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """A token for each letter."""
+        special = ["<pad>", "</s>", "<unk>"]
+        ids = {piece: number for number, piece in enumerate([*special, *string.ascii_lowercase, " "])}
+        letters = Tokenizer(models.BPE(ids, [], unk_token="<unk>"))
+        letters.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", ids["</s>"])])
+        pad, end, unknown = special
+        return PreTrainedTokenizerFast(tokenizer_object=letters, pad_token=pad, eos_token=end, unk_token=unknown)
+
 
 def random_transformer(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> WanTransformer3DModel:
     """In `dtype`, but for the layers that diffusers keeps in float32 whenever it opens a Wan folder."""
@@ -269,6 +311,11 @@ def random_transformer(sizes: Sizes, device: torch.device, dtype: torch.dtype) -
         if not {*name.split(".")} & {*model._keep_in_fp32_modules}:
             parameter.data = parameter.data.to(dtype)
     return model.eval().requires_grad_(False)
+
+
+def random_text_encoder(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> UMT5EncoderModel:
+    with weights_in(dtype), device:  # 5.7 billion weights in float32 would take 23 GB first
+        return UMT5EncoderModel(UMT5Config(**sizes.text_encoder)).eval()
 
 
 def random_source(sizes: Sizes, frames: int) -> EncodedSource:
@@ -290,6 +337,7 @@ def random_source(sizes: Sizes, frames: int) -> EncodedSource:
         temporal=[] if frames == 1 else ["bouncing"],
         latents=torch.randn(sizes.latent_shape(frames), generator=draw),
         empty_prompt_embeds=torch.zeros_like(prompt_embeds[0]),
+        appearance=torch.randn(frames, APPEARANCE, generator=draw),
         **captions,
         **({} if frames == 1 else stills),
     )
@@ -306,15 +354,28 @@ class Measured:
     peak_gib: float
 
 
-def training_step(sizes: Sizes, frames: int, steps: int, device: torch.device, dtype: torch.dtype) -> Measured:
-    """All binders learn, two branches each if it is a clip: the loop and the loss of `bico learn`."""
-    backbone, encoded = RandomBackbone(sizes, device, dtype), random_source(sizes, frames)
-    all_steps = Stages(global_steps=0, all_steps=WARM_UP + steps)
+def few_steps(name: str, frames: int, steps: int, blocks: int) -> LearnedSettings:
+    """A method's settings of the paper, but for the number of steps: its last ones are those to measure."""
+    if name == "dualreal":  # groups of equally many blocks
+        settings = DualRealSettings()
+        return shortened(settings.model_copy(update={"groups": math.gcd(settings.groups, blocks)}), steps)
+    if name != "bico":
+        return shortened(METHOD_SETTINGS[name](), steps)
+    all_steps = Stages(global_steps=0, all_steps=steps)  # all binders learn, two branches each if it is a clip
     none = Stages.model_construct(global_steps=0, all_steps=0)  # no clip's single frames: they compile a graph, too
-    settings = BicoSettings(stages=all_steps if frames == 1 else none, clip_stages=all_steps)
+    return BicoSettings(stages=all_steps if frames == 1 else none, clip_stages=all_steps)
+
+
+def training_step(
+    sizes: Sizes, frames: int, steps: int, settings: LearnedSettings, device: torch.device, dtype: torch.dtype
+) -> Measured:
+    """The loop and the loss of `bico learn`."""
+    backbone, encoded = RandomBackbone(sizes, device, dtype), random_source(sizes, frames)
+    if settings.LEARNS_PER == "case":  # an image and a video: here both of the same length
+        encoded = {kind: replace(encoded, kind=kind) for kind in ("image", "video")}
     _ = backbone.transformer
     with _peak_memory(device) as peak, tempfile.TemporaryDirectory() as folder:
-        bico.learn(backbone, encoded, settings, shift=SHIFT, seed=0, workdir=Path(folder))
+        method(settings.method).learn(backbone, encoded, settings, shift=SHIFT, seed=0, workdir=Path(folder))
         lines = [json.loads(line) for line in (Path(folder) / METRICS).read_text().splitlines()]
     return Measured(statistics.median(line["seconds"] for line in lines[-steps:]), peak())
 
@@ -375,8 +436,8 @@ def weights_in(dtype: torch.dtype) -> Iterator[None]:
 
 def encoder(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dtype) -> Callable[[], tuple[Tensor, Tensor]]:
     """Encodes a clip to latents [1, channels, t, h, w], float32, and a caption to embeddings [1, slots, text width]."""
-    with weights_in(dtype), device:  # 5.7 billion weights in float32 would take 23 GB first
-        text_encoder = UMT5EncoderModel(UMT5Config(**sizes.text_encoder)).eval()
+    text_encoder = random_text_encoder(sizes, device, dtype)
+    with weights_in(dtype), device:
         vae = AutoencoderKLWan(**sizes.vae).eval()
     tokens = torch.ones(1, sizes.text_slots, dtype=torch.long, device=device)
     mask = (torch.arange(sizes.text_slots, device=device) < CAPTION_TOKENS).long()[None]

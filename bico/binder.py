@@ -18,6 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from bico.transfer import to_device
+
 Gate = Literal["learned", "released"]
 """How a binder of two branches mixes them: see `TwoBranchBinder` and `ReleasedBinder`."""
 
@@ -138,7 +140,8 @@ class HierarchicalBinder(nn.Module):
 
         Args:
             context: projected prompt [batch, slots, width].
-            mask: bool [batch, slots]; every other slot comes back bit-identical.
+            mask: bool [batch, slots]; every other slot comes back bit-identical. In main memory it is found out what it
+                marks without waiting for the GPU.
             per_block: False stops at p_g (stage "global").
             temporal: False keeps a two-branch binder on its spatial branch.
             strength: factor on every change.
@@ -152,15 +155,15 @@ class HierarchicalBinder(nn.Module):
             bound[places] = tokens.to(context.dtype)
             return bound
 
-        places = mask.nonzero(as_tuple=True)  # once: on a GPU it waits for all work before it
+        places = tuple(to_device(each, context.device) for each in mask.nonzero(as_tuple=True))
         tokens = self.shared(context[places].float(), temporal=temporal, strength=strength)
         if not (per_block and self.blocks):
             return [placed(tokens)] * self.num_blocks
         return [placed(binder(tokens, temporal=temporal, strength=strength)) for binder in self.blocks]
 
-    def gammas(self) -> dict[str, float | list[float]]:
-        """|gamma| of the global binder and of each block's: how far training has come."""
-        sizes = {"gamma_global": abs(self.shared.gamma.item())}
+    def gammas(self) -> dict[str, Tensor]:
+        """|gamma| of the global binder, and of all blocks', [blocks]: how far training has come."""
+        sizes = {"gamma_global": self.shared.gamma.abs()}
         if self.blocks:
-            sizes["gamma_blocks"] = torch.stack([binder.gamma for binder in self.blocks]).abs().tolist()
+            sizes["gamma_blocks"] = torch.stack([binder.gamma for binder in self.blocks]).abs()
         return sizes

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from bico.check import preflight
 from bico.concepts import Vlm, concepts_path, extract, unnamed
-from bico.config import Application, Config, Tables, checked, load
+from bico.config import METHOD_SETTINGS, Application, Config, Tables, checked, load
 from bico.errors import InputError
 from bico.files import replacing, write_json
 from bico.keep import Record, checkpoints, make_all
@@ -705,6 +705,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--blocks", type=_positive, help="of the transformer; default: 30 (full)")
     sub.add_argument("--steps", type=_positive, default=5, help="of each training, after two that do not count")
     sub.add_argument("--sampling-steps", type=_count, help="of the generation, 0 for none; default: 50 (full)")
+    rows = [name for name, settings in METHOD_SETTINGS.items() if settings.LEARNS_PER != "nothing"]
+    sub.add_argument("--methods", nargs="+", choices=rows, default=["bico"], help="whose trainings; default: bico")
     others = ["diffusers", "re-encoding"]
     sub.add_argument("--beside", nargs="*", choices=others, default=others, help="trainings to compare; default: both")
     sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")

@@ -417,16 +417,16 @@ def handful(config: Config, results: Path, size: int) -> Config:
     )
 
 
-def shortened(settings: MethodSettings) -> MethodSettings:
-    """The same method with few steps, all of them plain ones."""
+def shortened(settings: MethodSettings, steps: int = STEPS) -> MethodSettings:
+    """The same method with few steps in each stage, all of them plain ones."""
     if isinstance(settings, BicoSettings):
-        few = Stages(global_steps=STEPS, all_steps=STEPS)
+        few = Stages(global_steps=steps, all_steps=steps)
         changes: dict[str, Any] = {"stages": few, "clip_stages": few, "isolation": Isolation()}
     elif isinstance(settings, DualRealSettings):
-        changes = {"steps": 2 * STEPS, "warm_up": 1}
+        changes = {"steps": 2 * steps, "warm_up": 1}
     else:
         names = ("steps", "inversion_steps", "identity_steps", "motion_steps")
-        changes = {name: STEPS for name in names if hasattr(settings, name)}
+        changes = {name: steps for name in names if hasattr(settings, name)}
     return settings.model_copy(update=changes)
 
 

@@ -15,7 +15,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from tqdm import tqdm
 from bico.backbone import TRAIN_TIMESTEPS, Backbone, Contexts
 from bico.errors import InputError
 from bico.files import replacing
+from bico.transfer import arriving, to_device
 
 if TYPE_CHECKING:
     from bico.config import LearnedSettings
@@ -104,11 +105,11 @@ def flow_matching_loss(
         weights: of each clip in the mean, [batch].
     """
     noise = torch.randn(latents.shape, generator=generator)
-    latents, noise, sigmas = (each.to(backbone.device) for each in (latents, noise, sigmas))
+    latents, noise, sigmas = (to_device(each, backbone.device) for each in (latents, noise, sigmas))
     level = sigmas.view(-1, 1, 1, 1, 1)
     velocity = backbone.velocity((1 - level) * latents + level * noise, sigmas * TRAIN_TIMESTEPS, contexts)
     errors = (velocity.float() - (noise - latents)).square().flatten(1).mean(dim=1)
-    return errors.mean() if weights is None else (errors * weights.to(backbone.device)).mean()
+    return errors.mean() if weights is None else (errors * to_device(weights, backbone.device)).mean()
 
 
 # The loop
@@ -146,7 +147,7 @@ def fit(
     rate: Callable[[int], float] = lambda step: 1.0,
     clip_norm: float | None = None,
     progress: str = "",
-    report: Callable[[], dict[str, float | list[float]]] = dict,
+    report: Callable[[], dict[str, Tensor]] = dict,
     probe: Loss | None = None,
 ) -> None:
     """Trains the parameters in place with AdamW, through all stages.
@@ -176,29 +177,28 @@ def fit(
     )
     plan = [stage for stage in stages for _ in range(stage.steps)]
     first = _resume(workdir, parameters, optimizer)
-    with _metrics_from(workdir / METRICS, first) as metrics, _progress(progress, len(plan), first) as advance:
+    name = progress or workdir.stem
+    with _metrics_from(workdir / METRICS, first) as file, _progress(progress, len(plan), first) as advance:
+        metrics = _Metrics(file, name, advance)
         for step, stage in enumerate(plan[first:], start=first):
             started = time.perf_counter()
             optimizer.zero_grad(set_to_none=True)
             losses, sigmas = zip(*_backwards(stage.loss(step_generator(seed, step))), strict=True)
-            loss = torch.stack(losses).sum().item()  # asked for at last: on a GPU it waits for all work
-            if not math.isfinite(loss):
-                what = f"{progress or workdir.stem}: the loss is {loss} in step {step}"
-                raise InputError(f"{what}: lower the learning_rate")
             if clip_norm is not None:
                 nn.utils.clip_grad_norm_(parameters.values(), clip_norm)
             for group, tuned in zip(groups, optimizer.param_groups, strict=True):
                 tuned["lr"] = group.learning_rate * rate(step)
             optimizer.step()
-            line = {"step": step, "stage": stage.name, "loss": loss, "sigma": torch.cat(sigmas).mean().item()}
-            line |= report() | {"seconds": round(time.perf_counter() - started, 4)}
+            numbers = arriving({"loss": torch.stack(losses).sum(), "sigma": torch.cat(sigmas).mean(), **report()})
+            metrics.write()  # of the step before: a GPU has the next one to do while this waits for it
+            line = {"seconds": round(time.perf_counter() - started, 4)}
             if step in (0, len(plan) - 1) or (step + 1) % settings.probe_every == 0:
                 line["probe"] = _probe_loss(probe or stage.loss, seed)
-            metrics.write(json.dumps(line) + "\n")
-            advance(loss)
+            metrics.add(step, stage.name, numbers, line)
             if (step + 1) % settings.checkpoint_every == 0:
-                metrics.flush()
+                metrics.write()
                 _save(workdir, step + 1, parameters, optimizer)
+        metrics.write()
 
 
 def _backwards(parts: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -260,6 +260,30 @@ def _resume(workdir: Path, parameters: dict[str, nn.Parameter], optimizer: torch
                 state.setdefault(int(index), {})[name] = file.get_tensor(key)
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         return int(file.metadata()["step"])
+
+
+class _Metrics:
+    """Writes the lines of the metrics file, each when its numbers have arrived."""
+
+    def __init__(self, file: TextIO, training: str, advance: Callable[[float], None]) -> None:
+        self._file, self._training, self._advance = file, training, advance
+        self._line: dict[str, object] | None = None
+
+    def add(self, step: int, stage: str, numbers: Callable[[], dict[str, object]], known: Mapping[str, object]) -> None:
+        """The line to `write` next."""
+        self._line, self._numbers, self._known = {"step": step, "stage": stage}, numbers, known
+
+    def write(self) -> None:
+        """Writes the line, if there is one; InputError if its loss is not finite."""
+        if self._line is None:
+            return
+        line, self._line = self._line | self._numbers() | self._known, None
+        if not math.isfinite(line["loss"]):
+            what = f"{self._training}: the loss is {line['loss']} in step {line['step']}"
+            raise InputError(f"{what}: lower the learning_rate")
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        self._advance(line["loss"])
 
 
 def _metrics_from(path: Path, first: int) -> TextIO:

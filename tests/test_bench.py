@@ -137,6 +137,17 @@ def test_no_sampling_steps_leave_generation_out(tmp_path: Path) -> None:
     assert [row["stage"] for row in json.loads(out.read_text())["rows"]] == ["training step"]
 
 
+def test_steps_of_the_other_rows_are_measured_as_well(tmp_path: Path) -> None:
+    out, rows = tmp_path / "bench.json", ["textual_inversion", "db_lora", "dreamvideo", "dualreal"]
+    lengths = ["--frames", "1", "5", "--sampling-steps", "0"]
+    assert cli.main([*SMALL, *lengths, "--methods", *rows, "--out", str(out)]) == 0
+    table = pd.DataFrame(json.loads(out.read_text())["rows"])
+    assert list(table["stage"]) == [f"training step of {row}" for _ in range(2) for row in rows]
+    assert (table["seconds"] > 0).all() and set(table["variant"]) == {"ours"}
+    clips = table["tflop"] / table["frames"].map(lambda count: PRESETS["small"].flops(training_flops, count) / 1e12)
+    assert clips.to_numpy() == pytest.approx([1, 1, 4, 1] * 2, rel=1e-3)  # a step of DreamVideo's is on four
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -111,4 +111,7 @@ def test_gammas_are_told_by_their_size() -> None:
     with torch.no_grad():
         binder.shared.gamma.fill_(-0.5)
         binder.blocks[0].gamma.fill_(-0.25)
-    assert binder.gammas() == {"gamma_global": 0.5, "gamma_blocks": [0.25, 0.0]}
+    assert {name: size.tolist() for name, size in binder.gammas().items()} == {
+        "gamma_global": 0.5,
+        "gamma_blocks": [0.25, 0.0],
+    }

@@ -12,6 +12,7 @@ from bico.config import BicoSettings, LearnedSettings, Noise, TextualInversionSe
 from bico.errors import InputError
 from bico.methods.bico import noise_levels
 from bico.training import (
+    PROBES,
     Group,
     Loss,
     NoiseLevels,
@@ -60,7 +61,7 @@ def run(workdir: Path, *, stop_at: int | None = None, seed: int = 0, **tuning: o
         settings(checkpoint_every=4),
         seed=seed,
         workdir=workdir,
-        report=lambda: {"size": parameters["a"].norm().item()},
+        report=lambda: {"size": parameters["a"].norm()},
         **tuning,
     )
     return parameters
@@ -157,6 +158,25 @@ def test_a_diverging_run_says_so(tmp_path: Path) -> None:
     stage = Stage("all", 1, lambda generator: iter([(parameter.sum() * torch.inf, torch.rand(1))]))
     with pytest.raises(InputError, match="the loss is inf in step 0: lower the learning_rate"):
         fit([Group({"p": parameter}, 0.1)], [stage], settings(), seed=0, workdir=tmp_path)
+
+
+@pytest.mark.parametrize("diverges_in", [2, 3])
+def test_a_run_that_diverged_leaves_no_checkpoint(tmp_path: Path, diverges_in: int) -> None:
+    parameter, steps = nn.Parameter(torch.ones(1)), iter(range(9))
+
+    def loss(generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        yield parameter.sum() * (torch.nan if next(steps) == diverges_in + PROBES else 1.0), torch.rand(1)
+
+    with pytest.raises(InputError, match=f"the loss is nan in step {diverges_in}:"):
+        fit(
+            [Group({"p": parameter}, 0.1)],
+            [Stage("all", 8, loss)],
+            settings(checkpoint_every=4),
+            seed=0,
+            workdir=tmp_path,
+        )
+    assert [entry["step"] for entry in lines(tmp_path)] == list(range(diverges_in))
+    assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
 def test_progress_is_a_line_every_tenth_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

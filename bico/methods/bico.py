@@ -35,6 +35,7 @@ from bico.training import (
     position_of,
     seeded,
 )
+from bico.transfer import to_device
 
 RELEASED_SPLIT = 0.125
 RELEASED_SHARE = 0.8
@@ -124,7 +125,7 @@ def learn(
             leak = isolation_loss(backbone, batch, context.float(), bind_alone, sigmas, generator)
             yield settings.isolation.weight * leak, sigmas
             return
-        words = batch.key_slots.to(context.device) > 0 if settings.binds == "key_words" else None
+        words = batch.key_slots > 0 if settings.binds == "key_words" else None
         context, mask = with_absorption(context.float(), batch.token_counts, absorption, settings.absorption, words)
         contexts = binder(context, mask, per_block=phase.per_block, temporal=phase.temporal)
         yield flow_matching_loss(backbone, batch.latents, contexts, sigmas, generator, weights), sigmas
@@ -215,24 +216,23 @@ def with_absorption(
 
     Args:
         context: [batch, slots, width].
-        token_counts: with end-of-sequence, [batch].
+        token_counts: with end-of-sequence, [batch], in main memory.
         absorption: [tokens, width].
-        words: on which of the words the binder acts, bool [batch, slots]; None = all.
+        words: on which of the words the binder acts, bool [batch, slots], in main memory; None = all.
 
     Returns:
-        Context, and mask bool [batch, slots]. A caption that fills all slots gives up its last ones.
+        Context, and mask bool [batch, slots], in main memory. A caption that fills all slots gives up its last ones.
     """
     batch, slots, _ = context.shape
-    count = token_counts.to(context.device)[:, None] - 1
-    mask = torch.arange(slots, device=context.device) < count if words is None else words
+    count = token_counts[:, None] - 1
+    mask = torch.arange(slots) < count if words is None else words
     if len(absorption) == 0:
         return context, mask
     start = count + 1 if settings.slot == "append" else count
     start = start.clamp(max=slots - len(absorption))
-    rows = torch.arange(batch, device=context.device)[:, None]
-    columns = start + torch.arange(len(absorption), device=context.device)
+    rows, columns = torch.arange(batch)[:, None], start + torch.arange(len(absorption))
     context, mask = context.clone(), mask.clone()
-    context[rows, columns] = absorption
+    context[to_device(rows, context.device), to_device(columns, context.device)] = absorption
     mask[rows, columns] = True
     return context, mask
 

@@ -30,6 +30,7 @@ from bico.encode import EncodedSource
 from bico.methods.base import Job, compositions, guided, load_artifact, project
 from bico.methods.textual_inversion import Inversion, inverted
 from bico.training import Group, NoiseLevels, Stage, fit, flow_matching_loss, seeded
+from bico.transfer import to_device
 
 LAYERS = {"image": ("attn2",), "video": ("attn1", "ffn")}
 """Layers of a block beside which the adapters of a source stand. Those of a video see the appearance."""
@@ -151,7 +152,7 @@ def motion_stage(
         with torch.no_grad():
             context = backbone.context(prompt_embeds)
         for clips in torch.arange(settings.batch_size).split(at_once):
-            tell(adapters, encoded.appearance[frames[clips]].to(backbone.device))
+            tell(adapters, to_device(encoded.appearance[frames[clips]], backbone.device))
             mean = flow_matching_loss(backbone, batch.latents[clips], context[clips], sigmas[clips], generator)
             yield mean * len(clips) / settings.batch_size, sigmas[clips]
 

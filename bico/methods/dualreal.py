@@ -30,6 +30,7 @@ from bico.config import DualRealSettings, Media, Sampling
 from bico.encode import EncodedSource
 from bico.methods.base import Job, compositions, guided, load_artifact, project
 from bico.training import Group, Loss, NoiseLevels, Stage, fit, flow_matching_loss, seeded, warm_up_cosine
+from bico.transfer import to_device
 
 LAYERS = ("attn1", "ffn")
 TOTAL_WEIGHT = 0.2
@@ -167,7 +168,7 @@ def learn(
             rate=partial(warm_up_cosine, warm_up=settings.warm_up, steps=settings.steps),
             clip_norm=settings.clip_norm,
             progress=progress,
-            report=lambda: {"alpha": adapters.alphas.mean().item()},
+            report=lambda: {"alpha": adapters.alphas.mean()},
         )
     return {name: tensor.cpu() for name, tensor in adapters.state_dict().items()} | {"appearance": image.appearance[0]}
 
@@ -199,7 +200,7 @@ def joint_loss(
         appearance = None
         if motion:
             frames = torch.randint(len(encoded.appearance), (settings.batch_size,), generator=generator)
-            appearance = encoded.appearance[frames].to(backbone.device)
+            appearance = to_device(encoded.appearance[frames], backbone.device)
         tell(adapters.motion, appearance)
         with torch.no_grad():
             context = backbone.context(batch.prompt_embeds)

@@ -90,8 +90,8 @@ class Inversion:
         latents = self._encoded.latents.expand(batch_size, *self._encoded.latents.shape)
         yield flow_matching_loss(self._backbone, latents, context, sigmas, generator), sigmas
 
-    def report(self) -> dict[str, float]:
-        return {"norm": torch.cat([*self.vectors.values()]).norm(dim=-1).mean().item()}
+    def report(self) -> dict[str, Tensor]:
+        return {"norm": torch.cat([*self.vectors.values()]).norm(dim=-1).mean()}
 
     def learned(self) -> dict[str, Tensor]:
         return {name: vector.detach().cpu() for name, vector in self.vectors.items()}

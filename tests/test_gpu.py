@@ -1,0 +1,126 @@
+"""What only a GPU can show, with tiny models: skipped where there is none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from bico.backbone import Backbone
+from bico.config import BicoSettings, Case, Isolation, Stages, TextualInversionSettings
+from bico.methods import bico, textual_inversion
+from bico.methods.base import Job, save_artifact
+from bico.training import flow_matching_loss, step_generator
+from bico.transfer import arriving, to_device
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+FEW = Stages(global_steps=3, all_steps=3)
+
+
+def opened(device: str = "cuda", **options: object) -> Backbone:
+    return Backbone.open(tiny.folder(), text_slots=tiny.TEXT_SLOTS, device=device, **options)
+
+
+def learned(backbone: Backbone, workdir: Path, **settings: object) -> dict[str, torch.Tensor]:
+    learns = BicoSettings(stages=FEW, clip_stages=FEW, batch_size=2, checkpoint_every=5, **settings)
+    return bico.learn(backbone, tiny.source("video"), learns, shift=3.0, seed=0, workdir=workdir)
+
+
+def close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], atol: float) -> bool:
+    return all(torch.allclose(one[name], other[name], atol=atol) for name in one)
+
+
+def test_a_loss_is_that_of_a_cpu() -> None:
+    source, losses = tiny.source("image"), []
+    for device in ("cpu", "cuda"):
+        backbone = opened(device)
+        context = backbone.context(source.prompt_embeds[:2])
+        latents = source.latents.expand(2, *source.latents.shape)
+        sigmas = torch.tensor([0.3, 0.8])
+        losses.append(flow_matching_loss(backbone, latents, context, sigmas, step_generator(0, 0)).item())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("isolation", [0.0, 0.5])
+def test_captured_graphs_learn_what_plain_passes_do(tmp_path: Path, isolation: float) -> None:
+    settings = {"isolation": Isolation(share=isolation)}
+    plain = learned(opened(), tmp_path / "plain", **settings)
+    captured = opened(compiles=True)
+    assert close(learned(captured, tmp_path / "captured", **settings), plain, atol=2e-4)
+    assert captured._graphs is None
+
+
+def test_a_gradient_of_two_passes_is_that_of_plain_ones() -> None:
+    backbone, gradients = opened(compiles=True), []
+    draw = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, *backbone.latent_shape(tiny.MEDIA), generator=draw).cuda()
+    prompt = torch.randn(1, tiny.TEXT_SLOTS, backbone.width, generator=draw).cuda()
+    timesteps = [torch.tensor([level], device="cuda") for level in (300.0, 700.0)]
+
+    def gradient() -> torch.Tensor:
+        context = prompt.clone().requires_grad_()
+        sum(backbone.velocity(latents, level, context).square().sum() for level in timesteps).backward()
+        return context.grad
+
+    plain = gradient()
+    with backbone.compiled():
+        gradients = [gradient() for _ in range(2)]
+        assert len(backbone._graphs) == 1
+    assert all(torch.allclose(each, plain, rtol=1e-3, atol=1e-5) for each in gradients)
+
+
+def test_an_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = learned(opened(), tmp_path / "whole")
+
+    class Interrupted(Exception):
+        pass
+
+    calls, gammas = iter(range(100)), bico.HierarchicalBinder.gammas
+
+    def stop(binder: bico.HierarchicalBinder) -> dict[str, torch.Tensor]:
+        if next(calls) == 8:
+            raise Interrupted
+        return gammas(binder)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(bico.HierarchicalBinder, "gammas", stop)
+        learned(opened(), tmp_path / "broken")
+    again = learned(opened(), tmp_path / "broken")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_parked_text_encoder_changes_no_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Textual Inversion asks for it again for each case, after clips have been made."""
+    source = tiny.source("image")
+    vectors = textual_inversion.learn(
+        opened(), source, TextualInversionSettings(steps=2), shift=3.0, seed=0, workdir=tmp_path / "work"
+    )
+    save_artifact(tmp_path / "vectors", vectors, {})
+    cases = {name: Case(prompt=f"a cat at the {name}", bind={"photo": ["cat"]}) for name in ("beach", "car")}
+    jobs = [Job(name, case, seed=0, artifacts={"photo": tmp_path / "vectors"}) for name, case in cases.items()]
+
+    def clips(room: int) -> tuple[np.ndarray, str]:
+        monkeypatch.setattr("bico.backbone.ROOM_FOR_ALL", room)
+        backbone = opened()
+        settings, sampling = TextualInversionSettings(), tiny.SAMPLING
+        made = [clip for _, clip in textual_inversion.compose(backbone, jobs, settings, sampling, tiny.MEDIA)]
+        return np.stack(made), next(backbone.text_encoder.parameters()).device.type
+
+    (kept, at), (parked, waits) = clips(0), clips(2**60)
+    assert (at, waits) == ("cuda", "cpu")
+    assert np.array_equal(kept, parked)
+
+
+def test_numbers_arrive_without_what_is_asked_of_the_gpu_afterwards() -> None:
+    size = 8192
+    matrix = to_device(torch.ones(size, size), torch.device("cuda"))
+    torch.cuda.synchronize()
+    numbers = arriving({"one": matrix[0, 0], "two": matrix[:2, 0] * 2})
+    for _ in range(20):
+        matrix = matrix @ matrix
+    late = torch.cuda.Event()
+    late.record()
+    assert numbers() == {"one": 1.0, "two": [2.0, 2.0]}
+    assert not late.query()

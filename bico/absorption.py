@@ -25,7 +25,7 @@ from bico.config import Config
 from bico.encode import EncodedSource
 from bico.errors import InputError
 from bico.figures import INK, STYLE, save_pair
-from bico.files import write_text
+from bico.files import write_csv
 from bico.media import read_media
 from bico.methods.base import load_artifact
 from bico.methods.bico import with_absorption
@@ -60,7 +60,7 @@ def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
         for (row, word), looks in maps[source].items():
             rows.append({"source": source, "row": row, "word": word} | density(looks, areas))
     table = pd.DataFrame(rows)
-    write_text(config.results / "absorption.csv", table.to_csv(index=False, float_format="%.4f"))
+    write_csv(config.results / "absorption.csv", table)
     shown = sorted(maps, key=lambda source: not config.sources[source].scene.clutter)[:DRAWN]
     with matplotlib.rc_context(STYLE):
         figure = maps_figure(config, {source: maps[source] for source in shown})

@@ -22,7 +22,7 @@ from bico.binding import words_of
 from bico.clips import of_one_source
 from bico.config import Application, Config
 from bico.figures import INK, PALETTE, STYLE, save, strip
-from bico.files import write_text
+from bico.files import write_csv
 from bico.media import read_media, write_clip
 from bico.scoring import truth
 from bico.tables import interval
@@ -51,7 +51,7 @@ def applications(config: Config, backbone: Backbone) -> pd.DataFrame:
         with matplotlib.rc_context(STYLE):
             _draw(config, name, entry, {row: of_row[0] for row, of_row in clips.items()})
     table = pd.DataFrame(rows)
-    write_text(config.results / "applications.csv", table.to_csv(index=False, float_format="%.4f"))
+    write_csv(config.results / "applications.csv", table)
     return table
 
 

@@ -22,7 +22,7 @@ import yaml
 
 from bico.config import Config
 from bico.errors import InputError
-from bico.files import write_text
+from bico.files import write_csv, write_text
 from bico.media import check_media, frame_rate, read_clip, read_media
 from bico.prompts import clean, spans
 from bico.provenance import file_digest
@@ -328,7 +328,7 @@ def score_published(config: Config, *, device: str) -> None:
         columns=["table", "row", "method", "case", "clip", "status", *SCORES]
     )
     table["row"] = table["row"].astype("Int64")
-    write_text(config.results / "published.csv", table.to_csv(index=False, float_format="%.4f"))
+    write_csv(config.results / "published.csv", table)
     rows = table.assign(missing=table["status"] == "missing").groupby(["table", "row"], dropna=False)
     print(rows.agg(clips=("clip", "size"), missing=("missing", "sum"), **{name: (name, "mean") for name in SCORES}))
 

@@ -205,9 +205,9 @@ class Backbone:
         return text_encoder.get_input_embeddings()(tokens.input_ids[0].to(self.device))
 
     def encode_embeddings(self, embeddings: Sequence[Tensor], length: int | None = None) -> Tensor:
-        """The text encoder on token embeddings [tokens, text width]: prompt embeddings [prompts, slots, text width].
+        """The text encoder on token embeddings [tokens, text width]: prompt embeddings [prompts, length, text width].
 
-        Slots after a prompt are zero. Differentiable.
+        After a prompt they are zero. Differentiable.
 
         Args:
             embeddings: one a prompt.
@@ -221,7 +221,7 @@ class Backbone:
         inputs = [torch.cat([each, pad.expand(length - len(each), -1)]) for each in embeddings]
         mask = torch.arange(length, device=self.device) < counts[:, None]
         encoded = text_encoder(inputs_embeds=torch.stack(inputs), attention_mask=mask.long()).last_hidden_state
-        return padded(encoded.where(mask[..., None], 0.0), self.text_slots)
+        return encoded.where(mask[..., None], 0.0)
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ import pandas as pd
 from bico.backbone import Backbone
 from bico.clips import of_one_source
 from bico.config import Case, Config, Media
-from bico.files import write_json, write_text
+from bico.files import write_csv, write_json
 from bico.media import read_media
 from bico.scoring import TRUTH, truth
 from bico.tables import interval
@@ -106,7 +106,7 @@ def collect(config: Config, rows: list[str]) -> pd.DataFrame:
             labels = {"method": row, "source": "all", "kind": "all", "bound": bound, "measured": measured}
             parts.append(pd.DataFrame([labels | {"clips": group["clips"].sum()} | means | gain]))
     table = pd.concat(parts, ignore_index=True)
-    write_text(config.results / "binding.csv", table.to_csv(index=False, float_format="%.4f"))
+    write_csv(config.results / "binding.csv", table)
     return table
 
 
@@ -240,7 +240,7 @@ def _row(
 
 def _write(config: Config, row: str, rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
-    write_text(config.results / "binding" / f"{row}.csv", table.to_csv(index=False, float_format="%.4f"))
+    write_csv(config.results / "binding" / f"{row}.csv", table)
     return table
 
 

@@ -126,9 +126,8 @@ def truth(config: Config) -> None:
     """Render what every Toybox case should show."""
     from bico.toybox.benchmark import write_truth
 
-    for case in config.cases:
-        if config.cases[case].truth:
-            write_truth(config, case)
+    for case in config.truths:
+        write_truth(config, case)
 
 
 def concepts(config: Config) -> None:
@@ -196,10 +195,10 @@ def appearance(config: Config) -> None:
     shared["settings"] = config.model_dump(mode="json", include={"media"})
 
     def thing(source: str) -> tuple[Path, Record]:
-        return _appearance_path(config, source), shared | {"media": file_digest(config.media_path(source))}
+        return config.appearance_path(source), shared | {"media": file_digest(config.media_path(source))}
 
     def make(source: str) -> None:
-        with replacing(_appearance_path(config, source)) as unfinished:
+        with replacing(config.appearance_path(source)) as unfinished:
             save_file({"appearance": clip.image_embeddings(_frames(config, source)).cpu()}, unfinished)
 
     things = {source: thing(source) for source in config.sources}
@@ -232,7 +231,7 @@ def learn(config: Config, method: str, part: int) -> None:
 
     def thing(item: str, seed: int) -> tuple[Path, Record]:
         inputs = [config.encoded_path(source) for source in sources[item]]
-        inputs += [_appearance_path(config, source) for source in sources[item] if settings.APPEARANCE]
+        inputs += [config.appearance_path(source) for source in sources[item] if settings.APPEARANCE]
         own = {"seed": seed, "inputs": [file_digest(path) for path in inputs]}
         return config.artifact_path(method, item, seed), shared | own
 
@@ -620,11 +619,7 @@ def _encoded(config: Config, method: str, source: str) -> EncodedSource:
     encoded = EncodedSource.load(config.encoded_path(source))
     if not config.methods[method].APPEARANCE:
         return encoded
-    return replace(encoded, **load_file(_appearance_path(config, source)))
-
-
-def _appearance_path(config: Config, source: str) -> Path:
-    return config.results / "appearance" / f"{source}.safetensors"
+    return replace(encoded, **load_file(config.appearance_path(source)))
 
 
 def _binding(text: str) -> tuple[Path, str]:

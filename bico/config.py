@@ -749,8 +749,17 @@ class Config(Benchmark):
         """What training reads of a source."""
         return self.results / "encoded" / f"{source}.safetensors"
 
+    def appearance_path(self, source: str) -> Path:
+        """CLIP embeddings of a source's frames, for methods that learn from them."""
+        return self.results / "appearance" / f"{source}.safetensors"
+
     def clip_path(self, row: str, case: str, seed: int) -> Path:
         return self.results / "clips" / row / case / f"{seed}.mp4"
+
+    @property
+    def truths(self) -> list[str]:
+        """The cases whose exact rendering is known."""
+        return [name for name, case in self.cases.items() if case.truth]
 
     def truth_path(self, case: str) -> Path:
         """The exact rendering of a case of the Toybox; its scene stands beside it as `.json`."""

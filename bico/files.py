@@ -1,11 +1,16 @@
 """Files that are either whole or not there."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -30,6 +35,11 @@ def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, table: pd.DataFrame, decimals: int = 4) -> None:
+    """Writes a table with so many decimals; what rounds to zero has no sign."""
+    write_text(path, table.to_csv(index=False, float_format=f"{{:z.{decimals}f}}".format))
 
 
 def write_json(path: Path, data: Any) -> None:

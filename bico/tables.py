@@ -19,7 +19,7 @@ from bico import __version__
 from bico.answers import QUESTIONS, agreement, counted_answers
 from bico.concepts import unnamed
 from bico.config import Config
-from bico.files import write_text
+from bico.files import write_csv, write_text
 from bico.provenance import code_digest, folder_digest
 from bico.scoring import TRUTH, calibration_path, score_columns
 
@@ -51,7 +51,7 @@ def write_table(config: Config, name: str) -> pd.DataFrame:
     answers, outdated = counted_answers(config, rows)
     scores = {row: _rated(read_scores(config, row), answers[answers["method"] == row]) for row in rows}
     table = pd.DataFrame([_row(config, row, scores[row], paper.loc[number or 0]) for row, number in rows.items()])
-    write_text(config.results / f"{name}.csv", table.to_csv(index=False, float_format="%.2f"))
+    write_csv(config.results / f"{name}.csv", table, decimals=2)
     write_text(
         config.results / f"{name}.md", _document(config, TITLES[name], table, scores, _judged(answers, outdated))
     )
@@ -255,7 +255,7 @@ def _rows(table: pd.DataFrame) -> list[dict]:
 
 
 def _has_truth(config: Config) -> bool:
-    return config.models.probe is not None and any(case.truth for case in config.cases.values())
+    return config.models.probe is not None and bool(config.truths)
 
 
 def _truth(config: Config, columns: tuple[str, ...]) -> dict:

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from bico.files import replacing
+from bico.files import replacing, write_csv
 from bico.keep import checkpoints, make_all
 from bico.provenance import file_digest
 
@@ -18,6 +19,12 @@ def test_what_is_written_may_be_read_by_others(tmp_path):
     with replacing(tmp_path / "written.safetensors") as unfinished:
         save_file({"one": np.zeros(1)}, unfinished)
     assert (tmp_path / "written.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_what_rounds_to_zero_has_no_sign(tmp_path):
+    table = pd.DataFrame({"case": ["one", "two"], "score": [-0.00004, -0.00006], "seed": [0, 1], "none": np.nan})
+    write_csv(tmp_path / "scores.csv", table)
+    assert (tmp_path / "scores.csv").read_text() == "case,score,seed,none\none,0.0000,0,\ntwo,-0.0001,1,\n"
 
 
 def things(folder: Path, **records: int) -> dict:

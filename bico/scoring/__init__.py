@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bico.config import Config
-from bico.files import write_json, write_text
+from bico.files import write_csv, write_json
 from bico.media import read_media, read_written
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class _Scorer:
 
 def _write(config: Config, method: str, rows: list[dict[str, Any]]) -> None:
     table = pd.DataFrame(rows).reindex(columns=["case", "seed", "status", *score_columns(config)])
-    write_text(config.results / "scores" / f"{method}.csv", table.to_csv(index=False, float_format="%.4f"))
+    write_csv(config.results / "scores" / f"{method}.csv", table)
 
 
 def _status(config: Config, method: str, clip: tuple[str, int], promised: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from bico.config import Config
-from bico.files import write_text
+from bico.files import write_csv
 from bico.media import read_written
 from bico.scoring import TRUTH, clip_statuses
 from bico.scoring.truth import Truth, concept_parts, read_truths
@@ -43,7 +43,7 @@ def parts(config: Config, rows: list[str]) -> pd.DataFrame:
             labels = {"role": role, "part": part, "method": method, "cases": group["case"].nunique()}
             lines.append(labels | row_interval(config, group, "match"))
     table = pd.DataFrame(lines)
-    write_text(config.results / "parts.csv", table.to_csv(index=False, float_format="%.4f"))
+    write_csv(config.results / "parts.csv", table)
     return table
 
 

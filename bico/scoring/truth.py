@@ -159,10 +159,9 @@ def raw_scores(reading: Reading, truth: Truth) -> dict[str, float]:
 
 def read_truths(config: Config, probe: Probe) -> tuple[dict[str, Truth], dict[str, Reading]]:
     """Every case with a truth, and what the probe reads in its rendered clip, by case."""
-    cases = [case_id for case_id, case in config.cases.items() if case.truth]
-    paths = {case_id: config.truth_path(case_id) for case_id in cases}
+    paths = {case_id: config.truth_path(case_id) for case_id in config.truths}
     readings = {case_id: probe.read(read_written(path, config.media)[None])[0] for case_id, path in paths.items()}
-    return {case_id: Truth.of(config, case_id) for case_id in cases}, readings
+    return {case_id: Truth.of(config, case_id) for case_id in config.truths}, readings
 
 
 def calibration(truths: dict[str, Truth], readings: dict[str, Reading]) -> dict[str, dict[str, float]]:

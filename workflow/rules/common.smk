@@ -127,7 +127,6 @@ R = str(CONFIG.results)
 CONFIG_FILE = f"{R}/config.yaml"  # what the commands read
 WEIGHTS = repositories(CONFIG)
 TOYBOX = [source for source, entry in CONFIG.sources.items() if entry.scene]
-TRUTHS = [case for case, entry in CONFIG.cases.items() if entry.truth]
 TABLES = [table for table in Tables.model_fields if CONFIG.table(table)]
 OWN_FILES = times_of_files()
 BOUND = CONFIG.bound()

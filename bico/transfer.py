@@ -13,7 +13,7 @@ from torch import Tensor
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on the device, where the copy takes its turn among all that has been asked for."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()  # from pageable memory a copy would wait for the GPU
+        tensor = tensor.contiguous().pin_memory()  # from pageable memory a copy would wait for the GPU
     return tensor.to(device, non_blocking=True)
 
 

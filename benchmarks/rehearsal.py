@@ -207,7 +207,8 @@ def rehearsed(folder: Path, models: dict[str, str], frames: int | None, steps: i
         "cases": {"cat_bouncing_at_the_beach": CASE},
     }
     config["media"]["num_frames"] = count
-    config["gradient_checkpointing"] = "always"  # as for 81 frames; a few would do without
+    if frames:
+        config["gradient_checkpointing"] = "always"  # as for 81 frames; a few would do without
     config["sampling"]["steps"] = steps
     config["concepts"] |= {"captions": 2, "frame_captions": 2, "attempts": 1, "max_new_tokens": 8}
     config["methods"] = fewer_steps(config["methods"], steps)

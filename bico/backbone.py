@@ -215,12 +215,14 @@ class Backbone:
                 in WanPipeline. Shorter is faster and equal but for rounding.
         """
         length = length or self.text_slots
-        counts = torch.tensor([len(each) for each in embeddings], device=self.device)
+        counts = torch.tensor([len(each) for each in embeddings])
         text_encoder = self.text_encoder.to(self.device)
         pad = text_encoder.get_input_embeddings().weight[self.tokenizer.pad_token_id]
-        inputs = [torch.cat([each, pad.expand(length - len(each), -1)]) for each in embeddings]
-        mask = torch.arange(length, device=self.device) < counts[:, None]
-        encoded = text_encoder(inputs_embeds=torch.stack(inputs), attention_mask=mask.long()).last_hidden_state
+        inputs = torch.stack([torch.cat([each, pad.expand(length - len(each), -1)]) for each in embeddings])
+        if (counts == length).all():  # the encoder would have to wait for a mask to find that it masks nothing
+            return text_encoder(inputs_embeds=inputs).last_hidden_state
+        mask = to_device(torch.arange(length) < counts[:, None], self.device)
+        encoded = text_encoder(inputs_embeds=inputs, attention_mask=mask.long()).last_hidden_state
         return encoded.where(mask[..., None], 0.0)
 
     @torch.no_grad()
@@ -286,9 +288,11 @@ class Backbone:
             contexts: projected prompts.
         """
         latents = latents.to(self.dtype)
-        replays = self._graphs is not None and not self._replaying and torch.is_grad_enabled()
-        if replays and not self.recomputing(latents.shape):
-            return self._replayed(latents, timesteps, contexts)
+        if self._graphs is not None and torch.is_grad_enabled():
+            if self.recomputing(latents.shape):
+                self._forget_graphs()  # of a video's frames: its clip needs their memory
+            elif not self._replaying:
+                return self._replayed(latents, timesteps, contexts)
         return self._velocity(latents, timesteps, self.keys_values(contexts))
 
     def recomputing(self, shape: torch.Size) -> bool:
@@ -321,6 +325,11 @@ class Backbone:
     def _replayed_backward(self, gradient: Tensor) -> None:
         self._replaying = False
 
+    def _forget_graphs(self) -> None:
+        if self._graphs:
+            self._graphs.clear()
+            gc.collect()  # they hold their inputs and gradients in cycles
+
     def _velocity(self, latents: Tensor, timesteps: Tensor, keys_values: Sequence[KeyValue]) -> Tensor:
         model = self.transformer
         rotary_emb = model.rope(latents)
@@ -352,8 +361,7 @@ class Backbone:
             yield
         finally:
             self._training_run, self._replaying = eager, False
-            if self._graphs:
-                gc.collect()  # they hold their inputs and gradients in cycles
+            self._forget_graphs()
             self._graphs = None
 
     def _time_embedding(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,10 +60,9 @@ from bico.config import (
 )
 from bico.encode import CAPTION_TOKENS, EncodedSource
 from bico.errors import InputError
-from bico.estimate import shortened
 from bico.files import write_json, write_text
 from bico.flops import forward_flops, training_flops
-from bico.methods import bico, method
+from bico.methods import bico, method, shortened
 from bico.training import METRICS, NoiseLevels, step_generator
 
 WARM_UP = 2

@@ -366,5 +366,6 @@ class _GumbelNoise:
         import torch
 
         uniform = torch.stack([torch.rand(scores.shape[-1], generator=g) for g in self.generators])
-        noise = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
-        return scores + noise.to(scores.device)
+        left = torch.isfinite(scores).nonzero(as_tuple=True)  # the few tokens that are
+        noise = -torch.log(-torch.log(uniform[tuple(each.cpu() for each in left)].clamp(1e-20, 1 - 1e-7)))
+        return scores.index_put(left, noise.to(scores), accumulate=True)

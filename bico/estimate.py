@@ -28,7 +28,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -45,11 +44,9 @@ from bico.config import (
     DbLoraSettings,
     DreamVideoSettings,
     DualRealSettings,
-    Isolation,
     Media,
     MethodSettings,
     Section,
-    Stages,
     Tables,
     TextualInversionSettings,
     checked,
@@ -58,7 +55,7 @@ from bico.encode import CAPTION_TOKENS
 from bico.errors import InputError
 from bico.files import write_text
 from bico.flops import forward_flops, training_flops
-from bico.methods import bico, dreamvideo, dualreal
+from bico.methods import bico, dreamvideo, dualreal, shortened
 from bico.toybox.benchmark import scene_of
 from bico.training import METRICS
 from bico.weights import read_lock
@@ -396,7 +393,7 @@ def handful(config: Config, results: Path, size: int) -> Config:
         return sum(not config.unsupported(row, case) for row in config.methods)
 
     case = max(config.cases, key=fitting)
-    methods = {settings.method: shortened(settings) for settings in reversed(config.methods.values())}
+    methods = {settings.method: shortened(settings, STEPS) for settings in reversed(config.methods.values())}
     return config.model_copy(
         update={
             "results": results,
@@ -415,19 +412,6 @@ def handful(config: Config, results: Path, size: int) -> Config:
             "tuning": None,
         }
     )
-
-
-def shortened(settings: MethodSettings, steps: int = STEPS) -> MethodSettings:
-    """The same method with few steps in each stage, all of them plain ones."""
-    if isinstance(settings, BicoSettings):
-        few = Stages(global_steps=steps, all_steps=steps)
-        changes: dict[str, Any] = {"stages": few, "clip_stages": few, "isolation": Isolation()}
-    elif isinstance(settings, DualRealSettings):
-        changes = {"steps": 2 * steps, "warm_up": 1}
-    else:
-        names = ("steps", "inversion_steps", "identity_steps", "motion_steps")
-        changes = {name: steps for name in names if hasattr(settings, name)}
-    return settings.model_copy(update=changes)
 
 
 def timed(run: Config, rows: Iterable[str]) -> dict[str, Taken]:

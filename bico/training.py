@@ -2,7 +2,8 @@
 
 A method hands over its parameters and a list of stages; each stage is a number of steps and a loss. All randomness of a
 step comes from one generator that is seeded with (seed, step), so an interrupted run that goes on from its checkpoint
-ends in the same bytes as one that was never interrupted.
+ends in the same bytes as one that was never interrupted: on a CPU, and on a GPU as far as its kernels repeat themselves
+(the gradient of cuDNN's and flash attention does not).
 
 The loss is flow matching: x_sigma = (1 - sigma) x_0 + sigma noise, and the transformer's velocity is to equal
 noise - x_0 (Lipman et al., ICLR 2023).

@@ -133,6 +133,23 @@ def test_a_captured_pass_is_not_run_again_before_its_gradient(
     assert replayed == [500.0, 510.0]
 
 
+def test_captured_passes_make_room_for_clips_that_are_recomputed(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A video is learned frame by frame first."""
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda run, inputs: run)
+    monkeypatch.setattr(backbone, "_graphs", {})
+    monkeypatch.setattr("bico.backbone.CHECKPOINT_TOKENS", 8)
+    context, sigma = contexts(backbone)[0].requires_grad_(), torch.tensor([500.0])
+    frame, clip = torch.randn(1, 4, 1, 4, 4), torch.randn(1, *backbone.latent_shape(tiny.MEDIA))
+    for latents, gradient, kept in ((frame, True, 1), (clip, False, 1), (clip, True, 0)):
+        with torch.set_grad_enabled(gradient):
+            velocity = backbone.velocity(latents, sigma, context)
+        if gradient:
+            velocity.sum().backward()
+        assert len(backbone._graphs) == kept
+
+
 def test_an_untrained_binder_repeats_wan_pipeline_bit_for_bit(backbone: Backbone, pipeline: WanPipeline) -> None:
     context, negative = contexts(backbone)
     binder = HierarchicalBinder(backbone.width, backbone.num_blocks, two_branch=True)

@@ -349,19 +349,26 @@ def test_every_rule_knows_all_that_its_results_depend_on(checkout, config_file, 
     """A setting, a model, a module or an input that a rule did not know of would leave old results in place."""
     binder = tmp_path / "given.safetensors"
     save_file({"shared.spatial.0.weight": np.zeros(8)}, binder)
+    os.utime(binder, (0, 0))  # the digits of now could be a mark
     case = small["cases"]["cat_bouncing_in_the_city"]
     case["prompt"] = "a cat bouncing in the city of Rome"
     small["sources"]["cat_beach"] |= {"concepts": {"spatial": ["whiskers"]}}
-    small["sources"]["cat_beach"]["scene"]["seed"] = 8101
+    small["sources"]["cat_beach"]["scene"]["seed"] = 778101
     small["sources"]["fish_bouncing"]["binder"] = str(binder)
     small["applications"] = {"alone": {"source": "fish_bouncing", "prompt": "a fish in Paris", "keep": ["fish"]}}
     small["curves"] = {"knob": {"label": "of the knob", "rows": {"base": 0, "bico": 1}}}
     for row in ("bico", "bico_tds"):
         small["methods"][row] |= {"learning_rate": 0.08102, "strength": 0.8103}
-    small["scoring"] = {"pooling": "renormalised", "dino_crop": 0.8104, "bootstrap": 8105}
-    small["sampling"] |= {"steps": 8106, "shift": 8.107}
-    small["media"]["fps"], small["concepts"]["seed"], small["rating"]["seed"] = 8.108, 8109, 8110
-    small |= {"name": "marked", "text_slots": 8111, "dtype": "bfloat16", "seeds": [8112], "learning_seeds": [8113]}
+    small["scoring"] = {"pooling": "renormalised", "dino_crop": 0.8104, "bootstrap": 778105}
+    small["sampling"] |= {"steps": 778106, "shift": 8.107}
+    small["media"]["fps"], small["concepts"]["seed"], small["rating"]["seed"] = 8.108, 778109, 778110
+    small |= {
+        "name": "marked",
+        "text_slots": 778111,
+        "dtype": "bfloat16",
+        "seeds": [778112],
+        "learning_seeds": [778113],
+    }
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     results = Path(small["results"])
     targets = ["table1.csv", "parts.csv", "binding.csv", "applications.csv", "absorption.csv", "gallery.html"]
@@ -369,9 +376,9 @@ def test_every_rule_knows_all_that_its_results_depend_on(checkout, config_file, 
     targets += ["figures/cases/cat_bouncing_in_the_city.png", "published.csv"]
     found = told(checkout, config_file, *(results / name for name in targets))
     marks = {
-        "media": "8.108", "slots": "8111", "dtype": "bfloat16", "seeds": "8112", "trainings": "8113", "name": "marked",
-        "scene": "8101", "rate": "0.08102", "strength": "0.8103", "pooling": "renormalised", "crop": "0.8104",
-        "bootstrap": "8105", "steps": "8106", "shift": "8.107", "concepts": "8109", "rating": "8110",
+        "media": "8.108", "slots": "778111", "dtype": "bfloat16", "seeds": "778112", "trainings": "778113",
+        "name": "marked", "scene": "778101", "rate": "0.08102", "strength": "0.8103", "pooling": "renormalised", "crop": "0.8104",
+        "bootstrap": "778105", "steps": "778106", "shift": "8.107", "concepts": "778109", "rating": "778110",
         "words": "whiskers", "prompt": "of Rome", "bind": '["bouncing"]', "truth": '"motion": "fish_bouncing"',
         "application": "in Paris", "curve": "of the knob", "rows": '"copy", ', "files": str(binder),
     }  # fmt: skip

@@ -172,15 +172,16 @@ def isolation_loss(
         context: projected captions, [batch, slots, width].
         binder: from a context and a mask to one context for each block.
     """
-    key_slots = batch.key_slots.to(context.device)
-    word = 1 + (torch.rand(len(sigmas), generator=generator).to(context.device) * key_slots.amax(1)).long()
-    mask = key_slots == word[:, None]
+    word = 1 + (torch.rand(len(sigmas), generator=generator) * batch.key_slots.amax(1)).long()
+    mask = batch.key_slots == word[:, None]
     noise = torch.randn(batch.latents.shape, generator=generator)
-    latents, noise, sigmas = (each.to(backbone.device) for each in (batch.latents, noise, sigmas))
+    latents, noise, sigmas = (to_device(each, backbone.device) for each in (batch.latents, noise, sigmas))
     noisy, timesteps = torch.lerp(latents, noise, sigmas.view(-1, 1, 1, 1, 1)), sigmas * TRAIN_TIMESTEPS
     with torch.no_grad(), recorded(backbone) as weights:
         before = backbone.velocity(noisy, timesteps, context)
-    looks = (torch.stack(weights).mean(dim=0) * mask[:, None]).sum(dim=-1)  # [batch, places]
+    looks = torch.stack(weights).mean(dim=0) * to_device(mask, backbone.device)[:, None]
+    looks = looks.sum(dim=-1)  # [batch, places]
+    weights.clear()  # 2 GB at full size
     elsewhere = backbone.at_places(1 - looks / looks.amax(dim=1, keepdim=True).clamp(min=1e-6), noisy.shape)
     after = backbone.velocity(noisy, timesteps, binder(context, mask))
     return ((after - before).float().square() * elsewhere).mean()

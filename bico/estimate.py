@@ -1,7 +1,7 @@
 """What a run will take, before it starts: jobs, hours and disk, rule by rule.
 
     bico estimate --config config/toybox.yaml
-    bico estimate --config config/paper.yaml --machine h200
+    bico estimate --config config/paper.yaml --machine h100
     bico estimate --config my.yaml --measure
 
 Snakemake's dry run knows the jobs, so what is already there costs nothing; the config knows how much work is in each;

@@ -178,7 +178,7 @@ def test_targets_and_machines_that_do_not_exist(small, tmp_path, capsys):
     config = write(small, tmp_path)
     assert cli.main(["estimate", "--config", config, "--machine", "abacus"]) == 2
     error = capsys.readouterr().err
-    assert "--machine abacus: expected one of laptop, plain_laptop, h200" in error and error.count("\n") == 1
+    assert "--machine abacus: expected one of laptop, plain_laptop, h100" in error and error.count("\n") == 1
 
 
 @pytest.fixture

@@ -377,9 +377,10 @@ def test_every_rule_knows_all_that_its_results_depend_on(checkout, config_file, 
     found = told(checkout, config_file, *(results / name for name in targets))
     marks = {
         "media": "8.108", "slots": "778111", "dtype": "bfloat16", "seeds": "778112", "trainings": "778113",
-        "name": "marked", "scene": "778101", "rate": "0.08102", "strength": "0.8103", "pooling": "renormalised", "crop": "0.8104",
-        "bootstrap": "778105", "steps": "778106", "shift": "8.107", "concepts": "778109", "rating": "778110",
-        "words": "whiskers", "prompt": "of Rome", "bind": '["bouncing"]', "truth": '"motion": "fish_bouncing"',
+        "name": "marked", "scene": "778101", "rate": "0.08102", "strength": "0.8103", "pooling": "renormalised",
+        "crop": "0.8104", "bootstrap": "778105", "steps": "778106", "shift": "8.107",
+        "concepts": "778109", "rating": "778110", "words": "whiskers",
+        "prompt": "of Rome", "bind": '["bouncing"]', "truth": '"motion": "fish_bouncing"',
         "application": "in Paris", "curve": "of the knob", "rows": '"copy", ', "files": str(binder),
     }  # fmt: skip
     marks |= {name: file_digest(PACKAGE / name) for name in PAGES}

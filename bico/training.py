@@ -164,6 +164,7 @@ def fit(
         rate: factor on the learning rates at each step.
         clip_norm: gradients of a larger norm are scaled down to it; None = none are.
         progress: label of the progress lines on stderr; "" for none.
+        report: after each step: numbers, or rows of them, that later steps leave as they are.
         probe: that loss; None = that of the stage.
 
     Raises:

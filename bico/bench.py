@@ -10,10 +10,10 @@ For 1, 49 and 81 frames it measures a training step of BiCo as `bico learn` runs
     diffusers      diffusers' transformer, eager, with its own attention and gradient checkpointing in every block
     re-encoding    the same, with UMT5-XXL and VAE in every step, as the authors' trainer has it
 
-(with `--methods`, instead, a training step of each of these methods, with its settings of the paper) and then the
-generation of the last of these lengths, with and without binders. TFLOP are useful ones: what the step
-needs by its shapes, recomputed activations not counted (see `bico.flops`), and their share is that of the device's
-own matrix products. One is measured after the other, so the machine must do nothing else.
+and then the generation of the last of these lengths, with and without binders. Other `--methods` have their settings
+of the paper and nothing beside them. TFLOP are useful ones: what the step needs by its shapes, recomputed activations
+not counted (see `bico.flops`), and their share is that of the device's own matrix products. One is measured after the
+other, so the machine must do nothing else.
 
 Each is told on stderr as soon as it is known, and the file is written anew after each length: what fails, or breaks
 off, loses nothing that came before it.
@@ -313,6 +313,7 @@ def random_transformer(sizes: Sizes, device: torch.device, dtype: torch.dtype) -
 
 
 def random_text_encoder(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> UMT5EncoderModel:
+    """All of it in `dtype`."""
     with weights_in(dtype), device:  # 5.7 billion weights in float32 would take 23 GB first
         return UMT5EncoderModel(UMT5Config(**sizes.text_encoder)).eval()
 

@@ -140,8 +140,8 @@ class HierarchicalBinder(nn.Module):
 
         Args:
             context: projected prompt [batch, slots, width].
-            mask: bool [batch, slots]; every other slot comes back bit-identical. In main memory it is found out what it
-                marks without waiting for the GPU.
+            mask: bool [batch, slots]; every other slot comes back bit-identical. Best in main memory: on a GPU it takes
+                all work there to end before it is known what is marked.
             per_block: False stops at p_g (stage "global").
             temporal: False keeps a two-branch binder on its spatial branch.
             strength: factor on every change.

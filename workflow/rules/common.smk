@@ -127,6 +127,7 @@ R = str(CONFIG.results)
 CONFIG_FILE = f"{R}/config.yaml"  # what the commands read
 WEIGHTS = repositories(CONFIG)
 TOYBOX = [source for source, entry in CONFIG.sources.items() if entry.scene]
+TRUTHS = CONFIG.truths
 TABLES = [table for table in Tables.model_fields if CONFIG.table(table)]
 OWN_FILES = times_of_files()
 BOUND = CONFIG.bound()

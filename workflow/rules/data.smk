@@ -28,8 +28,8 @@ rule render:
 
 rule truth:
     output:
-        clips=expand(f"{R}/truth/{{case}}.mp4", case=CONFIG.truths),
-        scenes=expand(f"{R}/truth/{{case}}.json", case=CONFIG.truths),
+        clips=expand(f"{R}/truth/{{case}}.mp4", case=TRUTHS),
+        scenes=expand(f"{R}/truth/{{case}}.json", case=TRUTHS),
     log:
         f"{R}/logs/truth.log",
     benchmark:
@@ -46,7 +46,7 @@ rule truth:
             {source: CONFIG.sources[source].scene for source in TOYBOX},
             {
                 case: [CONFIG.cases[case].prompt, CONFIG.cases[case].truth]
-                for case in CONFIG.truths
+                for case in TRUTHS
             },
             CONFIG.media,
         ),

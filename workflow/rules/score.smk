@@ -31,7 +31,7 @@ rule calibrate:
             CONFIG.scoring.dino_crop,
             CONFIG.media,
             CONFIG.seeds,
-            {case: CONFIG.cases[case] for case in CONFIG.truths},
+            {case: CONFIG.cases[case] for case in TRUTHS},
         ),
     shell:
         "python -m bico.cli calibrate --config {params.config} 2>&1 | tee {log}"
@@ -103,7 +103,7 @@ rule parts:
             CONFIG.media,
             CONFIG.seeds,
             CONFIG.learning_seeds,
-            {case: CONFIG.cases[case].truth for case in CONFIG.truths},
+            {case: CONFIG.cases[case].truth for case in TRUTHS},
         ),
     shell:
         "python -m bico.cli parts --config {params.config} 2>&1 | tee {log}"

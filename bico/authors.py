@@ -11,7 +11,6 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from html.parser import HTMLParser
 from http.client import HTTPException
 from pathlib import Path
@@ -23,7 +22,7 @@ import yaml
 from bico.config import Config
 from bico.errors import InputError
 from bico.files import write_csv, write_text
-from bico.media import check_media, frame_rate, read_clip, read_media
+from bico.media import check_media, frame_rate, read_clip
 from bico.prompts import clean, spans
 from bico.provenance import file_digest
 
@@ -334,14 +333,9 @@ def score_published(config: Config, *, device: str) -> None:
 
 
 def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
-    from bico.scoring import open_judges
-    from bico.scoring.motion import motion_scores, tracks
+    from bico.scoring import Judges
 
-    page, media = config.authors_page, dict(config.media)
-    clip_t, dino_i = open_judges(config, device)
-    # Several clips of a composition, and several compositions, are held against one source.
-    reference = cache(lambda path: dino_i.reference(read_media(path, **media)))
-    followed = cache(lambda path: tracks(read_media(path, **media)))
+    page, judges = config.authors_page, Judges(config, device)
     for composition in read_page(page / "index.html"):
         sources = {source: page / medium for source, medium in composition.media.items()}
         for label, clip in composition.published.items():
@@ -350,10 +344,7 @@ def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
             if not all(path.is_file() for path in (page / clip, *sources.values())):
                 yield row | {"status": "missing"}
                 continue
-            frames = read_clip(page / clip)
-            references = {source: reference(path) for source, path in sources.items()}
-            scores = {"clip_t": clip_t.score(frames, composition.prompt)[0]}
-            scores["dino_i"] = dino_i.score(frames, references)[0]
-            videos = [sources[source] for source, kind in composition.kinds.items() if kind == "video"]
-            scores |= motion_scores(frames, map(followed, videos), frame_rate(page / clip))
+            videos = [source for source, kind in composition.kinds.items() if kind == "video"]
+            frames, fps = read_clip(page / clip), frame_rate(page / clip)
+            scores, _ = judges.score(frames, composition.prompt, sources, videos, fps)
             yield row | {"status": "ok"} | scores

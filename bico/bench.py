@@ -52,7 +52,6 @@ from bico.config import (
     METHOD_SETTINGS,
     Absorption,
     BicoSettings,
-    DualRealSettings,
     LearnedSettings,
     Media,
     Sampling,
@@ -356,14 +355,14 @@ class Measured:
 
 def few_steps(name: str, frames: int, steps: int, blocks: int) -> LearnedSettings:
     """A method's settings of the paper, but for the number of steps: its last ones are those to measure."""
+    if name == "bico":
+        all_steps = Stages(global_steps=0, all_steps=steps)  # all binders learn, two branches each if it is a clip
+        none = Stages.model_construct(global_steps=0, all_steps=0)  # no clip's single frames: they compile a graph, too
+        return BicoSettings(stages=all_steps if frames == 1 else none, clip_stages=all_steps)
+    settings = shortened(METHOD_SETTINGS[name](), steps)
     if name == "dualreal":  # groups of equally many blocks
-        settings = DualRealSettings()
-        return shortened(settings.model_copy(update={"groups": math.gcd(settings.groups, blocks)}), steps)
-    if name != "bico":
-        return shortened(METHOD_SETTINGS[name](), steps)
-    all_steps = Stages(global_steps=0, all_steps=steps)  # all binders learn, two branches each if it is a clip
-    none = Stages.model_construct(global_steps=0, all_steps=0)  # no clip's single frames: they compile a graph, too
-    return BicoSettings(stages=all_steps if frames == 1 else none, clip_stages=all_steps)
+        settings = settings.model_copy(update={"groups": math.gcd(settings.groups, blocks)})
+    return settings
 
 
 def training_step(

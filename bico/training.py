@@ -179,9 +179,8 @@ def fit(
     )
     plan = [stage for stage in stages for _ in range(stage.steps)]
     first = _resume(workdir, parameters, optimizer)
-    name = progress or workdir.stem
     with _metrics_from(workdir / METRICS, first) as file, _progress(progress, len(plan), first) as advance:
-        metrics = _Metrics(file, name, advance)
+        metrics = _Metrics(file, progress or workdir.stem, advance)
         for step, stage in enumerate(plan[first:], start=first):
             started = time.perf_counter()
             optimizer.zero_grad(set_to_none=True)
@@ -199,6 +198,7 @@ def fit(
             metrics.add(step, stage.name, numbers, line)
             if (step + 1) % settings.checkpoint_every == 0:
                 metrics.write()
+                file.flush()
                 _save(workdir, step + 1, parameters, optimizer)
         metrics.write()
 
@@ -269,22 +269,21 @@ class _Metrics:
 
     def __init__(self, file: TextIO, training: str, advance: Callable[[float], None]) -> None:
         self._file, self._training, self._advance = file, training, advance
-        self._line: dict[str, object] | None = None
+        self._waiting: Callable[[], dict[str, object]] | None = None
 
     def add(self, step: int, stage: str, numbers: Callable[[], dict[str, object]], known: Mapping[str, object]) -> None:
         """The line to `write` next."""
-        self._line, self._numbers, self._known = {"step": step, "stage": stage}, numbers, known
+        self._waiting = lambda: {"step": step, "stage": stage} | numbers() | known
 
     def write(self) -> None:
         """Writes the line, if there is one; InputError if its loss is not finite."""
-        if self._line is None:
+        if self._waiting is None:
             return
-        line, self._line = self._line | self._numbers() | self._known, None
+        line, self._waiting = self._waiting(), None
         if not math.isfinite(line["loss"]):
             what = f"{self._training}: the loss is {line['loss']} in step {line['step']}"
             raise InputError(f"{what}: lower the learning_rate")
         self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
         self._advance(line["loss"])
 
 

@@ -179,8 +179,8 @@ def isolation_loss(
     noisy, timesteps = torch.lerp(latents, noise, sigmas.view(-1, 1, 1, 1, 1)), sigmas * TRAIN_TIMESTEPS
     with torch.no_grad(), recorded(backbone) as weights:
         before = backbone.velocity(noisy, timesteps, context)
-    looks = torch.stack(weights).mean(dim=0) * to_device(mask, backbone.device)[:, None]
-    looks = looks.sum(dim=-1)  # [batch, places]
+    on_word = to_device(mask, backbone.device)[:, None]
+    looks = (torch.stack(weights).mean(dim=0) * on_word).sum(dim=-1)  # [batch, places]
     weights.clear()  # 2 GB at full size
     elsewhere = backbone.at_places(1 - looks / looks.amax(dim=1, keepdim=True).clamp(min=1e-6), noisy.shape)
     after = backbone.velocity(noisy, timesteps, binder(context, mask))

@@ -125,7 +125,8 @@ def identity_stages(
     def identity_loss(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         adapters.requires_grad_(True)
         sigmas = noise.draw(settings.batch_size, generator)
-        context = prompts()[torch.randint(inversion.prompts, (settings.batch_size,), generator=generator)]
+        picked = torch.randint(inversion.prompts, (settings.batch_size,), generator=generator)
+        context = prompts()[to_device(picked, backbone.device)]
         latents = encoded.latents.expand(settings.batch_size, *encoded.latents.shape)
         yield flow_matching_loss(backbone, latents, context, sigmas, generator), sigmas
 

@@ -7,6 +7,7 @@ counted, never dropped.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,17 +107,41 @@ def open_judges(config: Config, device: str) -> tuple[ClipT, DinoI]:
     return clip_t, DinoI(config.models.dino, pooling=scoring.pooling, crop=scoring.dino_crop, device=device)
 
 
-class _Scorer:
-    """The judges, opened once, and the case's references."""
+class Judges:
+    """The scores that know no truth: judges opened once, and sources that are read and looked at once for all clips."""
 
     def __init__(self, config: Config, device: str):
         from bico.scoring.motion import tracks
 
-        self.config = config
         self.clip_t, self.dino_i = open_judges(config, device)
-        self.source = cache(lambda source: read_media(config.media_path(source), **dict(config.media)))
-        self.reference = cache(lambda source: self.dino_i.reference(self.source(source)))
-        self.tracks = cache(lambda source: tracks(self.source(source)))
+        source = cache(lambda path: read_media(path, **dict(config.media)))
+        self.reference = cache(lambda path: self.dino_i.reference(source(path)))
+        self.tracks = cache(lambda path: tracks(source(path)))
+
+    def score(
+        self, frames: np.ndarray, prompt: str, sources: Mapping[str, Path], videos: Iterable[str], fps: float
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """The scores of one clip, and its values frame by frame.
+
+        Args:
+            frames: uint8 [T, H, W, 3].
+            sources: their files, by name; `videos` are those whose motion counts.
+            fps: of the clip.
+        """
+        from bico.scoring.motion import motion_scores
+
+        clip_t, clip_frames = self.clip_t.score(frames, prompt)
+        dino_i, dino_frames = self.dino_i.score(frames, {name: self.reference(path) for name, path in sources.items()})
+        scores = {"clip_t": clip_t, "dino_i": dino_i}
+        scores |= motion_scores(frames, [self.tracks(sources[video]) for video in videos], fps)
+        return scores, {"clip_t": clip_frames, "dino_i": dino_frames}
+
+
+class _Scorer:
+    """All scores of our clips: those of the judges, and against the truth where there is one."""
+
+    def __init__(self, config: Config, device: str):
+        self.config, self.judges = config, Judges(config, device)
         if config.models.probe:
             from bico.toybox.probe import Probe
 
@@ -125,14 +150,10 @@ class _Scorer:
 
     def score(self, case_id: str, path: Path) -> tuple[dict[str, float], dict[str, Any]]:
         """The scores of one clip, and its values frame by frame."""
-        from bico.scoring.motion import motion_scores
-
         case, frames = self.config.cases[case_id], read_written(path, self.config.media)
-        clip_t, clip_frames = self.clip_t.score(frames, case.prompt)
-        dino_i, dino_frames = self.dino_i.score(frames, {source: self.reference(source) for source in case.bind})
-        scores, values = {"clip_t": clip_t, "dino_i": dino_i}, {"clip_t": clip_frames, "dino_i": dino_frames}
+        sources = {source: self.config.media_path(source) for source in case.bind}
         videos = [source for source in case.bind if self.config.sources[source].kind == "video"]
-        scores |= motion_scores(frames, map(self.tracks, videos), self.config.media.fps)
+        scores, values = self.judges.score(frames, case.prompt, sources, videos, self.config.media.fps)
         if self.config.models.probe and case.truth:
             truth_scores, truth_frames = self._truth(case_id, frames)
             scores, values = scores | truth_scores, values | truth_frames

@@ -161,7 +161,7 @@ def read_truths(config: Config, probe: Probe) -> tuple[dict[str, Truth], dict[st
     """Every case with a truth, and what the probe reads in its rendered clip, by case."""
     paths = {case_id: config.truth_path(case_id) for case_id in config.truths}
     readings = {case_id: probe.read(read_written(path, config.media)[None])[0] for case_id, path in paths.items()}
-    return {case_id: Truth.of(config, case_id) for case_id in config.truths}, readings
+    return {case_id: Truth.of(config, case_id) for case_id in paths}, readings
 
 
 def calibration(truths: dict[str, Truth], readings: dict[str, Reading]) -> dict[str, dict[str, float]]:

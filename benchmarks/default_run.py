@@ -22,6 +22,7 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORT = re.compile(r"import time:\s+(\d+) \|")
+GPU_MEMORY = re.compile(r"^GPU memory: (.+) GiB", re.MULTILINE)
 
 
 def main() -> None:
@@ -57,20 +58,21 @@ def run(checkout: Path, cores: int) -> float:
 
 
 def jobs(results: Path) -> pd.DataFrame:
-    """A row per job: rule, wall and CPU seconds, peak memory in MB, seconds of imports."""
+    """A row per job: rule, wall and CPU seconds, peak memory in MB, seconds of imports; of a GPU, GiB."""
     rows = []
     for path in sorted((results / "benchmarks").rglob("*.tsv")):
         job = path.relative_to(results / "benchmarks").with_suffix("")
         measured = pd.read_csv(path, sep="\t").iloc[0]
         log = results / "logs" / f"{job}.log"
-        imports = sum(int(self_time) for self_time in IMPORT.findall(log.read_text(encoding="utf-8")))
+        told = log.read_text(encoding="utf-8")
         rows.append(
             {
                 "rule": " ".join(job.parts[:-1]) or job.name,
                 "wall": measured["s"],
                 "cpu": measured["cpu_time"],
                 "rss": measured["max_rss"],
-                "imports": imports / 1e6,
+                "imports": sum(map(int, IMPORT.findall(told))) / 1e6,
+                "gpu_gib": max(map(float, GPU_MEMORY.findall(told)), default=None),
             }
         )
     return pd.DataFrame(rows)

@@ -91,6 +91,7 @@ QWEN_PREPROCESSING = {
     "min_pixels": 3136,
     "max_pixels": 12845056,
 }
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 STEPS = {"steps", "warm_up", "inversion_steps", "identity_steps", "motion_steps", "global_steps", "all_steps"}
 CASE = {
     "prompt": "a cat bouncing at the beach",
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--vlm-layers", type=int, default=28, help="of the VLM: on a CPU it is in float32")
     parser.add_argument("--text-layers", type=int, default=24, help="of the text encoder: all take 11 GB")
     parser.add_argument("--steps", type=int, default=2, help="of every stage of a training, and of sampling")
+    parser.add_argument("--captions", type=int, default=2, help="of a source, and of a video's frames")
     parser.add_argument("--rows", nargs="+", help="of table 1, instead of all")
     options = parser.parse_args()
     folder = options.folder.absolute()
@@ -116,7 +118,7 @@ def main() -> None:
     once(models / "clip", write_clip_model)
     once(models / "dino", write_dino)
     names = {"wan": wan, "vlm": vlm, "clip": "clip", "dino": "dino"}
-    config = rehearsed(folder, names, options.frames, options.steps, options.rows)
+    config = rehearsed(folder, names, options.frames, options.steps, options.captions, options.rows)
     write_sources(config)
     path = folder / "rehearsal.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -133,6 +135,7 @@ def once(path: Path, write: Callable[[Path], None]) -> None:
         print(f"writing {path}", file=sys.stderr, flush=True)
         path.mkdir(parents=True, exist_ok=True)
         write(path)
+        torch.cuda.empty_cache()  # for the jobs
         done.touch()
 
 
@@ -140,13 +143,15 @@ def write_wan(path: Path, text_layers: int) -> None:
     """Wan2.1-T2V-1.3B as a pipeline, with so many of its text encoder's layers; these in bfloat16, because 23 GB would
     not fit beside all else."""
     sizes = PRESETS["full"]
-    with weights_in(torch.bfloat16):
-        text_encoder = UMT5EncoderModel(UMT5Config(**sizes.text_encoder | {"num_layers": text_layers}))
+    with DEVICE:
+        with weights_in(torch.bfloat16):
+            text_encoder = UMT5EncoderModel(UMT5Config(**sizes.text_encoder | {"num_layers": text_layers}))
+        transformer, vae = WanTransformer3DModel(**sizes.transformer), AutoencoderKLWan(**sizes.vae)
     WanPipeline(
         tokenizer=AutoTokenizer.from_pretrained(ZOO / "wan" / "tokenizer"),
         text_encoder=text_encoder,
-        transformer=WanTransformer3DModel(**sizes.transformer),
-        vae=AutoencoderKLWan(**sizes.vae),
+        transformer=transformer,
+        vae=vae,
         scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
     ).save_pretrained(path, max_shard_size="5GB")
 
@@ -158,7 +163,7 @@ def write_vlm(path: Path, layers: int) -> None:
     ids = {name: number for name, number in stand_in.items() if name.endswith("_token_id")}
     ends = {name: stand_in["text_config"][name] for name in ("eos_token_id", "pad_token_id")}
     config = QWEN | ids | ends | {"num_hidden_layers": layers}
-    with weights_in(torch.bfloat16):
+    with weights_in(torch.bfloat16), DEVICE:
         model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config))
     model.generation_config = GenerationConfig(**ends)
     model.save_pretrained(path, max_shard_size="4GB")
@@ -187,7 +192,9 @@ def write_dino(path: Path) -> None:
     write_json(path / "config.json", config)
 
 
-def rehearsed(folder: Path, models: dict[str, str], frames: int | None, steps: int, rows: list[str] | None) -> dict:
+def rehearsed(
+    folder: Path, models: dict[str, str], frames: int | None, steps: int, captions: int, rows: list[str] | None
+) -> dict:
     """config/paper.yaml with these of the folder's models, one case of two sources, and few steps of everything."""
     config = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text(encoding="utf-8"))
     count = frames or config["media"]["num_frames"]
@@ -210,7 +217,7 @@ def rehearsed(folder: Path, models: dict[str, str], frames: int | None, steps: i
     if frames:
         config["gradient_checkpointing"] = "always"  # as for 81 frames; a few would do without
     config["sampling"]["steps"] = steps
-    config["concepts"] |= {"captions": 2, "frame_captions": 2, "attempts": 1, "max_new_tokens": 8}
+    config["concepts"] |= {"captions": captions, "frame_captions": captions, "attempts": 1, "max_new_tokens": 8}
     config["methods"] = fewer_steps(config["methods"], steps)
     table = config["tables"]["table1"]
     config["tables"] = {"table1": {row: table[row] for row in rows or table}}
@@ -243,9 +250,13 @@ def write_sources(config: dict) -> None:
 
 
 def report(results: Path) -> str:
-    """Seconds and peak memory by rule, beside the memory that profiles/slurm asks for."""
+    """Seconds and peak memory by rule, beside the memory that profiles/slurm asks for; of a GPU, too."""
     profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8"))
-    rules = jobs(results).groupby("rule", sort=False).agg(seconds=("wall", "sum"), peak_mb=("rss", "max"))
+    rules = (
+        jobs(results)
+        .groupby("rule", sort=False)
+        .agg(seconds=("wall", "sum"), gpu_gib=("gpu_gib", "max"), peak_mb=("rss", "max"))
+    )
     rules["asked_mb"] = [profile["set-resources"].get(rule.split()[0], {}).get("mem_mb") for rule in rules.index]
     return rules.to_string()
 

@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 name = command.__name__.replace("_", "-")
                 raise InputError(f"{name}: measured against Toybox scenes by models.probe: there is none")
         command(**options)
+        _tell_gpu_memory()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -69,6 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     return 0
+
+
+def _tell_gpu_memory() -> None:
+    """What a GPU has to have for this command, as the last line of its log."""
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_initialized():
+        print(f"GPU memory: {torch.cuda.max_memory_reserved() / 2**30:.1f} GiB at most", file=sys.stderr)
 
 
 # --- sources --------------------------------------------------------------------------------------------------------

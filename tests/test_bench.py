@@ -169,10 +169,11 @@ def test_a_rehearsal_is_the_papers_profile_with_one_case_and_few_steps(tmp_path:
 
     paper = load(ROOT / "config" / "paper.yaml")
     models = {kind: kind for kind in ("wan", "vlm", "clip", "dino")}
-    short = load(rehearsal.rehearsed(tmp_path, models, frames=5, steps=1, rows=None))
+    short = load(rehearsal.rehearsed(tmp_path, models, frames=5, steps=1, captions=3, rows=None))
     assert short.table("table1") == paper.table("table1") and len(short.cases) == 1
     assert short.media == paper.media.model_copy(update={"num_frames": 5})
     assert short.methods["bico"].clip_stages == Stages(global_steps=1, all_steps=1)
+    assert short.concepts.captions == short.concepts.frame_captions == 3
     assert short.methods["dreamvideo"].inversion_steps == short.sampling.steps == 1
     assert short.methods["db_lora"].rank == paper.methods["db_lora"].rank
 

@@ -178,6 +178,19 @@ def test_a_rehearsal_is_the_papers_profile_with_one_case_and_few_steps(tmp_path:
     assert short.methods["db_lora"].rank == paper.methods["db_lora"].rank
 
 
+def test_a_rehearsal_lists_what_jobs_took(tmp_path: Path) -> None:
+    import rehearsal
+
+    for folder, name, text in (
+        ("benchmarks", "base.tsv", "s\tcpu_time\tmax_rss\n3.0\t2.5\t900.0\n"),
+        ("logs", "base.log", "GPU memory: 9.5 GiB at most\nfailed\nGPU memory: 18.0 GiB at most\n"),
+    ):
+        path = tmp_path / folder / "generate" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    assert rehearsal.report(tmp_path).splitlines()[-1].split() == ["generate", "3.0", "18.0", "900.0", "64000"]
+
+
 def test_the_step_of_the_toybox_is_measured_on_whole_clips() -> None:
     """`benchmarks/binder_step.py`, on a tiny backbone."""
     settings, encoded = binder_step.on_clips(BicoSettings(learning_rate=1e-2), steps=3), tiny.source("video")

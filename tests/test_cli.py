@@ -27,11 +27,18 @@ def write(config: dict, folder: Path) -> str:
 def test_check_says_what_there_is(small, tmp_path, capsys):
     assert cli.main(["check", "--config", write(small, tmp_path)]) == 0
     told = capsys.readouterr()
-    assert f"2 sources, 1 cases, {len(small['methods'])} rows, all fine" in told.out and told.err == ""
+    assert f"2 sources, 1 cases, {len(small['methods'])} rows, all fine" in told.out and "notice" not in told.err
     case = small["cases"]["cat_bouncing_in_the_city"]
     del case["bind"]["fish_bouncing"], case["truth"]
     assert cli.main(["check", "--config", write(small, tmp_path)]) == 0
-    assert capsys.readouterr().err == "notice: sources.fish_bouncing: no case binds it\n"
+    assert "notice: sources.fish_bouncing: no case binds it\n" in capsys.readouterr().err
+
+
+def test_what_a_command_took_of_a_gpu_is_the_last_line_of_its_log(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.max_memory_reserved", lambda: 18 * 2**30)
+    assert cli.main(["check", "--config", write(small, tmp_path)]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "GPU memory: 18.0 GiB at most"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What several tests need: a stand-in for the model folders, and a small benchmark of the Toybox."""
 
 import copy
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from bico.check import ENTRY_FILES
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "data" / "toybox" / "zoo"
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as a job has; two processes of two threads each wait for one another
 
 needs_zoo = pytest.mark.skipif(not (ZOO / "SHA256SUMS").exists(), reason="needs the Toybox's models")
 

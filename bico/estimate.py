@@ -78,7 +78,7 @@ class Costs(Section):
     origin: str = Field(description="where the figures come from")
     gpu: bool = Field(description="jobs with models run on a GPU")
     start: float = Field(ge=0, description="of a job with models before its work: process, imports, opening")
-    compile: float = Field(0, ge=0, description="of a job that trains, which it does in compiled blocks")
+    compile: float = Field(0, ge=0, description="of a job that trains, besides its steps: it compiles blocks")
     training: dict[str, Speed] = Field(description="method -> its speed; of one that is not listed, that of bico")
     sampling: float = Field(gt=0, description="TFLOP/s of denoising")
     decode: float = Field(0, ge=0, description="a frame of a generated clip, if not part of `sampling`")
@@ -112,7 +112,8 @@ def estimate(config: Config, costs: Costs, targets: Sequence[str]) -> str:
     if table.loc["total", hours].sum() < 1:
         table[hours] *= 60
         table = table.rename(columns=dict(zip(hours, ["gpu_minutes", "cpu_minutes"], strict=True)))
-    return f"{table.to_string(float_format='{:.2f}'.format)}\n\n{costs.origin}"
+    shared = "Time is that of one GPU or core: jobs side by side on several take so many times less, at best."
+    return f"{table.to_string(float_format='{:.2f}'.format)}\n\n{shared}\n{costs.origin}"
 
 
 # Jobs

@@ -358,7 +358,7 @@ def measure(config: Config) -> Costs:
             for row in few.methods
             if few.learned(row)
         }
-        training, first_steps = speeds(few, shares)
+        training, steps_alone = speeds(few, shares)
     forward, _ = Sizes(few).tflop(few.media, few.media.num_frames)
     clips = (MORE - FEW) * len(few.cases)
     units = {
@@ -373,11 +373,12 @@ def measure(config: Config) -> Costs:
             raise InputError(f"bico {command} took no longer for {MORE} times the work: measure on a machine at rest")
     unit = {command: (second[command] - first[command]) / count for command, count in units.items()}
     start = statistics.mean(first[name] - (second[name] - first[name]) * FEW / (MORE - FEW) for name in units)
+    besides = [first[f"learn {row}"] - start - seconds for row, seconds in steps_alone.items()]
     return Costs(
         origin=f"measured on this machine, {time.strftime('%Y-%m-%d')}",
         gpu=gpu,
         start=max(start, 0.0),
-        compile=first_steps / max(len(shares), 1),
+        compile=max(statistics.mean(besides), 0.0) if besides else 0.0,
         training=training,
         sampling=1 / unit["generate base"],
         caption=unit["concepts"],
@@ -447,21 +448,22 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def speeds(run: Config, shares: Mapping[str, float]) -> tuple[dict[str, Speed], float]:
-    """Method -> speed of its training, from the metrics of a run; and the seconds that first steps took in excess.
+def speeds(run: Config, shares: Mapping[str, float]) -> tuple[dict[str, Speed], dict[str, float]]:
+    """Row -> speed of its training, from the metrics of a run; and row -> seconds of all its steps, if the first two of
+    a stage, which compile, were as fast as the others.
 
     Args:
         shares: row -> part of its seconds that counts.
     """
-    sizes, found, excess = Sizes(run), {}, 0.0
+    sizes, found, alone = Sizes(run), {}, dict.fromkeys(shares, 0.0)
     for row, share in shares.items():
         settings = run.methods[row]
         taken: dict[bool, list[float]] = {False: [], True: []}  # clip? -> seconds of its steps
         for path in sorted((run.results / "learned" / row).glob(f"*/*.{METRICS}")):
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             for name, stage in groupby(lines, key=lambda line: line["stage"]):
-                first, _, *rest = (share * line["seconds"] for line in stage)
-                excess += first - statistics.median(rest)
+                _, _, *rest = (share * line["seconds"] for line in stage)
+                alone[row] += statistics.mean(rest) * (2 + len(rest))
                 if settings.LEARNS_PER == "case":  # stills and clips in turns, clips take longer
                     rest.sort()
                     taken[False] += rest[: len(rest) // 2]
@@ -476,4 +478,4 @@ def speeds(run: Config, shares: Mapping[str, float]) -> tuple[dict[str, Speed], 
             if values
         }
         found[row] = Speed(still=speed.get(False, speed.get(True)), clip=speed.get(True, speed.get(False)))
-    return found, excess
+    return found, alone

@@ -471,7 +471,6 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     assert report.returncode == 0, report.stdout[-2000:]
     assert "gallery.html" in (results / "report.html").read_text() and "table1.md" in report.stdout
 
-    small["tables"] = {"table1": dict.fromkeys(("base", "bico", "dualreal"))}  # what learns sources, what learns cases
     learned = {path: path.stat().st_mtime_ns for path in (results / "learned").rglob("*.safetensors")}
     small["sources"]["robot_city"] = _toybox["sources"]["robot_city"]
     bind = {"robot_city": ["robot"], "fish_bouncing": ["bouncing"]}

@@ -3,8 +3,8 @@
     uv run python benchmarks/binder_step.py [--steps 30] [--threads 1]
 
 Plain: diffusers' transformer in float32, eager, with its own attention; hooks give every block its bound context, and
-AdamW is torch's. Ours: the loop in bico/training.py from the same cache, as the Toybox runs it and in plain float32.
-All take all binders and a batch of whole clips, in turns, so that a busy machine slows all of them.
+AdamW is torch's. Ours: the loop in bico/methods/training.py from the same cache, as the Toybox runs it and in plain
+float32. All take all binders and a batch of whole clips, in turns, so that a busy machine slows all of them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from diffusers import WanTransformer3DModel
 
-from bico.backbone import Backbone, best_dtype, padded
-from bico.binder import HierarchicalBinder
-from bico.config import BicoSettings, Stages, load
-from bico.encode import EncodedSource, encode_source
+from bico.config.schema import BicoSettings, Stages, load
 from bico.methods import bico
+from bico.methods.training import METRICS, NoiseLevels, step_generator
+from bico.models.binder import HierarchicalBinder
+from bico.models.wan.backbone import Backbone, best_dtype, padded
+from bico.sources.encoding import EncodedSource, encode_source
 from bico.toybox.captions import caption, key_words
 from bico.toybox.render import render
 from bico.toybox.world import sample_scene
-from bico.training import METRICS, NoiseLevels, step_generator
 
 ROUNDS = 4
 

@@ -39,9 +39,9 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from bico.bench import PRESETS, weights_in
-from bico.files import write_json
-from bico.media import write_clip, write_image
+from bico.core.files import write_json
+from bico.media.files import write_clip, write_image
+from bico.profiling.bench import PRESETS, weights_in
 from bico.toybox.render import render
 from bico.toybox.world import sample_scene
 

@@ -20,9 +20,9 @@ import matplotlib
 import pandas as pd
 import yaml
 
-from bico.figures import STYLE, save
-from bico.plots import AXES, curves_figure
-from bico.scoring import TRUTH_SCORES
+from bico.report.figures import STYLE, save
+from bico.report.plots import AXES, curves_figure
+from bico.scoring.scores import TRUTH_SCORES
 
 
 def main() -> None:

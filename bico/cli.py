@@ -23,22 +23,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bico.check import preflight
-from bico.concepts import Vlm, concepts_path, extract, unnamed
-from bico.config import METHOD_SETTINGS, Application, Config, Tables, checked, load
-from bico.errors import InputError
-from bico.files import replacing, write_json
-from bico.keep import Record, checkpoints, make_all
-from bico.lease import take_device
-from bico.media import media_kind, read_media
-from bico.provenance import code_digest, file_digest, folder_digest
-from bico.weights import due, repositories
+from bico.config.schema import METHOD_SETTINGS, Application, Config, Tables, checked, load
+from bico.core.errors import InputError
+from bico.core.files import replacing, write_json
+from bico.core.fingerprints import code_digest, file_digest, folder_digest
+from bico.core.lease import take_device
+from bico.core.records import Record, checkpoints, make_all
+from bico.media.files import media_kind, read_media
+from bico.pipeline.preflight import preflight
+from bico.sources.concepts import Vlm, concepts_path, extract, unnamed
+from bico.sources.weights import due, repositories
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from bico.backbone import Backbone
-    from bico.encode import EncodedSource
+    from bico.models.wan.backbone import Backbone
+    from bico.sources.encoding import EncodedSource
 
 DEFAULT_CONFIG = Path("config/toybox.yaml")
 CASE = "composition"  # the one case of `bico compose`
@@ -95,7 +95,7 @@ def check(config: Config) -> None:
 
 def weights(config: Config, repository: str) -> None:
     """Fetch a model of full size, as config/weights.lock pins it; then look again whether the benchmark fits it."""
-    from bico.weights import fetch
+    from bico.sources.weights import fetch
 
     fetch(config.weights_store, repository)
     preflight(config)
@@ -103,7 +103,7 @@ def weights(config: Config, repository: str) -> None:
 
 def authors(config: Config) -> None:
     """Fetch the authors' project page: media for sources, and published clips."""
-    from bico.authors import fetch
+    from bico.sources.authors import fetch
 
     fetch(config.authors_page)
 
@@ -112,7 +112,7 @@ def estimate(config: Config, machine: str, measure: bool, targets: list[str]) ->
     """Tell jobs, hours and disk of a run before it starts, without what is already there."""
     import yaml
 
-    from bico import estimate as run
+    from bico.profiling import estimate as run
 
     costs = run.measure(config) if measure else run.costs_of(machine)
     print(run.estimate(config, costs, targets))
@@ -122,7 +122,7 @@ def estimate(config: Config, machine: str, measure: bool, targets: list[str]) ->
 
 def render(config: Config, source: str) -> None:
     """Render a Toybox source."""
-    from bico.toybox.benchmark import write_source
+    from bico.toybox.scenes import write_source
 
     if config.sources[source].scene is None:
         raise InputError(f"sources.{source}: a file of your own: expected a source with 'scene'")
@@ -131,7 +131,7 @@ def render(config: Config, source: str) -> None:
 
 def truth(config: Config) -> None:
     """Render what every Toybox case should show."""
-    from bico.toybox.benchmark import write_truth
+    from bico.toybox.scenes import write_truth
 
     for case in config.truths:
         write_truth(config, case)
@@ -139,7 +139,7 @@ def truth(config: Config) -> None:
 
 def concepts(config: Config) -> None:
     """Ask the VLM for every source's key concepts and for captions that hold them."""
-    shared = {"vlm": folder_digest(config.models.vlm), "code": code_digest("bico.concepts", "bico.media")}
+    shared = {"vlm": folder_digest(config.models.vlm), "code": code_digest("bico.sources.concepts", "bico.media.files")}
     shared["settings"] = config.model_dump(mode="json", include={"concepts", "media"})
 
     def thing(source: str) -> tuple[Path, Record]:
@@ -173,10 +173,10 @@ def concepts(config: Config) -> None:
 
 def encode(config: Config) -> None:
     """Turn sources and their captions into the latents and prompt embeddings that training reads."""
-    from bico.encode import encode_source
+    from bico.sources.encoding import encode_source
 
     backbone = _backbone(config)
-    shared = {"wan": folder_digest(config.models.wan), "code": code_digest("bico.encode", "bico.media")}
+    shared = {"wan": folder_digest(config.models.wan), "code": code_digest("bico.sources.encoding", "bico.media.files")}
     shared["settings"] = [config.media.model_dump(mode="json"), config.text_slots, str(backbone.dtype)]
 
     def thing(source: str) -> tuple[Path, Record]:
@@ -195,10 +195,10 @@ def appearance(config: Config) -> None:
     """Embed every source's frames with CLIP, for the methods that learn from it."""
     from safetensors.torch import save_file
 
-    from bico.clip import Clip
+    from bico.models.clip import Clip
 
     clip = Clip(config.models.clip, device=_device(config))
-    shared = {"clip": folder_digest(config.models.clip), "code": code_digest("bico.clip", "bico.media")}
+    shared = {"clip": folder_digest(config.models.clip), "code": code_digest("bico.models.clip", "bico.media.files")}
     shared["settings"] = config.model_dump(mode="json", include={"media"})
 
     def thing(source: str) -> tuple[Path, Record]:
@@ -219,7 +219,7 @@ def learn(config: Config, method: str, part: int) -> None:
     """Learn what a method keeps of its sources, or cases: PART of as many parts of them as the config says."""
     from bico.methods import method as module_of
     from bico.methods.base import save_artifact
-    from bico.training import METRICS
+    from bico.methods.training import METRICS
 
     if part not in range(config.parts):
         raise InputError(f"no part {part} of {config.parts} ('parts' in the config): expected one from 0 on")
@@ -268,35 +268,35 @@ def learn(config: Config, method: str, part: int) -> None:
 
 def generate(config: Config, method: str) -> None:
     """Make a method's clip of every case and seed."""
-    from bico.clips import make_clips
+    from bico.pipeline.generate import make_clips
 
     make_clips(config, method, _backbone(config))
 
 
 def unbound(config: Config) -> None:
     """Measure what the base shows of every source's words, for `binding` to compare with."""
-    from bico.binding import unbound
+    from bico.analysis.binding import unbound
 
     unbound(config, _backbone(config))
 
 
 def binding(config: Config, method: str) -> None:
     """Measure on its own what a method has learned of each source: reconstruction, and the leak test."""
-    from bico.binding import binding
+    from bico.analysis.binding import binding
 
     binding(config, method, _backbone(config))
 
 
 def applications(config: Config) -> None:
     """Decompose and edit sources: make the clips, measure and draw them."""
-    from bico.applications import applications
+    from bico.analysis.applications import applications
 
     applications(config, _backbone(config))
 
 
 def absorption(config: Config) -> None:
     """Show where bound words and the absorption token look, with it and without."""
-    from bico.absorption import absorption
+    from bico.analysis.absorption import absorption
 
     absorption(config, _backbone(config))
 
@@ -306,14 +306,14 @@ def absorption(config: Config) -> None:
 
 def calibrate(config: Config) -> None:
     """Find both ends of the truth scores, the rendered truth and another clip, and score that truth like a clip."""
-    from bico.scoring import calibrate
+    from bico.scoring.scores import calibrate
 
     calibrate(config)
 
 
 def score(config: Config, method: str) -> None:
     """Score a method's clips."""
-    from bico.scoring import score
+    from bico.scoring.scores import score
 
     _device(config)  # scoring chooses the same way: this keeps other jobs off its GPU
     score(config, method)
@@ -321,70 +321,70 @@ def score(config: Config, method: str) -> None:
 
 def published(config: Config) -> None:
     """Score the clips that the authors published."""
-    from bico.authors import score_published
+    from bico.sources.authors import score_published
 
     score_published(config, device=_device(config))
 
 
 def table(config: Config, table: str) -> None:
     """Write a table: table1 (methods), table2 (parts of BiCo) or table3 (stages of its training)."""
-    from bico.tables import write_table
+    from bico.report.tables import write_table
 
     write_table(config, table)
 
 
 def parts(config: Config) -> None:
     """Take the concept score apart: which looks each row of table 1 holds, and which it loses."""
-    from bico.scoring.parts import parts
+    from bico.analysis.concept_parts import parts
 
     parts(config, list(config.table("table1")))
 
 
 def binding_table(config: Config) -> None:
     """Write the table of all methods' binding."""
-    from bico.binding import collect
+    from bico.analysis.binding import collect
 
     collect(config, [row for row in config.table("table1") if config.methods[row].LEARNS_PER == "source"])
 
 
 def figures(config: Config) -> None:
     """Draw each case: sources, truth and every method's clip."""
-    from bico.figures import figures
+    from bico.report.figures import figures
 
     figures(config)
 
 
 def plot(config: Config, table: str) -> None:
     """Draw a table's scores with their intervals, the paper's figures beside."""
-    from bico.plots import plot
+    from bico.report.plots import plot
 
     plot(config, table)
 
 
 def curve(config: Config, curve: str) -> None:
     """Draw the scores of rows that differ in one setting."""
-    from bico.plots import curve_plot
+    from bico.report.plots import curve_plot
 
     curve_plot(config, curve)
 
 
 def training_plot(config: Config, method: str) -> None:
     """Draw how a method's training went."""
-    from bico.plots import training_plot
+    from bico.report.plots import training_plot
 
     training_plot(config, method)
 
 
 def gallery(config: Config) -> None:
     """Write the page on which all clips can be looked at, filtered and played in step."""
-    from bico.gallery import gallery
+    from bico.report.gallery import gallery
 
     gallery(config)
 
 
 def rating(config: Config) -> None:
     """Write the pages on which people rate the clips of table 1, and the key to them."""
-    from bico.rating import rating
+    from bico.report.rating import rating
 
     rating(config)
 
@@ -504,7 +504,7 @@ def _named(files: Iterable[Path]) -> dict[str, Path]:
 
 def pin_weights() -> None:
     """Write config/weights.lock anew: revisions and checksums of all models of full size, as their hub has them now."""
-    from bico.weights import pin_all
+    from bico.sources.weights import pin_all
 
     pin_all()
 
@@ -514,7 +514,7 @@ def pin_weights() -> None:
 
 def import_(checkpoint: Path, out: Path) -> None:
     """Read a checkpoint of the authors' code into OUT, an artifact of the method bico."""
-    from bico.released import import_checkpoint
+    from bico.methods.released import import_checkpoint
 
     with _writing(out):
         import_checkpoint(checkpoint, out)
@@ -522,7 +522,7 @@ def import_(checkpoint: Path, out: Path) -> None:
 
 def export(artifact: Path, out: Path) -> None:
     """Write what the method bico learned of a source as a checkpoint for the authors' code."""
-    from bico.released import export_checkpoint
+    from bico.methods.released import export_checkpoint
 
     with _writing(out):
         export_checkpoint(artifact, out)
@@ -541,7 +541,7 @@ def _writing(out: Path) -> Iterator[None]:
 
 def bench(device: str, **options: object) -> None:
     """Measure training and generation of the full-size model on random weights, beside two other ways to train it."""
-    from bico.bench import bench
+    from bico.profiling.bench import bench
 
     bench(**options, device=_free_device(device))
 
@@ -552,15 +552,15 @@ def bench(device: str, **options: object) -> None:
 def zoo(model: str, folder: Path, workdir: Path | None) -> None:
     """Train one of the Toybox's models into FOLDER, or install them all there, or measure them and write their card."""
     if model == "card":
-        from bico.toybox.zoo.card import write_card
+        from bico.zoo.card import write_card
 
         write_card(folder)
     elif model == "install":
-        from bico.toybox.zoo.install import install
+        from bico.zoo.install import install
 
         install(workdir or Path("build/zoo"), folder)
     else:
-        import_module(f"bico.toybox.zoo.{model}").train(folder, workdir=workdir or Path("build/zoo/work"))
+        import_module(f"bico.zoo.{model}").train(folder, workdir=workdir or Path("build/zoo/work"))
 
 
 # --- helpers --------------------------------------------------------------------------------------------------------
@@ -599,7 +599,7 @@ def _free_device(device: str) -> str:
 def _backbone(config: Config) -> Backbone:
     import torch
 
-    from bico.backbone import Backbone, best_dtype
+    from bico.models.wan.backbone import Backbone, best_dtype
 
     device = _device(config)
     dtype = best_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
@@ -621,7 +621,7 @@ def _encoded(config: Config, method: str, source: str) -> EncodedSource:
     """What a method may know of a source."""
     from safetensors.torch import load_file
 
-    from bico.encode import EncodedSource
+    from bico.sources.encoding import EncodedSource
 
     encoded = EncodedSource.load(config.encoded_path(source))
     if not config.methods[method].APPEARANCE:

@@ -2,12 +2,13 @@
 
 import copy
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from bico.check import ENTRY_FILES
+from bico.pipeline.preflight import ENTRY_FILES
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "data" / "toybox" / "zoo"
@@ -52,7 +53,7 @@ def toybox(_toybox) -> dict:
 @pytest.fixture
 def few_are_enough(monkeypatch):
     """Intervals of as few cases as the toy benchmark has (`toy.py`): three."""
-    monkeypatch.setattr("bico.tables.FEWEST", 3)
+    monkeypatch.setattr("bico.report.tables.FEWEST", 3)
 
 
 @pytest.fixture
@@ -67,3 +68,23 @@ def small(toybox, stub_zoo, tmp_path) -> dict:
     toybox["compile"] = False  # takes longer than all else
     del toybox["tuning"]
     return toybox
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """What Snakemake needs of the repository, to be edited at will; models and all are linked."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    for name in ("Snakefile", "workflow", "profiles", "config", "envs", "bico"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    if ZOO.exists():
+        (folder / "data").symlink_to(ROOT / "data")
+    return folder
+
+
+@pytest.fixture
+def config_file(small, tmp_path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(small, sort_keys=False))
+    return path

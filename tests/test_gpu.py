@@ -8,12 +8,12 @@ import pytest
 import tiny
 import torch
 
-from bico.backbone import Backbone
-from bico.config import BicoSettings, Case, Isolation, Stages, TextualInversionSettings
+from bico.config.schema import BicoSettings, Case, Isolation, Stages, TextualInversionSettings
+from bico.core.transfer import arriving, to_device
 from bico.methods import bico, textual_inversion
 from bico.methods.base import Job, save_artifact
-from bico.training import METRICS, flow_matching_loss, step_generator
-from bico.transfer import arriving, to_device
+from bico.methods.training import METRICS, flow_matching_loss, step_generator
+from bico.models.wan.backbone import Backbone
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -49,7 +49,7 @@ def test_captured_graphs_learn_what_plain_passes_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: float, recomputed: int
 ) -> None:
     """With clips of so many tokens recomputed, graphs of frames are given up on the way."""
-    monkeypatch.setattr("bico.backbone.CHECKPOINT_TOKENS", recomputed)
+    monkeypatch.setattr("bico.models.wan.backbone.CHECKPOINT_TOKENS", recomputed)
     settings = {"isolation": Isolation(share=isolation)}
     for name, compiles in (("plain", False), ("captured", True)):
         learned(opened(compiles=compiles), tmp_path / name, **settings)
@@ -106,7 +106,7 @@ def test_a_parked_text_encoder_changes_no_clip(tmp_path: Path, monkeypatch: pyte
     jobs = [Job(name, case, seed=0, artifacts={"photo": tmp_path / "vectors"}) for name, case in cases.items()]
 
     def clips(room: int) -> tuple[np.ndarray, str]:
-        monkeypatch.setattr("bico.backbone.ROOM_FOR_ALL", room)
+        monkeypatch.setattr("bico.models.wan.backbone.ROOM_FOR_ALL", room)
         backbone = opened()
         settings, sampling = TextualInversionSettings(), tiny.SAMPLING
         made = [clip for _, clip in textual_inversion.compose(backbone, jobs, settings, sampling, tiny.MEDIA)]

@@ -10,10 +10,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch._dynamo.utils import counters
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from bico.backbone import Backbone
-from bico.config import Media, Sampling
-from bico.encode import EncodedSource
-from bico.prompts import mentions
+from bico.config.schema import Media, Sampling
+from bico.models.wan.backbone import Backbone
+from bico.prompts.slots import mentions
+from bico.sources.encoding import EncodedSource
 
 TEXT_SLOTS = 32
 MEDIA = Media(height=32, width=32, num_frames=5, fps=8)
@@ -76,7 +76,7 @@ def compiling(monkeypatch, recomputes: str = "never") -> Backbone:
     """The backbone with blocks that run compiled in training: all of it but the kernels, which take a minute and a C++
     compiler. `counters` says what was compiled since."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    monkeypatch.setattr("bico.backbone.compiles_on", lambda device: True)
+    monkeypatch.setattr("bico.models.wan.backbone.compiles_on", lambda device: True)
     torch._dynamo.reset()
     counters.clear()
     return Backbone.open(folder(), text_slots=TEXT_SLOTS, compiles=True, recomputes=recomputes)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from bico.config import Config, load
-from bico.files import write_json
-from bico.media import write_clip, write_image
-from bico.provenance import file_digest
+from bico.config.schema import Config, load
+from bico.core.files import write_json
+from bico.core.fingerprints import file_digest
+from bico.media.files import write_clip, write_image
 from bico.toybox import world
 from bico.toybox.render import render
 from bico.toybox.world import Scene

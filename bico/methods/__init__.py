@@ -14,7 +14,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from bico.config import BicoSettings, DualRealSettings, Isolation, MethodSettings, Stages
+from bico.config.schema import BicoSettings, DualRealSettings, Isolation, MethodSettings, Stages
 
 
 def method(name: str) -> ModuleType:

@@ -14,9 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bico.backbone import Backbone, Contexts
-from bico.config import BaseSettings, Case, Media, Sampling
-from bico.files import replacing
+from bico.config.schema import BaseSettings, Case, Media, Sampling
+from bico.core.files import replacing
+from bico.models.wan.backbone import Backbone, Contexts
 
 
 @dataclass(frozen=True)

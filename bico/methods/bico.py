@@ -18,14 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bico.attention import recorded
-from bico.backbone import TRAIN_TIMESTEPS, Backbone, Contexts
-from bico.binder import HierarchicalBinder
-from bico.config import Absorption, BicoSettings, Case, Media, Noise, Sampling
-from bico.encode import Batch, EncodedSource
+from bico.config.schema import Absorption, BicoSettings, Case, Media, Noise, Sampling
+from bico.core.transfer import to_device
 from bico.methods.base import Job, compose_with, load_artifact, project
-from bico.prompts import bound_slots
-from bico.training import (
+from bico.methods.training import (
     Group,
     NoiseLevels,
     Stage,
@@ -35,7 +31,11 @@ from bico.training import (
     position_of,
     seeded,
 )
-from bico.transfer import to_device
+from bico.models.binder import HierarchicalBinder
+from bico.models.wan.attention_maps import recorded
+from bico.models.wan.backbone import TRAIN_TIMESTEPS, Backbone, Contexts
+from bico.prompts.slots import bound_slots
+from bico.sources.encoding import Batch, EncodedSource
 
 RELEASED_SPLIT = 0.125
 RELEASED_SHARE = 0.8

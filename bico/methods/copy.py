@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from bico.backbone import Backbone
-from bico.config import CopySettings, Media, Sampling
-from bico.media import media_kind, read_media
+from bico.config.schema import CopySettings, Media, Sampling
+from bico.media.files import media_kind, read_media
 from bico.methods.base import Job
+from bico.models.wan.backbone import Backbone
 
 
 def compose(

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bico.backbone import Backbone
-from bico.config import Case, DbLoraSettings, Media, Sampling
-from bico.encode import EncodedSource
+from bico.config.schema import Case, DbLoraSettings, Media, Sampling
 from bico.methods.base import Job, compositions, load_artifact, project
-from bico.prompts import clean, spans
-from bico.training import Group, NoiseLevels, Stage, fit, flow_matching_loss, seeded
+from bico.methods.training import Group, NoiseLevels, Stage, fit, flow_matching_loss, seeded
+from bico.models.wan.backbone import Backbone
+from bico.prompts.slots import clean, spans
+from bico.sources.encoding import EncodedSource
 
 ADAPTER = "db_lora"
 LAYERS = r"blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))"

@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bico.adapter import Adapter, beside, tell
-from bico.backbone import Backbone
-from bico.config import DreamVideoSettings, Media, Sampling
-from bico.encode import EncodedSource
+from bico.config.schema import DreamVideoSettings, Media, Sampling
+from bico.core.transfer import to_device
 from bico.methods.base import Job, compositions, guided, load_artifact, project
 from bico.methods.textual_inversion import Inversion, inverted
-from bico.training import Group, NoiseLevels, Stage, fit, flow_matching_loss, seeded
-from bico.transfer import to_device
+from bico.methods.training import Group, NoiseLevels, Stage, fit, flow_matching_loss, seeded
+from bico.models.adapter import Adapter, beside, tell
+from bico.models.wan.backbone import Backbone
+from bico.sources.encoding import EncodedSource
 
 LAYERS = {"image": ("attn2",), "video": ("attn1", "ffn")}
 """Layers of a block beside which the adapters of a source stand. Those of a video see the appearance."""

@@ -24,13 +24,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bico.adapter import Adapter, beside, tell
-from bico.backbone import Backbone
-from bico.config import DualRealSettings, Media, Sampling
-from bico.encode import EncodedSource
+from bico.config.schema import DualRealSettings, Media, Sampling
+from bico.core.transfer import to_device
 from bico.methods.base import Job, compositions, guided, load_artifact, project
-from bico.training import Group, Loss, NoiseLevels, Stage, fit, flow_matching_loss, seeded, warm_up_cosine
-from bico.transfer import to_device
+from bico.methods.training import Group, Loss, NoiseLevels, Stage, fit, flow_matching_loss, seeded, warm_up_cosine
+from bico.models.adapter import Adapter, beside, tell
+from bico.models.wan.backbone import Backbone
+from bico.sources.encoding import EncodedSource
 
 LAYERS = ("attn1", "ffn")
 TOTAL_WEIGHT = 0.2

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bico.backbone import Backbone, Contexts
-from bico.config import Case, Media, Sampling, TextualInversionSettings
-from bico.encode import EncodedSource
+from bico.config.schema import Case, Media, Sampling, TextualInversionSettings
 from bico.methods.base import Job, compose_with, load_artifact
-from bico.prompts import bound_slots, mentions
-from bico.training import Group, NoiseLevels, Stage, fit, flow_matching_loss
+from bico.methods.training import Group, NoiseLevels, Stage, fit, flow_matching_loss
+from bico.models.wan.backbone import Backbone, Contexts
+from bico.prompts.slots import bound_slots, mentions
+from bico.sources.encoding import EncodedSource
 
 TEMPLATES = {
     "image": ("a {}", "the {}", "a picture of a {}", "a picture of the {}", "a close view of a {}", "one {}"),

@@ -9,7 +9,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
-from bico.clip import Clip
+from bico.models.clip import Clip
 
 
 def pool(features: torch.Tensor, pooling: str) -> torch.Tensor:

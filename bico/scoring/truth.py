@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bico.config import Config
-from bico.media import read_written
+from bico.config.schema import Config
+from bico.media.files import read_written
 from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import trajectory
 from bico.toybox.world import Scene

@@ -1,1 +1,4 @@
-"""The Toybox: a procedural world whose compositions can be rendered exactly, and the small models trained on it."""
+"""The Toybox: a procedural world whose compositions can be rendered exactly, its captions, and the probe that reads it.
+
+Its models are trained in `bico.zoo`.
+"""

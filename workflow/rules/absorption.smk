@@ -31,7 +31,7 @@ rule absorption:
         mem_mb=2500,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.absorption"),
+        code=code_digest("bico.analysis.absorption"),
         wan=model("wan"),
         settings=leaves(
             {row: CONFIG.methods[row].effective() for row in COMPARED},

@@ -33,7 +33,7 @@ rule applications:
     params:
         config=CONFIG_FILE,
         files=OWN_FILES,
-        code=code_digest("bico.applications"),
+        code=code_digest("bico.analysis.applications"),
         wan=model("wan"),
         probe=model("probe"),
         settings=leaves(

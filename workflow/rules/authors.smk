@@ -1,6 +1,6 @@
 # The authors' project page at one commit: media for sources, and the clips that they published, scored as ours are.
 
-from bico import authors
+from bico.sources import authors
 
 PAGE = CONFIG.authors_page
 
@@ -49,7 +49,7 @@ rule published:
         mem_mb=2000,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.authors", "bico.scoring"),
+        code=code_digest("bico.sources.authors", "bico.scoring.scores"),
         clip=model("clip"),
         dino=model("dino"),
         settings=leaves(CONFIG.scoring.pooling, CONFIG.scoring.dino_crop, CONFIG.media),

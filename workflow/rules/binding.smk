@@ -23,7 +23,7 @@ rule unbound:
         mem_mb=3500,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.binding", "bico.methods.base"),
+        code=code_digest("bico.analysis.binding", "bico.methods.base"),
         wan=model("wan"),
         probe=model("probe"),
         settings=leaves(
@@ -59,7 +59,7 @@ rule binding:
         mem_mb=3500,
     params:
         config=CONFIG_FILE,
-        code=lambda w: code_digest("bico.binding", code_of(w.method)),
+        code=lambda w: code_digest("bico.analysis.binding", code_of(w.method)),
         wan=model("wan"),
         probe=model("probe"),
         settings=lambda w: leaves(
@@ -98,7 +98,7 @@ rule binding_table:
         mem_mb=1000,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.binding"),
+        code=code_digest("bico.analysis.binding"),
         settings=leaves(list(CONFIG.table("table1")), CONFIG.scoring),
     shell:
         "python -m bico.cli binding-table --config {params.config} 2>&1 | tee {log}"

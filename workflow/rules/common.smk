@@ -1,18 +1,18 @@
 # The checked configuration, and what the rules' params are made of. Results depend on the config only through params that
-# hold the leaves they need, and on code only through digests of the modules they use: see `bico/provenance.py`.
+# hold the leaves they need, and on code only through digests of the modules they use: see `bico/core/fingerprints.py`.
 
 import json
 import sys
 from functools import cache
 from pathlib import Path
 
-from bico.answers import answers_folder
-from bico.check import preflight
-from bico.config import Tables, load, read_yaml
-from bico.errors import InputError
-from bico.files import write_text
-from bico.provenance import code_digest, file_digest, folder_digest
-from bico.weights import manifest, read_lock, repositories
+from bico.report.answers import answers_folder
+from bico.pipeline.preflight import preflight
+from bico.config.schema import Tables, load, read_yaml
+from bico.core.errors import InputError
+from bico.core.files import write_text
+from bico.core.fingerprints import code_digest, file_digest, folder_digest
+from bico.sources.weights import manifest, read_lock, repositories
 
 
 def open_config():

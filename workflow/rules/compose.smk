@@ -22,7 +22,7 @@ rule generate:
     params:
         config=CONFIG_FILE,
         files=OWN_FILES,
-        code=lambda w: code_digest("bico.clips", code_of(w.method)),
+        code=lambda w: code_digest("bico.pipeline.generate", code_of(w.method)),
         wan=model("wan"),
         settings=lambda w: leaves(
             CONFIG.methods[w.method].effective(),

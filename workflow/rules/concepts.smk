@@ -1,4 +1,4 @@
-# What is in a source, and the captions that say so. Sources that are up to date survive a rerun: see bico/keep.py.
+# What is in a source, and the captions that say so. Sources that are up to date survive a rerun: see bico/core/records.py.
 
 
 rule concepts:
@@ -20,7 +20,7 @@ rule concepts:
     params:
         config=CONFIG_FILE,
         files=OWN_FILES,
-        code=code_digest("bico.concepts", "bico.media"),
+        code=code_digest("bico.sources.concepts", "bico.media.files"),
         vlm=model("vlm"),
         settings=leaves(
             CONFIG.concepts,

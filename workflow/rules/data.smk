@@ -18,7 +18,7 @@ rule render:
         mem_mb=500,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.toybox.benchmark"),
+        code=code_digest("bico.toybox.scenes"),
         settings=lambda w: leaves(
             CONFIG.sources[w.source].kind, CONFIG.sources[w.source].scene, CONFIG.media
         ),
@@ -41,7 +41,7 @@ rule truth:
         mem_mb=500,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.toybox.benchmark"),
+        code=code_digest("bico.toybox.scenes"),
         settings=leaves(
             {source: CONFIG.sources[source].scene for source in TOYBOX},
             {

@@ -21,7 +21,7 @@ rule encode:
     params:
         config=CONFIG_FILE,
         files=OWN_FILES,
-        code=code_digest("bico.encode", "bico.media"),
+        code=code_digest("bico.sources.encoding", "bico.media.files"),
         wan=model("wan"),
         settings=leaves(CONFIG.media, CONFIG.text_slots, CONFIG.dtype),
     shell:
@@ -47,7 +47,7 @@ rule appearance:
     params:
         config=CONFIG_FILE,
         files=OWN_FILES,
-        code=code_digest("bico.clip", "bico.media"),
+        code=code_digest("bico.models.clip", "bico.media.files"),
         clip=model("clip"),
         settings=leaves(CONFIG.media),
     shell:

@@ -23,7 +23,7 @@ rule figures:
         mem_mb=1000,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.figures"),
+        code=code_digest("bico.report.figures"),
         settings=leaves(
             list(CONFIG.table("table1")),
             dict(CONFIG.cases),
@@ -61,8 +61,11 @@ rule gallery:
         mem_mb=1000,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.gallery"),
-        page=[file_digest(Path("bico", name)) for name in ("gallery.html", "page.js")],
+        code=code_digest("bico.report.gallery"),
+        page=[
+            file_digest(Path("bico/report", name))
+            for name in ("gallery.html", "page.js")
+        ],
         settings=leaves(
             CONFIG.name,
             list(CONFIG.table("table1")),

@@ -1,5 +1,5 @@
 # One artifact per method and source, or per method and case, in as many jobs a row as the config says; rows that learn
-# the same share them. What is up to date survives a rerun (bico/keep.py), and a run that breaks goes on from
+# the same share them. What is up to date survives a rerun (bico/core/records.py), and a run that breaks goes on from
 # checkpoints beside the artifact.
 
 

@@ -23,7 +23,7 @@ rule plot:
         mem_mb=1000,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.plots"),
+        code=code_digest("bico.report.plots"),
     shell:
         "python -m bico.cli plot --config {params.config} {wildcards.table} 2>&1 | tee {log}"
 
@@ -52,7 +52,7 @@ rule training_plot:
         mem_mb=1000,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.plots"),
+        code=code_digest("bico.report.plots"),
     shell:
         "python -m bico.cli training-plot --config {params.config} {wildcards.method} 2>&1 | tee {log}"
 
@@ -83,7 +83,7 @@ rule curve:
         mem_mb=1000,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.plots"),
+        code=code_digest("bico.report.plots"),
         settings=lambda w: leaves(
             CONFIG.curves[w.curve], CONFIG.scoring, CONFIG.seeds, CONFIG.learning_seeds
         ),

@@ -19,8 +19,11 @@ rule rating:
         mem_mb=3000,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.rating"),
-        page=[file_digest(Path("bico", name)) for name in ("rating.html", "page.js")],
+        code=code_digest("bico.report.rating"),
+        page=[
+            file_digest(Path("bico/report", name))
+            for name in ("rating.html", "page.js")
+        ],
         settings=leaves(
             CONFIG.rating,
             CONFIG.media,

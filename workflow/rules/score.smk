@@ -22,7 +22,7 @@ rule calibrate:
     params:
         config=CONFIG_FILE,
         files=OWN_FILES,
-        code=code_digest("bico.scoring"),
+        code=code_digest("bico.scoring.scores"),
         clip=model("clip"),
         dino=model("dino"),
         probe=model("probe"),
@@ -58,7 +58,7 @@ rule score:
     params:
         config=CONFIG_FILE,
         files=OWN_FILES,
-        code=code_digest("bico.scoring"),
+        code=code_digest("bico.scoring.scores"),
         clip=model("clip"),
         dino=model("dino"),
         probe=model("probe"),
@@ -95,7 +95,7 @@ rule parts:
         mem_mb=2000,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.scoring.parts"),
+        code=code_digest("bico.analysis.concept_parts"),
         probe=model("probe"),
         settings=leaves(
             list(CONFIG.table("table1")),

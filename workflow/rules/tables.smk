@@ -35,8 +35,8 @@ rule table:
         mem_mb=1000,
     params:
         config=CONFIG_FILE,
-        code=code_digest("bico.tables"),
-        paper=lambda w: file_digest(Path(f"bico/paper_{w.table}.csv")),
+        code=code_digest("bico.report.tables"),
+        paper=lambda w: file_digest(Path(f"bico/report/paper_{w.table}.csv")),
         settings=lambda w: leaves(
             CONFIG.name,
             CONFIG.scoring,

@@ -1,0 +1,156 @@
+"""What the absorption token takes up: where bound words and the token look, with it and without. Toybox only.
+
+BiCo's claim (Diversify-and-Absorb Mechanism): details that no key word names go into the absorption token, and not into
+the key words. So with the token a key word should look at its own subject as much as before, and the token at what no
+word names: at clutter, where a source has some. The cross-attention maps of the source's own clip tell, on known masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
+
+from bico.config.schema import Config
+from bico.core.errors import InputError
+from bico.core.files import write_csv
+from bico.media.files import read_media
+from bico.methods.base import load_artifact
+from bico.methods.bico import with_absorption
+from bico.models.binder import HierarchicalBinder
+from bico.models.wan.attention_maps import word_maps
+from bico.models.wan.backbone import Backbone
+from bico.report.figures import INK, STYLE, save_pair
+from bico.sources.encoding import EncodedSource
+from bico.toybox.render import masks, render
+from bico.toybox.scenes import scene_of
+from bico.toybox.world import Scene
+
+WORD, TOKEN = "subject's word", "absorption token"
+CAPTIONS = 8
+"""Of a source's captions, over which its maps are averaged."""
+DRAWN = 4
+"""Sources in the figure, those with clutter first."""
+CLUTTER_SHOWS = 24
+"""Change of a pixel, of 255, from which clutter counts as seen there."""
+
+Maps = dict[str, Tensor]
+
+
+def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
+    """Compares the paper's full model with that without the absorption token, on every source of the Toybox.
+
+    Writes `R/absorption.csv` and draws `R/figures/absorption.png` and `.pdf`. Columns: source, row ("unbound" or one of
+    `config.methods`), word ("subject's word" or "absorption token"), and how densely it looks at the subject, at
+    clutter and elsewhere, relative to the whole frame (1 = as at any place; empty where a source has no clutter).
+    """
+    rows, maps = [], {}
+    for source in (name for name in config.learned(with_and_without(config)[0]) if config.sources[name].scene):
+        scene = scene_of(config.sources[source])
+        encoded = EncodedSource.load(config.encoded_path(source))
+        maps[source] = source_maps(config, backbone, source, encoded, scene.actors[0].word)
+        areas = regions(scene, tuple(encoded.latents.shape[1:]))
+        for (row, word), looks in maps[source].items():
+            rows.append({"source": source, "row": row, "word": word} | density(looks, areas))
+    table = pd.DataFrame(rows)
+    write_csv(config.results / "absorption.csv", table)
+    shown = sorted(maps, key=lambda source: not config.sources[source].scene.clutter)[:DRAWN]
+    with matplotlib.rc_context(STYLE):
+        figure = maps_figure(config, {source: maps[source] for source in shown})
+        save_pair(figure, config.results / "figures" / "absorption")
+    return table
+
+
+def with_and_without(config: Config) -> tuple[str, str]:
+    """The rows of Table 2 that stand beside the paper's full model and its "TDS without absorption"."""
+    rows = {number: row for row, number in config.table("table2").items()}
+    if not {5, 7} <= rows.keys():
+        raise InputError("tables.table2: rows beside the paper's 5 and 7 are compared here: expected both")
+    return rows[7], rows[5]
+
+
+@torch.no_grad()
+def source_maps(
+    config: Config, backbone: Backbone, source: str, encoded: EncodedSource, subject: str
+) -> dict[tuple[str, str], Tensor]:
+    """(row, word) -> where the word looks in the source's own clip [t, h, w], mean over its first captions.
+
+    Every row sees the same captions, all of whose words are bound as in training; of its trainings, the first.
+    """
+    number = 1 + encoded.spatial.index(subject) if subject in encoded.spatial else None
+    seed, rows = config.learning_seeds[0], with_and_without(config)
+    learned = {row: load_artifact(config.artifact_path(row, source, seed))[0] for row in rows}
+    binders = {
+        row: HierarchicalBinder.from_tensors(tensors, backbone.num_blocks).to(backbone.device)
+        for row, tensors in learned.items()
+    }
+    taken: dict[tuple[str, str], list[Tensor]] = {}
+    for caption in range(min(CAPTIONS, len(encoded.prompt_embeds))):
+        one = slice(caption, caption + 1)
+        context = backbone.context(encoded.prompt_embeds[one]).float()
+        slots = {WORD: _where(encoded.key_slots[caption] == number)} if number else {}
+        for row in ("unbound", *learned):
+            contexts, here = [context] * backbone.num_blocks, slots
+            if row != "unbound":
+                settings, counts = config.methods[row].absorption, encoded.token_counts[one]
+                token = learned[row]["absorption"].to(context.device)
+                _, words = with_absorption(context, counts, token[:0], settings)
+                placed, mask = with_absorption(context, counts, token, settings)
+                contexts = binders[row](placed, mask)
+                here = slots | ({TOKEN: _where(mask[0] & ~words[0])} if len(token) else {})
+            for word, looks in word_maps(backbone, encoded.latents, contexts, here).items():
+                taken.setdefault((row, word), []).append(looks)
+    return {key: torch.stack(looks).mean(dim=0) for key, looks in taken.items()}
+
+
+def _where(slots: Tensor) -> list[int]:
+    return torch.nonzero(slots)[:, 0].tolist()
+
+
+def regions(scene: Scene, grid: tuple[int, int, int]) -> Maps:
+    """Share of each latent cell [t, h, w] that the subject, clutter and everything else cover."""
+    num_frames = grid[0]
+    seen = render(scene, num_frames).astype(int) - render(replace(scene, clutter=()), num_frames)
+    subject = masks(scene, num_frames)[0]
+    clutter = (np.abs(seen).max(axis=-1) > CLUTTER_SHOWS) & ~subject
+    covered = {"subject": subject, "clutter": clutter, "elsewhere": ~(subject | clutter)}
+    return {
+        name: F.adaptive_avg_pool3d(torch.from_numpy(mask).float()[None], grid)[0] for name, mask in covered.items()
+    }
+
+
+def density(looks: Tensor, areas: Maps) -> dict[str, float]:
+    """Mean of a map within each area over its mean over all; NaN for an area that is empty."""
+    return {
+        name: ((looks * area).sum() / area.sum() / looks.mean()).item() if area.any() else np.nan
+        for name, area in areas.items()
+    }
+
+
+def maps_figure(config: Config, maps: dict[str, dict[tuple[str, str], Tensor]]) -> Figure:
+    """A row for each source: its middle frame, then every map on top of it, brighter where a word looks more."""
+    columns = list(dict.fromkeys(chain.from_iterable(maps.values())))
+    figure = Figure(figsize=(1.7 * (1 + len(columns)), 0.7 + 1.75 * len(maps)), dpi=120, layout="constrained")
+    grid = figure.subplots(len(maps), 1 + len(columns), squeeze=False)
+    for panels, (source, looks) in zip(grid, maps.items(), strict=True):
+        frames = read_media(config.media_path(source), **dict(config.media))
+        frame = frames[len(frames) // 2]
+        panels[0].imshow(frame)
+        panels[0].set_title(source.replace("_", " "), fontsize=8, color=INK)
+        for axes, (row, word) in zip(panels[1:], columns, strict=True):
+            if (row, word) in looks:
+                here = looks[row, word][looks[row, word].shape[0] // 2]
+                here = F.interpolate(here[None, None], frame.shape[:2], mode="bilinear")[0, 0]
+                axes.imshow(frame.mean(axis=-1), cmap="gray", alpha=0.5)
+                axes.imshow(here, cmap="viridis", alpha=0.7, vmin=0)
+                axes.set_title(f"{row.replace('_', ' ')}:\n{word}", fontsize=8, color=INK)
+        for axes in panels:
+            axes.axis("off")
+    return figure

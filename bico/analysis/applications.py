@@ -1,0 +1,117 @@
+"""Decomposition and editing: what the binder of one source does alone. Toybox only.
+
+* decomposition: only the wanted words are bound. What they stand for is kept, the rest of the source is gone.
+* editing: a word of the source's own caption is swapped, all others stay bound. The new word shows, the rest is kept.
+
+Each is measured against the unbound base with the same prompt and seeds, and drawn beside its rendered truth.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from bico.analysis.binding import words_of
+from bico.config.schema import Application, Config
+from bico.core.files import write_csv
+from bico.media.files import read_media, write_clip
+from bico.models.wan.backbone import Backbone
+from bico.pipeline.generate import of_one_source
+from bico.report.figures import INK, PALETTE, STYLE, save, strip
+from bico.report.tables import interval
+from bico.scoring import truth
+from bico.toybox.probe import Probe, Reading
+from bico.toybox.render import render
+from bico.toybox.scenes import composition, scene_of
+from bico.toybox.world import Scene
+
+
+def applications(config: Config, backbone: Backbone) -> pd.DataFrame:
+    """Makes the clips `R/applications/<row>/<name>/<seed>.mp4`, draws `R/figures/applications/<name>.png`, and writes
+    what was measured to `R/applications.csv`.
+
+    Columns: application, kind, method, measured ("kept"; "gone" of a decomposition, "changed" of an edit), clips,
+    unbound and bound_value in 0..1, gain and its 95 % interval (bootstrap over clips).
+    """
+    probe, rows = Probe.open(config.models.probe), []
+    for name, entry in config.applications.items():
+        clips = {row: list(_clips(config, row, name, entry, backbone)) for row in ("base", *config.appliers())}
+        readings = {row: probe.read(np.stack(of_row)) for row, of_row in clips.items()}
+        values = {row: [measure(config, entry, each) for each in of_row] for row, of_row in readings.items()}
+        for row in config.appliers():
+            for measured in values[row][0]:
+                before, after = (np.array([each[measured] for each in values[of]]) for of in ("base", row))
+                rows.append(_row(config, name, entry, row, measured, before, after))
+        with matplotlib.rc_context(STYLE):
+            _draw(config, name, entry, {row: of_row[0] for row, of_row in clips.items()})
+    table = pd.DataFrame(rows)
+    write_csv(config.results / "applications.csv", table)
+    return table
+
+
+def roles_kept(config: Config, entry: Application) -> set[str]:
+    """Roles of the source whose words are bound."""
+    bound = " / ".join(entry.case().bind[entry.source])
+    words = words_of(scene_of(config.sources[entry.source]))
+    return {role for role, word in words.items() if re.search(rf"\b{word}\b", bound)}
+
+
+def target(config: Config, entry: Application) -> Scene:
+    """What the clip should show; a picture that no word moves stands still."""
+    prompt, kept = entry.case().prompt, roles_kept(config, entry)
+    scene = composition(config, prompt, dict.fromkeys(kept, entry.source))
+    return scene if "motion" in truth.asked_words(prompt, scene, frozenset(kept)) else scene.still()
+
+
+def measure(config: Config, entry: Application, reading: Reading) -> dict[str, float]:
+    """What the clip has kept, and what has gone or changed, both in 0..1 (see the module)."""
+    own, kept = scene_of(config.sources[entry.source]), roles_kept(config, entry)
+    values = {"kept": _match(reading, target(config, entry), kept)}
+    if entry.keep:
+        return values | {"gone": 1 - _match(reading, own, set(words_of(own)) - kept)}
+    asked, swapped_in = words_of(target(config, entry)), " / ".join(entry.swap.values())
+    new = [reading.words[role][word] for role, word in asked.items() if re.search(rf"\b{word}\b", swapped_in)]
+    return values | {"changed": float(np.mean(new))}
+
+
+def _match(reading: Reading, scene: Scene, roles: set[str]) -> float:
+    """How well a clip shows these roles of a scene, in 0..1."""
+    asked = truth.Truth(scene, frozenset(roles), {}, frozenset())
+    answers = [truth.concept(reading, asked), truth.motion(reading, asked) if "motion" in roles else np.nan]
+    return float(np.nanmean(answers))
+
+
+def _clips(config: Config, row: str, name: str, entry: Application, backbone: Backbone) -> Iterator[np.ndarray]:
+    """uint8 [T, H, W, 3] of each seed, also written to files."""
+    bound = row if row in config.appliers() else None
+    for job, clip in of_one_source(config, bound, backbone, entry.source, {name: entry.case()}, config.media):
+        write_clip(config.results / "applications" / row / name / f"{job.seed}.mp4", clip, config.media.fps)
+        yield clip
+
+
+def _row(
+    config: Config, name: str, entry: Application, row: str, measured: str, before: np.ndarray, after: np.ndarray
+) -> dict[str, Any]:
+    kind = "decomposition" if entry.keep else "editing"
+    gain, low, high = interval(after - before, resamples=config.scoring.bootstrap, seed=config.scoring.seed)
+    labels = {"application": name, "kind": kind, "method": row, "measured": measured, "clips": len(after)}
+    means = {"unbound": before.mean(), "bound_value": after.mean()}
+    return labels | means | {"gain": gain, "gain_low": low, "gain_high": high}
+
+
+def _draw(config: Config, name: str, entry: Application, clips: dict[str, np.ndarray]) -> Path:
+    """Source, truth, and the first clip of the base and of each row."""
+    media = config.media
+    own = read_media(config.media_path(entry.source), **dict(media))
+    shown = render(target(config, entry), num_frames=media.num_frames, size=media.height)
+    words = f"keep {', '.join(entry.keep)}" if entry.keep else ", ".join(f"{a} → {b}" for a, b in entry.swap.items())
+    rows = [(f"{entry.source}\n{words}", PALETTE[0], own), ("truth", INK, shown)]
+    rows += [("unbound" if row == "base" else row, INK, clip) for row, clip in clips.items()]
+    figure = strip(f"“{entry.case().prompt}”", rows, media)
+    return save(figure, config.results / "figures" / "applications" / f"{name}.png")

@@ -1,0 +1,250 @@
+"""Does binding work, and does it stay where it belongs? (Toybox only)
+
+Two measurements of what a method has learned of each source, both against the unbound base with the same seeds:
+
+* reconstruction: all of a source's words bound, in a prompt that says just what the source shows; the gain in PSNR.
+* the leak test: one role bound alone, among words that the source does not show. That role has to match the source
+  better, and the words of the other roles have to be read as before: a subject that brings its source's scene leaks.
+
+Exact renderings are measured alike (method "truth"): no word says where things stand, so a reconstruction whose looks
+are right still has its pixels elsewhere, and a role that the plain word shows well already has little to gain.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from bico.config.schema import Case, Config, Media
+from bico.core.files import write_csv, write_json
+from bico.media.files import read_media
+from bico.models.wan.backbone import Backbone
+from bico.pipeline.generate import of_one_source
+from bico.report.tables import interval
+from bico.scoring import truth
+from bico.scoring.scores import TRUTH
+from bico.toybox.captions import LIGHT_PHRASES, PLACES, STYLE_PHRASES
+from bico.toybox.probe import Probe, Reading
+from bico.toybox.render import render
+from bico.toybox.scenes import scene_of
+from bico.toybox.world import MOTIONS, SCENES, SUBJECTS, Scene, compose, sample_scene
+
+CONTEXTS = 4
+"""Prompts in which each role is tried."""
+LAYOUTS = 20
+"""Draws of where things stand, for each seed."""
+MAIN_ROLES = {"subject": SUBJECTS, "scene": SCENES, "motion": MOTIONS}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One role of a source, bound alone.
+
+    Attributes:
+        words: role -> word, all that the prompt says.
+        target: the scene that the clip should show, apart from what the prompt leaves open.
+    """
+
+    source: str
+    role: str
+    words: dict[str, str]
+    target: Scene
+
+    @property
+    def case(self) -> Case:
+        return Case(prompt=sentence(self.words), bind={self.source: [self.words[self.role]]})
+
+    def values(self, reading: Reading) -> dict[str, float]:
+        """role -> how well the clip shows it, in 0..1: the bound one as its source has it, the others as words."""
+        asked = truth.Truth(self.target, frozenset({self.role}), {}, frozenset({self.source}))
+        own = truth.motion(reading, asked) if self.role == "motion" else truth.concept(reading, asked)
+        others = {role: reading.words[role][word] for role, word in self.words.items() if role != self.role}
+        return {self.role: own} | others
+
+
+def unbound(config: Config, backbone: Backbone) -> None:
+    """Measures the unbound base on all sources of the Toybox, for all rows: `R/binding/unbound.json`.
+
+    And what there is to gain, as `binding` would: `R/binding/truth.csv`.
+    """
+    probe = Probe.open(config.models.probe)
+    sources = [source for source, entry in config.sources.items() if entry.scene]
+    values = {source: _measured(config, None, backbone, probe, source) for source in sources}
+    rows = []
+    for source, before in values.items():
+        rows += compared(config, TRUTH, source, before, exact(config, probe, source))
+    write_json(config.results / "binding" / "unbound.json", {source: asdict(each) for source, each in values.items()})
+    _write(config, TRUTH, rows)
+
+
+def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
+    """Measures what one row of the table has learned, and writes it to `R/binding/<row>.csv`.
+
+    Columns: method, source, kind, bound (a role, or "everything"), measured (a role, or "psnr" in dB), clips, unbound,
+    bound_value, gain and its 95 % interval (bootstrap over clips).
+    """
+    probe, rows = Probe.open(config.models.probe), []
+    plain = json.loads((config.results / "binding" / "unbound.json").read_text())
+    for source in (name for name in config.learned(row) if config.sources[name].scene):
+        before, after = Measured(**plain[source]), _measured(config, row, backbone, probe, source)
+        rows += compared(config, row, source, before, after)
+    return _write(config, row, rows)
+
+
+def collect(config: Config, rows: list[str]) -> pd.DataFrame:
+    """`R/binding.csv`: exact renderings and all methods, and for each the mean over its sources (source "all")."""
+    parts = []
+    for row in [TRUTH, *rows]:
+        table = pd.read_csv(config.results / "binding" / f"{row}.csv")
+        parts.append(table)
+        for (bound, measured), group in table.groupby(["bound", "measured"], sort=False):
+            means = group[["unbound", "bound_value"]].mean().to_dict()
+            gain = _gain(config, group["gain"].to_numpy())
+            labels = {"method": row, "source": "all", "kind": "all", "bound": bound, "measured": measured}
+            parts.append(pd.DataFrame([labels | {"clips": group["clips"].sum()} | means | gain]))
+    table = pd.concat(parts, ignore_index=True)
+    write_csv(config.results / "binding.csv", table)
+    return table
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the clips of one source show.
+
+    Attributes:
+        psnr: of each seed's reconstruction, in dB.
+        values: for each trial and seed, in the order of `trials`, what `Trial.values` says.
+    """
+
+    psnr: list[float]
+    values: list[dict[str, float]]
+
+
+def _measured(config: Config, row: str | None, backbone: Backbone, probe: Probe, source: str) -> Measured:
+    """What a row's clips of a source show; those of the unbound base for None."""
+    words, entry, media = words_of(scene_of(config.sources[source])), config.sources[source], config.media
+    whole = Case(prompt=sentence(words), bind={source: list(words.values())})
+    own_media = media if entry.kind == "video" else media.model_copy(update={"num_frames": 1})
+    own = read_media(config.media_path(source), **dict(own_media))
+    planned = list(trials(config, source))
+    readings = probe.read(np.stack(_clips(config, row, backbone, source, [each.case for each in planned], media)))
+    takes = [trial for trial in planned for _ in config.seeds]
+    return Measured(
+        psnr=[psnr(clip, own) for clip in _clips(config, row, backbone, source, [whole], own_media)],
+        values=[trial.values(reading) for trial, reading in zip(takes, readings, strict=True)],
+    )
+
+
+def exact(config: Config, probe: Probe, source: str) -> Measured:
+    """What exact renderings of a source show.
+
+    In the trials all that is asked for; in the reconstruction the source's looks and motion, all in another place.
+    """
+    scene, entry, media = scene_of(config.sources[source]), config.sources[source], config.media
+    frames = media.num_frames if entry.kind == "video" else 1
+    own = render(scene, frames, media.height)
+    planned = list(trials(config, source))
+    readings = probe.read(np.stack([render(each.target, media.num_frames, media.height) for each in planned]))
+    values = [trial.values(reading) for trial, reading in zip(planned, readings, strict=True)]
+
+    def elsewhere(seed: int) -> float:
+        draw = np.random.default_rng([seed, entry.scene.seed, 1])  # with the scene's seed alone it would be that scene
+        return float(np.mean([psnr(render(moved(scene, draw), frames, media.height), own) for _ in range(LAYOUTS)]))
+
+    return Measured([elsewhere(seed) for seed in config.seeds], [value for value in values for _ in config.seeds])
+
+
+def moved(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with its subject, and what stands around it, in other places."""
+    drawn = sample_scene(rng, scene=scene.backdrop.word)
+    actor = replace(scene.actors[0], x=drawn.actors[0].x, y=drawn.actors[0].y)
+    return replace(scene, actors=(actor,), backdrop=replace(scene.backdrop, layout=drawn.backdrop.layout))
+
+
+def compared(config: Config, row: str, source: str, before: Measured, after: Measured) -> Iterator[dict[str, object]]:
+    """The rows of one source: its reconstruction, then every role bound alone and what that did to all roles."""
+    yield _row(config, row, source, "everything", "psnr", before.psnr, after.psnr)
+    takes = [trial for trial in trials(config, source) for _ in config.seeds]
+    pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for trial, plain, bound in zip(takes, before.values, after.values, strict=True):
+        for measured, value in plain.items():
+            pairs.setdefault((trial.role, measured), []).append((value, bound[measured]))
+    for (role, measured), values in pairs.items():
+        yield _row(config, row, source, role, measured, *zip(*values, strict=True))
+
+
+def psnr(clip: np.ndarray, own: np.ndarray) -> float:
+    """Of uint8 frames of one shape, in dB."""
+    return float(10 * np.log10(255**2 / np.square(clip.astype(float) - own).mean()))
+
+
+# --- the leak test --------------------------------------------------------------------------------------------------
+
+
+def trials(config: Config, source: str) -> Iterator[Trial]:
+    """Every role of a source, each among `CONTEXTS` sets of words that the source does not show."""
+    scene, seed = scene_of(config.sources[source]), config.sources[source].scene.seed
+    own = words_of(scene)
+    for number, role in enumerate(own):
+        for context in range(CONTEXTS):
+            rng = np.random.default_rng([seed, number, context])
+            words = {name: _other_word(known, own.get(name), rng) for name, known in MAIN_ROLES.items()}
+            drawn = sample_scene(rng, **words)
+            roles = dict.fromkeys(("subject", "scene", "motion", "style", "light"), drawn) | {role: scene}
+            yield Trial(source, role, words | {role: own[role]}, compose(**roles))
+
+
+def _other_word(known: tuple[str, ...], own: str | None, rng: np.random.Generator) -> str:
+    return str(rng.choice([word for word in known if word != own]))
+
+
+# --- shared ---------------------------------------------------------------------------------------------------------
+
+
+def words_of(scene: Scene) -> dict[str, str]:
+    """role -> word, all that a scene shows."""
+    actor = scene.actors[0]
+    parts = {"subject": actor, "scene": scene.backdrop, "motion": actor.motion, "style": scene.style}
+    return {role: part.word for role, part in (parts | {"light": scene.light}).items() if part is not None}
+
+
+def sentence(words: Mapping[str, str]) -> str:
+    """A prompt that says these words and nothing else."""
+    style = STYLE_PHRASES[words["style"]][0] if "style" in words else ""
+    light = LIGHT_PHRASES[words["light"]][0] if "light" in words else ""
+    parts = [style, f"a {words['subject']}", words.get("motion", ""), PLACES[words["scene"]][0], light]
+    return " ".join(part for part in parts if part)
+
+
+def _clips(
+    config: Config, row: str | None, backbone: Backbone, source: str, cases: list[Case], media: Media
+) -> list[np.ndarray]:
+    """Clips uint8 [T, H, W, 3] of each case and seed."""
+    named = {str(place): case for place, case in enumerate(cases)}
+    return [clip for _, clip in of_one_source(config, row, backbone, source, named, media)]
+
+
+def _row(
+    config: Config, row: str, source: str, bound: str, measured: str, before: Sequence[float], after: Sequence[float]
+) -> dict[str, object]:
+    labels = {"method": row, "source": source, "kind": config.sources[source].kind, "bound": bound}
+    values = {"measured": measured, "clips": len(after), "unbound": np.mean(before), "bound_value": np.mean(after)}
+    return labels | values | _gain(config, np.subtract(after, before))
+
+
+def _write(config: Config, row: str, rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    write_csv(config.results / "binding" / f"{row}.csv", table)
+    return table
+
+
+def _gain(config: Config, gains: np.ndarray) -> dict[str, float]:
+    mean, low, high = interval(gains, resamples=config.scoring.bootstrap, seed=config.scoring.seed)
+    return {"gain": mean, "gain_low": low, "gain_high": high}

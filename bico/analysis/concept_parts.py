@@ -1,0 +1,56 @@
+"""The concept in parts: which of its looks a row holds, and which it loses (Toybox only).
+
+`truth_concept` is one number; here it is taken apart into what the probe compares: the subject's word, pattern, hues,
+shape and size, the scene's word, sky and ground, the words and amounts of style and light.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bico.config.schema import Config
+from bico.core.files import write_csv
+from bico.media.files import read_written
+from bico.report.tables import row_interval
+from bico.scoring.scores import TRUTH, clip_statuses
+from bico.scoring.truth import Truth, concept_parts, read_truths
+from bico.toybox.probe import Probe, Reading
+
+
+def parts(config: Config, rows: list[str]) -> pd.DataFrame:
+    """Writes `R/parts.csv` and returns it: for every part the truth itself, then each row of the table.
+
+    Columns: role, part, method, cases, match in 0..1 and its 95 % interval. The truth itself is what can be reached:
+    the probe does not read all that it is shown. A case without clips has no match; `cases` counts those that have.
+    """
+    probe = Probe.open(config.models.probe)
+    truths, shown = read_truths(config, probe)
+    found = [
+        match
+        for case_id in truths
+        for seed in config.seeds  # all show the same
+        for match in _matches(TRUTH, case_id, seed, shown[case_id], truths[case_id])
+    ]
+    for row in rows:
+        for (case_id, seed), status in clip_statuses(config, row).items():
+            if status == "ok" and case_id in truths:
+                clip = read_written(config.clip_path(row, case_id, seed), config.media)
+                found += _matches(row, case_id, seed, probe.read(clip[None])[0], truths[case_id])
+    matches = pd.DataFrame(found)
+    lines = []
+    for (role, part), of_part in matches.groupby(["role", "part"], sort=False):
+        for method, group in of_part.groupby("method", sort=False):
+            labels = {"role": role, "part": part, "method": method, "cases": group["case"].nunique()}
+            lines.append(labels | row_interval(config, group, "match"))
+    table = pd.DataFrame(lines)
+    write_csv(config.results / "parts.csv", table)
+    return table
+
+
+def _matches(method: str, case_id: str, seed: int, reading: Reading, truth: Truth) -> list[dict[str, object]]:
+    """One entry for each part of a clip; none if only a motion is bound."""
+    return [
+        {"role": role, "part": part, "method": method, "case": case_id, "seed": seed, "match": match}
+        for role, looks in concept_parts(reading, truth).items()
+        for part, match in looks.items()
+    ]

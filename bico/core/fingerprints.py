@@ -1,0 +1,105 @@
+"""What a result depends on besides its inputs: the code that computes it and the models it uses, as short digests.
+
+Snakemake sees neither (a rule calls the command line, and models are no outputs of a normal run), so each rule carries
+these digests among its `params`: when one changes, the rule's results are stale and are computed again.
+"""
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+
+# Their effect on results arrives through other params: the settings as values, messages and version number not at all.
+WITHOUT_EFFECT = frozenset({"bico", "bico.config", "bico.config.schema", "bico.core", "bico.core.errors"})
+
+
+@cache
+def code_digest(*modules: str, package: Path = PACKAGE) -> str:
+    """A digest of modules ("bico.scoring.scores", ...) and of all that they import of this package.
+
+    It follows import statements, wherever they stand in a file. Comments, docstrings and formatting do not count.
+    """
+    total = hashlib.sha256()
+    for module in sorted(closure(*modules, package=package)):
+        total.update(f"{module}\n{_dump(_source(module, package))}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def closure(*modules: str, package: Path = PACKAGE) -> set[str]:
+    """These modules and everything they import of this package, packages above them included."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found | WITHOUT_EFFECT:
+            found.add(module)
+            waiting += _imported(module, package)
+    return found
+
+
+def folder_digest(folder: Path) -> str:
+    """A digest of a model folder.
+
+    It is made of checksums where there are some beside it, in SHA256SUMS, or of the revision that was fetched and
+    checked (`bico.sources.weights`). Else it is made of names, sizes and times: large files would take minutes to read.
+    """
+    sums, fetched = folder.parent / "SHA256SUMS", folder.with_name(f"{folder.name}.json")
+    if fetched.exists():
+        manifest = json.loads(fetched.read_text())
+        lines = [manifest["repository"], manifest["revision"]]
+    elif sums.exists():
+        lines = [line for line in sums.read_text().splitlines() if line.split("  ")[-1].startswith(f"{folder.name}/")]
+    else:
+        files = {path.relative_to(folder): path.stat() for path in folder.rglob("*") if path.is_file()}
+        lines = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files.items()]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def _imported(module: str, package: Path) -> list[str]:
+    """What a module imports of this package, and the package above it."""
+    parent = module.rpartition(".")[0]
+    found = [parent] if parent else []
+    for node in ast.walk(_tree(_source(module, package))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        found += [name for name in names if name.partition(".")[0] == package.name and _source(name, package)]
+    return found
+
+
+def _source(module: str, package: Path) -> Path | None:
+    """The file of a module, None if the name is no module (but something inside one)."""
+    path = package.parent / module.replace(".", "/")
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+@cache
+def _dump(path: Path) -> str:
+    """A module without its docstrings."""
+    tree = _tree(path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [statement for statement in node.body if not _is_text(statement)]
+    return ast.dump(tree)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))

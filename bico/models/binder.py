@@ -1,0 +1,169 @@
+"""Binders: small residual networks that bend prompt tokens towards one source (BiCo's hierarchical binder structure).
+
+A binder maps text tokens, after the backbone's text projection, one by one:
+
+    p_g   = p   + gamma_g * MLP_g(p)          once
+    p_u^i = p_g + gamma_i * MLP_i(p_g)        for block i; blocks do not chain
+
+with MLP = LayerNorm, Linear, GELU, Linear, LayerNorm and one scalar gamma a binder, zero at the start: an untrained
+binder changes nothing. The MLP's output has unit scale, so gamma alone sets the strength, and under Adam it moves by
+about the learning rate a step. Weights are float32 whatever the backbone's dtype: bfloat16 would lose the updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bico.core.transfer import to_device
+
+Gate = Literal["learned", "released"]
+"""How a binder of two branches mixes them: see `TwoBranchBinder` and `ReleasedBinder`."""
+
+
+def mlp(width: int) -> nn.Sequential:
+    """LayerNorm, Linear, GELU (exact), Linear, LayerNorm."""
+    return nn.Sequential(
+        nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width), nn.LayerNorm(width)
+    )
+
+
+class Binder(nn.Module):
+    """One residual: tokens [..., width] in and out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.spatial = mlp(width)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def direction(self, tokens: Tensor, *, temporal: bool) -> Tensor:
+        """MLP(p). A binder of one branch has nothing temporal to add."""
+        return self.spatial(tokens)
+
+    def forward(self, tokens: Tensor, *, temporal: bool = True, strength: float = 1.0) -> Tensor:
+        """`strength` scales the change: 0 leaves the tokens alone, 1 is as trained."""
+        return tokens + strength * self.gamma * self.direction(tokens, temporal=temporal)
+
+
+class TwoBranchBinder(Binder):
+    """The binder of a video: MLP(p) = (1 - g(p)) * MLP_s(p) + g(p) * MLP_t(p) (temporal decoupling).
+
+    g is one number a token, zero at the start. MLP_t keeps its own random start: were it a copy of MLP_s, neither g nor
+    MLP_t would ever get a gradient.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.temporal = mlp(width)
+        self.gate = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
+        nn.init.zeros_(self.gate[1].weight)
+        nn.init.zeros_(self.gate[1].bias)
+
+    def direction(self, tokens: Tensor, *, temporal: bool) -> Tensor:
+        """MLP(p); MLP_s(p) alone where not `temporal` (the stage on single frames)."""
+        spatial = self.spatial(tokens)
+        if not temporal:
+            return spatial
+        gate = self.gate(tokens)
+        return (1 - gate) * spatial + gate * self.temporal(tokens)
+
+
+class ReleasedBinder(Binder):
+    """The binder of a video in the authors' code: MLP(p) = s(p) * MLP_s(p) + (1 - s(p)) * MLP_t(p).
+
+    s is a softmax over one logit, so it is 1 for every token: MLP_t has no effect and gets no gradient.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.temporal = mlp(width)
+        self.softmax_gate = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1), nn.Softmax(dim=-1))
+
+    def direction(self, tokens: Tensor, *, temporal: bool) -> Tensor:
+        """MLP(p); MLP_s(p) alone where not `temporal` (the stage on single frames)."""
+        spatial = self.spatial(tokens)
+        if not temporal:
+            return spatial
+        gate = self.softmax_gate(tokens)
+        return gate * spatial + (1 - gate) * self.temporal(tokens)
+
+
+class HierarchicalBinder(nn.Module):
+    """The global binder and one for each block of the backbone: all that BiCo learns of a source.
+
+    Args:
+        width: of the backbone's tokens.
+        num_blocks: blocks of the backbone.
+        two_branch: with a temporal branch (videos).
+        gate: how two branches mix.
+        hierarchical: False leaves out the per-block binders (an ablation): every block then sees p_g.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_blocks: int,
+        *,
+        two_branch: bool = False,
+        gate: Gate = "learned",
+        hierarchical: bool = True,
+    ) -> None:
+        super().__init__()
+        kind = {"learned": TwoBranchBinder, "released": ReleasedBinder}[gate] if two_branch else Binder
+        self.num_blocks = num_blocks
+        self.shared = kind(width)
+        self.blocks = nn.ModuleList(kind(width) for _ in range(num_blocks if hierarchical else 0))
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], num_blocks: int) -> HierarchicalBinder:
+        """The binder of what BiCo learned of a source; the tensors' names and shapes tell its form."""
+        width = tensors["shared.spatial.0.weight"].shape[0]
+        with torch.device("meta"):  # at full size random weights, soon forgotten, take longer than all else here
+            binder = cls(
+                width,
+                num_blocks,
+                two_branch="shared.temporal.0.weight" in tensors,
+                gate="released" if "shared.softmax_gate.1.weight" in tensors else "learned",
+                hierarchical=any(name.startswith("blocks.") for name in tensors),
+            )
+        learned = {name: tensor.float() for name, tensor in tensors.items() if name != "absorption"}
+        binder.load_state_dict(learned, assign=True)
+        return binder.requires_grad_(False)
+
+    def forward(
+        self, context: Tensor, mask: Tensor, *, per_block: bool = True, temporal: bool = True, strength: float = 1.0
+    ) -> list[Tensor]:
+        """Binds the masked tokens.
+
+        Args:
+            context: projected prompt [batch, slots, width].
+            mask: bool [batch, slots]; every other slot comes back bit-identical. Best in main memory: on a GPU it takes
+                all work there to end before it is known what is marked.
+            per_block: False stops at p_g (stage "global").
+            temporal: False keeps a two-branch binder on its spatial branch.
+            strength: factor on every change.
+
+        Returns:
+            One context for each block, in the dtype of `context`.
+        """
+
+        def placed(tokens: Tensor) -> Tensor:
+            bound = context.clone()
+            bound[places] = tokens.to(context.dtype)
+            return bound
+
+        places = tuple(to_device(each, context.device) for each in mask.nonzero(as_tuple=True))
+        tokens = self.shared(context[places].float(), temporal=temporal, strength=strength)
+        if not (per_block and self.blocks):
+            return [placed(tokens)] * self.num_blocks
+        return [placed(binder(tokens, temporal=temporal, strength=strength)) for binder in self.blocks]
+
+    def gammas(self) -> dict[str, Tensor]:
+        """|gamma| of the global binder, and of all blocks', [blocks]: how far training has come."""
+        sizes = {"gamma_global": self.shared.gamma.abs()}
+        if self.blocks:
+            sizes["gamma_blocks"] = torch.stack([binder.gamma for binder in self.blocks]).abs()
+        return sizes

@@ -1,0 +1,1 @@
+"""What the DAG runs: checks before anything starts, and the steps."""

@@ -1,0 +1,178 @@
+"""What can be wrong before anything runs: media, models, prompts, what raters sent back.
+
+Quick (under a second) and without heavy imports.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from bico.config.schema import Config, DualRealSettings, ToyScene
+from bico.core.errors import InputError
+from bico.core.fingerprints import file_digest
+from bico.media.files import check_media
+from bico.prompts.slots import clean, slots, spans
+from bico.report.answers import read_answers
+from bico.sources import authors, weights
+
+# The file by which each kind of folder is opened, and a key that it has.
+ENTRY_FILES = {
+    "wan": ("model_index.json", "transformer"),
+    "vlm": ("config.json", "vision_config"),
+    "clip": ("open_clip_config.json", "model_cfg"),
+    "dino": ("config.json", "architecture"),
+    "probe": ("config.json", "size"),
+}
+ZOO = Path("data/toybox/zoo")
+
+
+def preflight(config: Config) -> None:
+    """Raises InputError, one line, for the first thing that would make the benchmark fail later.
+
+    Models and media that are still to be fetched are checked by name; `bico weights` looks again when they are there.
+    """
+    fetched_later = weights.due(config)
+    for name in ENTRY_FILES:
+        folder = getattr(config.models, name)
+        if folder is not None and name not in fetched_later:
+            check_model(name, folder)
+    check_results(config.results)
+    for name, source in config.sources.items():
+        if source.file is None:
+            check_words(f"sources.{name}.scene", source.scene)
+        elif not authors.due(config, name):
+            check_media(source.file, source.kind)
+    if "wan" not in fetched_later:
+        check_size(config)
+        check_binders(config)
+        check_prompts(config)
+        check_groups(config)
+    read_answers(config)
+
+
+def check_model(name: str, folder: Path) -> None:
+    """A model folder is there, of the right kind, and whole as far as the SHA256SUMS beside it lists its files."""
+    entry_file, key = ENTRY_FILES[name]
+    if not (folder / entry_file).is_file():
+        found = "has no " + entry_file if folder.is_dir() else "does not exist"
+        raise InputError(f"{folder}: models.{name} {found}: expected a model folder; {_remedy(folder)}")
+    if key not in json.loads((folder / entry_file).read_text(encoding="utf-8")):
+        raise InputError(
+            f"{folder}: models.{name} is another model: expected '{key}' in its {entry_file}; {_remedy(folder)}"
+        )
+    for path, expected in listed(folder).items():
+        if not path.is_file():
+            raise InputError(f"{path}: a file of models.{name} is missing: expected a whole folder; {_remedy(folder)}")
+        if file_digest(path) != expected:
+            raise InputError(
+                f"{path}: a file of models.{name} is corrupt: expected SHA-256 {expected[:12]}...; {_remedy(folder)}"
+            )
+
+
+def _remedy(folder: Path) -> str:
+    if folder.absolute().is_relative_to(ZOO.absolute()):
+        return "'uv run snakemake --cores all zoo' trains it anew, 'git checkout' restores the shipped one"
+    return "correct the path, or copy it again"
+
+
+def check_results(folder: Path) -> None:
+    """The results can be written."""
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise InputError(f"results: {there} cannot be written: expected a folder of your own, or one that can be made")
+
+
+def check_size(config: Config) -> None:
+    """Frames are whole patches of latents."""
+    vae, (_, *patch) = _wan(config, "vae"), _wan(config, "transformer")["patch_size"]
+    for side, cells in zip(("height", "width"), patch, strict=True):
+        pixels, unit = getattr(config.media, side), cells * vae.get("scale_factor_spatial", 8)
+        if pixels % unit:
+            raise InputError(
+                f"media.{side}: {pixels} pixels are no whole number of models.wan's patches: expected a multiple of "
+                f"{unit}, such as {max(1, round(pixels / unit)) * unit}"
+            )
+
+
+def check_binders(config: Config) -> None:
+    """Binders that are given are there, and as wide as the backbone's tokens."""
+    given = {name: source.binder for name, source in config.sources.items() if source.binder}
+    for name, path in given.items():
+        where = f"{path}: sources.{name}.binder"
+        try:
+            with safe_open(path, framework="numpy") as file:
+                (width,) = file.get_slice("shared.spatial.0.weight").get_shape()
+        except OSError as error:
+            raise InputError(
+                f"{where} cannot be read ({error}): expected a file that is there and yours to read"
+            ) from None
+        except SafetensorError:
+            raise InputError(f"{where} is no binder: expected what BiCo learned, or `bico import` wrote") from None
+        transformer = _wan(config, "transformer")
+        expected = transformer["num_attention_heads"] * transformer["attention_head_dim"]
+        if width != expected:
+            raise InputError(f"{where} is for tokens of width {width}: expected {expected}, that of models.wan")
+
+
+def _wan(config: Config, part: str) -> dict[str, Any]:
+    """The config of a part of the backbone."""
+    return json.loads((config.models.wan / part / "config.json").read_text(encoding="utf-8"))
+
+
+def listed(folder: Path) -> dict[Path, str]:
+    """Files of a folder and their SHA-256, from the SHA256SUMS beside it; none if there is no such list."""
+    sums = folder.parent / "SHA256SUMS"
+    if not sums.is_file():
+        return {}
+    entries = (line.split("  ", 1) for line in sums.read_text(encoding="utf-8").splitlines())
+    return {folder.parent / path: digest for digest, path in entries if path.startswith(f"{folder.name}/")}
+
+
+def check_words(where: str, scene: ToyScene) -> None:
+    """The words of a Toybox source are words of its world."""
+    from bico.toybox import world
+
+    known = {
+        "subject": world.SUBJECTS,
+        "scene": world.SCENES,
+        "motion": world.MOTIONS,
+        "style": world.STYLES,
+        "light": world.LIGHTS,
+    }
+    for role, words in known.items():
+        word = getattr(scene, role)
+        if word is not None and word not in words:
+            raise InputError(f"{where}.{role}: the Toybox has no '{word}': expected one of {', '.join(words)}")
+
+
+def check_groups(config: Config) -> None:
+    """The groups into which DualReal parts the backbone's blocks are of one size."""
+    for row, settings in config.methods.items():
+        if isinstance(settings, DualRealSettings):
+            blocks = _wan(config, "transformer")["num_layers"]
+            if blocks % settings.groups:
+                fitting = ", ".join(str(count) for count in range(1, blocks + 1) if blocks % count == 0)
+                raise InputError(
+                    f"methods.{row}.groups: {settings.groups} does not divide the {blocks} blocks of models.wan: "
+                    f"expected one of {fitting}"
+                )
+
+
+def check_prompts(config: Config) -> None:
+    """Every prompt fits the text slots, and each of its tokens belongs to one source at most."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(config.models.wan / "tokenizer" / "tokenizer.json"))
+    prompts = {"sampling.negative_prompt": config.sampling.negative_prompt}
+    prompts |= {f"cases.{name}.prompt": case.prompt for name, case in config.cases.items()}
+    for where, prompt in prompts.items():
+        count = len(tokenizer.encode(clean(prompt)).ids)
+        if count > config.text_slots:
+            short = f"shorten '{clean(prompt)[:60]}...'"
+            raise InputError(f"{where}: {count} tokens, expected at most {config.text_slots} (text_slots): {short}")
+    for case in config.cases.values():
+        offsets = tokenizer.encode(clean(case.prompt)).offsets
+        slots(case.prompt, spans(case.prompt, case.bind), offsets)

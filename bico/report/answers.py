@@ -1,0 +1,145 @@
+"""What people say of the clips: the files that raters send back, checked line by line and joined with their key.
+
+    R/rating/keys/<study>.csv    whose clip each item of each rater is; written with the pages by `rating`
+    R/rating/answers/*.csv       what the pages save: a line per item, with a rating from 1 to 5 for each question
+
+A study bears the digest of its key as its name: no answer meets the key of another study, and those to an earlier one
+count on for the clips that are still the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bico.config.schema import Config
+from bico.core.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+QUESTIONS = ("concept", "prompt", "motion")
+CLIP = ("case", "method", "seed", "sha256")  # what the key says of an item
+COLUMNS = ("study", "rater", "item", *QUESTIONS)
+SCALE = ("1", "2", "3", "4", "5")
+
+Key = dict[tuple[str, str], dict[str, str]]
+"""(rater, item) -> its line of the key."""
+
+
+def keys_folder(config: Config) -> Path:
+    return config.results / "rating" / "keys"
+
+
+def answers_folder(config: Config) -> Path:
+    """Where what raters send back is put by hand."""
+    return config.results / "rating" / "answers"
+
+
+def read_answers(config: Config) -> list[dict[str, str]]:
+    """All answers: `rater` (with the study), the clip as CLIP names it, and the ratings by QUESTIONS.
+
+    Raises InputError, one line with file, row and column, at the first that cannot be: a file that no page saved, a
+    study without a key, an item that its rater was not shown or that is answered twice, a rating out of 1 to 5.
+    """
+    keys = {path.stem: _key(path) for path in sorted(keys_folder(config).glob("*.csv"))}
+    answers, places = [], {}
+    for path in sorted(answers_folder(config).glob("*.csv")):
+        for number, line in _lines(path):
+            where = f"{path}, row {number}"
+            clip = _item(where, line, keys)
+            item = line["study"], line["rater"], line["item"]
+            if item in places:
+                raise InputError(
+                    f"{where}, column item: expected each item of a rater once, but {line['item']} stands in "
+                    f"{places[item]} as well: keep one of them"
+                )
+            places[item] = where
+            ratings = {question: _checked(where, line, question, SCALE) for question in QUESTIONS}
+            answers.append({"rater": f"{line['study']} {line['rater']}"} | clip | ratings)
+    return answers
+
+
+def counted_answers(config: Config, rows: Iterable[str]) -> tuple[pd.DataFrame, int]:
+    """Answers about the clips that these rows of a table have now, and how many others there are: about clips that have
+    changed since, or are gone.
+
+    The table has a line per answer: rater, case, method, seed, sha256, and a float per question.
+    """
+    import numpy as np
+    import pandas as pd
+
+    answers = pd.DataFrame(read_answers(config), columns=["rater", *CLIP, *QUESTIONS])
+    answers = answers.astype({"seed": int} | dict.fromkeys(QUESTIONS, float))
+    answers = answers[answers["method"].isin(list(rows))]
+    now = {row: checksums(config, row) for row in answers["method"].unique()}
+    clips = answers[list(CLIP)].itertuples(index=False)
+    same = np.array([now[clip.method].get((clip.case, clip.seed)) == clip.sha256 for clip in clips], dtype=bool)
+    return answers[same], int((~same).sum())
+
+
+def agreement(answers: pd.DataFrame, question: str) -> float:
+    """`alpha` of one question over all raters and clips of `counted_answers`."""
+    return alpha(answers.pivot(index="rater", columns=["case", "method", "seed"], values=question).to_numpy())
+
+
+def alpha(ratings: np.ndarray) -> float:
+    """Krippendorff's alpha of ratings [raters, clips] on an interval scale, by the package `krippendorff`.
+
+    1 is agreement, 0 is what chance gives. A clip that a rater has not seen is NaN. So is alpha where it is not
+    defined: no clip has two ratings, or all that have are rated the same.
+    """
+    import krippendorff
+    import numpy as np
+
+    shared = ratings[:, np.isfinite(ratings).sum(axis=0) > 1]
+    if len(np.unique(shared[np.isfinite(shared)])) < 2:
+        return np.nan
+    return float(krippendorff.alpha(shared, level_of_measurement="interval"))
+
+
+def checksums(config: Config, row: str) -> dict[tuple[str, int], str | None]:
+    """(case, seed) -> SHA-256 of a row's clip, from its manifest."""
+    manifest = json.loads((config.results / "clips" / f"{row}.json").read_text(encoding="utf-8"))
+    return {(entry["case"], entry["seed"]): entry["sha256"] for entry in manifest}
+
+
+def _key(path: Path) -> Key:
+    with path.open(encoding="utf-8", newline="") as file:
+        return {(line["rater"], line["item"]): line for line in csv.DictReader(file)}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Lines of a file of answers, with their numbers; the header is row 1."""
+    text = path.read_bytes().decode("utf-8-sig", errors="replace")  # what is no text has no such header
+    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    if tuple(reader.fieldnames or ()) != COLUMNS:
+        found = ",".join(reader.fieldnames or ())[:60]
+        raise InputError(
+            f"{path}, row 1: expected the columns {','.join(COLUMNS)}, as a page saves them, got {found!r}"
+        )
+    for line in reader:
+        yield reader.line_num, line
+
+
+def _item(where: str, line: dict[str, str], keys: dict[str, Key]) -> dict[str, str]:
+    """The clip that a line is about."""
+    studies = f"a study of which the key is here ({', '.join(keys) or 'there is none'})"
+    key = keys[_checked(where, line, "study", keys, studies)]
+    rater = _checked(where, line, "rater", dict.fromkeys(rater for rater, _ in key))
+    item = _checked(where, line, "item", [item for other, item in key if other == rater])
+    return {name: key[rater, item][name] for name in CLIP}
+
+
+def _checked(where: str, line: dict[str, str], column: str, known: Iterable[str], expected: str = "") -> str:
+    """What stands in a column. Without `expected` all that is known are whole numbers, from the first to the last."""
+    known, found = list(known), line[column]
+    if found not in known:
+        expected = expected or f"a whole number from {known[0]} to {known[-1]}"
+        raise InputError(f"{where}, column {column}: expected {expected}, got {found!r}")
+    return found

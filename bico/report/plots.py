@@ -1,0 +1,247 @@
+"""Plots: a table's scores with their intervals, a setting as a knob, how a training went. From files alone: nothing is
+computed anew.
+
+One plot is a PNG to look at and a PDF to print. All of them are readable in grey: what belongs to the paper is hatched.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm
+from matplotlib.figure import Figure
+
+from bico.config.schema import Config
+from bico.core.errors import InputError
+from bico.report.figures import INK, PALETTE, PAPER, STYLE, save_pair
+from bico.report.tables import read_scores, row_intervals
+from bico.scoring.scores import SCORES, TRUTH_SCORES
+
+OURS, THEIRS = PALETTE[0], PALETTE[4]
+GREY = "#767676"
+BLOCKS = matplotlib.colormaps["viridis"]  # first to last block of the backbone; readable in grey, too
+AXES = {
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,  # letters stay letters
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+STEP, BAR = 0.52, 0.34  # height of a table's row in inches; of a bar in rows
+SMOOTHING = 10  # a loss is averaged over this part of its stage: a tenth
+
+
+def plot(config: Config, table: str) -> list[Path]:
+    """Draws `R/<table>.csv` into `R/figures/<table>.png` and `.pdf`."""
+    rows = pd.read_csv(config.results / f"{table}.csv").fillna({"configuration": ""})
+    columns = [column for column in drawn_columns(config) if rows[column].notna().any()]
+    with matplotlib.rc_context(STYLE | AXES):
+        return save_pair(scores_figure(rows, columns), config.results / "figures" / table)
+
+
+def curve_plot(config: Config, name: str) -> list[Path]:
+    """Draws `R/scores/<row>.csv` of a curve's rows into `R/figures/curves/<name>.png` and `.pdf`."""
+    curve, parts = config.curves[name], []
+    for row, value in curve.rows.items():
+        scores = row_intervals(config, read_scores(config, row), drawn_columns(config))
+        parts.append({"method": name, "value": value} | scores)
+    with matplotlib.rc_context(STYLE | AXES):
+        figure = curves_figure(pd.DataFrame(parts), curve.label, drawn_columns(config))
+        return save_pair(figure, config.results / "figures" / "curves" / name)
+
+
+def drawn_columns(config: Config) -> list[str]:
+    """The truth scores; without a truth all others but the dynamic degree, of which more is not better."""
+    columns = TRUTH_SCORES if config.models.probe else SCORES
+    return [column for column in columns if column != "dynamic_degree"]
+
+
+def training_plot(config: Config, row: str) -> list[Path]:
+    """Draws a row's `R/learned/<row>/*/*.metrics.jsonl` into `R/figures/training/<row>.png` and `.pdf`."""
+    folder = config.results / "learned" / config.learner(row)
+    curves: dict[str, list[pd.DataFrame]] = {}
+    for item, seed in config.trainings(row):
+        path = config.artifact_path(row, item, seed).with_suffix(".metrics.jsonl")
+        if path.exists():
+            kind = config.sources[item].kind if item in config.sources else "case"
+            curves.setdefault(kind, []).append(pd.read_json(path, lines=True))
+    if not curves:
+        raise InputError(f"{folder}: no training curves: expected <source>/<seed>.metrics.jsonl of a row that learns")
+    with matplotlib.rc_context(STYLE | AXES):
+        return save_pair(training_figure(row, curves), config.results / "figures" / "training" / row)
+
+
+# --- scores ---------------------------------------------------------------------------------------------------------
+
+
+def scores_figure(rows: pd.DataFrame, columns: list[str]) -> Figure:
+    """A panel for each score, a bar for each row; below it, hatched, the paper's rating where the table has one.
+
+    The paper's ratings go from 1 to 5, the truth scores from 0 (another clip) to 100 (the truth): 1 is drawn at 0 and 5
+    at 100.
+    """
+    figure = Figure(figsize=(2.2 + 1.75 * len(columns), 1.1 + STEP * len(rows)), dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(columns), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, column in zip(panels, columns, strict=True):
+        ratings = _ratings(rows, column)
+        beside = np.where(ratings.notna(), 0.19, 0)
+        if column in TRUTH_SCORES:
+            axes.update_datalim([(0, 0), (100, 0)])
+            axes.set_xticks(range(0, 101, 25))
+        _bars(axes, rows, column, np.arange(len(rows)) - beside)
+        if ratings.notna().any():
+            style = {"height": BAR, "facecolor": "white", "edgecolor": THEIRS, "hatch": "/////"}
+            label = "paper: people's ratings, 1 to 5 (upper scale)"
+            axes.barh(np.arange(len(rows)) + beside, (ratings - 1) * 25, label=label, **style)
+            upper = axes.secondary_xaxis(
+                "top", functions=(lambda score: 1 + score / 25, lambda rating: 25 * (rating - 1))
+            )
+            upper.set_xticks(range(1, 6))
+        axes.set_title(column.removeprefix("truth_").replace("_", "-"), loc="left")
+        axes.axvline(0, color=GREY, linewidth=0.8)
+        axes.tick_params(axis="y", length=0)
+        axes.margins(y=0.04)
+    panels[0].set_yticks(range(len(rows)), [_label(row) for row in rows.to_dict(orient="records")])
+    panels[0].invert_yaxis()
+    figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _ratings(rows: pd.DataFrame, column: str) -> pd.Series:
+    """The paper's human ratings that answer the question of a truth score; NaN for other scores."""
+    name = f"paper_{column.removeprefix('truth_')}" if column in TRUTH_SCORES else None
+    return rows.get(name, pd.Series(np.nan, rows.index))
+
+
+def _bars(axes: Axes, rows: pd.DataFrame, column: str, places: np.ndarray) -> None:
+    means = rows[column]
+    ends = np.abs(rows[[f"{column}_low", f"{column}_high"]].to_numpy().T - means.to_numpy())
+    label = "here: out of 100, 95 % interval"
+    whiskers = {"capsize": 2, "error_kw": {"ecolor": INK, "elinewidth": 1}}
+    axes.barh(places, means, xerr=ends, height=BAR, color=OURS, label=label, **whiskers)
+    for place in places[means.isna()]:
+        axes.annotate("no score", (0, place), (3, 0), textcoords="offset points", va="center", fontsize=7, color=GREY)
+
+
+def _label(row: dict) -> str:
+    return textwrap.fill(row["configuration"] or row["method"], 20)
+
+
+# --- a setting as a knob --------------------------------------------------------------------------------------------
+
+
+def curves_figure(points: pd.DataFrame, label: str, columns: list[str]) -> Figure:
+    """A panel for each method: its scores against the value of a setting, each with its 95 % interval.
+
+    Args:
+        points: "method", "value", and for each of `columns` the mean and the ends of its interval.
+        label: what the value is.
+    """
+    methods = list(dict.fromkeys(points["method"]))
+    figure = Figure(figsize=(1.4 + 3.4 * len(methods), 3.6), dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
+    for axes, method in zip(panels, methods, strict=True):
+        of_method = points[points["method"] == method].sort_values("value")
+        values = of_method["value"].to_numpy()
+        for score, colour, marker in zip(columns, PALETTE, "osD^", strict=False):
+            if of_method[score].isna().all():
+                continue
+            name = score.removeprefix("truth_").replace("_", "-")
+            low, high = of_method[f"{score}_low"], of_method[f"{score}_high"]
+            axes.plot(values, of_method[score], color=colour, marker=marker, markersize=4, label=name)
+            axes.fill_between(values, low, high, color=colour, alpha=0.1, linewidth=0)
+        axes.set_title(method.replace("_", " "), loc="left")
+        axes.set_xlabel(label)
+        if values.min() > 0 and values.max() / values.min() > 3:
+            axes.set_xscale("log")
+            axes.minorticks_off()
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+    panels[0].set_ylabel("score")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
+    """A column for each kind of source: the loss, the probe loss, and |gamma| of every binder if the method has any.
+
+    Args:
+        curves: kind -> the lines of `metrics.jsonl` of each training; all of a kind have the same stages.
+    """
+    gammas = [name for name in ("gamma_global", "gamma_blocks") if any(name in g[0] for g in curves.values())]
+    panels = 3 if gammas else 2
+    size = (1.6 + 3.6 * len(curves), 1.2 + 1.9 * panels)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    grid = figure.subplots(panels, len(curves), sharex="col", sharey="row", squeeze=False)
+    for column, (kind, group) in enumerate(curves.items()):
+        _lines(grid[0, column], [smoothed(lines) for lines in group])
+        _lines(grid[1, column], [lines["probe"].dropna() for lines in group], marker="o", markersize=3)
+        title = f"{row}: {len(group)} training{'s' if len(group) > 1 else ''} on {kind}s"
+        grid[0, column].set_title(title, loc="left", pad=24)
+        if gammas:
+            _gammas(grid[2, column], group)
+        for axes in grid[:, column]:
+            _stages(axes, group[0], named=axes is grid[0, column])
+        grid[-1, column].set_xlabel("step")
+    grid[0, 0].set_ylabel("loss, smoothed")
+    grid[1, 0].set_ylabel("loss on noise\nthat never changes")
+    handles = grid[0, 0].get_legend_handles_labels()[0]
+    if gammas:
+        grid[2, 0].set_ylabel(r"$|\gamma|$, mean")
+        handles += grid[2, 0].get_legend_handles_labels()[0]
+    if "gamma_blocks" in gammas:
+        blocks = len(next(iter(curves.values()))[0]["gamma_blocks"][0])
+        scale = ScalarMappable(BoundaryNorm(np.arange(blocks + 1) - 0.5, BLOCKS.N), BLOCKS)
+        figure.colorbar(scale, ax=grid[2, :], label="block", ticks=[0, blocks - 1], aspect=12)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _lines(axes: Axes, losses: list[pd.Series], **style: object) -> None:
+    """The losses of each training by step, and their mean."""
+    for number, each in enumerate(losses):
+        axes.plot(each.index, each, color=PALETTE[5], linewidth=0.7, label=None if number else "one training")
+    axes.plot(losses[0].index, np.mean(losses, axis=0), color=OURS, linewidth=1.8, label="mean", **style)
+
+
+def smoothed(lines: pd.DataFrame) -> pd.Series:
+    """The loss of each step, averaged over its neighbours in the same stage."""
+    return lines.groupby("stage", sort=False)["loss"].transform(
+        lambda losses: losses.rolling(max(1, len(losses) // SMOOTHING), min_periods=1, center=True).mean()
+    )
+
+
+def _gammas(axes: Axes, group: list[pd.DataFrame]) -> None:
+    steps = group[0].index
+    if "gamma_blocks" in group[0]:
+        by_block = np.mean([lines["gamma_blocks"].tolist() for lines in group], axis=0).T
+        for colour, values in zip(BLOCKS(np.linspace(0, 1, len(by_block))), by_block, strict=True):
+            axes.plot(steps, values, color=colour, linewidth=1)
+    shared = np.mean([lines["gamma_global"] for lines in group], axis=0)
+    axes.plot(steps, shared, color=INK, linestyle="--", label="global binder")
+
+
+def _stages(axes: Axes, lines: pd.DataFrame, *, named: bool) -> None:
+    """Every other stage shaded; their names above the panel."""
+    for number, (stage, steps) in enumerate(lines.groupby("stage", sort=False).groups.items()):
+        if number % 2:
+            axes.axvspan(steps[0], steps[-1] + 1, color=PAPER, zorder=0, linewidth=0)
+        if named:
+            axes.annotate(
+                stage.replace("_", "\n"), ((steps[0] + steps[-1]) / 2, 1), (0, 2), xycoords=("data", "axes fraction"),
+                textcoords="offset points", ha="center", va="bottom", fontsize=7, color=GREY,
+            )  # fmt: skip

@@ -1,0 +1,174 @@
+"""The human study: a page for each rater, who sees clips without their methods and answers three questions on each.
+
+A group is a case: its prompt, its sources, and one clip of every row of table 1, in an order of its own. Three
+questions, ratings from 1 to 5 and ten groups a rater are the paper's (arXiv 2512.09824); the questions' words are ours.
+What comes back is read by `bico.report.answers`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bico.config.schema import Config, Rating
+from bico.core.files import write_text
+from bico.media.files import SMALL, read_media, write_clip, write_image
+from bico.report.answers import CLIP, COLUMNS, SCALE, answers_folder, checksums, keys_folder
+from bico.report.figures import PALETTE
+from bico.report.gallery import coloured, embedded, filled
+from bico.scoring.scores import clip_statuses
+
+PAGE = Path(__file__).with_name("rating.html")
+ASKED = {
+    "concept": {
+        "ask": "Is what the coloured words name taken from the sources?",
+        "low": "nothing of the sources is in it",
+        "high": "it looks, or moves, just as in the sources",
+    },
+    "prompt": {
+        "ask": "Does it show what the sentence says?",
+        "low": "it shows something else",
+        "high": "it shows every part of the sentence",
+    },
+    "motion": {
+        "ask": "Does it move well?",
+        "low": "it is still, or jumps and falls apart",
+        "high": "it moves smoothly and naturally",
+    },
+}
+CRF = 18  # of clips of full size: H.264 in which nobody sees a loss
+
+
+def rating(config: Config) -> None:
+    """Writes `R/rating/pages/rater-<number>.html`, each with all that it shows, and `R/rating/keys/<study>.csv`.
+
+    The same settings and clips give the same study. The folder for answers is made; what is in it stays as it is.
+    """
+    key = draw_items(config)
+    text = key.to_csv(index=False)
+    study = f"study-{hashlib.sha256(text.encode()).hexdigest()[:8]}"  # a name that no spreadsheet takes for a number
+    pages = config.results / "rating" / "pages"
+    shutil.rmtree(pages, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        show = _Show(config, Path(folder))
+        for rater, items in key.groupby("rater"):
+            groups = [_group(config, case, clips, show) for case, clips in items.groupby("case", sort=False)]
+            write_text(pages / f"rater-{rater}.html", _page(config, study, rater, groups))
+    write_text(keys_folder(config) / f"{study}.csv", text)
+    answers_folder(config).mkdir(exist_ok=True)
+
+
+def draw_groups(rating: Rating, seeds: Mapping[str, Sequence[int]]) -> list[list[tuple[str, int]]]:
+    """For each rater a list of groups in order: the case, and the seed whose clips are shown.
+
+    Cases are shown to as many raters as each other, give or take one, and with several raters to two at least: where
+    there are too few places for that, some cases are left out. A clip is shown to two raters at least as well, because
+    agreement is between ratings of one clip: so the seeds of a case come in turn over cases and over pairs of raters.
+
+    Args:
+        seeds: case -> those of which there are clips.
+    """
+    rng = np.random.default_rng(rating.seed)
+    cases = [list(seeds)[number] for number in rng.permutation(len(seeds))]
+    left = np.full(rating.raters, min(rating.groups, len(cases)))  # groups that each rater still has room for
+    places = int(left.sum())
+    cases = cases[: places // min(rating.raters, 2)]
+    groups: list[list[tuple[str, int]]] = [[] for _ in left]
+    turn = 0
+    for number, case in enumerate(cases):
+        views = places // len(cases) + (number < places % len(cases))
+        shuffled = rng.permutation(rating.raters)
+        emptiest = shuffled[np.argsort(-left[shuffled], kind="stable")][:views]
+        shown = min(len(seeds[case]), max(1, views // 2))
+        for view, rater in enumerate(emptiest):
+            groups[rater].append((case, seeds[case][(turn + view % shown) % len(seeds[case])]))
+        left[emptiest] -= 1
+        turn += shown
+    return [[found[number] for number in rng.permutation(len(found))] for found in groups]
+
+
+def draw_items(config: Config) -> pd.DataFrame:
+    """The key: a line per item, with columns rater, item, and what CLIP names.
+
+    Raters are numbered from 1, and so are the items of each, in the order in which they are shown.
+    """
+    rows = list(config.table("table1"))
+    clips = {row: {clip for clip, status in clip_statuses(config, row).items() if status == "ok"} for row in rows}
+    digests = {row: checksums(config, row) for row in rows}
+    seeds = {
+        case: found
+        for case in config.cases
+        if (found := [seed for seed in config.seeds if any((case, seed) in made for made in clips.values())])
+    }
+    rng, lines = np.random.default_rng([config.rating.seed, 1]), []
+    for rater, groups in enumerate(draw_groups(config.rating, seeds), start=1):
+        item = 0
+        for case, seed in groups:
+            for row in rng.permutation([row for row in rows if (case, seed) in clips[row]]):
+                item += 1
+                lines.append((rater, item, case, row, seed, digests[row][case, seed]))
+    return pd.DataFrame(lines, columns=["rater", "item", *CLIP])
+
+
+def _page(config: Config, study: str, rater: int, groups: list[dict[str, Any]]) -> str:
+    data = {
+        "study": study,
+        "rater": str(rater),
+        "columns": COLUMNS,
+        "questions": ASKED,
+        "scale": SCALE,
+        "fps": config.media.fps,
+        "frames": config.media.num_frames,
+        "aspect": f"{config.media.width} / {config.media.height}",
+        "small": _small(config),
+        "groups": groups,
+    }
+    return filled(PAGE, data)
+
+
+def _group(config: Config, case_id: str, clips: pd.DataFrame, show: _Show) -> dict[str, Any]:
+    """A prompt, its sources, and clips of which only the numbers are told."""
+    case = config.cases[case_id]
+    sources = [
+        {
+            "words": words,
+            "colour": PALETTE[number % len(PALETTE)],
+            "still": config.sources[source].kind == "image",
+            "file": show.source(source),
+        }
+        for number, (source, words) in enumerate(case.bind.items())
+    ]
+    shown = [
+        {"item": clip.item, "file": show.clip(config.clip_path(clip.method, clip.case, clip.seed))}
+        for clip in clips.itertuples()
+    ]
+    return {"prompt": coloured(case), "sources": sources, "clips": shown}
+
+
+class _Show:
+    """Media as addresses in a page, each made once for all pages."""
+
+    def __init__(self, config: Config, folder: Path):
+        self.config, self.folder = config, folder
+        self.source, self.clip = cache(self._source), cache(partial(embedded, crf=CRF))
+
+    def _source(self, name: str) -> str:
+        """A source as the methods see it: cropped, as long as the clips, and in a format that browsers play."""
+        frames = read_media(self.config.media_path(name), **dict(self.config.media))
+        if self.config.sources[name].kind == "image":
+            write_image(self.folder / "source.png", frames[0])
+            return embedded(self.folder / "source.png")
+        write_clip(self.folder / "source.mp4", frames, self.config.media.fps)
+        return embedded(self.folder / "source.mp4", CRF)
+
+
+def _small(config: Config) -> bool:
+    return min(config.media.height, config.media.width) < SMALL

@@ -1,0 +1,67 @@
+"""A Toybox benchmark as files: its sources like anybody's media, and the exact rendering of every composition."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bico.config.schema import Config, Source
+from bico.core.files import write_json
+from bico.media.files import write_clip, write_image
+from bico.toybox.render import render
+from bico.toybox.world import LIGHTS, MOTIONS, SCENES, STYLES, SUBJECTS, Scene, compose, sample_scene
+
+
+def write_source(config: Config, source: str) -> None:
+    """Renders a source to `R/media/<source>.png` or `.mp4`, and writes its scene to the JSON beside it."""
+    entry, path = config.sources[source], config.media_path(source)
+    scene = scene_of(entry)
+    frames = render(scene, num_frames=config.media.num_frames if entry.kind == "video" else 1, size=config.media.height)
+    if entry.kind == "video":
+        write_clip(path, frames, config.media.fps)
+    else:
+        write_image(path, frames[0])
+    write_json(path.with_suffix(".json"), scene.to_dict())
+
+
+def write_truth(config: Config, case: str) -> None:
+    """Renders what a case should show to `R/truth/<case>.mp4`, and writes its scene to the JSON beside it."""
+    scene, path = truth_of(config, case), config.truth_path(case)
+    write_clip(path, render(scene, num_frames=config.media.num_frames, size=config.media.height), config.media.fps)
+    write_json(path.with_suffix(".json"), scene.to_dict())
+
+
+def scene_of(source: Source) -> Scene:
+    """The scene of a Toybox source: its words, and its seed for all else."""
+    words = source.scene.model_dump(exclude={"seed"})
+    return sample_scene(np.random.default_rng(source.scene.seed), moving=source.kind == "video", **words)
+
+
+def truth_of(config: Config, case: str) -> Scene:
+    """The exact composition of a case."""
+    return composition(config, config.cases[case].prompt, config.cases[case].truth or {})
+
+
+def composition(config: Config, prompt: str, played_by: Mapping[str, str | None]) -> Scene:
+    """The scene in which roles that a source plays are that source's; the prompt's words fill the others.
+
+    What neither a source nor a word settles (which of all cities?) is drawn at random, always the same for one prompt.
+
+    Args:
+        played_by: role -> source, or None.
+    """
+    seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8])
+    style, light = _named(prompt, STYLES), _named(prompt, LIGHTS)
+    words = {"subject": _named(prompt, SUBJECTS), "scene": _named(prompt, SCENES), "motion": _named(prompt, MOTIONS)}
+    drawn = sample_scene(np.random.default_rng(seed), style=style, light=light, **words)
+    played = {role: scene_of(config.sources[source]) for role, source in played_by.items() if source}
+    roles = dict.fromkeys(("subject", "scene", "motion", "style", "light"), drawn) | played
+    return compose(**roles)
+
+
+def _named(prompt: str, words: Sequence[str]) -> str | None:
+    """The first of `words` that stands in the prompt."""
+    return next((word for word in words if re.search(rf"\b{word}\b", prompt)), None)

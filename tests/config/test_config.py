@@ -1,0 +1,301 @@
+"""A config is complete, refuses what it does not understand, and says so in one line."""
+
+from importlib.util import module_from_spec, spec_from_file_location
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from bico.config.schema import METHOD_SETTINGS, Config, Section, Tables, _misfit, load
+from bico.core.errors import InputError
+from bico.pipeline.generate import jobs
+from bico.report.tables import published
+
+CASE = "cases.cat_bouncing_in_the_city"
+
+
+def problem(config: dict) -> str:
+    with pytest.raises(InputError) as caught:
+        load(config, name="my.yaml")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_default_benchmark_has_what_the_table_needs():
+    config = load(ROOT / "config" / "toybox.yaml")
+    kinds = [source.kind for source in config.sources.values()]
+    assert kinds.count("image") >= 5 and kinds.count("video") >= 5
+    assert len(config.cases) >= 12 and len(config.seeds) >= 2
+    assert set(config.table("table1")) == {*METHOD_SETTINGS, "bico_isolated"}
+    assert {source for case in config.cases.values() for source in case.bind} == set(config.sources)
+
+
+def test_tables_hold_every_row_of_the_paper():
+    config = load(ROOT / "config" / "toybox.yaml")
+    for table in Tables.model_fields:
+        numbers = [number for number in config.table(table).values() if number]
+        assert sorted(numbers) == published(table).index[1:].tolist()
+
+
+def test_ablations_differ_from_the_full_model_in_what_they_take_away():
+    methods = load(ROOT / "config" / "toybox.yaml").methods
+    full = methods["bico"].model_dump()
+    taken = {
+        row: {key for key, value in settings.model_dump().items() if value != full[key]}
+        for row, settings in methods.items()
+        if row.startswith("bico_")
+    }
+    assert taken == {
+        "bico_isolated": {"learning_rate", "binds", "isolation"},  # a method of its own, not an ablation
+        "bico_global": {"hierarchical", "diversification", "absorption", "temporal_decoupling"},
+        "bico_hierarchical": {"diversification", "absorption", "temporal_decoupling"},
+        "bico_diversified": {"absorption", "temporal_decoupling"},
+        "bico_absorption": {"temporal_decoupling"},
+        "bico_tds": {"absorption"},
+        "bico_single_stage": {"stages", "clip_stages"},
+        "bico_not_inverted": {"noise"},
+        "bico_sigma": {"noise"},
+        "bico_released": {"noise"},
+        **{f"bico_{length}": {"stages", "clip_stages"} for length in ("quarter", "half", "double")},
+        **{f"bico_strength_{percent}": {"strength"} for percent in (0, 30, 60, 140)},
+    }
+    for stages in ("stages", "clip_stages"):
+        single = getattr(methods["bico_single_stage"], stages)
+        assert single.global_steps == 0 and single.all_steps == sum(full[stages].values())
+
+
+def test_without_tables_the_main_one_holds_all_rows(toybox):
+    numbers = toybox.pop("tables")["table1"]
+    config = load(toybox)
+    assert list(config.table("table1")) == list(config.methods) and not config.table("table2")
+    assert config.table("table1")["bico"] == 5 and config.table("table1")["bico_tds"] is None
+    assert config.table("table1") == dict.fromkeys(config.methods) | numbers
+
+
+def test_tuning_shares_no_source_and_no_prompt_with_the_table():
+    config = load(ROOT / "config" / "toybox.yaml")
+    seeds = [source.scene.seed for part in (config, config.tuning) for source in part.sources.values()]
+    prompts = [case.prompt for part in (config, config.tuning) for case in part.cases.values()]
+    assert len(set(seeds)) == len(seeds) and len(set(prompts)) == len(prompts)
+
+
+def test_split_tuning_runs_the_tuning_set_in_a_folder_of_its_own(toybox):
+    tuning = load(toybox | {"split": "tuning"}).chosen()
+    assert set(tuning.cases) == set(toybox["tuning"]["cases"]) and str(tuning.results) == "results/tuning"
+    assert toybox["applications"] and not tuning.applications  # of sources that it does not have
+    del toybox["tuning"]
+    assert "no tuning set" in problem(toybox | {"split": "tuning"})
+
+
+def test_written_config_reads_back_equal(toybox):
+    config = load(toybox)
+    assert load(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_every_key_is_explained_in_the_default_config():
+    text = (ROOT / "config" / "toybox.yaml").read_text()
+    keys = set()
+
+    def visit(model: type[Section]):
+        for name, field in model.model_fields.items():
+            keys.add(name)
+            nested = field.annotation
+            if isinstance(nested, type) and issubclass(nested, Section):
+                visit(nested)
+
+    for model in (Config, *METHOD_SETTINGS.values()):
+        visit(model)
+    assert [key for key in sorted(keys) if key not in text] == []
+
+
+def test_defaults_are_those_of_the_paper(toybox):
+    needed = {key: toybox[key] for key in ("name", "models", "sources", "cases")}
+    config = load(needed | {"methods": {"bico": {}, "db_lora": {}, "textual_inversion": {}}})
+    bico = config.methods["bico"]
+    assert (bico.stages.global_steps, bico.stages.all_steps, bico.learning_rate) == (2400, 2400, 1e-4)
+    assert (bico.noise.alpha, bico.noise.beta, bico.noise.inversion) == (0.875, 0.875, "position")
+    assert (config.media.num_frames, config.media.height, config.media.width) == (81, 480, 832)
+    assert (config.sampling.steps, config.sampling.shift, config.text_slots) == (50, 5.0, 512)
+    assert (config.sampling.guidance_scale, config.media.fps, config.media.read) == (5.0, 15, "time")
+    assert (config.scoring.pooling, config.scoring.dino_crop, config.concepts.captions) == ("mean", 0.875, 60)
+    numbers = {
+        method: {key: value for key, value in settings() if isinstance(value, float | int) and "_every" not in key}
+        for method, settings in METHOD_SETTINGS.items()
+    }
+    learned = {"learning_rate": 1e-4, "weight_decay": 0.01, "batch_size": 1}
+    identity = {"hierarchical": True, "diversification": True, "temporal_decoupling": True, "strength": 1.0}
+    assert numbers == {
+        "base": {}, "copy": {}, "bico": learned | identity,
+        "textual_inversion": learned | {"steps": 3000, "vectors": 1, "weight_decay": 0.0},
+        "db_lora": learned | {"steps": 1000, "rank": 32, "video_rank": 64, "merge_weight": 1.0},
+        "dreamvideo": {
+            "learning_rate": 1e-5, "weight_decay": 0.0, "batch_size": 4, "inversion_steps": 3000, "vectors": 1,
+            "inversion_rate": 1e-4, "identity_steps": 1000, "motion_steps": 1000, "text_dropout": 0.5,
+            "guidance_scale": 9.0,
+        },
+        "dualreal": {
+            "learning_rate": 1e-3, "weight_decay": 1e-4, "batch_size": 1, "steps": 1000, "warm_up": 200,
+            "clip_norm": 1.0, "bottleneck": 64, "controller_width": 512, "groups": 5, "guidance_scale": 6.0,
+        },
+    }  # fmt: skip
+
+
+def test_what_is_decomposed_is_learned_too_and_what_nothing_uses_is_not(toybox):
+    case = "cat_bouncing_in_the_city"
+    toybox["cases"] = {case: toybox["cases"][case]}
+    toybox["applications"] = {"alone": {"source": "robot_city", "prompt": "a robot in space", "keep": ["robot"]}}
+    config = load(toybox)
+    assert config.bound() == ["cat_beach", "fish_bouncing"]
+    assert list(config.learned("bico")) == ["cat_beach", "fish_bouncing", "robot_city"]
+    assert list(config.learned("db_lora")) == ["cat_beach", "fish_bouncing"]
+
+
+def test_seeds_take_the_trainings_in_turn(toybox):
+    config = load(toybox | {"seeds": [4, 5, 6, 7], "learning_seeds": [0, 9]})
+    assert [config.learning_seed(seed) for seed in config.seeds] == [0, 9, 0, 9]
+    assert [seed for item, seed in config.trainings("bico") if item == "cat_beach"] == [0, 9]
+    shifted = load(toybox | {"seeds": [1, 2], "learning_seeds": [0, 9]})
+    assert [shifted.learning_seed(seed) for seed in shifted.seeds] == [0, 9]  # by their places, whatever they are
+    made = {job.seed: job.artifacts for job in jobs(config, "bico") if job.case_id == next(iter(config.cases))}
+    assert made[4] == made[6] != made[5] == made[7]
+
+
+METHOD = """
+from bico.config.schema import LearnedSettings, MethodSettings
+
+class Settings(LearnedSettings):
+    COMPOSE_KEYS = frozenset({"weight"})
+    weight: float = 1.0
+
+def learn(backbone, encoded, settings, *, shift, seed, workdir, progress=""): ...
+
+def compose(backbone, jobs, settings, sampling, media): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("class Settings(LearnedSettings)", "class Other(LearnedSettings)", "no 'Settings' in it that derives from"),
+        ("class Settings(LearnedSettings)", "class Settings", "no 'Settings' in it that derives from"),
+        ('frozenset({"weight"})', 'frozenset({"wieght"})', "COMPOSE_KEYS names 'wieght', which is no setting"),
+        ("    weight", "    LEARNS_PER = 'sources'\n    weight", "LEARNS_PER is 'sources', expected nothing"),
+        ("def learn(", "def train(", "no 'learn' in it"),
+        ("settings, *, shift, seed", "settings, shift, seed", None),
+        ("workdir, progress", "folder, progress", "learn: missing a required"),
+        ("sampling, media", "sampling", "compose: too many positional arguments; it is called as compose(backbone"),
+        ("", "", None),
+    ],
+)  # fmt: skip
+def test_a_method_that_is_half_done(before, after, expected, tmp_path):
+    assert before in METHOD
+    (tmp_path / "own.py").write_text(METHOD.replace(before, after))
+    spec = spec_from_file_location("own", tmp_path / "own.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = _misfit(module)
+    assert found is None if expected is None else found.startswith(expected)
+
+
+def test_a_row_may_be_a_variant_of_a_method(toybox):
+    methods = {"bico": {}, "bico_no_tds": {"method": "bico", "temporal_decoupling": False}}
+    config = load(toybox | {"methods": methods, "tables": {}, "curves": {}})
+    assert config.methods["bico_no_tds"].method == "bico" and not config.methods["bico_no_tds"].temporal_decoupling
+
+
+def test_settings_of_composing_are_none_of_learning(toybox):
+    before = load(toybox).methods
+    toybox["methods"]["bico"]["strength"] = 0.3
+    toybox["methods"]["db_lora"]["merge_weight"] = 0.3
+    toybox["methods"]["dreamvideo"]["guidance_scale"] = toybox["methods"]["dualreal"]["guidance_scale"] = 2.0
+    after = load(toybox).methods
+    assert [before[row].learning() for row in before] == [after[row].learning() for row in after]
+    clips = {row for row in before if before[row].effective() != after[row].effective()}
+    assert clips == {"bico", "db_lora", "dreamvideo", "dualreal"}
+    seldom = before["bico"].model_copy(update={"probe_every": 7, "checkpoint_every": 7})
+    assert (seldom.effective(), seldom.learning()) == (before["bico"].effective(), before["bico"].learning())
+
+
+@pytest.mark.parametrize(
+    ("method", "kinds", "reason"),
+    [
+        ("dreamvideo", ["image", "video"], None),
+        ("dreamvideo", ["video", "image", "image"], None),
+        ("dreamvideo", ["video", "video"], "takes an image and a video: no image is bound"),
+        ("dreamvideo", ["image"], "takes an image and a video: no video is bound"),
+        ("dualreal", ["video", "image"], None),
+        ("dualreal", ["image", "image", "video"], "takes one image and one video, not 2 and 1"),
+        ("dualreal", ["video"], "takes one image and one video, not 0 and 1"),
+        ("bico", ["video", "video"], None),
+    ],
+)
+def test_cases_that_a_method_cannot_take(method, kinds, reason):
+    assert METHOD_SETTINGS[method]().unsupported(kinds) == reason
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("smpling", {}, "unknown key 'smpling': did you mean 'sampling'?"),
+        ("sampling.stepz", 3, "sampling: unknown key 'stepz': did you mean 'steps'?"),
+        ("sampling.steps", "many", "sampling.steps: expected a valid integer"),
+        ("sampling.steps", 0, "sampling.steps: expected greater than or equal to 1, got 0"),
+        ("media.num_frames", 8, "media.num_frames: expected 4k + 1"),
+        ("methods.bico.noise.alpha", 3, "methods.bico.noise.alpha: expected less than or equal to 1, got 3"),
+        ("methods.bico.noise.inversion", "x", "methods.bico.noise.inversion: expected 'position', 'sigma'"),
+        ("methods.dualreal.groups", 0, "methods.dualreal.groups: expected greater than or equal to 1, got 0"),
+        ("methods.dreamvideo.guidance_scale", 0, "guidance_scale: expected greater than or equal to 1, got 0"),
+        ("methods.bica", {}, "unknown method 'bica': did you mean 'bico'? Or add bico/methods/bica.py"),
+        ("methods.bico", 3, "row 'bico': expected settings, or {} for the defaults, got 3"),
+        ("methods.truth", {"method": "bico"}, "row 'truth': results call the rendered truth so"),
+        ("tables.tabel2", {}, "tables: unknown key 'tabel2': did you mean 'table2'?"),
+        ("tables.table2.bico_tsd", None, "tables.table2: no row 'bico_tsd': did you mean 'bico_tds'?"),
+        ("tables.table2.bico", 8, "tables.table2.bico: expected less than or equal to 7, got 8"),
+        ("tables.table3.bico_sigma", 3, "tables.table3: expected each row of the paper once"),
+        ("tables.table1", {}, "tables.table1: "),
+        ("seeds", [1, 1], "seeds: expected each seed once"),
+        ("learning_seeds", [0, 1, 2], "learning_seeds: 3 of them for 2 clips a case"),
+        ("models", None, "models: "),
+        ("sources.cat_beach.kind", "audio", "sources.cat_beach.kind: expected 'image' or 'video', got \"audio\""),
+        ("sources.cat_beach.file", "cat.png", "sources.cat_beach: expected either 'file' (own media) or 'scene'"),
+        ("sources.cat_beach.scene.motion", "bouncing", "sources.cat_beach: 'scene.motion' belongs to videos"),
+        ("sources.my cat", {"kind": "image", "file": "x"}, "expected a name of letters, digits and underscores"),
+        (f"{CASE}.bind", {"cat_beach": ["dog"]}, "'dog' (bound to cat_beach) is not in the prompt"),
+        (f"{CASE}.bind.cat_beech", ["city"], "no source 'cat_beech': did you mean 'cat_beach'?"),
+        (f"{CASE}.truth", {"light": "cat_beach"}, "source 'cat_beach' has no light"),
+        (f"{CASE}.truth", {"subject": "robot_city"}, "truth.subject names 'robot_city', which is not bound"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named_in_one_line(toybox, path, value, expected):
+    *parents, key = path.split(".")
+    section = toybox
+    for parent in parents:
+        section = section[parent]
+    section[key] = value
+    message = problem(toybox)
+    assert message.startswith("my.yaml: ") and expected in message
+
+
+def test_a_missing_section_is_named(toybox):
+    del toybox["models"]
+    assert problem(toybox) == "my.yaml: models: missing, and there is no default"
+
+
+def test_a_key_that_stands_there_twice_is_refused(tmp_path):
+    text = "methods:\n  one: &one {steps: 3}\n  two: {<<: *one, steps: 4}\n  one: {steps: 5}\n"
+    (tmp_path / "twice.yaml").write_text(text)
+    with pytest.raises(
+        InputError, match=r"twice.yaml \(line 4\): .* the key 'one' stands there twice, first in line 2"
+    ):
+        load(tmp_path / "twice.yaml")
+
+
+def test_files_that_are_no_yaml_are_refused(tmp_path):
+    (tmp_path / "bad.yaml").write_text("sources: {a: b: c}")
+    with pytest.raises(InputError, match=r"bad.yaml \(line 1\): not valid YAML"):
+        load(tmp_path / "bad.yaml")
+    with pytest.raises(InputError, match=r"none.yaml: cannot read"):
+        load(tmp_path / "none.yaml")
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    with pytest.raises(InputError, match=r"list.yaml: expected"):
+        load(tmp_path / "list.yaml")

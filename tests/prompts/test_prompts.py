@@ -1,0 +1,117 @@
+import pytest
+import tiny
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+
+from bico.core.errors import InputError
+from bico.prompts.slots import bound_slots, clean, mentions, spans, token_offsets
+
+TOKENIZER = tiny.tokenizer()
+
+
+def pieces(prompt: str, bindings: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The tokens that each source owns."""
+    tokens = TOKENIZER.convert_ids_to_tokens(TOKENIZER(clean(prompt)).input_ids)
+    owned = bound_slots(TOKENIZER, prompt, bindings, tiny.TEXT_SLOTS)
+    return {source: [tokens[slot] for slot in slots] for source, slots in owned.items()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a cat",
+        "  a \t cat\n\nat  the beach ",
+        "fish &amp;amp; chips",
+        "it\u2019s caf\u00c3\u00a9 &lt;3",
+        "\u3000a\u00a0cat",
+        "",
+    ],
+)
+def test_prompts_are_cleaned_as_wan_cleans_them(text: str) -> None:
+    assert clean(text) == prompt_clean(text)
+
+
+def test_a_word_owns_all_of_its_tokens_and_no_other() -> None:
+    bindings = {"image": ["cat"], "clip": ["bouncing"]}
+    assert pieces("a cat bouncing at the beach", bindings) == {"image": ["▁cat"], "clip": ["▁bounc", "ing"]}
+
+
+def test_first_and_last_words_leave_the_end_of_sequence_alone() -> None:
+    assert pieces("cat at the beach", {"a": ["cat"], "b": ["beach"]}) == {"a": ["▁cat"], "b": ["▁beach"]}
+
+
+def test_punctuation_stays_outside() -> None:
+    assert pieces("the cat, bouncing.", {"a": ["cat"], "b": ["bouncing"]}) == {"a": ["▁cat"], "b": ["▁bounc", "ing"]}
+
+
+def test_a_lone_space_token_belongs_to_nobody() -> None:
+    assert pieces("a robot", {"a": ["robot"]}) == {"a": list("robot")}
+
+
+def test_spans_refer_to_the_cleaned_prompt() -> None:
+    assert pieces("  a   cat &amp; a car ", {"a": ["cat"], "b": ["car"]}) == {"a": ["▁cat"], "b": ["▁car"]}
+
+
+def test_a_phrase_owns_the_tokens_between_its_words() -> None:
+    assert pieces("a striped cat at the beach", {"a": ["striped cat"]}) == {"a": ["▁strip", "ed", "▁cat"]}
+
+
+def test_the_nth_binding_of_a_repeated_word_is_its_nth_occurrence() -> None:
+    found = spans("a cat and a cat and a cat", {"one": ["cat"], "two": ["cat", "cat"]})
+    assert found == {"one": [(2, 5)], "two": [(12, 15), (22, 25)]}
+
+
+def test_a_phrase_may_begin_and_end_with_punctuation() -> None:
+    assert spans("a robot, at the beach.", {"a": ["a", ", at the beach."]}) == {"a": [(0, 1), (7, 22)]}
+
+
+def test_a_phrase_keeps_its_words_from_a_shorter_binding() -> None:
+    assert spans("a striped cat and a cat", {"a": ["cat"], "b": ["striped cat"]}) == {"a": [(20, 23)], "b": [(2, 13)]}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "bindings", "message"),
+    [
+        ("a cat at the beach", {"a": ["dog"]}, "'dog' (bound to a) is not in the prompt"),
+        ("cats at the beach", {"a": ["cat"]}, "'cat' (bound to a) is not in the prompt"),
+        ("a cat", {"a": ["cat"], "b": ["cat"]}, "'cat' (bound to b) is bound already"),
+        ("a robot at a video of a robot", {"a": ["video"]}, "tokens, at most"),
+    ],
+)
+def test_prompts_that_cannot_be_bound_are_refused(prompt: str, bindings: dict, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        bound_slots(TOKENIZER, prompt, bindings, text_slots=12)
+    assert message in str(error.value)
+
+
+def test_one_token_cannot_serve_two_sources() -> None:
+    glued = tiny.tokenizer()
+    glued.add_tokens(["cat-car"])
+    with pytest.raises(InputError, match="'cat-car' is one token and bound twice"):
+        bound_slots(glued, "a cat-car", {"a": ["cat"], "b": ["car"]}, tiny.TEXT_SLOTS)
+
+
+def test_offsets_end_with_end_of_sequence() -> None:
+    assert token_offsets(TOKENIZER, "a cat", tiny.TEXT_SLOTS) == [(0, 1), (1, 5), (0, 0)]
+
+
+def test_mentions_are_found_wherever_a_word_stands() -> None:
+    text = "Cat, a striped car and the cat"
+    assert (
+        mentions(TOKENIZER, text, "cat", tiny.TEXT_SLOTS)
+        == bound_slots(TOKENIZER, text, {"all": ["Cat", "cat"]}, tiny.TEXT_SLOTS)["all"]
+    )
+    assert mentions(TOKENIZER, text, "beach", tiny.TEXT_SLOTS) == []
+
+
+def test_mentions_beyond_the_slots_are_none() -> None:
+    """The pipeline cuts there; a caption that a VLM wrote is nobody's mistake."""
+    text = "a cat and " * 100
+    found = mentions(TOKENIZER, text, "cat", tiny.TEXT_SLOTS)
+    assert found and max(found) < tiny.TEXT_SLOTS - 1
+    assert found == [slot for slot in mentions(TOKENIZER, text, "cat", 200) if slot < tiny.TEXT_SLOTS - 1]
+
+
+def test_a_prompt_may_fill_all_slots() -> None:
+    assert len(token_offsets(TOKENIZER, "a cat", 3)) == 3
+    with pytest.raises(InputError, match="3 tokens, at most 2"):
+        token_offsets(TOKENIZER, "a cat", 2)

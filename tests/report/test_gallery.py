@@ -1,0 +1,117 @@
+"""The gallery's data, and the page itself in headless Chromium where there is one."""
+
+import base64
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import toy
+from PIL import Image
+
+from bico.config.schema import Case
+from bico.media.files import read_clip, write_clip
+from bico.report.gallery import LARGE, coloured, embedded, gallery
+from bico.scoring.scores import SCORES
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    config = toy.config(tmp_path_factory.mktemp("gallery"))
+    toy.write_media(config)
+    same = {name: name for name in config.cases}
+    failed = {("robot_spins", 0): "failed"}
+    for method in config.methods:
+        toy.write_clips(config, method, same, failed if method == "bico" else {})
+        rows = [
+            {"case": case, "seed": seed} | dict(zip(SCORES, (21.0 + seed, 43.2, np.nan, 64.9), strict=True))
+            for case in same
+            for seed in config.seeds
+        ]
+        (config.results / "scores").mkdir(exist_ok=True)
+        pd.DataFrame(rows).to_csv(config.results / "scores" / f"{method}.csv", index=False)
+    gallery(config)
+    return config.results / "gallery" / "index.html"
+
+
+def data_of(page: Path) -> dict:
+    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])
+
+
+def test_every_clip_is_there_and_a_failed_one_says_so(page):
+    data = data_of(page)
+    assert (data["fps"], data["frames"], data["seeds"]) == (8, 9, [0, 1])
+    assert [case["id"] for case in data["cases"]] == list(toy.CASES)
+    for case in data["cases"]:
+        for method, seeds in case["clips"].items():
+            for seed, clip in seeds.items():
+                if (case["id"], seed, method) == ("robot_spins", "0", "bico"):
+                    assert clip == {"status": "failed", "file": None, "scores": ""}
+                else:
+                    told = f"clip t {21 + int(seed)} · dino i 43 · dynamic degree 65"
+                    assert (page.parent / clip["file"]).is_file() and clip["scores"] == told
+        assert (page.parent / case["truth"]).is_file()
+        assert all((page.parent / source["file"]).is_file() for source in case["sources"])
+
+
+def test_one_file_holds_it_all_for_the_report(page):
+    folder, single = data_of(page), data_of(page.parent.with_suffix(".html"))
+    clip = folder["cases"][0]["clips"]["copy"]["0"]["file"]
+    start, _, content = single["cases"][0]["clips"]["copy"]["0"]["file"].partition(",")
+    assert start == "data:video/mp4;base64" and base64.b64decode(content) == (page.parent / clip).read_bytes()
+    assert single["cases"][0]["sources"][0]["file"].startswith("data:image/png;base64,")
+
+
+def test_large_clips_are_made_smaller_for_the_page_in_one_file(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (9, 258, 301, 3), dtype=np.uint8)
+    write_clip(tmp_path / "clip.mp4", frames, fps=8)
+    start, _, content = embedded(tmp_path / "clip.mp4").partition(",")
+    assert start == "data:video/mp4;base64" and (tmp_path / "clip.mp4").stat().st_size > LARGE
+    (tmp_path / "small.mp4").write_bytes(base64.b64decode(content))
+    assert len(content) < LARGE and read_clip(tmp_path / "small.mp4").shape == (9, 258, 300, 3)
+
+
+def test_bound_words_know_their_source():
+    case = Case(prompt="a cat bouncing  at the beach", bind={"picture": ["cat", "beach"], "clip": ["bouncing"]})
+    pieces = [("a ", None), ("cat", 0), (" ", None), ("bouncing", 1), (" at the ", None), ("beach", 0)]
+    assert coloured(case) == pieces
+
+
+def test_a_prompt_cannot_end_the_script(page, tmp_path):
+    """What stands in the page as data stays data, whatever it holds."""
+    config = toy.config(tmp_path, name="toy", models={name: "none" for name in ("wan", "vlm", "clip", "dino")})
+    case = next(iter(config.cases.values())).model_copy(update={"prompt": "a cat bouncing at the beach </script><b>"})
+    config = config.model_copy(update={"cases": {"cat_bounces": case}, "methods": {}})
+    toy.write_media(config)
+    gallery(config)
+    text = (tmp_path / "gallery" / "index.html").read_text()
+    parser = html.parser.HTMLParser()
+    opened: list[str] = []
+    parser.handle_starttag = lambda tag, _: opened.append(tag)
+    parser.feed(text)
+    assert "b" not in opened and opened.count("script") == 2
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+def test_the_page_filters_and_shows_in_chromium(page, tmp_path):
+    def shown(view: str) -> str:
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
+        picture = tmp_path / "page.png"
+        run = [*command, "--window-size=1000,900", f"--screenshot={picture}", f"file://{page}{view}"]
+        subprocess.run(run, check=True, capture_output=True, timeout=60)
+        assert np.asarray(Image.open(picture).convert("RGB")).std() > 10
+        dump = subprocess.run([*command, "--dump-dom", f"file://{page}{view}"], check=True, capture_output=True)
+        return dump.stdout.decode()
+
+    first, everything, filtered = map(shown, ("", "#case=", "#case=robot_spins&seed=0&methods=bico"))
+    assert first.count("<section") == 1 and 'id="cat_bounces"' in first
+    assert everything.count("<section") == 3 and everything.count("<video") == 3 * (1 + 1 + 3) - 1
+    assert filtered.count("<section") == 1 and '<div class="none">failed</div>' in filtered
+    assert filtered.count("<video") == 2  # the clip that is a source, and the truth

@@ -1,0 +1,122 @@
+"""Plots of made-up tables and curves: every bar and line is there, and drawing again gives the same bytes."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import toy
+from matplotlib.figure import Figure
+
+from bico.core.errors import InputError
+from bico.core.files import write_text
+from bico.report import plots
+from bico.scoring.scores import SCORES, TRUTH_SCORES
+
+ROWS = pd.DataFrame(
+    {"method": ["base", "bico_tds", "bico"], "configuration": ["", "+ TDS", "full model"]}
+    | {f"{name}{end}": [10.0 + shift, 30.0 + shift, 50.0 + shift] for name in (*TRUTH_SCORES, *SCORES)
+       for end, shift in (("", 0), ("_low", -12), ("_high", 8))}
+    | {f"paper_{name.removeprefix('truth_')}": [np.nan, 3.0, 5.0] for name in TRUTH_SCORES}
+)  # fmt: skip
+
+
+def widths(container) -> list[float]:
+    return [bar.get_width() for bar in container]
+
+
+def test_a_bar_for_each_row_with_its_interval_and_the_papers_rating_beside():
+    figure = plots.scores_figure(ROWS, list(TRUTH_SCORES))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["concept", "prompt", "motion", "overall"]
+    for axes in figure.axes:
+        ours, paper = (axes.containers[number] for number in (1, 2))  # 0: the intervals
+        assert widths(ours) == [10, 30, 50]
+        assert widths(paper)[1:] == [50, 100] and np.isnan(widths(paper)[0])
+        (ends,) = axes.containers[0].lines[2][0].get_segments()[:1]
+        assert ends[:, 0].tolist() == [-2, 18]
+        (upper,) = axes.child_axes
+        assert upper._functions[0](np.array([0, 50, 100])).tolist() == [1, 3, 5]
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["base", "+ TDS", "full model"]
+
+
+def test_without_a_truth_there_is_nothing_of_the_papers(tmp_path):
+    figure = plots.scores_figure(ROWS, plots.drawn_columns(toy.config(tmp_path)))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["clip-t", "dino-i", "motion-fidelity"]
+    assert [len(axes.containers) for axes in figure.axes] == [2, 2, 2]
+
+
+def test_a_row_without_a_score_is_no_zero():
+    rows = ROWS.copy()
+    rows.loc[0, [f"truth_motion{end}" for end in ("", "_low", "_high")]] = np.nan
+    concept, motion = plots.scores_figure(rows, ["truth_concept", "truth_motion"]).axes[:2]
+    assert [text.get_text() for text in motion.texts] == ["no score"] and not concept.texts
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """A benchmark with a table and the curves of two images and a video."""
+    models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
+    config = toy.config(tmp_path, models=models, tables={"table2": {"bico": 7}})
+    write_text(tmp_path / "table2.csv", ROWS.to_csv(index=False))
+    for source, stages in {"red_cat": "ga", "old_robot": "ga", "spinning_cat": "gaga"}.items():
+        names = [f"{name}{number // 2}" for number, name in enumerate(stages) for _ in range(20)]
+        lines = [
+            {"step": step, "stage": name, "loss": 1 + step % 2, "gamma_global": step / 100, "gamma_blocks": [0.0, 1.0]}
+            | ({"probe": 2 - step / 100} if step % 10 == 9 else {})
+            for step, name in enumerate(names)
+        ]
+        write_text(tmp_path / f"learned/bico/{source}/0.metrics.jsonl", "\n".join(map(json.dumps, lines)) + "\n")
+    return config
+
+
+def test_plots_are_files_of_the_same_bytes_again(drawn):
+    paths = [*plots.plot(drawn, "table2"), *plots.training_plot(drawn, "bico")]
+    names = [path.relative_to(drawn.results / "figures").as_posix() for path in paths]
+    assert names == ["table2.png", "table2.pdf", "training/bico.png", "training/bico.pdf"]
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in (*plots.plot(drawn, "table2"), *plots.training_plot(drawn, "bico"))] == before
+
+
+def test_a_curve_has_a_point_for_each_value_with_its_interval():
+    points = pd.DataFrame({"method": ["bico"] * 3, "value": [1.0, 0.25, 0.5]})
+    for end, shift in (("", 0), ("_low", -5), ("_high", 5)):
+        points[f"truth_overall{end}"] = [60 + shift, 40 + shift, 50 + shift]
+    figure = plots.curves_figure(points, "length", ["truth_overall"])
+    (axes,) = figure.axes
+    assert axes.lines[0].get_xydata().tolist() == [[0.25, 40], [0.5, 50], [1, 60]]
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == 35 and band[:, 1].max() == 65
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.25", "0.5", "1"]
+
+
+def test_losses_are_averaged_within_a_stage_only():
+    lines = pd.DataFrame({"stage": ["a"] * 40 + ["b"] * 40, "loss": [1.0] * 40 + [3.0] * 40})
+    assert plots.smoothed(lines).tolist() == lines["loss"].tolist()
+    noisy = lines.assign(loss=lines["loss"] + np.tile([-0.5, 0.5], 40))
+    assert plots.smoothed(noisy).std() < noisy["loss"].std()
+
+
+def test_the_mean_is_that_of_all_trainings():
+    axes = Figure().subplots()
+    plots._lines(axes, [pd.Series([1.0, 3.0]), pd.Series([3.0, 7.0])])
+    assert axes.lines[-1].get_ydata().tolist() == [2, 5]
+
+
+def test_curves_of_images_and_videos_stand_apart(drawn):
+    curves = {
+        kind: [pd.read_json(drawn.results / f"learned/bico/{name}/0.metrics.jsonl", lines=True) for name in names]
+        for kind, names in {"image": ["red_cat", "old_robot"], "video": ["spinning_cat"]}.items()
+    }
+    figure = plots.training_figure("bico", curves)
+    titles = [axes.get_title(loc="left") for axes in figure.axes[:2]]
+    assert titles == ["bico: 2 trainings on images", "bico: 1 training on videos"]
+    # Trainings and their mean: all losses, those on noise that never changes. Then two blocks and the global binder.
+    assert [len(axes.lines) for axes in figure.axes[:6]] == [3, 2, 3, 2, 3, 3]
+    assert figure.axes[2].lines[-1].get_xdata().tolist() == [9, 19, 29, 39]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["g0", "a0", "g1", "a1"]
+
+
+def test_a_row_without_curves_says_so(drawn):
+    with pytest.raises(InputError, match="learned/base: no training curves"):
+        plots.training_plot(drawn, "base")

@@ -8,7 +8,6 @@ uv run snakemake --cores all everything                                      all
 uv run snakemake --cores all results/figures/table2.png                      ablations of BiCo, as a table and drawn
 uv run snakemake --cores all results/binding.csv                             what was learned of each source alone
 uv run snakemake --cores all results/rating/pages                            pages on which people rate the clips
-uv run snakemake --cores all zoo                                             train the Toybox's models anew
 uv run snakemake --report results/report.html -- everything                  one page of all that `everything` made
 """
 
@@ -41,15 +40,14 @@ localrules:
     figures,
     gallery,
     rating,
-    zoo,
 
 
 rule all:
     input:
-        table=f"{R}/table1.csv",
-        figures=expand(f"{R}/figures/cases/{{case}}.png", case=CONFIG.cases),
-        gallery=f"{R}/gallery.html",
-        plot=f"{R}/figures/table1.png",
+        table=AT.table("table1"),
+        figures=expand(AT.figure("cases/{case}"), case=CONFIG.cases),
+        gallery=AT.gallery_page,
+        plot=AT.figure("table1"),
 
 
 include: "workflow/rules/weights.smk"
@@ -67,24 +65,27 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/plots.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/rating.smk"
-include: "workflow/rules/zoo.smk"
 
 
-# All tables and figures that the config has: `all`, ablations, curves, trainings, parts, binding, applications, absorption.
+# All tables and figures that the config has: `all`, ablations, curves, trainings, parts of the concept, binding, applications, absorption.
 rule everything:
     input:
         rules.all.input,
         expand(
-            f"{R}/{{file}}",
+            f"{CONFIG.results}/{{file}}",
             file=[f"{table}.csv" for table in TABLES]
             + [f"figures/{table}.png" for table in TABLES]
             + [f"figures/curves/{curve}.png" for curve in CONFIG.curves]
             + [
                 f"figures/training/{row}.png"
-                for row in CONFIG.table("table1")
-                if CONFIG.learned(row)
+                for row in MAIN
+                if learned_items(CONFIG, row)
             ]
-            + (["parts.csv", "binding.csv"] if TOYBOX and CONFIG.models.probe else [])
+            + (
+                ["concept_parts.csv", "binding.csv"]
+                if TOYBOX and CONFIG.models.probe
+                else []
+            )
             + (["applications.csv"] if CONFIG.applications else [])
             + (["figures/absorption.png"] if TOYBOX and len(COMPARED) == 2 else []),
         ),

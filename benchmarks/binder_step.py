@@ -15,33 +15,41 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from diffusers import WanTransformer3DModel
 
-from bico.config.schema import BicoSettings, Stages, load
-from bico.methods import bico
-from bico.methods.training import METRICS, NoiseLevels, step_generator
+from bico.config.reading import load
+from bico.methods.bico import learn as bico_learn
+from bico.methods.bico.absorption import with_absorption
+from bico.methods.bico.settings import Settings as BicoSettings
+from bico.methods.bico.settings import Stages
 from bico.models.binder import HierarchicalBinder
-from bico.models.wan.backbone import Backbone, best_dtype, padded
+from bico.models.wan.backbone import Backbone
+from bico.models.wan.components import best_dtype
+from bico.models.wan.text import padded
 from bico.sources.encoding import EncodedSource, encode_source
 from bico.toybox.captions import caption, key_words
 from bico.toybox.render import render
 from bico.toybox.world import sample_scene
+from bico.training.metrics import METRICS
+from bico.training.noise import NoiseLevels
+from bico.training.randomness import step_generator
 
 ROUNDS = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--config", type=Path, default=Path("config/toybox.yaml"))
     parser.add_argument("--steps", type=int, default=30, help="in each of the rounds")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     config = load(options.config)
-    settings = on_clips(config.methods["bico"], options.steps)
+    settings = on_clips(cast("BicoSettings", config.methods["bico"]), options.steps)
     best = best_dtype("cpu")
     kinds = {"eager float32": (torch.float32, False), f"compiled {str(best).removeprefix('torch.')}": (best, True)}
     backbones = {
@@ -81,21 +89,21 @@ def source(backbone: Backbone) -> EncodedSource:
 def ours(backbone: Backbone, encoded: EncodedSource, settings: BicoSettings, shift: float) -> list[float]:
     """Seconds of each step but the first."""
     with tempfile.TemporaryDirectory() as folder:
-        bico.learn(backbone, encoded, settings, shift=shift, seed=0, workdir=Path(folder))
+        bico_learn.learn(backbone, encoded, settings, shift=shift, seed=0, workdir=Path(folder))
         lines = (Path(folder) / METRICS).read_text().splitlines()
     return [json.loads(line)["seconds"] for line in lines[1:]]
 
 
 def plain(model: WanTransformer3DModel, encoded: EncodedSource, settings: BicoSettings, steps: int) -> list[float]:
     """Seconds of each step but the first, written as one would with diffusers alone."""
-    width = model.config.num_attention_heads * model.config.attention_head_dim
-    binder = HierarchicalBinder(width, model.config.num_layers)
+    width = model.config["num_attention_heads"] * model.config["attention_head_dim"]
+    binder = HierarchicalBinder(width, model.config["num_layers"])
     absorption = torch.nn.Parameter(torch.randn(settings.absorption.tokens, width))
     optimizer = torch.optim.AdamW([*binder.parameters(), absorption], lr=settings.learning_rate)
     contexts: list[torch.Tensor] = []
 
     def bind(layer: torch.nn.Module, inputs: tuple, projected: torch.Tensor) -> None:
-        placed, mask = bico.with_absorption(projected, counts, absorption, settings.absorption)
+        placed, mask = with_absorption(projected, counts, absorption, settings.absorption)
         contexts[:] = binder(placed, mask)
 
     def hand_over(number: int):

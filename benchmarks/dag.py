@@ -31,7 +31,7 @@ ROWS, SOURCES, CASES = 200, 40, 400
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--jobs", type=int, default=10_000, help="about so many; 1,000 at least")
     parser.add_argument("--profile", action="store_true", help="once more, slower: what takes the time")
     options = parser.parse_args()
@@ -98,14 +98,15 @@ def plan(config: Path, *profiler: str) -> tuple[int, float, float, float]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as process:
-        for line in process.stdout:
+        for line in process.stdout or ():
             lines.append(line)
             if line.startswith("Job stats") and planned is None:
                 planned = time.monotonic() - started
     wall, cpu, said = time.monotonic() - started, _cpu() - before, "".join(lines)
-    if process.returncode:
+    total = re.search(r"^total +(\d+)$", said, re.MULTILINE)
+    if process.returncode or total is None or planned is None:
         sys.exit(said)
-    return int(re.search(r"^total +(\d+)$", said, re.MULTILINE)[1]), planned, wall, cpu
+    return int(total[1]), planned, wall, cpu
 
 
 def _cpu() -> float:

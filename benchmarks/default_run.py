@@ -26,7 +26,7 @@ GPU_MEMORY = re.compile(r"^GPU memory: (.+) GiB", re.MULTILINE)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="run here, and leave the results")
     options = parser.parse_args()

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -40,15 +41,16 @@ from transformers import (
 )
 
 from bico.core.files import write_json
-from bico.media.files import write_clip, write_image
-from bico.profiling.bench import PRESETS, weights_in
+from bico.media.writing import write_clip, write_image
+from bico.profiling.presets import PRESETS
+from bico.profiling.random_models import weights_in
 from bico.toybox.render import render
 from bico.toybox.world import sample_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 ZOO = ROOT / "data" / "toybox" / "zoo"
 # The published config.json of Qwen2.5-VL-7B-Instruct, whose token ids are those of the tokenizer that stands in.
-QWEN = {
+QWEN: dict[str, Any] = {
     "model_type": "qwen2_5_vl",
     "architectures": ["Qwen2_5_VLForConditionalGeneration"],
     "hidden_size": 3584,
@@ -100,7 +102,7 @@ CASE = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path, help="for models, sources and results")
     parser.add_argument("--frames", type=int, help="of clips, instead of 81")
     parser.add_argument("--vlm-layers", type=int, default=28, help="of the VLM: on a CPU it is in float32")
@@ -145,14 +147,15 @@ def write_wan(path: Path, text_layers: int) -> None:
     sizes = PRESETS["full"]
     with DEVICE:
         with weights_in(torch.bfloat16):
-            text_encoder = UMT5EncoderModel(UMT5Config(**sizes.text_encoder | {"num_layers": text_layers}))
+            text_encoder = UMT5EncoderModel(UMT5Config(**{**sizes.text_encoder, "num_layers": text_layers}))
         transformer, vae = WanTransformer3DModel(**sizes.transformer), AutoencoderKLWan(**sizes.vae)
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     WanPipeline(
         tokenizer=AutoTokenizer.from_pretrained(ZOO / "wan" / "tokenizer"),
         text_encoder=text_encoder,
         transformer=transformer,
         vae=vae,
-        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        scheduler=scheduler,  # pyright: ignore[reportArgumentType]  # diffusers names one of those that fit
     ).save_pretrained(path, max_shard_size="5GB")
 
 
@@ -162,7 +165,7 @@ def write_vlm(path: Path, layers: int) -> None:
     stand_in = json.loads((ZOO / "vlm" / "config.json").read_text(encoding="utf-8"))
     ids = {name: number for name, number in stand_in.items() if name.endswith("_token_id")}
     ends = {name: stand_in["text_config"][name] for name in ("eos_token_id", "pad_token_id")}
-    config = QWEN | ids | ends | {"num_hidden_layers": layers}
+    config: dict[str, Any] = QWEN | ids | ends | {"num_hidden_layers": layers}
     with weights_in(torch.bfloat16), DEVICE:
         model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config))
     model.generation_config = GenerationConfig(**ends)
@@ -238,7 +241,7 @@ def write_sources(config: dict) -> None:
     media, draw = config["media"], np.random.default_rng(0)
     top = (media["width"] - media["height"]) // 2
 
-    def frames(count: int, **words: str) -> np.ndarray:
+    def frames(count: int, **words: Any) -> np.ndarray:
         scene = sample_scene(draw, moving=count > 1, **words)
         return render(scene, num_frames=count, size=media["width"])[:, top : top + media["height"]]
 

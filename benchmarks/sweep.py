@@ -20,13 +20,13 @@ import matplotlib
 import pandas as pd
 import yaml
 
-from bico.report.figures import STYLE, save
 from bico.report.plots import AXES, curves_figure
-from bico.scoring.scores import TRUTH_SCORES
+from bico.report.style import STYLE, save
+from bico.scoring.results import TRUTH_SCORES
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("key")
     parser.add_argument("values", nargs="+", type=yaml.safe_load)
     parser.add_argument("--rows", nargs="+", default=["bico"], help="of the table; one panel each")

@@ -25,7 +25,7 @@ SCORES = ("truth_overall", "truth_concept", "truth_prompt", "truth_motion")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--config", type=Path, default=Path("config/toybox.yaml"))
     parser.add_argument("--candidates", type=Path, default=Path("config/candidates.yaml"))
     parser.add_argument("--seeds", type=int, default=4, help="clips of a case")

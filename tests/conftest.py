@@ -39,6 +39,22 @@ def stub_zoo(tmp_path_factory) -> Path:
     return zoo
 
 
+@pytest.fixture(scope="module")
+def backbone():
+    """A tiny Wan backbone; imported here, because many tests need none and torch takes seconds to import."""
+    import tiny
+
+    return tiny.backbone()
+
+
+@pytest.fixture(scope="module")
+def sources() -> dict:
+    """An image, "still", and a video, "clip", as training reads them."""
+    import tiny
+
+    return tiny.sources()
+
+
 @pytest.fixture(scope="session")
 def _toybox() -> dict:
     return yaml.safe_load((ROOT / "config" / "toybox.yaml").read_text())
@@ -53,7 +69,7 @@ def toybox(_toybox) -> dict:
 @pytest.fixture
 def few_are_enough(monkeypatch):
     """Intervals of as few cases as the toy benchmark has (`toy.py`): three."""
-    monkeypatch.setattr("bico.report.tables.FEWEST", 3)
+    monkeypatch.setattr("bico.report.statistics.FEWEST", 3)
 
 
 @pytest.fixture
@@ -75,7 +91,7 @@ def checkout(tmp_path) -> Path:
     """What Snakemake needs of the repository, to be edited at will; models and all are linked."""
     folder = tmp_path / "checkout"
     folder.mkdir()
-    for name in ("Snakefile", "workflow", "profiles", "config", "envs", "bico"):
+    for name in ("Snakefile", "README.md", "workflow", "profiles", "config", "envs", "bico"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
     if ZOO.exists():

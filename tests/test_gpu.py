@@ -8,12 +8,22 @@ import pytest
 import tiny
 import torch
 
-from bico.config.schema import BicoSettings, Case, Isolation, Stages, TextualInversionSettings
+from bico.config.benchmark import Case
 from bico.core.transfer import arriving, to_device
-from bico.methods import bico, textual_inversion
-from bico.methods.base import Job, save_artifact
-from bico.methods.training import METRICS, flow_matching_loss, step_generator
+from bico.methods.bico import learn as bico_learn
+from bico.methods.bico.settings import Isolation, Stages
+from bico.methods.bico.settings import Settings as BicoSettings
+from bico.methods.textual_inversion import compose as textual_inversion_compose
+from bico.methods.textual_inversion import learn as textual_inversion_learn
+from bico.methods.textual_inversion.settings import Settings as TextualInversionSettings
+from bico.models.binder import HierarchicalBinder
+from bico.models.wan.acceleration import accelerated
 from bico.models.wan.backbone import Backbone
+from bico.plan.clips import Job
+from bico.training.artifacts import save_artifact
+from bico.training.loss import flow_matching_loss
+from bico.training.metrics import METRICS
+from bico.training.randomness import step_generator
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -26,7 +36,7 @@ def opened(device: str = "cuda", **options: object) -> Backbone:
 
 def learned(backbone: Backbone, workdir: Path, **settings: object) -> dict[str, torch.Tensor]:
     learns = BicoSettings(stages=FEW, clip_stages=FEW, batch_size=2, checkpoint_every=5, **settings)
-    return bico.learn(backbone, tiny.source("video"), learns, shift=3.0, seed=0, workdir=workdir)
+    return bico_learn.learn(backbone, tiny.source("video"), learns, shift=3.0, seed=0, workdir=workdir)
 
 
 def losses(workdir: Path) -> list[float]:
@@ -40,16 +50,17 @@ def test_a_loss_is_that_of_a_cpu() -> None:
         context = backbone.context(source.prompt_embeds[:2])
         latents = source.latents.expand(2, *source.latents.shape)
         sigmas = torch.tensor([0.3, 0.8])
-        found.append(flow_matching_loss(backbone, latents, context, sigmas, step_generator(0, 0)).item())
+        draw = step_generator(0, 0)
+        found.append(flow_matching_loss(backbone, latents, context, sigmas, draw, training=True).item())
     assert found[1] == pytest.approx(found[0], rel=1e-4)
 
 
-@pytest.mark.parametrize(("isolation", "recomputed"), [(0.0, 8), (0.0, 4096), (0.5, 4096)])
+@pytest.mark.parametrize(("isolation", "checkpointed"), [(0.0, 8), (0.0, 4096), (0.5, 4096)])
 def test_captured_graphs_learn_what_plain_passes_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: float, recomputed: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: float, checkpointed: int
 ) -> None:
-    """With clips of so many tokens recomputed, graphs of frames are given up on the way."""
-    monkeypatch.setattr("bico.models.wan.backbone.CHECKPOINT_TOKENS", recomputed)
+    """With gradient checkpointing from so many tokens on, graphs of frames are given up on the way."""
+    monkeypatch.setattr("bico.models.wan.acceleration.CHECKPOINT_TOKENS", checkpointed)
     settings = {"isolation": Isolation(share=isolation)}
     for name, compiles in (("plain", False), ("captured", True)):
         learned(opened(compiles=compiles), tmp_path / name, **settings)
@@ -65,13 +76,14 @@ def test_a_gradient_of_two_passes_is_that_of_plain_ones() -> None:
 
     def gradient() -> torch.Tensor:
         context = prompt.clone().requires_grad_()
-        sum(backbone.velocity(latents, level, context).square().sum() for level in timesteps).backward()
+        passes = [backbone.velocity(latents, level, context, training=True) for level in timesteps]
+        sum(each.square().sum() for each in passes).backward()
         return context.grad
 
     plain = gradient()
-    with backbone.compiled():
+    with accelerated(backbone):
         gradients = [gradient() for _ in range(2)]
-        assert len(backbone._graphs) == 1
+        assert len(backbone.training_pass.graphs) == 1
     assert all(torch.allclose(each, plain, rtol=1e-3, atol=1e-4) for each in gradients)
 
 
@@ -81,24 +93,24 @@ def test_an_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, monkeypa
     class Interrupted(Exception):
         pass
 
-    calls, gammas = iter(range(100)), bico.HierarchicalBinder.gammas
+    calls, gammas = iter(range(100)), HierarchicalBinder.gammas
 
-    def stop(binder: bico.HierarchicalBinder) -> dict[str, torch.Tensor]:
+    def stop(binder: HierarchicalBinder) -> dict[str, torch.Tensor]:
         if next(calls) == 8:
             raise Interrupted
         return gammas(binder)
 
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(bico.HierarchicalBinder, "gammas", stop)
+        patched.setattr(HierarchicalBinder, "gammas", stop)
         learned(opened(), tmp_path / "broken")
     again = learned(opened(), tmp_path / "broken")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
-def test_a_parked_text_encoder_changes_no_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_offloaded_text_encoder_changes_no_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Textual Inversion asks for it again for each case, after clips have been made."""
     source = tiny.source("image")
-    vectors = textual_inversion.learn(
+    vectors = textual_inversion_learn.learn(
         opened(), source, TextualInversionSettings(steps=2), shift=3.0, seed=0, workdir=tmp_path / "work"
     )
     save_artifact(tmp_path / "vectors", vectors, {})
@@ -106,15 +118,15 @@ def test_a_parked_text_encoder_changes_no_clip(tmp_path: Path, monkeypatch: pyte
     jobs = [Job(name, case, seed=0, artifacts={"photo": tmp_path / "vectors"}) for name, case in cases.items()]
 
     def clips(room: int) -> tuple[np.ndarray, str]:
-        monkeypatch.setattr("bico.models.wan.backbone.ROOM_FOR_ALL", room)
+        monkeypatch.setattr("bico.models.wan.sampling.ROOM_FOR_ALL", room)
         backbone = opened()
         settings, sampling = TextualInversionSettings(), tiny.SAMPLING
-        made = [clip for _, clip in textual_inversion.compose(backbone, jobs, settings, sampling, tiny.MEDIA)]
+        made = [clip for _, clip in textual_inversion_compose.compose(backbone, jobs, settings, sampling, tiny.MEDIA)]
         return np.stack(made), next(backbone.text_encoder.parameters()).device.type
 
-    (kept, at), (parked, waits) = clips(0), clips(2**60)
+    (kept, at), (offloaded, waits) = clips(0), clips(2**60)
     assert (at, waits) == ("cuda", "cpu")
-    assert np.array_equal(kept, parked)
+    assert np.array_equal(kept, offloaded)
 
 
 def test_numbers_arrive_without_what_is_asked_of_the_gpu_afterwards() -> None:

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch._dynamo.utils import counters
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from bico.config.schema import Media, Sampling
+from bico.config.settings import Media, Sampling
 from bico.models.wan.backbone import Backbone
 from bico.prompts.slots import mentions
 from bico.sources.encoding import EncodedSource
@@ -18,6 +18,7 @@ from bico.sources.encoding import EncodedSource
 TEXT_SLOTS = 32
 MEDIA = Media(height=32, width=32, num_frames=5, fps=8)
 SAMPLING = Sampling(steps=3, guidance_scale=4.0, shift=3.0, negative_prompt="blurry")
+PROMPT = "a striped cat  bouncing at the beach"
 APPEARANCE = 6  # width of a CLIP image embedding
 CAPTIONS = ["a cat bouncing at the beach", "the cat at a beach, bouncing", "a video of a bouncing cat at the beach"]
 
@@ -68,18 +69,32 @@ def folder() -> Path:
     return path
 
 
+def saved_pipeline() -> WanPipeline:
+    """The folder as diffusers opens it."""
+    opened = WanPipeline.from_pretrained(folder())
+    opened.set_progress_bar_config(disable=True)
+    return opened
+
+
 def backbone() -> Backbone:
     return Backbone.open(folder(), text_slots=TEXT_SLOTS)
 
 
-def compiling(monkeypatch, recomputes: str = "never") -> Backbone:
+@torch.no_grad()
+def contexts(opened: Backbone) -> tuple[torch.Tensor, torch.Tensor]:
+    """PROMPT and the negative prompt, projected."""
+    prompt_embeds, _ = opened.encode_prompts([PROMPT, SAMPLING.negative_prompt])
+    return opened.context(prompt_embeds[:1]), opened.context(prompt_embeds[1:])
+
+
+def compiling(monkeypatch, gradient_checkpointing: str = "never") -> Backbone:
     """The backbone with blocks that run compiled in training: all of it but the kernels, which take a minute and a C++
     compiler. `counters` says what was compiled since."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    monkeypatch.setattr("bico.models.wan.backbone.compiles_on", lambda device: True)
+    monkeypatch.setattr("bico.models.wan.acceleration.compiles_on", lambda device: True)
     torch._dynamo.reset()
     counters.clear()
-    return Backbone.open(folder(), text_slots=TEXT_SLOTS, compiles=True, recomputes=recomputes)
+    return Backbone.open(folder(), text_slots=TEXT_SLOTS, compiles=True, gradient_checkpointing=gradient_checkpointing)
 
 
 def source(kind: str = "video", seed: int = 0) -> EncodedSource:
@@ -112,3 +127,8 @@ def source(kind: str = "video", seed: int = 0) -> EncodedSource:
         appearance=torch.randn(MEDIA.num_frames if kind == "video" else 1, APPEARANCE, generator=noise),
         **(clip if kind == "video" else {}),
     )
+
+
+def sources() -> dict[str, EncodedSource]:
+    """An image and a video."""
+    return {"still": source("image", seed=1), "clip": source("video", seed=2)}

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from bico.config.schema import Config, load
+from bico.config.reading import load
+from bico.config.schema import Config
 from bico.core.files import write_json
 from bico.core.fingerprints import file_digest
-from bico.media.files import write_clip, write_image
+from bico.media.writing import write_clip, write_image
 from bico.toybox import world
 from bico.toybox.render import render
 from bico.toybox.world import Scene
@@ -73,8 +74,8 @@ def write_media(toy: Config) -> None:
             write_clip(toy.media_path(source), frames, toy.media.fps)
     for case_id in toy.cases:
         scene = truth_scene(toy, case_id)
-        write_clip(toy.truth_path(case_id), render(scene), toy.media.fps)
-        write_json(toy.truth_path(case_id).with_suffix(".json"), scene.to_dict())
+        write_clip(toy.paths.truth(case_id), render(scene), toy.media.fps)
+        write_json(toy.paths.truth_scene(case_id), scene.to_dict())
 
 
 def write_clips(toy: Config, method: str, shown: dict[str, str], statuses: dict[tuple[str, int], str] = {}) -> None:  # noqa: B006
@@ -82,7 +83,7 @@ def write_clips(toy: Config, method: str, shown: dict[str, str], statuses: dict[
     manifest = []
     for case_id in toy.cases:
         for seed in toy.seeds:
-            status, path = statuses.get((case_id, seed), "ok"), toy.clip_path(method, case_id, seed)
+            status, path = statuses.get((case_id, seed), "ok"), toy.paths.clip(method, case_id, seed)
             if status == "ok":
                 write_clip(path, render(truth_scene(toy, shown[case_id])), toy.media.fps)
             digest = file_digest(path) if status == "ok" else None

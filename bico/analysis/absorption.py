@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import chain
+from typing import cast
 
 import matplotlib
 import numpy as np
@@ -21,16 +22,17 @@ from torch.nn import functional as F
 from bico.config.schema import Config
 from bico.core.errors import InputError
 from bico.core.files import write_csv
-from bico.media.files import read_media
-from bico.methods.base import load_artifact
-from bico.methods.bico import with_absorption
-from bico.models.binder import HierarchicalBinder
+from bico.media.reading import read_media
+from bico.methods.bico.absorption import with_absorption
+from bico.methods.bico.artifact import LearnedBinder
+from bico.methods.bico.settings import Settings
 from bico.models.wan.attention_maps import word_maps
 from bico.models.wan.backbone import Backbone
-from bico.report.figures import INK, STYLE, save_pair
+from bico.plan.trainings import artifact_path, learned_items
+from bico.report.style import INK, STYLE, save_pair
 from bico.sources.encoding import EncodedSource
 from bico.toybox.render import masks, render
-from bico.toybox.scenes import scene_of
+from bico.toybox.scenes import scene_of, toy_scene
 from bico.toybox.world import Scene
 
 WORD, TOKEN = "subject's word", "absorption token"
@@ -52,19 +54,20 @@ def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
     clutter and elsewhere, relative to the whole frame (1 = as at any place; empty where a source has no clutter).
     """
     rows, maps = [], {}
-    for source in (name for name in config.learned(with_and_without(config)[0]) if config.sources[name].scene):
+    for source in (name for name in learned_items(config, with_and_without(config)[0]) if config.sources[name].scene):
         scene = scene_of(config.sources[source])
-        encoded = EncodedSource.load(config.encoded_path(source))
+        encoded = EncodedSource.load(config.paths.encoded(source))
         maps[source] = source_maps(config, backbone, source, encoded, scene.actors[0].word)
-        areas = regions(scene, tuple(encoded.latents.shape[1:]))
+        frames, height, width = encoded.latents.shape[1:]
+        areas = regions(scene, (frames, height, width))
         for (row, word), looks in maps[source].items():
             rows.append({"source": source, "row": row, "word": word} | density(looks, areas))
     table = pd.DataFrame(rows)
-    write_csv(config.results / "absorption.csv", table)
-    shown = sorted(maps, key=lambda source: not config.sources[source].scene.clutter)[:DRAWN]
+    write_csv(config.paths.table("absorption"), table)
+    shown = sorted(maps, key=lambda source: not toy_scene(config.sources[source]).clutter)[:DRAWN]
     with matplotlib.rc_context(STYLE):
         figure = maps_figure(config, {source: maps[source] for source in shown})
-        save_pair(figure, config.results / "figures" / "absorption")
+        save_pair(figure, config.paths.figure("absorption"))
     return table
 
 
@@ -86,11 +89,8 @@ def source_maps(
     """
     number = 1 + encoded.spatial.index(subject) if subject in encoded.spatial else None
     seed, rows = config.learning_seeds[0], with_and_without(config)
-    learned = {row: load_artifact(config.artifact_path(row, source, seed))[0] for row in rows}
-    binders = {
-        row: HierarchicalBinder.from_tensors(tensors, backbone.num_blocks).to(backbone.device)
-        for row, tensors in learned.items()
-    }
+    learned = {row: LearnedBinder.load(artifact_path(config, row, source, seed)) for row in rows}
+    binders = {row: binder.on(backbone).to(backbone.device) for row, binder in learned.items()}
     taken: dict[tuple[str, str], list[Tensor]] = {}
     for caption in range(min(CAPTIONS, len(encoded.prompt_embeds))):
         one = slice(caption, caption + 1)
@@ -99,8 +99,8 @@ def source_maps(
         for row in ("unbound", *learned):
             contexts, here = [context] * backbone.num_blocks, slots
             if row != "unbound":
-                settings, counts = config.methods[row].absorption, encoded.token_counts[one]
-                token = learned[row]["absorption"].to(context.device)
+                settings, counts = cast(Settings, config.methods[row]).absorption, encoded.token_counts[one]
+                token = learned[row].tensors["absorption"].to(context.device)
                 _, words = with_absorption(context, counts, token[:0], settings)
                 placed, mask = with_absorption(context, counts, token, settings)
                 contexts = binders[row](placed, mask)

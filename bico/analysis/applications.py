@@ -18,15 +18,20 @@ import numpy as np
 import pandas as pd
 
 from bico.analysis.binding import words_of
-from bico.config.schema import Application, Config
+from bico.analysis.one_source import of_one_source
+from bico.config.benchmark import Application
+from bico.config.schema import Config
 from bico.core.files import write_csv
-from bico.media.files import read_media, write_clip
+from bico.media.reading import read_media
+from bico.media.writing import write_clip
 from bico.models.wan.backbone import Backbone
-from bico.pipeline.generate import of_one_source
-from bico.report.figures import INK, PALETTE, STYLE, save, strip
-from bico.report.tables import interval
+from bico.plan.clips import as_case
+from bico.plan.trainings import applying_rows
+from bico.report.figures import Row, strip
+from bico.report.statistics import interval
+from bico.report.style import INK, PALETTE, STYLE, save
 from bico.scoring import truth
-from bico.toybox.probe import Probe, Reading
+from bico.toybox.probe import Reading
 from bico.toybox.render import render
 from bico.toybox.scenes import composition, scene_of
 from bico.toybox.world import Scene
@@ -39,32 +44,32 @@ def applications(config: Config, backbone: Backbone) -> pd.DataFrame:
     Columns: application, kind, method, measured ("kept"; "gone" of a decomposition, "changed" of an edit), clips,
     unbound and bound_value in 0..1, gain and its 95 % interval (bootstrap over clips).
     """
-    probe, rows = Probe.open(config.models.probe), []
+    probe, rows = truth.open_probe(config), []
     for name, entry in config.applications.items():
-        clips = {row: list(_clips(config, row, name, entry, backbone)) for row in ("base", *config.appliers())}
+        clips = {row: list(_clips(config, row, name, entry, backbone)) for row in ("base", *applying_rows(config))}
         readings = {row: probe.read(np.stack(of_row)) for row, of_row in clips.items()}
         values = {row: [measure(config, entry, each) for each in of_row] for row, of_row in readings.items()}
-        for row in config.appliers():
+        for row in applying_rows(config):
             for measured in values[row][0]:
                 before, after = (np.array([each[measured] for each in values[of]]) for of in ("base", row))
                 rows.append(_row(config, name, entry, row, measured, before, after))
         with matplotlib.rc_context(STYLE):
             _draw(config, name, entry, {row: of_row[0] for row, of_row in clips.items()})
     table = pd.DataFrame(rows)
-    write_csv(config.results / "applications.csv", table)
+    write_csv(config.paths.table("applications"), table)
     return table
 
 
 def roles_kept(config: Config, entry: Application) -> set[str]:
     """Roles of the source whose words are bound."""
-    bound = " / ".join(entry.case().bind[entry.source])
+    bound = " / ".join(as_case(entry).bind[entry.source])
     words = words_of(scene_of(config.sources[entry.source]))
     return {role for role, word in words.items() if re.search(rf"\b{word}\b", bound)}
 
 
 def target(config: Config, entry: Application) -> Scene:
     """What the clip should show; a picture that no word moves stands still."""
-    prompt, kept = entry.case().prompt, roles_kept(config, entry)
+    prompt, kept = as_case(entry).prompt, roles_kept(config, entry)
     scene = composition(config, prompt, dict.fromkeys(kept, entry.source))
     return scene if "motion" in truth.asked_words(prompt, scene, frozenset(kept)) else scene.still()
 
@@ -75,7 +80,7 @@ def measure(config: Config, entry: Application, reading: Reading) -> dict[str, f
     values = {"kept": _match(reading, target(config, entry), kept)}
     if entry.keep:
         return values | {"gone": 1 - _match(reading, own, set(words_of(own)) - kept)}
-    asked, swapped_in = words_of(target(config, entry)), " / ".join(entry.swap.values())
+    asked, swapped_in = words_of(target(config, entry)), " / ".join((entry.swap or {}).values())
     new = [reading.words[role][word] for role, word in asked.items() if re.search(rf"\b{word}\b", swapped_in)]
     return values | {"changed": float(np.mean(new))}
 
@@ -89,9 +94,9 @@ def _match(reading: Reading, scene: Scene, roles: set[str]) -> float:
 
 def _clips(config: Config, row: str, name: str, entry: Application, backbone: Backbone) -> Iterator[np.ndarray]:
     """uint8 [T, H, W, 3] of each seed, also written to files."""
-    bound = row if row in config.appliers() else None
-    for job, clip in of_one_source(config, bound, backbone, entry.source, {name: entry.case()}, config.media):
-        write_clip(config.results / "applications" / row / name / f"{job.seed}.mp4", clip, config.media.fps)
+    bound = row if row in applying_rows(config) else None
+    for job, clip in of_one_source(config, bound, backbone, entry.source, {name: as_case(entry)}, config.media):
+        write_clip(config.paths.application(row, name, job.seed), clip, config.media.fps)
         yield clip
 
 
@@ -110,8 +115,10 @@ def _draw(config: Config, name: str, entry: Application, clips: dict[str, np.nda
     media = config.media
     own = read_media(config.media_path(entry.source), **dict(media))
     shown = render(target(config, entry), num_frames=media.num_frames, size=media.height)
-    words = f"keep {', '.join(entry.keep)}" if entry.keep else ", ".join(f"{a} → {b}" for a, b in entry.swap.items())
-    rows = [(f"{entry.source}\n{words}", PALETTE[0], own), ("truth", INK, shown)]
+    words = ", ".join(f"{old} → {new}" for old, new in (entry.swap or {}).items())
+    if entry.keep:
+        words = f"keep {', '.join(entry.keep)}"
+    rows: list[Row] = [(f"{entry.source}\n{words}", PALETTE[0], own), ("truth", INK, shown)]
     rows += [("unbound" if row == "base" else row, INK, clip) for row, clip in clips.items()]
-    figure = strip(f"“{entry.case().prompt}”", rows, media)
-    return save(figure, config.results / "figures" / "applications" / f"{name}.png")
+    figure = strip(f"“{as_case(entry).prompt}”", rows, media)
+    return save(figure, config.paths.figure(f"applications/{name}"))

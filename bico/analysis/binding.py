@@ -19,19 +19,23 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pandas as pd
 
-from bico.config.schema import Case, Config, Media
+from bico.analysis.one_source import of_one_source
+from bico.config.benchmark import Case
+from bico.config.schema import Config
+from bico.config.settings import Media
 from bico.core.files import write_csv, write_json
-from bico.media.files import read_media
+from bico.media.reading import read_media
 from bico.models.wan.backbone import Backbone
-from bico.pipeline.generate import of_one_source
-from bico.report.tables import interval
+from bico.plan.trainings import learned_items
+from bico.report.statistics import interval
 from bico.scoring import truth
-from bico.scoring.scores import TRUTH
+from bico.scoring.results import TRUTH
 from bico.toybox.captions import LIGHT_PHRASES, PLACES, STYLE_PHRASES
 from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import render
-from bico.toybox.scenes import scene_of
-from bico.toybox.world import MOTIONS, SCENES, SUBJECTS, Scene, compose, sample_scene
+from bico.toybox.scenes import scene_of, toy_scene
+from bico.toybox.words import MOTIONS, SCENES, SUBJECTS
+from bico.toybox.world import Scene, compose, sample_scene
 
 CONTEXTS = 4
 """Prompts in which each role is tried."""
@@ -71,13 +75,13 @@ def unbound(config: Config, backbone: Backbone) -> None:
 
     And what there is to gain, as `binding` would: `R/binding/truth.csv`.
     """
-    probe = Probe.open(config.models.probe)
+    probe = truth.open_probe(config)
     sources = [source for source, entry in config.sources.items() if entry.scene]
     values = {source: _measured(config, None, backbone, probe, source) for source in sources}
     rows = []
     for source, before in values.items():
         rows += compared(config, TRUTH, source, before, exact(config, probe, source))
-    write_json(config.results / "binding" / "unbound.json", {source: asdict(each) for source, each in values.items()})
+    write_json(config.paths.unbound, {source: asdict(each) for source, each in values.items()})
     _write(config, TRUTH, rows)
 
 
@@ -87,19 +91,20 @@ def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
     Columns: method, source, kind, bound (a role, or "everything"), measured (a role, or "psnr" in dB), clips, unbound,
     bound_value, gain and its 95 % interval (bootstrap over clips).
     """
-    probe, rows = Probe.open(config.models.probe), []
-    plain = json.loads((config.results / "binding" / "unbound.json").read_text())
-    for source in (name for name in config.learned(row) if config.sources[name].scene):
+    probe, rows = truth.open_probe(config), []
+    plain = json.loads((config.paths.unbound).read_text())
+    for source in (name for name in learned_items(config, row) if config.sources[name].scene):
         before, after = Measured(**plain[source]), _measured(config, row, backbone, probe, source)
         rows += compared(config, row, source, before, after)
     return _write(config, row, rows)
 
 
-def collect(config: Config, rows: list[str]) -> pd.DataFrame:
+def collect(config: Config) -> pd.DataFrame:
     """`R/binding.csv`: exact renderings and all methods, and for each the mean over its sources (source "all")."""
+    rows = [row for row in config.table("table1") if config.methods[row].LEARNS_PER == "source"]
     parts = []
     for row in [TRUTH, *rows]:
-        table = pd.read_csv(config.results / "binding" / f"{row}.csv")
+        table = pd.read_csv(config.paths.binding(row))
         parts.append(table)
         for (bound, measured), group in table.groupby(["bound", "measured"], sort=False):
             means = group[["unbound", "bound_value"]].mean().to_dict()
@@ -107,7 +112,7 @@ def collect(config: Config, rows: list[str]) -> pd.DataFrame:
             labels = {"method": row, "source": "all", "kind": "all", "bound": bound, "measured": measured}
             parts.append(pd.DataFrame([labels | {"clips": group["clips"].sum()} | means | gain]))
     table = pd.concat(parts, ignore_index=True)
-    write_csv(config.results / "binding.csv", table)
+    write_csv(config.paths.table("binding"), table)
     return table
 
 
@@ -155,7 +160,8 @@ def exact(config: Config, probe: Probe, source: str) -> Measured:
     values = [trial.values(reading) for trial, reading in zip(planned, readings, strict=True)]
 
     def elsewhere(seed: int) -> float:
-        draw = np.random.default_rng([seed, entry.scene.seed, 1])  # with the scene's seed alone it would be that scene
+        # With the scene's seed alone it would be that scene.
+        draw = np.random.default_rng([seed, toy_scene(entry).seed, 1])
         return float(np.mean([psnr(render(moved(scene, draw), frames, media.height), own) for _ in range(LAYOUTS)]))
 
     return Measured([elsewhere(seed) for seed in config.seeds], [value for value in values for _ in config.seeds])
@@ -190,13 +196,13 @@ def psnr(clip: np.ndarray, own: np.ndarray) -> float:
 
 def trials(config: Config, source: str) -> Iterator[Trial]:
     """Every role of a source, each among `CONTEXTS` sets of words that the source does not show."""
-    scene, seed = scene_of(config.sources[source]), config.sources[source].scene.seed
+    scene, seed = scene_of(config.sources[source]), toy_scene(config.sources[source]).seed
     own = words_of(scene)
     for number, role in enumerate(own):
         for context in range(CONTEXTS):
             rng = np.random.default_rng([seed, number, context])
             words = {name: _other_word(known, own.get(name), rng) for name, known in MAIN_ROLES.items()}
-            drawn = sample_scene(rng, **words)
+            drawn = sample_scene(rng, subject=words["subject"], scene=words["scene"], motion=words["motion"])
             roles = dict.fromkeys(("subject", "scene", "motion", "style", "light"), drawn) | {role: scene}
             yield Trial(source, role, words | {role: own[role]}, compose(**roles))
 
@@ -236,12 +242,12 @@ def _row(
 ) -> dict[str, object]:
     labels = {"method": row, "source": source, "kind": config.sources[source].kind, "bound": bound}
     values = {"measured": measured, "clips": len(after), "unbound": np.mean(before), "bound_value": np.mean(after)}
-    return labels | values | _gain(config, np.subtract(after, before))
+    return {**labels, **values, **_gain(config, np.subtract(after, before))}
 
 
 def _write(config: Config, row: str, rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
-    write_csv(config.results / "binding" / f"{row}.csv", table)
+    write_csv(config.paths.binding(row), table)
     return table
 
 

@@ -10,20 +10,20 @@ import pandas as pd
 
 from bico.config.schema import Config
 from bico.core.files import write_csv
-from bico.media.files import read_written
-from bico.report.tables import row_interval
-from bico.scoring.scores import TRUTH, clip_statuses
-from bico.scoring.truth import Truth, concept_parts, read_truths
-from bico.toybox.probe import Probe, Reading
+from bico.media.reading import read_written
+from bico.report.statistics import row_interval
+from bico.scoring.results import TRUTH, clip_statuses
+from bico.scoring.truth import Truth, concept_parts, open_probe, read_truths
+from bico.toybox.probe import Reading
 
 
-def parts(config: Config, rows: list[str]) -> pd.DataFrame:
-    """Writes `R/parts.csv` and returns it: for every part the truth itself, then each row of the table.
+def measure_parts(config: Config, rows: list[str]) -> pd.DataFrame:
+    """Writes `R/concept_parts.csv` and returns it: for every part the truth itself, then each row of the table.
 
     Columns: role, part, method, cases, match in 0..1 and its 95 % interval. The truth itself is what can be reached:
     the probe does not read all that it is shown. A case without clips has no match; `cases` counts those that have.
     """
-    probe = Probe.open(config.models.probe)
+    probe = open_probe(config)
     truths, shown = read_truths(config, probe)
     found = [
         match
@@ -34,7 +34,7 @@ def parts(config: Config, rows: list[str]) -> pd.DataFrame:
     for row in rows:
         for (case_id, seed), status in clip_statuses(config, row).items():
             if status == "ok" and case_id in truths:
-                clip = read_written(config.clip_path(row, case_id, seed), config.media)
+                clip = read_written(config.paths.clip(row, case_id, seed), config.media)
                 found += _matches(row, case_id, seed, probe.read(clip[None])[0], truths[case_id])
     matches = pd.DataFrame(found)
     lines = []
@@ -43,7 +43,7 @@ def parts(config: Config, rows: list[str]) -> pd.DataFrame:
             labels = {"role": role, "part": part, "method": method, "cases": group["case"].nunique()}
             lines.append(labels | row_interval(config, group, "match"))
     table = pd.DataFrame(lines)
-    write_csv(config.results / "parts.csv", table)
+    write_csv(config.paths.table("concept_parts"), table)
     return table
 
 

@@ -2,6 +2,9 @@
 
 Snakemake sees neither (a rule calls the command line, and models are no outputs of a normal run), so each rule carries
 these digests among its `params`: when one changes, the rule's results are stale and are computed again.
+
+A module is stale as a whole, so a module has one concern. What only says something does not count: comments,
+docstrings, descriptions of settings, the text of errors, and what is printed or logged.
 """
 
 import ast
@@ -12,15 +15,34 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 
-# Their effect on results arrives through other params: the settings as values, messages and version number not at all.
-WITHOUT_EFFECT = frozenset({"bico", "bico.config", "bico.config.schema", "bico.core", "bico.core.errors"})
+WITHOUT_EFFECT = frozenset(
+    {
+        "bico",
+        "bico.core",
+        "bico.core.errors",
+        "bico.core.fingerprints",
+        "bico.core.device",
+        "bico.core.progress",
+        "bico.core.records",
+        "bico.plan",
+        "bico.plan.dependencies",
+        "bico.plan.trainings",
+    }
+)
+"""Modules that no result depends on: what they decide reaches results as values and files, which are compared."""
+
+
+def has_effect(module: str) -> bool:
+    """Whether a result can depend on a module. Those that define settings do not count: settings arrive as values."""
+    settings = module == "bico.config" or module.startswith("bico.config.") or module.endswith(".settings")
+    return not settings and module not in WITHOUT_EFFECT
 
 
 @cache
 def code_digest(*modules: str, package: Path = PACKAGE) -> str:
     """A digest of modules ("bico.scoring.scores", ...) and of all that they import of this package.
 
-    It follows import statements, wherever they stand in a file. Comments, docstrings and formatting do not count.
+    It follows import statements, wherever they stand in a file.
     """
     total = hashlib.sha256()
     for module in sorted(closure(*modules, package=package)):
@@ -34,7 +56,7 @@ def closure(*modules: str, package: Path = PACKAGE) -> set[str]:
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
-        if module not in found | WITHOUT_EFFECT:
+        if module not in found and has_effect(module):
             found.add(module)
             waiting += _imported(module, package)
     return found
@@ -87,19 +109,40 @@ def _source(module: str, package: Path) -> Path | None:
 
 @cache
 def _dump(path: Path) -> str:
-    """A module without its docstrings."""
-    tree = _tree(path)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            node.body = [statement for statement in node.body if not _is_text(statement)]
-    return ast.dump(tree)
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+    return ast.dump(_tree(path))
 
 
 @cache
 def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+    """A module without all that only says something."""
+    return _Silent().visit(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def _only_says(call: ast.Call) -> bool:
+    """Whether a call prints for people, or logs. What is printed to a file may be a result."""
+    files = [ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg == "file"]
+    name = ast.unparse(call.func)
+    return name.startswith("log.") or (name == "print" and files in ([], ["sys.stderr"]))
+
+
+class _Silent(ast.NodeTransformer):
+    """Takes docstrings, descriptions, messages, and imports for type checkers out of a module."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        value = node.value
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            return None
+        if isinstance(value, ast.Call) and _only_says(value):
+            return ast.Pass()
+        return self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.stmt:
+        raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        return ast.Raise(exc=raised, cause=None)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
+        return self.generic_visit(node)

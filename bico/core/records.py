@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bico.core.files import write_json
 from bico.core.fingerprints import file_digest
+from bico.core.progress import progress
 
 Record = Mapping[str, Any]
 """All that a thing depends on, as JSON values."""
@@ -58,7 +57,7 @@ def make_all(
     """Calls `make(name)` for everything that is not up to date, then writes the manifest: name -> sha256.
 
     Args:
-        label: of the progress lines on stderr.
+        label: of the progress lines in the log.
         things: name -> its file, which `make` writes, and its record.
     """
     stale = [name for name, thing in things.items() if not is_current(*thing)]
@@ -72,14 +71,3 @@ def make_all(
 
 def _holds(file: Path, record: Record) -> bool:
     return file.is_file() and json.loads(file.read_text(encoding="utf-8")) == record
-
-
-def progress(label: str, names: Iterable[str]) -> Iterable[str]:
-    """The names, with a line on stderr after each: how many are done, and how long the others will take."""
-    names, started = list(names), time.monotonic()
-    for done, name in enumerate(names, start=1):
-        yield name
-        elapsed = time.monotonic() - started
-        left = elapsed / done * (len(names) - done)
-        text = f"{label}: {name}, {done} of {len(names)}, {elapsed:.0f} s elapsed, {left:.0f} s left"
-        print(text, file=sys.stderr, flush=True)

@@ -55,7 +55,7 @@ def beside(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> Iterator[None]:
     Adapters beside the same layer add up.
 
     Args:
-        pairs: of a layer and an adapter, which becomes a part of the layer: `Backbone.compiled` sees that it learns.
+        pairs: of a layer and an adapter, which becomes a part of the layer: `accelerated` sees that it learns.
     """
     held: dict[nn.Module, nn.ModuleList] = {}
     for layer, adapter in pairs:
@@ -73,6 +73,6 @@ def beside(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> Iterator[None]:
 
 
 def _add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    for adapter in layer.adapters:
+    for adapter in layer.adapters:  # pyright: ignore[reportGeneralTypeIssues]  # the list that `beside` put there
         output = output + adapter(inputs[0]).to(output.dtype)
     return output

@@ -58,9 +58,10 @@ class TwoBranchBinder(Binder):
     def __init__(self, width: int) -> None:
         super().__init__(width)
         self.temporal = mlp(width)
-        self.gate = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
-        nn.init.zeros_(self.gate[1].weight)
-        nn.init.zeros_(self.gate[1].bias)
+        logit = nn.Linear(width, 1)
+        self.gate = nn.Sequential(nn.LayerNorm(width), logit)
+        nn.init.zeros_(logit.weight)
+        nn.init.zeros_(logit.bias)
 
     def direction(self, tokens: Tensor, *, temporal: bool) -> Tensor:
         """MLP(p); MLP_s(p) alone where not `temporal` (the stage on single frames)."""
@@ -165,5 +166,5 @@ class HierarchicalBinder(nn.Module):
         """|gamma| of the global binder, and of all blocks', [blocks]: how far training has come."""
         sizes = {"gamma_global": self.shared.gamma.abs()}
         if self.blocks:
-            sizes["gamma_blocks"] = torch.stack([binder.gamma for binder in self.blocks]).abs()
+            sizes["gamma_blocks"] = torch.stack([binder.get_parameter("gamma") for binder in self.blocks]).abs()
         return sizes

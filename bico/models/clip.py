@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import open_clip
 import torch
 from PIL import Image
+
+Transform = Callable[[Image.Image], torch.Tensor]
+"""From an image to what a model reads of it."""
 
 
 class Clip:
@@ -19,7 +24,8 @@ class Clip:
 
     def __init__(self, model: Path | str, *, device: str = "cpu"):
         self.name, tag = (f"local-dir:{model}", None) if Path(model).is_dir() else str(model).split(":")
-        self.model, _, self.preprocess = open_clip.create_model_and_transforms(self.name, pretrained=tag, device=device)
+        created = open_clip.create_model_and_transforms(self.name, pretrained=tag, device=device)
+        self.model, _, self.preprocess = cast("tuple[open_clip.CLIP, Transform, Transform]", created)
         self.model.eval()
         self.device = device
 

@@ -1,27 +1,30 @@
-"""The clips of one method: which there are to make, which are up to date, what failed, and the manifest of them all."""
+"""The step that makes the clips of a row: which are up to date, what failed, and the manifest of them all."""
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from bico.config.schema import BaseSettings, Case, Config, Media
+from bico.config.schema import Config
 from bico.core.errors import InputError
 from bico.core.files import write_json
-from bico.core.fingerprints import code_digest, file_digest, folder_digest
-from bico.core.records import forget, is_current, progress, remember
-from bico.media.files import write_clip
-from bico.methods import method
-from bico.methods.base import Job
+from bico.core.fingerprints import file_digest
+from bico.core.progress import progress
+from bico.core.records import Record, forget, is_current, remember
+from bico.media.writing import write_clip
+from bico.methods.shared.protocol import compose_of
 from bico.models.wan.backbone import Backbone
+from bico.pipeline.opening import open_backbone
+from bico.plan import dependencies
+from bico.plan.clips import Job, jobs
+from bico.plan.trainings import unsupported
 
 OK = {"status": "ok", "error": None}
 
 
-def make_clips(config: Config, row: str, backbone: Backbone) -> None:
+def generate(config: Config, row: str) -> None:
     """Makes the clips `R/clips/<row>/<case>/<seed>.mp4` and, last of all, their manifest `R/clips/<row>.json`.
 
     A clip is kept if nothing that it depends on has changed (see `bico.core.records`). A clip that fails stays in the
@@ -30,10 +33,15 @@ def make_clips(config: Config, row: str, backbone: Backbone) -> None:
     Raises:
         InputError: every clip that the method supports fails, or the device does.
     """
-    planned = {
-        f"{job.case_id} {job.seed}": (job, config.clip_path(row, job.case_id, job.seed), record)
-        for job, record in _records(config, row, backbone)
-    }
+    backbone = open_backbone(config)
+    depends = dependencies.generate(config, row, str(backbone.dtype))
+    planned = {}
+    for job in jobs(config, row):
+        for path in (job.artifacts or job.media).values():
+            if not path.exists():
+                raise InputError(f"{path}: not there any more: expected it; `--forcerun learn` makes what is missing")
+        name, path = f"{job.case_id} {job.seed}", config.paths.clip(row, job.case_id, job.seed)
+        planned[name] = (job, path, depends.record(config, name))
     stale = [name for name, (_, path, record) in planned.items() if not is_current(path, record)]
     made = _make(config, row, backbone, [planned[name] for name in stale])
     outcomes = dict(zip(progress(row, stale), made, strict=True))
@@ -44,36 +52,7 @@ def make_clips(config: Config, row: str, backbone: Backbone) -> None:
     failed = [entry for entry in manifest if entry["status"] == "failed"]
     if failed and not any(entry["status"] == "ok" for entry in manifest):
         raise InputError(f"{row}: not one of {len(manifest)} clips could be made: {failed[0]['error']}")
-    write_json(config.results / "clips" / f"{row}.json", manifest)
-
-
-def jobs(config: Config, row: str) -> Iterator[Job]:
-    """Every clip that the table asks of a method: all cases, all seeds."""
-    for case_id, case in config.cases.items():
-        learns_per = "nothing" if config.unsupported(row, case_id) else config.methods[row].LEARNS_PER
-        items = {
-            "nothing": {},
-            "source": {source: source for source in case.bind},
-            "case": {"case": f"case-{case_id}"},
-        }[learns_per]
-        media = {source: config.media_path(source) for source in case.bind}
-        for seed in config.seeds:
-            trained = config.learning_seed(seed)
-            artifacts = {name: config.artifact_path(row, item, trained) for name, item in items.items()}
-            yield Job(case_id, case, seed, artifacts, media)
-
-
-def of_one_source(
-    config: Config, row: str | None, backbone: Backbone, source: str, cases: Mapping[str, Case], media: Media
-) -> Iterator[tuple[Job, np.ndarray]]:
-    """Clips uint8 [T, H, W, 3] of cases that bind this source alone, all seeds; row None = nothing is bound."""
-    settings = BaseSettings() if row is None else config.methods[row]
-    files, planned = {source: config.media_path(source)}, []
-    for name, case in cases.items():
-        for seed in config.seeds:
-            learned = {source: config.artifact_path(row, source, config.learning_seed(seed))} if row is not None else {}
-            planned.append(Job(name, case, seed, learned, files))
-    return method(settings.method).compose(backbone, planned, settings, config.sampling, media)
+    write_json(config.paths.all_clips(row), manifest)
 
 
 def _digest(path: Path) -> str | None:
@@ -81,29 +60,8 @@ def _digest(path: Path) -> str | None:
     return file_digest(path) if path.exists() else None
 
 
-def _records(config: Config, row: str, backbone: Backbone) -> Iterator[tuple[Job, dict[str, Any]]]:
-    """Each job with what goes into the JSON beside its clip: all that the clip depends on."""
-    settings = config.methods[row]
-    shared = {
-        "method": settings.effective(),
-        "sampling": config.sampling.model_dump(mode="json"),
-        "media": config.media.model_dump(mode="json"),
-        "text_slots": config.text_slots,
-        "dtype": str(backbone.dtype),
-        "backbone": folder_digest(config.models.wan),
-        "code": code_digest("bico.pipeline.generate", f"bico.methods.{settings.method}"),
-    }
-    for job in jobs(config, row):
-        case = {"prompt": job.case.prompt, "bind": job.case.bind, "seed": job.seed}
-        files = job.artifacts or job.media
-        for path in files.values():
-            if not path.exists():
-                raise InputError(f"{path}: not there any more: expected it; `--forcerun learn` makes what is missing")
-        yield job, case | {"inputs": {name: file_digest(path) for name, path in files.items()}} | shared
-
-
 def _make(
-    config: Config, row: str, backbone: Backbone, stale: Sequence[tuple[Job, Path, dict[str, Any]]]
+    config: Config, row: str, backbone: Backbone, stale: Sequence[tuple[Job, Path, Record]]
 ) -> Iterator[dict[str, Any]]:
     """Makes these clips one after the other; yields how each ended, as the manifest says it.
 
@@ -113,13 +71,13 @@ def _make(
     settings, clips = config.methods[row], None
     for number, (job, path, record) in enumerate(stale):
         forget(path)
-        if reason := config.unsupported(row, job.case_id):
+        if reason := unsupported(config, row, job.case_id):
             yield {"status": "not supported", "error": reason}
             continue
         try:
             if clips is None:
-                rest = [later for later, *_ in stale[number:] if not config.unsupported(row, later.case_id)]
-                clips = iter(method(settings.method).compose(backbone, rest, settings, config.sampling, config.media))
+                rest = [later for later, *_ in stale[number:] if not unsupported(config, row, later.case_id)]
+                clips = compose_of(settings.method)(backbone, rest, settings, config.sampling, config.media)
             _, clip = next(clips)
         except Exception as error:  # whatever it is, this clip counts as failed and the others go on
             if _of_the_device(error):  # but for this, which is no fault of the method's

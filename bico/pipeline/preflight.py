@@ -4,19 +4,25 @@ Quick (under a second) and without heavy imports.
 """
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from bico.config.schema import Config, DualRealSettings, ToyScene
+from bico.config.benchmark import ToyScene
+from bico.config.schema import Config
+from bico.config.settings import Media
 from bico.core.errors import InputError
 from bico.core.fingerprints import file_digest
-from bico.media.files import check_media
-from bico.prompts.slots import clean, slots, spans
+from bico.media.inspecting import check_media
+from bico.prompts.slots import slots
+from bico.prompts.text import clean
+from bico.prompts.words import spans
 from bico.report.answers import read_answers
-from bico.sources import authors, weights
+from bico.sources import authors_page, weights
+from bico.toybox.words import LIGHTS, MOTIONS, SCENES, STYLES, SUBJECTS
 
 # The file by which each kind of folder is opened, and a key that it has.
 ENTRY_FILES = {
@@ -27,6 +33,20 @@ ENTRY_FILES = {
     "probe": ("config.json", "size"),
 }
 ZOO = Path("data/toybox/zoo")
+
+log = logging.getLogger("bico")
+
+
+def check(config: Config) -> None:
+    """Runs all checks and prints what there is; a source that no case binds is a notice."""
+    config = config.chosen()
+    preflight(config)
+    counts = f"{len(config.sources)} sources, {len(config.cases)} cases, {len(config.methods)} rows"
+    print(f"{config.name}: {counts}, all fine")
+    used = {*config.bound(), *(application.source for application in config.applications.values())}
+    for source in config.sources:
+        if source not in used:
+            log.warning("notice: sources.%s: no case binds it", source)
 
 
 def preflight(config: Config) -> None:
@@ -41,15 +61,15 @@ def preflight(config: Config) -> None:
             check_model(name, folder)
     check_results(config.results)
     for name, source in config.sources.items():
-        if source.file is None:
+        if source.scene is not None:
             check_words(f"sources.{name}.scene", source.scene)
-        elif not authors.due(config, name):
+        elif source.file is not None and not authors_page.due(config, name):
             check_media(source.file, source.kind)
     if "wan" not in fetched_later:
-        check_size(config)
+        check_size(config.models.wan, config.media)
         check_binders(config)
         check_prompts(config)
-        check_groups(config)
+        check_methods(config)
     read_answers(config)
 
 
@@ -74,7 +94,7 @@ def check_model(name: str, folder: Path) -> None:
 
 def _remedy(folder: Path) -> str:
     if folder.absolute().is_relative_to(ZOO.absolute()):
-        return "'uv run snakemake --cores all zoo' trains it anew, 'git checkout' restores the shipped one"
+        return "'uv run snakemake --cores all -s workflow/zoo.smk' trains it, 'git checkout' restores the shipped one"
     return "correct the path, or copy it again"
 
 
@@ -85,11 +105,11 @@ def check_results(folder: Path) -> None:
         raise InputError(f"results: {there} cannot be written: expected a folder of your own, or one that can be made")
 
 
-def check_size(config: Config) -> None:
-    """Frames are whole patches of latents."""
-    vae, (_, *patch) = _wan(config, "vae"), _wan(config, "transformer")["patch_size"]
+def check_size(wan: Path, media: Media) -> None:
+    """Frames are whole patches of latents of the backbone in this folder."""
+    vae, (_, *patch) = _wan(wan, "vae"), _wan(wan, "transformer")["patch_size"]
     for side, cells in zip(("height", "width"), patch, strict=True):
-        pixels, unit = getattr(config.media, side), cells * vae.get("scale_factor_spatial", 8)
+        pixels, unit = getattr(media, side), cells * vae.get("scale_factor_spatial", 8)
         if pixels % unit:
             raise InputError(
                 f"media.{side}: {pixels} pixels are no whole number of models.wan's patches: expected a multiple of "
@@ -111,15 +131,15 @@ def check_binders(config: Config) -> None:
             ) from None
         except SafetensorError:
             raise InputError(f"{where} is no binder: expected what BiCo learned, or `bico import` wrote") from None
-        transformer = _wan(config, "transformer")
+        transformer = _wan(config.models.wan, "transformer")
         expected = transformer["num_attention_heads"] * transformer["attention_head_dim"]
         if width != expected:
             raise InputError(f"{where} is for tokens of width {width}: expected {expected}, that of models.wan")
 
 
-def _wan(config: Config, part: str) -> dict[str, Any]:
+def _wan(folder: Path, part: str) -> dict[str, Any]:
     """The config of a part of the backbone."""
-    return json.loads((config.models.wan / part / "config.json").read_text(encoding="utf-8"))
+    return json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
 
 
 def listed(folder: Path) -> dict[Path, str]:
@@ -133,14 +153,12 @@ def listed(folder: Path) -> dict[Path, str]:
 
 def check_words(where: str, scene: ToyScene) -> None:
     """The words of a Toybox source are words of its world."""
-    from bico.toybox import world
-
     known = {
-        "subject": world.SUBJECTS,
-        "scene": world.SCENES,
-        "motion": world.MOTIONS,
-        "style": world.STYLES,
-        "light": world.LIGHTS,
+        "subject": SUBJECTS,
+        "scene": SCENES,
+        "motion": MOTIONS,
+        "style": STYLES,
+        "light": LIGHTS,
     }
     for role, words in known.items():
         word = getattr(scene, role)
@@ -148,17 +166,12 @@ def check_words(where: str, scene: ToyScene) -> None:
             raise InputError(f"{where}.{role}: the Toybox has no '{word}': expected one of {', '.join(words)}")
 
 
-def check_groups(config: Config) -> None:
-    """The groups into which DualReal parts the backbone's blocks are of one size."""
+def check_methods(config: Config) -> None:
+    """Each row's method is whole, and fits the backbone."""
+    num_blocks = _wan(config.models.wan, "transformer")["num_layers"]
     for row, settings in config.methods.items():
-        if isinstance(settings, DualRealSettings):
-            blocks = _wan(config, "transformer")["num_layers"]
-            if blocks % settings.groups:
-                fitting = ", ".join(str(count) for count in range(1, blocks + 1) if blocks % count == 0)
-                raise InputError(
-                    f"methods.{row}.groups: {settings.groups} does not divide the {blocks} blocks of models.wan: "
-                    f"expected one of {fitting}"
-                )
+        if misfit := settings.misfit(num_blocks):
+            raise InputError(f"methods.{row}.{misfit}")
 
 
 def check_prompts(config: Config) -> None:

@@ -32,24 +32,15 @@ Key = dict[tuple[str, str], dict[str, str]]
 """(rater, item) -> its line of the key."""
 
 
-def keys_folder(config: Config) -> Path:
-    return config.results / "rating" / "keys"
-
-
-def answers_folder(config: Config) -> Path:
-    """Where what raters send back is put by hand."""
-    return config.results / "rating" / "answers"
-
-
 def read_answers(config: Config) -> list[dict[str, str]]:
     """All answers: `rater` (with the study), the clip as CLIP names it, and the ratings by QUESTIONS.
 
     Raises InputError, one line with file, row and column, at the first that cannot be: a file that no page saved, a
     study without a key, an item that its rater was not shown or that is answered twice, a rating out of 1 to 5.
     """
-    keys = {path.stem: _key(path) for path in sorted(keys_folder(config).glob("*.csv"))}
+    keys = {path.stem: _key(path) for path in sorted(config.paths.rating_keys.glob("*.csv"))}
     answers, places = [], {}
-    for path in sorted(answers_folder(config).glob("*.csv")):
+    for path in sorted(config.paths.rating_answers.glob("*.csv")):
         for number, line in _lines(path):
             where = f"{path}, row {number}"
             clip = _item(where, line, keys)
@@ -78,8 +69,8 @@ def counted_answers(config: Config, rows: Iterable[str]) -> tuple[pd.DataFrame, 
     answers = answers.astype({"seed": int} | dict.fromkeys(QUESTIONS, float))
     answers = answers[answers["method"].isin(list(rows))]
     now = {row: checksums(config, row) for row in answers["method"].unique()}
-    clips = answers[list(CLIP)].itertuples(index=False)
-    same = np.array([now[clip.method].get((clip.case, clip.seed)) == clip.sha256 for clip in clips], dtype=bool)
+    clips = zip(answers["method"], answers["case"], answers["seed"], answers["sha256"], strict=True)
+    same = np.array([now[row].get((case, seed)) == sha256 for row, case, seed, sha256 in clips], dtype=bool)
     return answers[same], int((~same).sum())
 
 
@@ -105,7 +96,7 @@ def alpha(ratings: np.ndarray) -> float:
 
 def checksums(config: Config, row: str) -> dict[tuple[str, int], str | None]:
     """(case, seed) -> SHA-256 of a row's clip, from its manifest."""
-    manifest = json.loads((config.results / "clips" / f"{row}.json").read_text(encoding="utf-8"))
+    manifest = json.loads((config.paths.all_clips(row)).read_text(encoding="utf-8"))
     return {(entry["case"], entry["seed"]): entry["sha256"] for entry in manifest}
 
 

@@ -1,7 +1,4 @@
-"""Pictures: for each case its sources, the truth if there is one, and every method's clip, frame by frame.
-
-Also the house style, which `bico.report.plots` shares.
-"""
+"""Pictures: for each case its sources, the truth if there is one, and every method's clip, frame by frame."""
 
 from __future__ import annotations
 
@@ -14,16 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bico.config.schema import Case, Config, Media
-from bico.core.files import replacing
-from bico.media.files import read_media, read_written
-from bico.scoring.scores import clip_statuses, status_told
+from bico.config.benchmark import Case
+from bico.config.schema import Config
+from bico.config.settings import Media
+from bico.media.reading import read_media, read_written
+from bico.report.style import INK, PALETTE, PAPER, STYLE, save
+from bico.scoring.results import clip_statuses, status_told
 
-# Okabe and Ito's palette, told apart by every kind of colour vision: one colour a source, in the order of the binding.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-INK, PAPER = "#222222", "#F2F2F2"
-STYLE = {"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "figure.facecolor": "white"}
-STAMPS = {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"]}  # versions and times: left out
 MOST_FRAMES, GAP = 9, 0.04  # frames in a row; the gap between them in frame widths
 ROW_HEIGHT, LABELS = 0.95, 1.6  # inches: height of a row, width of its label
 
@@ -31,8 +25,7 @@ ROW_HEIGHT, LABELS = 0.95, 1.6  # inches: height of a row, width of its label
 def figures(config: Config) -> list[Path]:
     """Draws `R/figures/cases/<case>.png` for every case, with the clips of the first seed."""
     with matplotlib.rc_context(STYLE):
-        folder = config.results / "figures" / "cases"
-        return [save(draw(config, case_id), folder / f"{case_id}.png") for case_id in config.cases]
+        return [save(draw(config, case), config.paths.figure(f"cases/{case}")) for case in config.cases]
 
 
 def draw(config: Config, case_id: str) -> Figure:
@@ -53,8 +46,8 @@ def strip(title: str, rows: list[Row], media: Media) -> Figure:
     left = LABELS / figure.get_figwidth()
     grid = figure.add_gridspec(len(rows), 1, left=left, right=0.995, top=top, bottom=0.01, hspace=0.06)
     figure.suptitle(title, x=0.01, y=1 - 0.16 / figure.get_figheight(), ha="left", va="top", fontsize=12)
-    for place, (label, colour, content) in zip(grid, rows, strict=True):
-        _row(figure.add_subplot(place), label, colour, content, columns, aspect)
+    for place, (label, colour, content) in enumerate(rows):
+        _row(figure.add_subplot(grid[place]), label, colour, content, columns, aspect)
     return figure
 
 
@@ -69,7 +62,7 @@ def _sources(config: Config, case: Case) -> list[Row]:
 def _truth(config: Config, case_id: str, case: Case) -> list[Row]:
     if not case.truth:
         return []
-    return [("truth", INK, read_written(config.truth_path(case_id), config.media))]
+    return [("truth", INK, read_written(config.paths.truth(case_id), config.media))]
 
 
 def _clips(config: Config, case_id: str, seed: int) -> list[Row]:
@@ -77,7 +70,7 @@ def _clips(config: Config, case_id: str, seed: int) -> list[Row]:
     for method in config.table("table1"):
         status = clip_statuses(config, method)[case_id, seed]
         if status == "ok":
-            shown = read_written(config.clip_path(method, case_id, seed), config.media)
+            shown = read_written(config.paths.clip(method, case_id, seed), config.media)
         else:
             shown = status_told(config, method, case_id, status)
         rows.append((method, INK, shown))
@@ -99,16 +92,3 @@ def _row(axes: Axes, label: str, colour: str, content: np.ndarray | str, columns
             axes.imshow(frame, extent=(left, left + 1, 0, height), interpolation="nearest")
     axes.set(xlim=(0, width), ylim=(0, height), aspect="equal", anchor="W")
     axes.axis("off")
-
-
-def save(figure: Figure, path: Path) -> Path:
-    """Writes a .png or a .pdf, the same bytes every time."""
-    kind = path.suffix[1:]
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, format=kind, metadata=dict.fromkeys(STAMPS[kind]))
-    return path
-
-
-def save_pair(figure: Figure, path: Path) -> list[Path]:
-    """Writes `path`.png and `path`.pdf."""
-    return [save(figure, path.with_name(f"{path.name}.{kind}")) for kind in ("png", "pdf")]

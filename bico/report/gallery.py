@@ -13,16 +13,18 @@ import shutil
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
-from bico.config.schema import Case, Config
+from bico.config.benchmark import Case
+from bico.config.schema import Config
 from bico.core.files import write_text
-from bico.media.files import compressed
-from bico.prompts.slots import clean, spans
-from bico.report.figures import PALETTE
-from bico.scoring.scores import clip_statuses, score_columns, status_told
+from bico.media.writing import compressed
+from bico.prompts.text import clean
+from bico.prompts.words import spans
+from bico.report.style import PALETTE
+from bico.scoring.results import clip_statuses, score_columns, status_told
 
 PAGE = Path(__file__).with_name("gallery.html")
 SCRIPT = Path(__file__).with_name("page.js")
@@ -36,11 +38,11 @@ Place = Callable[[Path, str], str]
 
 def gallery(config: Config) -> None:
     """Writes `R/gallery/index.html` and the media beside it, and `R/gallery.html`, which holds them all."""
-    folder = config.results / "gallery"
+    folder = config.paths.gallery
     shutil.rmtree(folder, ignore_errors=True)
     write_text(folder / "index.html", _page(config, partial(_copied, folder)))
     once = cache(embedded)  # a source of several cases
-    write_text(config.results / "gallery.html", _page(config, lambda file, _: once(file)))
+    write_text(config.paths.gallery_page, _page(config, lambda file, _: once(file)))
 
 
 def _page(config: Config, place: Place) -> str:
@@ -58,7 +60,7 @@ def _page(config: Config, place: Place) -> str:
                 "id": case_id,
                 "prompt": coloured(case),
                 "sources": [_source(config, place, case, number) for number in range(len(case.bind))],
-                "truth": case.truth and place(config.truth_path(case_id), f"truth/{case_id}"),
+                "truth": case.truth and place(config.paths.truth(case_id), f"truth/{case_id}"),
                 "clips": clips,
             }
         )
@@ -106,15 +108,15 @@ def _clip(
     status = statuses[row][case_id, seed]
     if status != "ok":
         return {"status": status_told(config, row, case_id, status), "file": None, "scores": ""}
-    values = scores[row].loc[(case_id, seed)]
-    told = " · ".join(f"{name.replace('_', ' ')} {value:.0f}" for name, value in values.items() if pd.notna(value))
-    file = place(config.clip_path(row, case_id, seed), f"clips/{row}/{case_id}-{seed}")
+    values = cast("pd.Series[float]", scores[row].loc[(case_id, seed)])
+    told = " · ".join(f"{str(name).replace('_', ' ')} {value:.0f}" for name, value in values.items() if pd.notna(value))
+    file = place(config.paths.clip(row, case_id, seed), f"clips/{row}/{case_id}-{seed}")
     return {"status": status, "file": file, "scores": told}
 
 
 def _scores(config: Config, row: str) -> pd.DataFrame:
     """The scores shown below a clip, by case and seed: those against the truth, or else all others."""
-    table = pd.read_csv(config.results / "scores" / f"{row}.csv", index_col=["case", "seed"])
+    table = pd.read_csv(config.paths.scores(row), index_col=["case", "seed"])
     shown = [name for name in score_columns(config) if name == "truth_overall" or not config.models.probe]
     return table[shown]
 

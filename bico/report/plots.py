@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -19,14 +20,18 @@ from matplotlib.figure import Figure
 
 from bico.config.schema import Config
 from bico.core.errors import InputError
-from bico.report.figures import INK, PALETTE, PAPER, STYLE, save_pair
-from bico.report.tables import read_scores, row_intervals
-from bico.scoring.scores import SCORES, TRUTH_SCORES
+from bico.plan.trainings import learner, trainings
+from bico.report.statistics import row_intervals
+from bico.report.style import INK, PALETTE, PAPER, STYLE, save_pair
+from bico.scoring.results import SCORES, TRUTH_SCORES, read_scores
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 OURS, THEIRS = PALETTE[0], PALETTE[4]
 GREY = "#767676"
 BLOCKS = matplotlib.colormaps["viridis"]  # first to last block of the backbone; readable in grey, too
-AXES = {
+AXES: dict[RcKeyType, Any] = {
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,
     "axes.spines.right": False,
@@ -45,10 +50,10 @@ SMOOTHING = 10  # a loss is averaged over this part of its stage: a tenth
 
 def plot(config: Config, table: str) -> list[Path]:
     """Draws `R/<table>.csv` into `R/figures/<table>.png` and `.pdf`."""
-    rows = pd.read_csv(config.results / f"{table}.csv").fillna({"configuration": ""})
+    rows = pd.read_csv(config.paths.table(table)).fillna({"configuration": ""})
     columns = [column for column in drawn_columns(config) if rows[column].notna().any()]
     with matplotlib.rc_context(STYLE | AXES):
-        return save_pair(scores_figure(rows, columns), config.results / "figures" / table)
+        return save_pair(scores_figure(rows, columns), config.paths.figure(table))
 
 
 def curve_plot(config: Config, name: str) -> list[Path]:
@@ -59,7 +64,7 @@ def curve_plot(config: Config, name: str) -> list[Path]:
         parts.append({"method": name, "value": value} | scores)
     with matplotlib.rc_context(STYLE | AXES):
         figure = curves_figure(pd.DataFrame(parts), curve.label, drawn_columns(config))
-        return save_pair(figure, config.results / "figures" / "curves" / name)
+        return save_pair(figure, config.paths.figure(f"curves/{name}"))
 
 
 def drawn_columns(config: Config) -> list[str]:
@@ -70,17 +75,17 @@ def drawn_columns(config: Config) -> list[str]:
 
 def training_plot(config: Config, row: str) -> list[Path]:
     """Draws a row's `R/learned/<row>/*/*.metrics.jsonl` into `R/figures/training/<row>.png` and `.pdf`."""
-    folder = config.results / "learned" / config.learner(row)
     curves: dict[str, list[pd.DataFrame]] = {}
-    for item, seed in config.trainings(row):
-        path = config.artifact_path(row, item, seed).with_suffix(".metrics.jsonl")
+    for item, seed in trainings(config, row):
+        path = config.paths.metrics(learner(config, row), item, seed)
         if path.exists():
             kind = config.sources[item].kind if item in config.sources else "case"
             curves.setdefault(kind, []).append(pd.read_json(path, lines=True))
     if not curves:
+        folder = config.paths.all_learned(learner(config, row), 0).parent
         raise InputError(f"{folder}: no training curves: expected <source>/<seed>.metrics.jsonl of a row that learns")
     with matplotlib.rc_context(STYLE | AXES):
-        return save_pair(training_figure(row, curves), config.results / "figures" / "training" / row)
+        return save_pair(training_figure(row, curves), config.paths.figure(f"training/{row}"))
 
 
 # --- scores ---------------------------------------------------------------------------------------------------------
@@ -177,7 +182,7 @@ def curves_figure(points: pd.DataFrame, label: str, columns: list[str]) -> Figur
 
 
 def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
-    """A column for each kind of source: the loss, the probe loss, and |gamma| of every binder if the method has any.
+    """A column for each kind of source: loss, evaluation loss, and |gamma| of every binder if the method has any.
 
     Args:
         curves: kind -> the lines of `metrics.jsonl` of each training; all of a kind have the same stages.
@@ -189,7 +194,7 @@ def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
     grid = figure.subplots(panels, len(curves), sharex="col", sharey="row", squeeze=False)
     for column, (kind, group) in enumerate(curves.items()):
         _lines(grid[0, column], [smoothed(lines) for lines in group])
-        _lines(grid[1, column], [lines["probe"].dropna() for lines in group], marker="o", markersize=3)
+        _lines(grid[1, column], [lines["eval_loss"].dropna() for lines in group], marker="o", markersize=3)
         title = f"{row}: {len(group)} training{'s' if len(group) > 1 else ''} on {kind}s"
         grid[0, column].set_title(title, loc="left", pad=24)
         if gammas:
@@ -211,7 +216,7 @@ def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
     return figure
 
 
-def _lines(axes: Axes, losses: list[pd.Series], **style: object) -> None:
+def _lines(axes: Axes, losses: list[pd.Series], **style: Any) -> None:
     """The losses of each training by step, and their mean."""
     for number, each in enumerate(losses):
         axes.plot(each.index, each, color=PALETTE[5], linewidth=0.7, label=None if number else "one training")
@@ -238,10 +243,11 @@ def _gammas(axes: Axes, group: list[pd.DataFrame]) -> None:
 def _stages(axes: Axes, lines: pd.DataFrame, *, named: bool) -> None:
     """Every other stage shaded; their names above the panel."""
     for number, (stage, steps) in enumerate(lines.groupby("stage", sort=False).groups.items()):
+        name = str(stage).replace("_", "\n")
         if number % 2:
             axes.axvspan(steps[0], steps[-1] + 1, color=PAPER, zorder=0, linewidth=0)
         if named:
             axes.annotate(
-                stage.replace("_", "\n"), ((steps[0] + steps[-1]) / 2, 1), (0, 2), xycoords=("data", "axes fraction"),
+                name, ((steps[0] + steps[-1]) / 2, 1), (0, 2), xycoords=("data", "axes fraction"),
                 textcoords="offset points", ha="center", va="bottom", fontsize=7, color=GREY,
             )  # fmt: skip

@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bico.config.schema import Config, Rating
+from bico.config.schema import Config
+from bico.config.settings import Rating
 from bico.core.files import write_text
-from bico.media.files import SMALL, read_media, write_clip, write_image
-from bico.report.answers import CLIP, COLUMNS, SCALE, answers_folder, checksums, keys_folder
-from bico.report.figures import PALETTE
+from bico.media.reading import read_media
+from bico.media.writing import SMALL, write_clip, write_image
+from bico.report.answers import CLIP, COLUMNS, SCALE, checksums
 from bico.report.gallery import coloured, embedded, filled
-from bico.scoring.scores import clip_statuses
+from bico.report.style import PALETTE
+from bico.scoring.results import clip_statuses
 
 PAGE = Path(__file__).with_name("rating.html")
 ASKED = {
@@ -55,15 +57,15 @@ def rating(config: Config) -> None:
     key = draw_items(config)
     text = key.to_csv(index=False)
     study = f"study-{hashlib.sha256(text.encode()).hexdigest()[:8]}"  # a name that no spreadsheet takes for a number
-    pages = config.results / "rating" / "pages"
+    pages = config.paths.rating_pages
     shutil.rmtree(pages, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         show = _Show(config, Path(folder))
         for rater, items in key.groupby("rater"):
-            groups = [_group(config, case, clips, show) for case, clips in items.groupby("case", sort=False)]
-            write_text(pages / f"rater-{rater}.html", _page(config, study, rater, groups))
-    write_text(keys_folder(config) / f"{study}.csv", text)
-    answers_folder(config).mkdir(exist_ok=True)
+            groups = [_group(config, str(case), clips, show) for case, clips in items.groupby("case", sort=False)]
+            write_text(pages / f"rater-{rater}.html", _page(config, study, str(rater), groups))
+    write_text(config.paths.rating_keys / f"{study}.csv", text)
+    config.paths.rating_answers.mkdir(exist_ok=True)
 
 
 def draw_groups(rating: Rating, seeds: Mapping[str, Sequence[int]]) -> list[list[tuple[str, int]]]:
@@ -118,10 +120,10 @@ def draw_items(config: Config) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["rater", "item", *CLIP])
 
 
-def _page(config: Config, study: str, rater: int, groups: list[dict[str, Any]]) -> str:
+def _page(config: Config, study: str, rater: str, groups: list[dict[str, Any]]) -> str:
     data = {
         "study": study,
-        "rater": str(rater),
+        "rater": rater,
         "columns": COLUMNS,
         "questions": ASKED,
         "scale": SCALE,
@@ -147,8 +149,8 @@ def _group(config: Config, case_id: str, clips: pd.DataFrame, show: _Show) -> di
         for number, (source, words) in enumerate(case.bind.items())
     ]
     shown = [
-        {"item": clip.item, "file": show.clip(config.clip_path(clip.method, clip.case, clip.seed))}
-        for clip in clips.itertuples()
+        {"item": item, "file": show.clip(config.paths.clip(row, case_id, seed))}
+        for item, row, seed in zip(clips["item"], clips["method"], clips["seed"], strict=True)
     ]
     return {"prompt": coloured(case), "sources": sources, "clips": shown}
 

@@ -1,27 +1,32 @@
-"""The tables: scores of methods, and of BiCo's variants, with their uncertainty; CSV for machines, Markdown for people.
-
-The case is the unit: the seeds of a case are averaged first, intervals are percentiles of a bootstrap over cases, and
-all rows are resampled with the same cases, so that differences between rows are paired. Where rows were learned more
-than once, the trainings are resampled as well.
-"""
+"""The tables: scores of methods, and of BiCo's variants, with their uncertainty; CSV for machines, Markdown to read."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from bico import __version__
+from bico.config.methods import module_of
 from bico.config.schema import Config
 from bico.core.files import write_csv, write_text
 from bico.core.fingerprints import code_digest, folder_digest
+from bico.report import statistics
 from bico.report.answers import QUESTIONS, agreement, counted_answers
-from bico.scoring.scores import TRUTH, calibration_path, score_columns
-from bico.sources.concepts import unnamed
+from bico.report.statistics import (
+    bootstrap,
+    case_means,
+    paired_difference,
+    rank_agreement,
+    rank_correlation,
+    row_intervals,
+)
+from bico.scoring.results import TRUTH, read_scores, score_columns
+from bico.sources.coverage import unnamed
 
 TITLES = {"table1": "Table 1, methods", "table2": "Table 2, parts of BiCo", "table3": "Table 3, stages of training"}
 PAPER = Path(__file__).parent  # of paper_<table>.csv
@@ -41,8 +46,6 @@ MEANING = {
 ASKS = {"clip_t": "truth_prompt", "dino_i": "truth_concept", "motion_fidelity": "truth_motion"}
 """Score that knows no truth -> the truth score that answers the same question."""
 REFERENCE = "bico"
-FEWEST = 5
-"""Cases of which an interval can be told: resampling fewer gives little more than their range."""
 
 
 def write_table(config: Config, name: str) -> pd.DataFrame:
@@ -50,10 +53,12 @@ def write_table(config: Config, name: str) -> pd.DataFrame:
     paper, rows = published(name), config.table(name)
     answers, outdated = counted_answers(config, rows)
     scores = {row: _rated(read_scores(config, row), answers[answers["method"] == row]) for row in rows}
-    table = pd.DataFrame([_row(config, row, scores[row], paper.loc[number or 0]) for row, number in rows.items()])
-    write_csv(config.results / f"{name}.csv", table, decimals=2)
+    table = pd.DataFrame(
+        [_row(config, row, scores[row], cast("pd.Series", paper.loc[number or 0])) for row, number in rows.items()]
+    )
+    write_csv(config.paths.table(name), table, decimals=2)
     write_text(
-        config.results / f"{name}.md", _document(config, TITLES[name], table, scores, _judged(answers, outdated))
+        config.paths.table(name, "md"), _document(config, TITLES[name], table, scores, _judged(answers, outdated))
     )
     return table
 
@@ -65,142 +70,12 @@ def published(name: str) -> pd.DataFrame:
     return table.reindex([0, *table.index]).fillna({"configuration": ""})
 
 
-def read_scores(config: Config, method: str) -> pd.DataFrame:
-    """A row per case and seed, as `bico.scoring.scores.score` wrote them."""
-    return pd.read_csv(config.results / "scores" / f"{method}.csv")
-
-
 def _rated(scores: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """A row's scores with the mean rating of each clip and how many people rated it; NaN if nobody did."""
     clips = answers.groupby(["case", "seed"])
     means = clips[list(QUESTIONS)].mean()
     means["overall"] = means.mean(axis=1)
     return scores.join(means.add_prefix("human_").assign(human_ratings=clips.size()), on=["case", "seed"])
-
-
-# --- statistics -----------------------------------------------------------------------------------------------------
-
-
-def case_means(config: Config, rows: pd.DataFrame, column: str) -> np.ndarray:
-    """[trainings, cases]: mean of each case over the seeds that a training has made, in the order of the rows; NaN
-    where no such clip was scored."""
-    by_training = rows["seed"].map(config.learning_seed)
-    means = rows.groupby([by_training, "case"])[column].mean().unstack("case")
-    return means.reindex(index=config.learning_seeds, columns=rows["case"].unique()).to_numpy()
-
-
-def interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float, float]:
-    """Mean of [cases], and the ends of its 95 % interval: 2.5 and 97.5 percentiles of a bootstrap over cases.
-
-    Of [trainings, cases] the trainings, too, are resampled: the interval is of what other cases and another training
-    could have given. Cases without a value (NaN) are resampled like the others and left out of the means; all three are
-    NaN if no case has one. The same seed and shape resample the same: see `paired_difference`.
-    """
-    values = np.atleast_2d(values)
-    if not np.isfinite(values).any():
-        return np.nan, np.nan, np.nan
-    samples = _resampled(values, resamples, seed).compressed()
-    low, high = np.percentile(samples, [2.5, 97.5])
-    return float(_mean(values)), float(low), float(high)
-
-
-def rank_agreement(values: np.ndarray, ranking: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float, float]:
-    """Kendall's tau (b) between the means of [rows, trainings, cases] and a ranking [rows], and its 95 % interval.
-
-    Without ties tau is +1 for the same order and -1 for the reverse. All three are NaN if the rows are all equal, the
-    ends if there are fewer than `FEWEST` cases. The bootstrap is that of `interval`.
-    """
-    from scipy.stats import kendalltau
-
-    resampled = np.asarray(_resampled(values, resamples, seed))
-    samples = np.array([kendalltau(means, ranking).statistic for means in resampled.T])
-    return float(kendalltau(np.asarray(_mean(values)), ranking).statistic), *_ends(samples, cases=values.shape[-1])
-
-
-def rank_correlation(
-    clips: pd.DataFrame, first: str, second: str, *, resamples: int, seed: int
-) -> tuple[float, float, float]:
-    """Spearman's correlation of two columns over the clips that have both, and its 95 % interval.
-
-    A bootstrap over cases; the ranks stay those among all clips. All three are NaN where a column does not vary, the
-    ends if there are fewer than `FEWEST` cases.
-    """
-    known = clips[["case", first, second]].dropna()
-    x, y = (known[column].rank() - (len(known) + 1) / 2 for column in (first, second))
-    sums = pd.DataFrame({"n": 1, "x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y}).groupby(known["case"]).sum()
-
-    def correlation(sums: np.ndarray) -> np.ndarray:
-        n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (n * xy - x * y) / np.sqrt((n * xx - x**2) * (n * yy - y**2))
-
-    of_cases = sums.to_numpy()
-    picked = np.random.default_rng(seed).integers(max(len(of_cases), 1), size=(resamples, len(of_cases)))
-    samples = correlation(of_cases[picked].sum(axis=1))
-    return float(correlation(of_cases.sum(axis=0))), *_ends(samples, cases=len(of_cases))
-
-
-def _ends(samples: np.ndarray, *, cases: int) -> tuple[float, float]:
-    """Of the 95 % interval: percentiles of the samples that are defined; NaN without such, or of too few cases."""
-    samples = samples[np.isfinite(samples)]
-    if not len(samples) or cases < FEWEST:
-        return np.nan, np.nan
-    low, high = np.percentile(samples, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _mean(values: np.ndarray) -> np.ma.MaskedArray:
-    """Of [..., trainings, cases], every case with the mean of its trainings; without NaN."""
-    return np.ma.masked_invalid(values).mean(axis=-2).mean(axis=-1)
-
-
-def _resampled(values: np.ndarray, resamples: int, seed: int) -> np.ma.MaskedArray:
-    """[..., resamples]: means of [..., trainings, cases] with cases drawn again, and trainings.
-
-    Of k trainings resampled, the mean varies by (k - 1) / k of what it does among others: two are so few that this is
-    made good for.
-    """
-    known, draw = np.ma.masked_invalid(values), np.random.default_rng(seed)
-    trainings, cases = values.shape[-2:]
-    samples = known.mean(axis=-2)[..., draw.integers(cases, size=(resamples, cases))].mean(axis=-1)
-    if trainings > 1:
-        of_trainings = known.mean(axis=-1)
-        moves = of_trainings - of_trainings.mean(axis=-1, keepdims=True)
-        moved = moves[..., draw.integers(trainings, size=(resamples, trainings))].mean(axis=-1)
-        samples = samples + moved * np.sqrt(trainings / (trainings - 1))
-    return samples
-
-
-def paired_difference(
-    first: np.ndarray, second: np.ndarray, *, resamples: int, seed: int
-) -> tuple[float, float, float]:
-    """Mean and 95 % interval of first - second, case by case: both methods are resampled with the same cases.
-
-    A case that either of them lacks says nothing about their difference and is left out; see `case_interval`.
-    """
-    return case_interval(first - second, resamples=resamples, seed=seed)
-
-
-def case_interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float, float]:
-    """`interval` of [trainings, cases], without ends (NaN) where fewer than `FEWEST` cases have a value."""
-    mean, low, high = interval(values, resamples=resamples, seed=seed)
-    enough = np.isfinite(np.atleast_2d(values)).any(axis=0).sum() >= FEWEST
-    return (mean, low, high) if enough else (mean, np.nan, np.nan)
-
-
-def row_interval(config: Config, rows: pd.DataFrame, column: str) -> dict[str, float]:
-    """`case_interval` of a row's score, as the config wants it: the column, column_low and column_high of a table."""
-    ends = case_interval(case_means(config, rows, column), **_bootstrap(config))
-    return dict(zip((column, f"{column}_low", f"{column}_high"), ends, strict=True))
-
-
-def row_intervals(config: Config, rows: pd.DataFrame, columns: Iterable[str]) -> dict[str, float]:
-    """`row_interval` of several scores, as one dict."""
-    return {name: value for column in columns for name, value in row_interval(config, rows, column).items()}
-
-
-def _bootstrap(config: Config) -> dict[str, int]:
-    return {"resamples": config.scoring.bootstrap, "seed": config.scoring.seed}
 
 
 # --- a table --------------------------------------------------------------------------------------------------------
@@ -281,7 +156,7 @@ def _counts(table: pd.DataFrame) -> str:
 def _differences(config: Config, scores: dict[str, pd.DataFrame], columns: list[str]) -> list[list[str]]:
     def difference(method: str, column: str) -> str:
         both = (case_means(config, scores[name], column) for name in (method, REFERENCE))
-        return _span(*paired_difference(*both, **_bootstrap(config)), sign="+", digits=2 if column in HUMAN else 1)
+        return _span(*paired_difference(*both, **bootstrap(config)), sign="+", digits=2 if column in HUMAN else 1)
 
     others = [method for method in scores if method != REFERENCE]
     return [[method, *(difference(method, column) for column in columns)] for method in others]
@@ -290,7 +165,7 @@ def _differences(config: Config, scores: dict[str, pd.DataFrame], columns: list[
 def _validity(config: Config, scores: dict[str, pd.DataFrame]) -> list[str]:
     """Whether scores that know no truth rank clips as the truth does."""
     clips = pd.concat(scores.values())
-    found = {score: rank_correlation(clips, score, truth, **_bootstrap(config)) for score, truth in ASKS.items()}
+    found = {score: rank_correlation(clips, score, truth, **bootstrap(config)) for score, truth in ASKS.items()}
     return [
         "## Do scores that know no truth agree with it?",
         "Spearman's rank correlation over the clips of all rows, 95 % interval over cases: 1 = the score ranks clips "
@@ -314,9 +189,9 @@ def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFra
     values = values[..., np.isfinite(values).all(axis=(0, 1))]
     if not values.size:
         return []
-    tau = _span(*rank_agreement(values, paper.to_numpy(), **_bootstrap(config)), sign="+", digits=2)
+    tau = _span(*rank_agreement(values, paper.to_numpy(), **bootstrap(config)), sign="+", digits=2)
     neighbours = {
-        f"`{better}` minus `{worse}`": paired_difference(second, first, **_bootstrap(config))
+        f"`{better}` minus `{worse}`": paired_difference(second, first, **bootstrap(config))
         for (worse, first), (better, second) in pairwise(zip(paper.index, values, strict=True))
     }
     apart = sum(low > 0 or high < 0 for _, low, high in neighbours.values())
@@ -372,7 +247,7 @@ def _judged(answers: pd.DataFrame, outdated: int) -> str:
 def _legend(config: Config) -> str:
     lines = [f"- `{column}`: {MEANING[column]}" for column in score_columns(config)]
     if _has_truth(config):
-        ends = json.loads(calibration_path(config).read_text())
+        ends = json.loads(config.paths.calibration.read_text())
         raw = ", ".join(f"{name} {end['floor']:.3f} to {end['ceiling']:.3f}" for name, end in ends.items())
         lines.append(
             f"- Last, `{TRUTH}`: exact renderings, one of each case, scored like clips. A score above theirs says no "
@@ -384,8 +259,8 @@ def _legend(config: Config) -> str:
         )
     lines.append(
         f"- In brackets: 95 % interval, {config.scoring.bootstrap} bootstrap resamples of the cases (seeds of a case "
-        f"are averaged first); none where fewer than {FEWEST} cases have a score. `missing` and `not_supported` clips "
-        "have no scores: means are over the others."
+        f"are averaged first); none where fewer than {statistics.FEWEST} cases have a score. `missing` and "
+        "`not_supported` clips have no scores: means are over the others."
     )
     if len(config.learning_seeds) > 1:
         lines.append(
@@ -403,7 +278,8 @@ def _legend(config: Config) -> str:
             "its key words."
         )
     models = ", ".join(f"{name} {folder_digest(folder)}" for name, folder in config.models if folder)
-    code = code_digest("bico.cli", *(f"bico.methods.{settings.method}" for settings in config.methods.values()))
+    methods = [module_of(settings.method, "compose") for settings in config.methods.values()]
+    code = code_digest("bico.cli.main", *methods)
     lines.append(
         f"- Made by bico {__version__} (code {code}) in {_precision(config)} with the models {models}. What was made "
         "with other models does not compare: where you cite figures, cite this line and keep `config.yaml`."
@@ -413,8 +289,9 @@ def _legend(config: Config) -> str:
 
 def _precision(config: Config) -> str:
     """Of the frozen models that made the clips, from the records beside them: another machine may choose another."""
-    records = (config.results / "clips").rglob("*.made_from.json")
-    found = {json.loads(path.read_text(encoding="utf-8"))["dtype"].removeprefix("torch.") for path in records}
+    records = config.paths.clips.rglob("*.made_from.json")
+    settings = [json.loads(path.read_text(encoding="utf-8"))["settings"] for path in records]
+    found = {each["dtype"].removeprefix("torch.") for each in settings}
     return " and ".join(sorted(found)) or "unknown precision"
 
 

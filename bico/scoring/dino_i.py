@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import timm
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
+from bico.models.clip import Transform
 from bico.scoring.clip_t import pool
 
 
@@ -36,7 +38,8 @@ class DinoI:
         name = f"local-dir:{model}" if Path(model).is_dir() else str(model)
         self.model = timm.create_model(name, pretrained=True, num_classes=0).eval().to(device)
         own = resolve_model_data_config(self.model)
-        self.preprocess = create_transform(**own | ({"crop_pct": crop} if crop else {}), is_training=False)
+        created = create_transform(**own | ({"crop_pct": crop} if crop else {}), is_training=False)
+        self.preprocess = cast(Transform, created)
         self.pooling, self.device = pooling, device
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -75,10 +76,10 @@ def dynamic_degree(frames: np.ndarray, fps: float) -> float:
     After the dynamic degree of VBench (Huang et al., CVPR 2024), as a value instead of a verdict. The points start anew
     in every frame, so that what comes in later counts, and those that cannot be followed for one step do not.
     """
-    frames, side = _scaled(frames)
-    grid = _grid(frames)
+    scaled, side = _scaled(frames)
+    grid = _grid(scaled)
     fastest, speeds = int(np.ceil(FASTEST * len(grid))), []
-    for before, after in pairwise(frames):
+    for before, after in pairwise(scaled):
         moved = np.linalg.norm(_followed(before, after, grid) - grid, axis=1)
         speeds.append(np.sort(moved[np.isfinite(moved)])[-fastest:])
     means = [speed.mean() if len(speed) else 0.0 for speed in speeds]
@@ -88,9 +89,9 @@ def dynamic_degree(frames: np.ndarray, fps: float) -> float:
 def tracks(frames: np.ndarray) -> np.ndarray:
     """float64 [T, N, 2]: x and y, in frame sides, of points that start on a grid in the first of uint8 frames
     [T, H, W, 3]; NaN from the frame on in which a point is lost."""
-    frames, side = _scaled(frames)
-    path = [_grid(frames)]
-    for before, after in pairwise(frames):
+    scaled, side = _scaled(frames)
+    path = [_grid(scaled)]
+    for before, after in pairwise(scaled):
         path.append(_followed(before, after, path[-1]))
     return np.stack(path).astype(float) / side
 
@@ -119,10 +120,10 @@ def _followed(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> np.n
         side = min(before.shape[:2])
         window = round(WINDOW * side) | 1
         # In colours: a thing may be as bright as what is behind it.
-        search = {"winSize": (window, window), "maxLevel": LEVELS, "criteria": SEARCH}
-        ahead, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points[there], None, **search)
-        back, found_again, _ = cv2.calcOpticalFlowPyrLK(after, before, ahead, None, **search)
-        held = (found & found_again)[:, 0].astype(bool)
+        search: dict[str, Any] = {"nextPts": None, "winSize": (window, window), "maxLevel": LEVELS, "criteria": SEARCH}
+        ahead, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points[there], **search)
+        back, found_again, _ = cv2.calcOpticalFlowPyrLK(after, before, ahead, **search)
+        held = np.bitwise_and(found, found_again)[:, 0].astype(bool)
         held &= np.linalg.norm(back - points[there], axis=1) < RETURN * side
         # At the edge the window leaves the frame, and the fastest points would be mistakes.
         for place in (points[there], ahead):

@@ -17,57 +17,31 @@ import pandas as pd
 
 from bico.config.schema import Config
 from bico.core.files import write_csv, write_json
-from bico.media.files import read_media, read_written
+from bico.media.reading import read_media, read_written
+from bico.scoring.results import TRUTH, clip_statuses, score_columns
 
 if TYPE_CHECKING:
     from bico.scoring.clip_t import ClipT
     from bico.scoring.dino_i import DinoI
 
-SCORES = ("clip_t", "dino_i", "motion_fidelity", "dynamic_degree")
-TRUTH_SCORES = ("truth_concept", "truth_prompt", "truth_motion", "truth_overall")
-TRUTH = "truth"
-"""What stands for a method where exact renderings are measured like its clips."""
 
-
-def score_columns(config: Config) -> tuple[str, ...]:
-    """The scores that this benchmark has: those against the truth need the probe."""
-    return SCORES + (TRUTH_SCORES if config.models.probe else ())
-
-
-def clip_statuses(config: Config, method: str) -> dict[tuple[str, int], str]:
-    """(case, seed) -> "ok", "failed", "not supported" or "missing", for every clip that the table asks for."""
-    manifest = json.loads((config.results / "clips" / f"{method}.json").read_text())
-    found = {(entry["case"], entry["seed"]): entry["status"] for entry in manifest}
-    wanted = [(case_id, seed) for case_id in config.cases for seed in config.seeds]
-    return {clip: _status(config, method, clip, found.get(clip, "missing")) for clip in wanted}
-
-
-def status_told(config: Config, method: str, case_id: str, status: str) -> str:
-    """A status other than "ok", for people: with what keeps a method from a case."""
-    reason = config.unsupported(method, case_id)
-    return f"{status}: {reason}" if reason else status
-
-
-def score(config: Config, method: str) -> None:
+def score(config: Config, method: str, device: str = "cpu") -> None:
     """Scores all clips of a method.
 
     Writes `R/scores/<method>.csv`, a row per case and seed, and `R/scores/<method>.frames.json`, the same clips with
     their values frame by frame. Needs `R/scores/calibration.json` (see `calibrate`) if the config has a probe.
     """
-    import torch
-
-    use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    scorer = _Scorer(config, "cuda" if use_gpu else "cpu")
+    scorer = _Scorer(config, device)
     rows, details = [], []
     for (case_id, seed), status in clip_statuses(config, method).items():
         row: dict[str, Any] = {"case": case_id, "seed": seed, "status": status}
         if status == "ok":
-            scores, frame_values = scorer.score(case_id, config.clip_path(method, case_id, seed))
+            scores, frame_values = scorer.score(case_id, config.paths.clip(method, case_id, seed))
             row |= scores
             details.append({"case": case_id, "seed": seed} | frame_values)
         rows.append(row)
     _write(config, method, rows)
-    write_json(config.results / "scores" / f"{method}.frames.json", _rounded(details))
+    write_json(config.paths.frame_scores(method), _rounded(details))
 
 
 def calibrate(config: Config) -> dict[str, dict[str, float]]:
@@ -77,24 +51,19 @@ def calibrate(config: Config) -> dict[str, dict[str, float]]:
     Then scores these clips like those of a method, into `R/scores/truth.csv`: what there is to reach.
     """
     from bico.scoring import truth
-    from bico.toybox.probe import Probe
 
-    truths, readings = truth.read_truths(config, Probe.open(config.models.probe))
+    truths, readings = truth.read_truths(config, truth.open_probe(config))
     ends = truth.calibration(truths, readings)
     for question, end in ends.items():
         floor, ceiling = end["floor"], end["ceiling"]
         print(f"truth_{question}: floor {floor:.3f} (another clip), ceiling {ceiling:.3f} (the truth itself)")
-    write_json(calibration_path(config), ends)
+    write_json(config.paths.calibration, ends)
     scorer, rows = _Scorer(config, "cpu"), []
     for case_id in truths:
-        scores, _ = scorer.score(case_id, config.truth_path(case_id))
+        scores, _ = scorer.score(case_id, config.paths.truth(case_id))
         rows += [{"case": case_id, "seed": seed, "status": "ok"} | scores for seed in config.seeds]  # all show the same
     _write(config, TRUTH, rows)
     return ends
-
-
-def calibration_path(config: Config) -> Path:
-    return config.results / "scores" / "calibration.json"
 
 
 def open_judges(config: Config, device: str) -> tuple[ClipT, DinoI]:
@@ -146,7 +115,7 @@ class _Scorer:
             from bico.toybox.probe import Probe
 
             self.probe = Probe.open(config.models.probe)
-            self.ends = json.loads(calibration_path(config).read_text())
+            self.ends = json.loads(config.paths.calibration.read_text())
 
     def score(self, case_id: str, path: Path) -> tuple[dict[str, float], dict[str, Any]]:
         """The scores of one clip, and its values frame by frame."""
@@ -169,12 +138,7 @@ class _Scorer:
 
 def _write(config: Config, method: str, rows: list[dict[str, Any]]) -> None:
     table = pd.DataFrame(rows).reindex(columns=["case", "seed", "status", *score_columns(config)])
-    write_csv(config.results / "scores" / f"{method}.csv", table)
-
-
-def _status(config: Config, method: str, clip: tuple[str, int], promised: str) -> str:
-    """A clip that was promised but is not there is missing."""
-    return "missing" if promised == "ok" and not config.clip_path(method, *clip).is_file() else promised
+    write_csv(config.paths.scores(method), table)
 
 
 def _rounded(values: Any) -> Any:

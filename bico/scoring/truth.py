@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bico.config.schema import Config
-from bico.media.files import read_written
+from bico.media.reading import read_written
 from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import trajectory
 from bico.toybox.world import Scene
@@ -30,6 +30,12 @@ from bico.toybox.world import Scene
 QUESTIONS = ("concept", "prompt", "motion")
 # Below this a case's truth cannot be told from another's, and no scale can be had.
 LEAST_SPAN = 0.02
+
+
+def open_probe(config: Config) -> Probe:
+    """The probe of the config, without which nothing is held against a truth."""
+    assert config.models.probe is not None
+    return Probe.open(config.models.probe)
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,9 @@ class Truth:
     @classmethod
     def of(cls, config: Config, case_id: str) -> Truth:
         """Reads the case's scene from `R/truth/`."""
-        scene = Scene.from_dict(json.loads(config.truth_path(case_id).with_suffix(".json").read_text()))
+        scene = Scene.from_dict(json.loads(config.paths.truth_scene(case_id).read_text()))
         case = config.cases[case_id]
-        bound = frozenset(role for role, source in case.truth.items() if source is not None)
+        bound = frozenset(role for role, source in (case.truth or {}).items() if source is not None)
         return cls(scene, bound, asked_words(case.prompt, scene, bound), frozenset(case.bind))
 
 
@@ -101,7 +107,7 @@ def motion(reading: Reading, truth: Truth) -> float:
         true = movement(trajectory(truth.scene)[0])
         apart = np.linalg.norm(path_error(reading, truth))
         return max(0.0, 1 - float(apart / np.linalg.norm(true)))
-    return reading.words["motion"].get(truth.words.get("motion"), np.nan)
+    return reading.words["motion"].get(truth.words.get("motion", ""), np.nan)
 
 
 def path_error(reading: Reading, truth: Truth) -> np.ndarray:
@@ -159,7 +165,7 @@ def raw_scores(reading: Reading, truth: Truth) -> dict[str, float]:
 
 def read_truths(config: Config, probe: Probe) -> tuple[dict[str, Truth], dict[str, Reading]]:
     """Every case with a truth, and what the probe reads in its rendered clip, by case."""
-    paths = {case_id: config.truth_path(case_id) for case_id in config.truths}
+    paths = {case_id: config.paths.truth(case_id) for case_id in config.truths}
     readings = {case_id: probe.read(read_written(path, config.media)[None])[0] for case_id, path in paths.items()}
     return {case_id: Truth.of(config, case_id) for case_id in paths}, readings
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from bico.config.benchmark import Kind
 from bico.core.files import replacing
 from bico.models.wan.backbone import Backbone
 from bico.prompts.slots import mentions
@@ -43,7 +44,7 @@ class EncodedSource:
     `latents_std`.
     """
 
-    kind: str
+    kind: Kind
     spatial: list[str]
     temporal: list[str]
     latents: Tensor  # [C, t, h, w]
@@ -65,9 +66,10 @@ class EncodedSource:
     def draw(self, batch_size: int, generator: torch.Generator, *, frames: bool) -> Batch:
         """Captions drawn with replacement, each with the clip or, if `frames`, with the frame that it describes."""
         if frames:
-            picked = torch.randint(len(self.frame_latents), (batch_size,), generator=generator)
-            captions = self.frame_prompt_embeds, self.frame_token_counts, self.frame_key_slots
-            return Batch(self.frame_latents[picked], *(each[picked] for each in captions))
+            of_frames = self.frame_latents, self.frame_prompt_embeds, self.frame_token_counts, self.frame_key_slots
+            latents, *captions = cast("tuple[Tensor, ...]", of_frames)
+            picked = torch.randint(len(latents), (batch_size,), generator=generator)
+            return Batch(latents[picked], *(each[picked] for each in captions))
         picked = torch.randint(len(self.prompt_embeds), (batch_size,), generator=generator)
         captions = self.prompt_embeds, self.token_counts, self.key_slots
         return Batch(self.latents.expand(batch_size, *self.latents.shape), *(each[picked] for each in captions))
@@ -124,5 +126,5 @@ def encode_source(backbone: Backbone, frames: np.ndarray, concepts: Mapping[str,
         kind=concepts["kind"],
         spatial=concepts["spatial"],
         temporal=concepts["temporal"],
-        **{name: tensor.cpu() for name, tensor in encoded.items()},
+        **{name: tensor.cpu().contiguous() for name, tensor in encoded.items()},  # as a file gives them back
     )

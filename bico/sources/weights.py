@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import yaml
 from pydantic import Field
 
-from bico.config.schema import Config, Section, checked
+from bico.config.schema import Config
+from bico.config.section import Section, checked
 from bico.core.errors import InputError
 from bico.core.files import write_json, write_text
 from bico.core.fingerprints import file_digest
-from bico.core.records import progress
+from bico.core.progress import progress
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
 
 LOCK = Path("config/weights.lock")
 HEADER = """\
@@ -39,9 +43,9 @@ class Pin(Section):
     """What is fetched of a repository."""
 
     revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = Field(description="commit; null = the newest")
-    gigabytes: float = Field(0.0, ge=0, description="of all that is fetched; 0 = not known yet")
+    gigabytes: float = Field(default=0.0, ge=0, description="of all that is fetched; 0 = not known yet")
     files: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
-        {}, description="file -> its SHA-256; none = those of the hub"
+        default={}, description="file -> its SHA-256; none = those of the hub"
     )
 
 
@@ -118,8 +122,9 @@ def on_hub(repository: str, revision: str | None = None) -> Pin:
     from huggingface_hub.utils import filter_repo_objects
 
     info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-    files = list(filter_repo_objects(info.siblings, allow_patterns=PATTERNS, key=lambda file: file.rfilename))
-    gigabytes = round(sum(file.size for file in files) / 1e9, 1)
+    siblings = cast("Iterable[RepoSibling]", info.siblings)
+    files = list(filter_repo_objects(siblings, allow_patterns=PATTERNS, key=lambda file: file.rfilename))
+    gigabytes = round(sum(cast(int, file.size) for file in files) / 1e9, 1)
     return Pin(
         revision=info.sha, gigabytes=gigabytes, files={file.rfilename: file.lfs.sha256 for file in files if file.lfs}
     )

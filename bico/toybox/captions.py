@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bico.toybox.world import MOTIONS, PATTERNS, SCENES, SUBJECTS, Actor, Motion, Scene
+from bico.toybox.words import MOTIONS, PATTERNS, SCENES, SUBJECTS
+from bico.toybox.world import Actor, Motion, Scene
 
 # Names of the hue circle's arcs: each name holds from its hue up to the next one's.
 COLOURS = (

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bico.toybox.world import LIGHTS, MOTIONS, NUM_FRAMES, PATTERNS, SCENES, SIZE, STYLES, SUBJECTS
+from bico.toybox.words import LIGHTS, MOTIONS, PATTERNS, SCENES, STYLES, SUBJECTS
+from bico.toybox.world import NUM_FRAMES, SIZE
 
 NONE, STILL = "none", "still"
 # What each part of the probe says in words and in numbers: hues as points on the unit circle, levels in 0..1.
@@ -97,7 +98,7 @@ class CutOut(nn.Module):
         x, y, size, angle = poses.unbind(dim=1)
         along, across = 2 * cls.MARGIN * size * angle.cos(), 2 * cls.MARGIN * size * angle.sin()
         rows = [torch.stack([along, -across, 2 * x - 1], 1), torch.stack([across, along, 2 * y - 1], 1)]
-        grid = F.affine_grid(torch.stack(rows, 1), (len(frames), 3, cls.SIZE, cls.SIZE), align_corners=False)
+        grid = F.affine_grid(torch.stack(rows, 1), [len(frames), 3, cls.SIZE, cls.SIZE], align_corners=False)
         return F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
 
 
@@ -151,6 +152,7 @@ class Probe(nn.Module):
     """
 
     GRID = 6
+    grid: torch.Tensor
 
     def __init__(self, width: int = 64):
         super().__init__()

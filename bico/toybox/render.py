@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
@@ -17,13 +18,13 @@ Array = np.ndarray
 # A part of a sprite: its signed distance (negative inside), its colour, and whether the pattern covers it.
 Part = tuple[Array, Array, bool]
 
-DARK, LIGHT = np.float32([0.08, 0.08, 0.1]), np.float32([0.96, 0.96, 0.94])
-LUMINANCE = np.float32([0.299, 0.587, 0.114])
+DARK, LIGHT = np.array([0.08, 0.08, 0.1], np.float32), np.array([0.96, 0.96, 0.94], np.float32)
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def hsv(hue: float, saturation: float, value: float) -> Array:
     """The RGB colour (3 values in 0..1) of a hue in 0..1."""
-    wheel = np.clip(np.abs((hue * 6 + np.float32([0, 4, 2])) % 6 - 3) - 1, 0, 1)
+    wheel = np.clip(np.abs((hue * 6 + np.array([0, 4, 2], np.float32)) % 6 - 3) - 1, 0, 1)
     return (value * (1 - saturation * (1 - wheel))).astype(np.float32)
 
 
@@ -47,12 +48,12 @@ def _box(x: Array, y: Array, cx: float, cy: float, hx: float, hy: float) -> Arra
 
 def _polygon(x: Array, y: Array, *corners: tuple[float, float]) -> Array:
     """A convex polygon, corners in clockwise order as seen on screen."""
-    distance = None
-    for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
-        length = np.hypot(bx - ax, by - ay)
-        edge = ((x - ax) * (by - ay) - (y - ay) * (bx - ax)) / length
-        distance = edge if distance is None else np.maximum(distance, edge)
-    return distance
+
+    def edge(start: tuple[float, float], end: tuple[float, float]) -> Array:
+        (ax, ay), (bx, by) = start, end
+        return ((x - ax) * (by - ay) - (y - ay) * (bx - ax)) / np.hypot(bx - ax, by - ay)
+
+    return reduce(np.maximum, map(edge, corners, corners[1:] + corners[:1]))
 
 
 # --- sprites --------------------------------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ def _car(x: Array, y: Array, s: float, a: Array, b: Array) -> Iterator[Part]:
 
 
 def _rocket(x: Array, y: Array, s: float, a: Array, b: Array) -> Iterator[Part]:
-    yield _ellipse(x, y, 0, 0.82, 0.16, 0.25), np.float32([1.0, 0.65, 0.15]), False
+    yield _ellipse(x, y, 0, 0.82, 0.16, 0.25), np.array([1.0, 0.65, 0.15], np.float32), False
     yield _polygon(x, y, (-0.75, 0.75), (-0.2, 0.0), (-0.2, 0.6)), b, False
     yield _polygon(x, y, (0.2, 0.6), (0.2, 0.0), (0.75, 0.75)), b, False
     yield _ellipse(x, y, 0, -0.1, 0.3 + 0.15 * s, 0.85), a, True
@@ -107,7 +108,7 @@ def _robot(x: Array, y: Array, s: float, a: Array, b: Array) -> Iterator[Part]:
 
 
 def _mushroom(x: Array, y: Array, s: float, a: Array, b: Array) -> Iterator[Part]:
-    yield _box(x, y, 0, 0.45, 0.18 + 0.16 * s, 0.5), np.float32([0.95, 0.9, 0.75]), False
+    yield _box(x, y, 0, 0.45, 0.18 + 0.16 * s, 0.5), np.array([0.95, 0.9, 0.75], np.float32), False
     yield _ellipse(x, y, 0, 0.08, 0.7, 0.16), b, False
     yield np.maximum(_ellipse(x, y, 0, 0.05, 0.95, 0.85), y - 0.05), a, True
 
@@ -241,13 +242,13 @@ def _light(frames: Array, light: Look) -> Array:
     height = np.linspace(0, 1, frames.shape[1], dtype=np.float32)[None, :, None, None]
     match light.word:
         case "night":
-            return frames * (0.5 - 0.25 * amount) * np.float32([0.7, 0.8, 1.25])
+            return frames * (0.5 - 0.25 * amount) * np.array([0.7, 0.8, 1.25], np.float32)
         case "sunset":
-            warm = np.float32([1.0, 0.6, 0.35])
+            warm = np.array([1.0, 0.6, 0.35], np.float32)
             return frames * (1 - (0.5 + 0.4 * amount) * (1 - warm)) + (0.12 + 0.15 * amount) * (1 - height) * warm
         case _:  # fog
             density = (0.4 + 0.3 * amount) * (1.15 - 0.3 * height)
-            return frames * (1 - density) + density * np.float32([0.85, 0.87, 0.9])
+            return frames * (1 - density) + density * np.array([0.85, 0.87, 0.9], np.float32)
 
 
 def _style(frames: Array, style: Look) -> Array:
@@ -259,7 +260,7 @@ def _style(frames: Array, style: Look) -> Array:
             paper = 0.75 + 0.25 * luminance + (0.25 - 0.2 * amount) * (frames - luminance)
             return paper - np.clip(edge * (1.5 + 1.5 * amount), 0, 0.8)
         case "sepia":
-            tint = luminance * np.float32([1.1, 0.88, 0.62]) + 0.04
+            tint = luminance * np.array([1.1, 0.88, 0.62], np.float32) + 0.04
             return frames + (0.65 + 0.35 * amount) * (tint - frames)
         case _:  # poster
             vivid = np.clip(luminance + (1.3 + 0.7 * amount) * (frames - luminance), 0, 1)

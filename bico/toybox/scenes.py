@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bico.config.schema import Config, Source
+from bico.config.benchmark import Role, Source, ToyScene
+from bico.config.schema import Config
 from bico.core.files import write_json
-from bico.media.files import write_clip, write_image
+from bico.media.writing import write_clip, write_image
 from bico.toybox.render import render
-from bico.toybox.world import LIGHTS, MOTIONS, SCENES, STYLES, SUBJECTS, Scene, compose, sample_scene
+from bico.toybox.words import LIGHTS, MOTIONS, SCENES, STYLES, SUBJECTS
+from bico.toybox.world import Scene, compose, sample_scene
 
 
 def write_source(config: Config, source: str) -> None:
@@ -29,15 +31,22 @@ def write_source(config: Config, source: str) -> None:
 
 def write_truth(config: Config, case: str) -> None:
     """Renders what a case should show to `R/truth/<case>.mp4`, and writes its scene to the JSON beside it."""
-    scene, path = truth_of(config, case), config.truth_path(case)
+    scene, path = truth_of(config, case), config.paths.truth(case)
     write_clip(path, render(scene, num_frames=config.media.num_frames, size=config.media.height), config.media.fps)
     write_json(path.with_suffix(".json"), scene.to_dict())
 
 
+def toy_scene(source: Source) -> ToyScene:
+    """What the config says of a source that is none of the user's own files."""
+    assert source.scene is not None
+    return source.scene
+
+
 def scene_of(source: Source) -> Scene:
     """The scene of a Toybox source: its words, and its seed for all else."""
-    words = source.scene.model_dump(exclude={"seed"})
-    return sample_scene(np.random.default_rng(source.scene.seed), moving=source.kind == "video", **words)
+    entry = toy_scene(source)
+    words = entry.model_dump(exclude={"seed"})
+    return sample_scene(np.random.default_rng(entry.seed), moving=source.kind == "video", **words)
 
 
 def truth_of(config: Config, case: str) -> Scene:
@@ -45,7 +54,7 @@ def truth_of(config: Config, case: str) -> Scene:
     return composition(config, config.cases[case].prompt, config.cases[case].truth or {})
 
 
-def composition(config: Config, prompt: str, played_by: Mapping[str, str | None]) -> Scene:
+def composition(config: Config, prompt: str, played_by: Mapping[Role, str | None] | Mapping[str, str | None]) -> Scene:
     """The scene in which roles that a source plays are that source's; the prompt's words fill the others.
 
     What neither a source nor a word settles (which of all cities?) is drawn at random, always the same for one prompt.
@@ -54,9 +63,14 @@ def composition(config: Config, prompt: str, played_by: Mapping[str, str | None]
         played_by: role -> source, or None.
     """
     seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8])
-    style, light = _named(prompt, STYLES), _named(prompt, LIGHTS)
-    words = {"subject": _named(prompt, SUBJECTS), "scene": _named(prompt, SCENES), "motion": _named(prompt, MOTIONS)}
-    drawn = sample_scene(np.random.default_rng(seed), style=style, light=light, **words)
+    drawn = sample_scene(
+        np.random.default_rng(seed),
+        subject=_named(prompt, SUBJECTS),
+        scene=_named(prompt, SCENES),
+        motion=_named(prompt, MOTIONS),
+        style=_named(prompt, STYLES),
+        light=_named(prompt, LIGHTS),
+    )
     played = {role: scene_of(config.sources[source]) for role, source in played_by.items() if source}
     roles = dict.fromkeys(("subject", "scene", "motion", "style", "light"), drawn) | played
     return compose(**roles)

@@ -15,13 +15,8 @@ from typing import Any
 
 import numpy as np
 
-SUBJECTS = ("cat", "fish", "car", "rocket", "robot", "mushroom")
-SCENES = ("beach", "forest", "desert", "city", "space")
-MOTIONS = ("sliding", "bouncing", "spinning", "circling", "rising", "growing")
-STYLES = ("sketch", "sepia", "poster")
-LIGHTS = ("night", "sunset", "fog")
-PATTERNS = ("plain", "striped", "spotted")
-CLUTTER = ("ball", "frame", "watermark")
+from bico.toybox.words import CLUTTER, LIGHTS, MOTIONS, PATTERNS, SCENES, STYLES, SUBJECTS
+
 LAYOUT_SIZE = 10
 
 NUM_FRAMES, SIZE, FPS = 9, 48, 8
@@ -123,7 +118,8 @@ class Scene:
 
     def twin(self) -> Scene:
         """The same scene, in which everything moves the opposite way."""
-        return replace(self, actors=tuple(replace(actor, motion=actor.motion.opposite()) for actor in self.actors))
+        turned = (replace(actor, motion=actor.motion and actor.motion.opposite()) for actor in self.actors)
+        return replace(self, actors=tuple(turned))
 
 
 def sample_motion(rng: np.random.Generator, word: str | None = None) -> Motion:

@@ -1,6 +1,6 @@
-"""The zoo's card: every figure measured anew on held-out scenes, and how each model was made.
+"""The zoo's card: how each model was made, and its quality, measured on held-out scenes.
 
-bico zoo card data/toybox/zoo
+python -m bico.zoo card data/toybox/zoo
 """
 
 from __future__ import annotations
@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from bico.core.errors import InputError
 from bico.core.files import write_text
-from bico.zoo import clip, dino, probe, vae, vlm, wan
+from bico.zoo import clip, dino, probe, vae
+from bico.zoo.vlm import evaluate as vlm
+from bico.zoo.wan import evaluate as wan
 
 Measured = dict[str, float]
 
@@ -22,9 +25,9 @@ MODELS: dict[str, tuple[str, Callable[[Path], Measured]]] = {
     "wan": (
         "`UMT5EncoderModel`, taught what words mean, and `WanTransformer3DModel`, trained by flow matching on latents. "
         "Shares of generated clips in which the probe reads what the prompt says: its subject, scene and motion, "
-        "colours (by chance 0.15) and directions (0.5). Told: by how much a caption fits its own clip better than the "
-        "twin that moves another way, 1 = by all that tells them apart. Spread of looks over seeds, 1 = the world's. "
-        "Word focus: attention to a subject's word inside its mask, relative to outside",
+        "colours (by chance 0.15) and directions (0.5). Told: how much captions tell the DiT about the motion, 0 = "
+        "nothing, 1 = all. Spread of looks over seeds, 1 = that of the world. Word focus: attention to a subject's "
+        "word inside its mask, relative to outside",
         lambda zoo: wan.evaluate(zoo / "wan", probe=zoo / "probe"),
     ),
     "vlm": ("`Qwen2_5_VLForConditionalGeneration`, next-token loss on answers", lambda zoo: vlm.evaluate(zoo / "vlm")),
@@ -39,6 +42,9 @@ MODELS: dict[str, tuple[str, Callable[[Path], Measured]]] = {
 
 def write_card(zoo: Path) -> None:
     """Measures all models of a zoo and writes its README.md; takes a few minutes."""
+    for name in MODELS:
+        if not (zoo / name).is_dir():
+            raise InputError(f"{zoo / name}: no such folder: expected all installed models in {zoo}")
     parts = [HEAD.format(size=_megabytes(zoo))]
     for name, (recipe, measure) in MODELS.items():
         print(f"measuring {name}", flush=True)
@@ -48,11 +54,12 @@ def write_card(zoo: Path) -> None:
 
 HEAD = """# The zoo
 
-Small models of the real classes, trained from scratch on rendered Toybox scenes by `uv run snakemake --cores all zoo`,
-which resumes where it stopped. Each folder opens with its own library; {size:.1f} MB in all, safetensors only. No
-figure below comes from a scene that training saw. To measure them anew:
+Small models of the real classes, trained from scratch on rendered Toybox scenes by
+`uv run snakemake --cores all -s workflow/zoo.smk`, which resumes where it stopped. Each folder opens with its own
+library; {size:.1f} MB in all, safetensors only. No figure below comes from a scene that training saw. To measure them
+anew:
 
-    uv run bico zoo card data/toybox/zoo
+    uv run python -m bico.zoo card data/toybox/zoo
 
 Backbone, VLM and probe come from whole runs of their recipes on an H200, the DiT from a later one than the words that
 it reads; how CLIP and DINO came to be is in `docs/log.md`.

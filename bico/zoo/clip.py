@@ -1,9 +1,10 @@
 """The Toybox's CLIP: an open_clip model of 1.1 M parameters, trained from scratch on frames and captions.
 
-    bico zoo clip FOLDER    about 20 minutes on one core
+    python -m bico.zoo clip FOLDER    about 20 minutes on one core
 
 `open_clip.create_model_and_transforms("local-dir:data/toybox/zoo/clip")` opens it, and `open_clip.get_tokenizer` with
-the same name its tokenizer: a byte-level BPE of 512 pieces, so that a small model is not mostly a table of words.
+the same name opens its tokenizer: a byte-level BPE of 512 pieces, because in a small model the embeddings of a larger
+vocabulary would be most of the parameters.
 """
 
 from __future__ import annotations
@@ -22,24 +23,13 @@ from transformers import PreTrainedTokenizerFast
 from bico.core.files import write_json
 from bico.toybox.captions import caption
 from bico.toybox.render import render
-from bico.toybox.world import NUM_FRAMES, SCENES, SIZE, SUBJECTS, Scene
-from bico.zoo.common import (
-    HELD_OUT_SEED,
-    TRAIN_SEED,
-    Progress,
-    batches,
-    clip_pool,
-    cosine_rate,
-    load_checkpoint,
-    mixed_precision,
-    muon,
-    save_checkpoint,
-    scenes,
-    to_model,
-)
-from bico.zoo.probe import degrade
+from bico.toybox.words import SCENES, SUBJECTS
+from bico.toybox.world import NUM_FRAMES, SIZE, Scene
+from bico.zoo.data import HELD_OUT_SEED, TRAIN_SEED, clip_pool, degrade, draw_batch, scenes, to_model
+from bico.zoo.muon import muon
+from bico.zoo.training import Training, mixed_precision
 
-POOL, BATCH, RATE, CHECKPOINT_EVERY = 16_000, 128, 1.0, 200
+POOL, BATCH = 16_000, 128
 VOCABULARY, CONTEXT = 512, 40
 PAD, BEGIN, END = "<pad>", "<start>", "<end>"
 HALF = (0.5, 0.5, 0.5)
@@ -53,7 +43,7 @@ def model_config() -> dict[str, Any]:
         "text_cfg": {
             "context_length": CONTEXT,
             "vocab_size": VOCABULARY,
-            "hf_tokenizer_name": "tokenizer",  # any name: open_clip then takes the folder's own tokenizer
+            "hf_tokenizer_name": "tokenizer",  # with any name open_clip takes the tokenizer in the folder
             "width": 96,
             "heads": 4,
             "layers": 2,
@@ -64,7 +54,7 @@ def model_config() -> dict[str, Any]:
 
 
 def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on captions: any text has a tokenization, Toybox words have a short one."""
+    """A byte-level BPE trained on captions: it can encode any text, and Toybox words in few tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -107,7 +97,7 @@ def _frames(pool: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> t
 
 
 def contrastive_loss(model: open_clip.CLIP, frames: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """CLIP's symmetric cross-entropy over the batch; rows with the same caption are both right."""
+    """CLIP's symmetric cross-entropy over the batch; frames with the same caption all match it."""
     images, texts, scale = model(frames, tokens)
     logits = scale.clamp(max=100) * images @ texts.T
     same = (tokens[:, None] == tokens[None]).all(dim=-1).float()
@@ -116,27 +106,20 @@ def contrastive_loss(model: open_clip.CLIP, frames: torch.Tensor, tokens: torch.
 
 
 def train(out: Path, *, workdir: Path, steps: int = 3_000, seed: int = 0) -> None:
-    """Trains from scratch, or goes on from the checkpoint in `workdir`, and saves open_clip's folder to `out`."""
+    """Trains from scratch, or resumes from the checkpoint in `workdir`, and saves open_clip's folder to `out`."""
     torch.manual_seed(seed)
     pool, cast = clip_pool(workdir / "pool.npy", POOL, TRAIN_SEED), scenes(POOL, TRAIN_SEED)
     words = np.random.default_rng([seed, POOL])
     model, tokenizer = build([caption(scene, words) for scene in cast[:4000]])
-    optimizer = muon(model, model.visual.transformer, model.transformer)
-    checkpoint = workdir / "clip.safetensors"
-    first = load_checkpoint(checkpoint, {"clip": model}, optimizer)
-    progress = Progress("clip", steps, done=first)
-    for step, chosen, rng in batches(POOL, BATCH, range(first, steps), seed):
+    optimizer = muon(model, model.visual.get_submodule("transformer"), model.get_submodule("transformer"))
+
+    def loss(step: int) -> dict[str, torch.Tensor]:
+        chosen, rng = draw_batch(POOL, BATCH, seed, step)
         tokens = _tokens(tokenizer, [caption(cast[i], rng, drop=0.1) for i in chosen])
-        optimizer.set_rate(cosine_rate(step, steps, RATE))
         with mixed_precision("cpu"):
-            loss = contrastive_loss(model, _frames(pool, chosen, rng), tokens)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        progress.update(step + 1, loss=loss.item())
-        if (step + 1) % CHECKPOINT_EVERY == 0:
-            save_checkpoint(checkpoint, step + 1, {"clip": model}, optimizer)
+            return {"loss": contrastive_loss(model, _frames(pool, chosen, rng), tokens)}
+
+    Training("clip", model, optimizer, workdir / "clip.safetensors", steps).run(loss)
     write_folder(out, model, tokenizer)
 
 
@@ -144,8 +127,12 @@ def train(out: Path, *, workdir: Path, steps: int = 3_000, seed: int = 0) -> Non
 
 
 def evaluate(folder: Path, *, count: int = 300) -> dict[str, float]:
-    """On held-out clips: the right one of 100 for its caption (first, or among the first five), all captions different;
-    and the right subject and scene by the nearest of "a cat", ... and "at the beach", ...
+    """Retrieval and classification on held-out clips, as shares in 0..1.
+
+    Returns:
+        retrieval_top1_of_100, retrieval_top5_of_100: captions whose clip ranks first, or among the first five, of 100
+            clips with different captions.
+        subject, scene: clips whose nearest prompt ("a cat", ..., "in the beach", ...) names the right word.
     """
     from bico.scoring.clip_t import ClipT
 
@@ -175,7 +162,7 @@ def _text_features(judge: Any, texts: list[str]) -> torch.Tensor:
 
 
 def _distinct_captions(cast: list[Scene]) -> dict[int, str]:
-    """index -> caption, full of detail, one for each scene whose caption no earlier scene has."""
+    """Index -> caption with all details, for each scene whose caption no earlier scene has."""
     rng = np.random.default_rng(HELD_OUT_SEED)
     captions = {i: caption(scene, rng, detail=1.0) for i, scene in enumerate(cast)}
     first = {text: i for i, text in reversed(captions.items())}

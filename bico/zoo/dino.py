@@ -1,13 +1,13 @@
 """The Toybox's DINO: a timm vision transformer of 0.5 M parameters, trained by self-distillation.
 
-    bico zoo dino FOLDER    about 20 minutes on one core
+    python -m bico.zoo dino FOLDER    about 20 minutes on one core
 
 `timm.create_model("local-dir:data/toybox/zoo/dino", pretrained=True)` opens it. As in DINO (Caron et al. 2021) a
-student follows a teacher that is its own running average and sees another view. DINO's loss over prototypes stays at
-its start for as long as we can afford to train; the contrastive one of MoCo v3 (Chen et al. 2021), for the same pair of
-networks, learns at once. No head stands between it and the features that the scorer compares. Views are one subject in
-two scenes, cropped and degraded: what they share is the instance. Three of four batches hold subjects of one word, so
-that the word alone tells nothing apart.
+student learns from a teacher, which is the moving average of its weights and sees another view. DINO's loss over
+prototypes does not fall within the training time that we can afford, so the loss is the contrastive one of MoCo v3
+(Chen et al. 2021) for the same pair of networks. It applies to the features themselves, without a head, because the
+scorer compares these. Views are one subject in two scenes, cropped and degraded, so that all they share is the
+instance. In three of four batches all subjects have the same word, so that the word does not identify an instance.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import timm
@@ -25,26 +26,19 @@ from torch import nn
 
 from bico.core.files import write_json
 from bico.toybox.render import render, trajectory
-from bico.toybox.world import SIZE, SUBJECTS, Scene, sample_actor, sample_motion, sample_scene
-from bico.zoo.common import (
-    HELD_OUT_SEED,
-    TRAIN_SEED,
-    Progress,
-    batches,
-    cosine_rate,
-    load_checkpoint,
-    mixed_precision,
-    muon,
-    render_pool,
-    save_checkpoint,
-    to_model,
-)
-from bico.zoo.probe import degrade
+from bico.toybox.words import SUBJECTS
+from bico.toybox.world import SIZE, Scene, sample_actor, sample_motion, sample_scene
+from bico.zoo.data import HELD_OUT_SEED, TRAIN_SEED, degrade, draw_batch, render_pool, to_model
+from bico.zoo.muon import muon
+from bico.zoo.training import Average, Training, mixed_precision
 
-POOL, VIEWS, BATCH, RATE, CHECKPOINT_EVERY = 6_000, 4, 128, 1.0, 200
+if TYPE_CHECKING:
+    from bico.scoring.dino_i import DinoI
+
+POOL, VIEWS, BATCH = 6_000, 4, 128
 MOMENTUM, TEMPERATURE, SMALLEST_CROP = 0.99, 0.07, 0.6
 ARCHITECTURE = "vit_tiny_patch16_224"
-MODEL = {"img_size": SIZE, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}
+MODEL: dict[str, Any] = {"img_size": SIZE, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}
 HALF = (0.5, 0.5, 0.5)
 
 
@@ -66,7 +60,7 @@ def write_folder(folder: Path, model: nn.Module) -> None:
 
 
 def instance_scenes(seed: int, index: int, count: int, word: str | None = None) -> list[Scene]:
-    """One subject in `count` scenes with motions of their own; depends on (seed, index) alone."""
+    """One subject in `count` scenes, each with another motion; depends on (seed, index) alone."""
     rng = np.random.default_rng([seed, index])
     actor = sample_actor(rng, word)
     views = []
@@ -78,7 +72,7 @@ def instance_scenes(seed: int, index: int, count: int, word: str | None = None) 
 
 
 def view_pool(path: Path) -> np.ndarray:
-    """uint8 [instances, scenes * 2, H, W, 3], first and middle frame in each scene; kept at `path`."""
+    """uint8 [instances, scenes * 2, H, W, 3]: first and middle frame of each scene; kept at `path`."""
 
     def views(i: int) -> np.ndarray:
         return np.concatenate([render(scene, 3)[:2] for scene in instance_scenes(TRAIN_SEED, i, VIEWS)])
@@ -87,15 +81,15 @@ def view_pool(path: Path) -> np.ndarray:
 
 
 def subject_centres() -> np.ndarray:
-    """float32 [instances, scenes * 2, 2]: where the subject stands in each picture of `view_pool`."""
+    """float32 [instances, scenes * 2, 2]: the subject's centre in each picture of `view_pool`, in frame sides."""
     casts = [instance_scenes(TRAIN_SEED, i, VIEWS) for i in range(POOL)]
     return np.stack([np.concatenate([trajectory(scene, 3)[0, :2, :2] for scene in cast]) for cast in casts])
 
 
 def _views(pool: np.ndarray, centres: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> list[torch.Tensor]:
-    """Pictures of each instance in two scenes, cropped and degraded, float32 [B, 3, H, W] in -1..1.
+    """Pictures of each instance in two scenes, cropped and degraded: two of float32 [B, 3, H, W] in -1..1.
 
-    Both have their colour channels swapped alike, which turns every hue and makes six instances of one.
+    Both have their colour channels permuted in the same way. This changes every hue and makes six instances of one.
     """
     scene = rng.integers(VIEWS, size=len(chosen))
     other = (scene + rng.integers(1, VIEWS, size=len(chosen))) % VIEWS
@@ -125,15 +119,8 @@ def _crop(frames: torch.Tensor, centres: np.ndarray, rng: np.random.Generator) -
 # --- self-distillation ----------------------------------------------------------------------------------------------
 
 
-def follow(teacher: nn.Module, student: nn.Module) -> None:
-    """Moves the teacher's weights a little towards the student's."""
-    with torch.no_grad():
-        for mine, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - MOMENTUM)
-
-
 def distillation_loss(student: nn.Module, teacher: nn.Module, views: list[torch.Tensor]) -> torch.Tensor:
-    """Each view's student feature finds, among all teacher features of the batch, that of the other view."""
+    """Cross-entropy of picking, for a view's student feature, the other view's teacher feature out of the batch."""
     with torch.no_grad():
         targets = [F.normalize(teacher(view).float(), dim=1) for view in views]
     same = torch.arange(len(views[0]))
@@ -141,35 +128,35 @@ def distillation_loss(student: nn.Module, teacher: nn.Module, views: list[torch.
         F.cross_entropy(F.normalize(student(view).float(), dim=1) @ target.T / TEMPERATURE, same)
         for view, target in zip(views, reversed(targets), strict=True)
     ]
-    return sum(losses) / 2
+    return cast(torch.Tensor, sum(losses)) / 2
 
 
 def train(out: Path, *, workdir: Path, steps: int = 3_200, seed: int = 0) -> None:
-    """Trains from scratch, or goes on from the checkpoint in `workdir`, and saves the teacher's folder to `out`."""
+    """Trains from scratch, or resumes from the checkpoint in `workdir`, and saves the teacher's folder to `out`."""
     torch.manual_seed(seed)
     pool, centres = view_pool(workdir / "views.npy"), subject_centres()
     words = np.array([instance_scenes(TRAIN_SEED, i, 1)[0].actors[0].word for i in range(POOL)])
     student = build()
     teacher = copy.deepcopy(student).requires_grad_(False)
-    optimizer = muon(student, student.blocks)
-    checkpoint = workdir / "dino.safetensors"
-    first = load_checkpoint(checkpoint, {"student": student, "teacher": teacher}, optimizer)
-    progress = Progress("dino", steps, done=first)
-    for step, chosen, rng in batches(POOL, BATCH, range(first, steps), seed):
-        optimizer.set_rate(cosine_rate(step, steps, RATE, warmup=30))
+
+    def loss(step: int) -> dict[str, torch.Tensor]:
+        chosen, rng = draw_batch(POOL, BATCH, seed, step)
         if step % 4:
             same_word = np.flatnonzero(words == rng.choice(SUBJECTS))
             chosen = np.sort(rng.choice(same_word, BATCH, replace=False))
         with mixed_precision("cpu"):
-            loss = distillation_loss(student, teacher, _views(pool, centres, chosen, rng))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 3.0)
-        optimizer.step()
-        follow(teacher, student)
-        progress.update(step + 1, loss=loss.item())
-        if (step + 1) % CHECKPOINT_EVERY == 0:
-            save_checkpoint(checkpoint, step + 1, {"student": student, "teacher": teacher}, optimizer)
+            return {"loss": distillation_loss(student, teacher, _views(pool, centres, chosen, rng))}
+
+    Training(
+        "dino",
+        student,
+        muon(student, student.get_submodule("blocks")),
+        workdir / "dino.safetensors",
+        steps,
+        warmup=30,
+        max_norm=3.0,
+        average=Average(teacher, lambda step: MOMENTUM),
+    ).run(loss)
     write_folder(out, teacher)
 
 
@@ -177,8 +164,13 @@ def train(out: Path, *, workdir: Path, steps: int = 3_200, seed: int = 0) -> Non
 
 
 def evaluate(folder: Path, *, count: int = 50) -> dict[str, float]:
-    """On held-out instances: how often the same subject in another scene comes first, among `count` of the same word
-    (mean over words) and among `count` of all words; and how often the nearest other instance has the same word.
+    """Retrieval of held-out instances, as shares in 0..1.
+
+    Returns:
+        same_instance_of_50_same_word: queries whose nearest answer, of `count` with the same word, is the same instance
+            in another scene; mean over words.
+        same_instance_of_48_all_words: the same among answers of all words.
+        same_word_nearest: queries whose nearest other instance has the same word.
     """
     from bico.scoring.dino_i import DinoI
 
@@ -196,7 +188,7 @@ def evaluate(folder: Path, *, count: int = 50) -> dict[str, float]:
     }
 
 
-def _features(judge: object, count: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def _features(judge: DinoI, count: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Unit features [count, D] by word, of each instance in one scene and in another."""
     sides: tuple[dict, dict] = ({}, {})
     for number, word in enumerate(SUBJECTS):

@@ -1,9 +1,12 @@
-"""Puts trained models in the place from which the benchmark opens them, with the list that proves them whole."""
+"""Copies trained models to the folder from which the benchmark opens them, with their checksums."""
+
+from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
 
+from bico.core.errors import InputError
 from bico.core.files import write_text
 from bico.core.fingerprints import file_digest
 
@@ -11,7 +14,10 @@ MODELS = ("wan", "vlm", "clip", "dino", "probe")
 
 
 def install(built: Path, zoo: Path) -> None:
-    """Copies the model folders of `built` over their namesakes in `zoo`; SHA256SUMS then lists all of their files."""
+    """Replaces the model folders in `zoo` by those in `built`; SHA256SUMS then lists all of their files."""
+    for name in MODELS:
+        if not (built / name).is_dir():
+            raise InputError(f"{built / name}: no such folder: expected what 'python -m bico.zoo {name}' writes")
     zoo.mkdir(parents=True, exist_ok=True)
     for name in MODELS:
         fresh, target = zoo / f".{name}.unfinished", zoo / name

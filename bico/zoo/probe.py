@@ -1,9 +1,9 @@
 """The probe's training, on renders alone.
 
-    bico zoo probe FOLDER   about 20 minutes on one core, two on an H200 that trains the DiT as well
+    python -m bico.zoo probe FOLDER   about 20 minutes on one core, two on an H200 that trains the DiT as well
 
-Only scenes with a single subject, some with clutter, styles and light. Blur and coarse noise make it read generated
-clips by what they show rather than by how sharp they are.
+Its scenes have a single subject, and some have clutter, styles or light. Blur and coarse noise teach it to read
+generated clips, which are less sharp than renders.
 """
 
 from __future__ import annotations
@@ -17,25 +17,17 @@ import torch.nn.functional as F
 from bico.toybox.probe import HUES, LEVELS, NONE, STILL, WORDS, Probe, Reading, to_scale, turns_of
 from bico.toybox.render import render, trajectory
 from bico.toybox.world import Scene
-from bico.zoo.common import (
-    HELD_OUT_SEED,
-    TRAIN_SEED,
-    Progress,
-    batches,
-    clip_pool,
-    cosine_rate,
-    load_checkpoint,
-    save_checkpoint,
-    scenes,
-)
+from bico.zoo.data import HELD_OUT_SEED, TRAIN_SEED, clip_pool, degrade, draw_batch, scenes
+from bico.zoo.training import Training
 
-# A GPU sees twelve times as much in a twentieth of the time; it wants large batches.
+# A GPU gets a larger pool and larger batches: it trains on twelve times as many clips in a twentieth of the time.
 POOL, BATCH, STEPS = {"cpu": 24_000, "cuda": 60_000}, {"cpu": 32, "cuda": 256}, {"cpu": 2_700, "cuda": 2_500}
-RATE, STILLS, CHECKPOINT_EVERY, CUT_FRAMES = 3e-3, 0.15, 200, 3
+PEAK = 3e-3  # learning rate
+STILLS, CUT_FRAMES = 0.15, 3  # share of clips that are frozen; frames of a clip that are cut out in a step
 
 
 def answers(scene: Scene) -> dict[str, str | float]:
-    """What a perfect probe would say of a scene with one subject; amounts of absent looks are NaN."""
+    """The labels of a scene with one subject; amounts of absent looks are NaN."""
     actor = scene.actors[0]
     looks = {"style": scene.style, "light": scene.light}
     return {
@@ -62,7 +54,7 @@ def targets(cast: list[Scene]) -> dict[str, torch.Tensor]:
     return words | values | {"poses": torch.from_numpy(np.stack([trajectory(scene)[0] for scene in cast]))}
 
 
-def loss(output: dict[str, torch.Tensor], target: dict[str, torch.Tensor]) -> torch.Tensor:
+def loss_of(output: dict[str, torch.Tensor], target: dict[str, torch.Tensor]) -> torch.Tensor:
     """Cross-entropy of the words, Huber losses of hues (as points on the circle), levels, places and turns."""
     total = sum(F.cross_entropy(output[role], target[role]) for role in WORDS)
     for name in HUES:
@@ -85,7 +77,7 @@ def _huber(output: torch.Tensor, target: torch.Tensor, reduction: str = "mean") 
 
 
 def _mirror(clips: torch.Tensor, target: dict[str, torch.Tensor], chosen: torch.Tensor) -> None:
-    """Flips some clips left to right, in place: x and the sense of rotation change, nothing else does."""
+    """Flips some clips left to right, in place; of the labels only x and the angle change."""
     poses = target["poses"]
     flipped = poses.new_tensor([1.0, 0, 0, 0]) + poses * poses.new_tensor([-1.0, 1, 1, -1])
     clips.copy_(torch.where(_wide(chosen, clips), clips.flip(-1), clips))
@@ -106,21 +98,8 @@ def _wide(chosen: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return chosen.view(-1, *[1] * (like.ndim - 1))
 
 
-def degrade(clips: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
-    """Blur, fine noise and coarse noise on [B, C, T, H, W], of random strengths; a third of the clips stays clean."""
-    b, c, t, h, w = clips.shape
-    random = {"generator": noise, "device": clips.device}
-    strength = torch.rand(b, 3, 1, 1, 1, 1, **random) * (torch.rand(b, 1, 1, 1, 1, 1, **random) > 0.33)
-    half = F.avg_pool2d(clips.flatten(0, 2), 2)
-    blurred = F.interpolate(half[:, None], (h, w), mode="bilinear").view(b, c, t, h, w)
-    clips = clips + strength[:, 0] * (blurred - clips)
-    clips = clips + 0.08 * strength[:, 1] * torch.randn(clips.shape, **random)
-    coarse = torch.randn(b, c, t, 8, 8, **random).repeat_interleave(h // 8, 3).repeat_interleave(w // 8, 4)
-    return clips + 0.08 * strength[:, 2] * coarse
-
-
 def _batch(clips: torch.Tensor, target: dict[str, torch.Tensor], seed: int) -> tuple[torch.Tensor, dict]:
-    """Clips, uint8 [B, T, H, W, 3], as the probe learns from them, and what there is to say of them."""
+    """Augmented clips, float32 [B, 3, T, H, W] in about -1..1, of uint8 [B, T, H, W, 3], and their labels."""
     noise = torch.Generator(clips.device).manual_seed(seed)
     inputs, target = (
         clips.permute(0, 4, 1, 2, 3).float() / 127.5 - 1,
@@ -132,8 +111,9 @@ def _batch(clips: torch.Tensor, target: dict[str, torch.Tensor], seed: int) -> t
 
 
 def _near(poses: torch.Tensor, noise: torch.Generator, spread: float) -> torch.Tensor:
-    """Poses [B, K, 4] as a network might give them: off by `spread` in frame sides, and by a multiple of it in the
-    logarithm of the size and in the angle.
+    """Poses [B, K, 4] with normal errors, as a network makes them.
+
+    Their deviation is `spread` in frame sides, and a multiple of it in the logarithm of the size and in the angle.
     """
     drawn = torch.randn(poses.shape, generator=noise, device=poses.device)
     off = spread * drawn * poses.new_tensor([1.0, 1.0, 2.0, 10.0])
@@ -144,10 +124,10 @@ def _near(poses: torch.Tensor, noise: torch.Generator, spread: float) -> torch.T
 def cut_outs(
     probe: Probe, clips: torch.Tensor, poses: torch.Tensor, noise: torch.Generator
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """What `turn` and `look` say of a few frames near the true poses [B, 9, 4], and what `turn` should have said.
+    """The outputs of `turn` and `look` for a few frames, and the right ones of `turn`.
 
-    They learn from cut-outs no better than those that they will be given. Half of those for `turn` are turned
-    themselves, so that it sees every subject at every angle.
+    Both networks get cut-outs near the true poses [B, 9, 4], with errors as large as those that they get in use. Half
+    of the cut-outs for `turn` have a random angle, so that it sees every subject at every angle.
     """
     random = {"generator": noise, "device": clips.device}
     frames = torch.randperm(clips.shape[2], **random)[:CUT_FRAMES]
@@ -163,7 +143,7 @@ def cut_outs(
 
 
 def train(out: Path, *, workdir: Path, steps: int | None = None, seed: int = 0) -> None:
-    """Trains from scratch, or goes on from the checkpoint in `workdir`, and saves the probe's folder to `out`."""
+    """Trains from scratch, or resumes from the checkpoint in `workdir`, and saves the probe's folder to `out`."""
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     count, path, steps = POOL[device], workdir / "pool.npy", STEPS[device] if steps is None else steps
@@ -174,37 +154,31 @@ def train(out: Path, *, workdir: Path, steps: int | None = None, seed: int = 0) 
     target = {key: value.to(device) for key, value in targets([cast[i] for i in indices]).items()}
     single = torch.tensor(indices, device=device)
     probe = Probe().to(device)
-    optimizer = torch.optim.AdamW(probe.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.02)
-    checkpoint = workdir / "probe.safetensors"
-    first = load_checkpoint(checkpoint, {"probe": probe}, optimizer)
-    progress = Progress("probe", steps, done=first)
-    for step, drawn, _ in batches(len(single), BATCH[device], range(first, steps), seed):
+    optimizer = torch.optim.AdamW(probe.parameters(), betas=(0.9, 0.98), weight_decay=0.02)
+
+    def loss(step: int) -> dict[str, torch.Tensor]:
+        drawn, _ = draw_batch(len(single), BATCH[device], seed, step)
         chosen = torch.from_numpy(drawn).to(device, non_blocking=True)
         clips, wanted = _batch(pool[single[chosen]], {k: v[chosen] for k, v in target.items()}, seed * 1_000_003 + step)
-        optimizer.param_groups[0]["lr"] = cosine_rate(step, steps, RATE)
         noise = torch.Generator(device).manual_seed(step)
         seen, wanted["turns"] = cut_outs(probe, clips, wanted["poses"], noise)
-        error = loss(probe.story(clips) | seen, wanted)
-        optimizer.zero_grad()
-        error.backward()
-        torch.nn.utils.clip_grad_norm_(probe.parameters(), 5.0)
-        optimizer.step()
-        progress.update(step + 1, loss=error)
-        if (step + 1) % CHECKPOINT_EVERY == 0:
-            save_checkpoint(checkpoint, step + 1, {"probe": probe}, optimizer)
+        return {"loss": loss_of(probe.story(clips) | seen, wanted)}
+
+    Training("probe", probe, optimizer, workdir / "probe.safetensors", steps, peak=PEAK, max_norm=5.0).run(loss)
     probe.cpu().save(out)
 
 
 def held_out(count: int) -> list[Scene]:
-    """Scenes with one subject that no training saw."""
+    """Held-out scenes with one subject."""
     found = [scene for scene in scenes(2 * count, HELD_OUT_SEED) if len(scene.actors) == 1]
     return found[:count]
 
 
 def evaluate(folder: Path, *, count: int = 500) -> dict[str, float]:
-    """On held-out renders: share of right words by role, mean error of values (hues in turns) and of trajectories.
+    """Shares of right words by role, and mean absolute errors, on held-out renders.
 
-    Trajectories: centre and half extent in frame sides, angle in degrees.
+    Hues are in turns, levels in 0..1; of trajectories the centre and the half extent are in frame sides, the angle in
+    degrees.
     """
     probe = Probe.open(folder)
     cast = held_out(count)

@@ -1,13 +1,13 @@
 """The Toybox's video VAE: an `AutoencoderKLWan` in closed form.
 
-    bico zoo vae FOLDER     in seconds
+    python -m bico.zoo vae FOLDER     in seconds
 
-Frames shrink 8x in each direction to 32 channels, one latent frame for each frame. (Wan2.1 also packs four frames into
-one; decoders that have to unpack time and space learn far too slowly for a CPU.)
+Frames shrink 8x in each direction to 32 channels; each frame has a latent frame. (Wan2.1 also packs four frames into
+one. A decoder that unpacks both time and space learns too slowly for a CPU.)
 
-The encoder is a principal component analysis of the renders' 8x8 patches, written into the network's weights: residual
-branches are switched off, and a constant channel and pairs of signs make normalisation and activation linear. The
-decoder is its inverse. So latents are ordered and decorrelated, and nothing has to be trained.
+The encoder is a principal component analysis of the renders' 8x8 patches, written into the network's weights. Residual
+branches are switched off. A constant channel makes the normalisation linear, and features with both signs make the
+activation linear. The decoder is the inverse. So latents are ordered and decorrelated, and nothing has to be trained.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders import autoencoder_kl_wan as wan_vae
 
 from bico.toybox.render import render
-from bico.zoo.common import HELD_OUT_SEED, TRAIN_SEED, clip_pool, scenes, to_model
+from bico.zoo.data import HELD_OUT_SEED, TRAIN_SEED, clip_pool, scenes, to_model
 
 CHANNELS, PATCH = 32, 8
 WIDTH = 72  # room for every channel with both signs, and the constant
 POOL = 600  # clips to which the components are fitted
 # The constant channel and the scale of the features beside it: small enough to make the last normalisation linear.
 CONSTANT, SCALE = 10.0, 0.1
+
+Tower = wan_vae.WanEncoder3d | wan_vae.WanDecoder3d
 
 
 def build(mean: list[float] | None = None, std: list[float] | None = None) -> AutoencoderKLWan:
@@ -46,7 +48,7 @@ def build(mean: list[float] | None = None, std: list[float] | None = None) -> Au
     )
 
 
-# diffusers walks through a clip in chunks with a cache of past frames; one pass over all frames gives the same numbers.
+# diffusers encodes a clip in chunks with a cache of past frames; one pass over all frames gives the same numbers.
 
 
 def encode(vae: AutoencoderKLWan, clips: torch.Tensor) -> torch.Tensor:
@@ -61,36 +63,41 @@ def decode(vae: AutoencoderKLWan, latents: torch.Tensor) -> torch.Tensor:
 # --- the closed form ------------------------------------------------------------------------------------------------
 
 
-def _write(layer: torch.nn.Module, matrix: torch.Tensor, bias: torch.Tensor | float = 0.0) -> None:
+def _write(layer: torch.nn.Conv3d, matrix: torch.Tensor, bias: torch.Tensor | float = 0.0) -> None:
     """Makes a convolution apply `matrix` [outputs, inputs] at each place of each frame, to its first channels."""
     outputs, inputs = matrix.shape
     centre = tuple(size - 1 if axis == 0 else size // 2 for axis, size in enumerate(layer.kernel_size))
     layer.weight.zero_()
     layer.weight[(slice(outputs), slice(inputs), *centre)] = matrix
-    layer.bias.zero_()
-    layer.bias[:outputs] = bias
+    _bias(layer).zero_()
+    _bias(layer)[:outputs] = bias
 
 
-def _switch_off(tower: torch.nn.Module) -> None:
+def _bias(layer: torch.nn.Module) -> torch.nn.Parameter:
+    """Of a layer that has one."""
+    return layer.get_parameter("bias")
+
+
+def _switch_off(tower: Tower) -> None:
     """Residual branches add nothing: their last layers are zero."""
     for module in tower.modules():
         if isinstance(module, wan_vae.WanResidualBlock):
             torch.nn.init.zeros_(module.conv2.weight)
-            torch.nn.init.zeros_(module.conv2.bias)
+            torch.nn.init.zeros_(_bias(module.conv2))
         elif isinstance(module, wan_vae.WanAttentionBlock):
             torch.nn.init.zeros_(module.proj.weight)
-            torch.nn.init.zeros_(module.proj.bias)
+            torch.nn.init.zeros_(_bias(module.proj))
 
 
-def _linear(tower: torch.nn.Module, into: torch.Tensor, shift: torch.Tensor, out: torch.Tensor) -> None:
+def _linear(tower: Tower, into: torch.Tensor, shift: torch.Tensor, out: torch.Tensor) -> None:
     """Makes an encoder or a decoder compute out @ (into @ x + shift) at each place.
 
-    Features run through it with both signs, since silu(h) - silu(-h) = h; beside the constant the normalisation only
-    multiplies them by sqrt(WIDTH) / CONSTANT.
+    All features have a channel for each sign, because silu(h) - silu(-h) = h. The constant dominates the normalisation,
+    which then only multiplies them by sqrt(WIDTH) / CONSTANT.
     """
     _switch_off(tower)
     _write(tower.conv_in, SCALE * torch.cat([into, -into]), SCALE * torch.cat([shift, -shift]))
-    tower.conv_in.bias[-1] = CONSTANT
+    _bias(tower.conv_in)[-1] = CONSTANT
     _write(tower.conv_out, torch.cat([out, -out], dim=1) * CONSTANT / WIDTH**0.5 / SCALE)
 
 
@@ -104,9 +111,9 @@ def fit_linear(vae: AutoencoderKLWan, clips: torch.Tensor) -> None:
     unit = torch.eye(CHANNELS)
     _linear(vae.encoder, axes.T, -axes.T @ middle, unit)
     _linear(vae.decoder, unit, torch.zeros(CHANNELS), axes)
-    vae.decoder.conv_out.bias.copy_(middle)
+    _bias(vae.decoder.conv_out).copy_(middle)
     _write(vae.quant_conv, unit)
-    vae.quant_conv.bias[CHANNELS:] = -12.0  # a posterior as sharp as the encoder is
+    _bias(vae.quant_conv)[CHANNELS:] = -12.0  # a posterior as sharp as the encoder is
     _write(vae.post_quant_conv, unit)
 
 
@@ -114,8 +121,8 @@ def fit_linear(vae: AutoencoderKLWan, clips: torch.Tensor) -> None:
 def latent_statistics(vae: AutoencoderKLWan, clips: torch.Tensor) -> tuple[list[float], list[float]]:
     """Mean of each latent channel, and the scale to divide by.
 
-    Wide components get more than their share of unit variance, narrow ones less (the square root evens out half of
-    the spectrum): noise then hides detail first and structure last, as it does in pixels.
+    The scale is proportional to the square root of the standard deviation, so wide components keep more than unit
+    variance and narrow ones less. Noise then hides detail first and structure last, as it does in pixels.
     """
     latents = encode(vae, clips)
     mean, std = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
@@ -132,7 +139,7 @@ def train(out: Path, *, workdir: Path) -> None:
     fit_linear(vae, sample)
     finished = build(*latent_statistics(vae, sample))
     finished.load_state_dict(vae.state_dict())
-    # In float16 from the start: the pipeline folder keeps it so, and latents must not change when it is written.
+    # In float16 already here, as in the pipeline folder, because latents must not change when that is written.
     finished.half().save_pretrained(out)
 
 
@@ -143,6 +150,7 @@ def evaluate(folder: Path, *, count: int = 128) -> dict[str, float]:
     values = []
     for scene in scenes(count, HELD_OUT_SEED):
         clip = to_model(render(scene)[None])
-        decoded = vae.decode(vae.encode(clip).latent_dist.mode()).sample
+        latents = vae.encode(clip, return_dict=False)[0].mode()
+        decoded = vae.decode(latents, return_dict=False)[0]
         values.append(10 * torch.log10(4 / (decoded - clip).square().mean()).item())
     return {"psnr": float(np.mean(values)), "psnr_worst": float(np.min(values))}

@@ -6,9 +6,10 @@ import torch
 import toy
 
 from bico.analysis.absorption import TOKEN, WORD, density, regions, source_maps, with_and_without
-from bico.methods import bico
-from bico.methods.base import save_artifact
+from bico.methods.bico import learn as bico_learn
+from bico.plan.trainings import artifact_path
 from bico.toybox.world import Clutter, sample_scene
+from bico.training.artifacts import save_artifact
 
 
 def test_areas_part_the_frame():
@@ -40,8 +41,10 @@ def test_word_and_token_are_looked_for_where_they_stand(tmp_path, monkeypatch):
     config = toy.config(tmp_path, methods=rows, tables={"table2": {"without": 5, "with": 7}})
     backbone, encoded, asked = tiny.backbone(), tiny.source("image"), []
     for row in rows:
-        binder, token = bico.initial(backbone, "image", config.methods[row], seed=0)
-        save_artifact(config.artifact_path(row, "red_cat", 0), binder.state_dict() | {"absorption": token.detach()}, {})
+        binder, token = bico_learn.initial(backbone, "image", config.methods[row], seed=0)
+        save_artifact(
+            artifact_path(config, row, "red_cat", 0), binder.state_dict() | {"absorption": token.detach()}, {}
+        )
 
     def word_maps(backbone, latents, contexts, slots):
         asked.append((contexts[-1], slots))
@@ -52,5 +55,5 @@ def test_word_and_token_are_looked_for_where_they_stand(tmp_path, monkeypatch):
     behind = int(encoded.token_counts[0])  # the caption and its end of sequence
     slots = [{WORD: [1]}, {WORD: [1], TOKEN: [behind]}, {WORD: [1]}]  # unbound, with the token, without it
     assert [found for _, found in asked[:3]] == slots
-    _, token = bico.initial(backbone, "image", config.methods["with"], seed=0)
+    _, token = bico_learn.initial(backbone, "image", config.methods["with"], seed=0)
     assert torch.equal(asked[1][0][0, behind], token[0])

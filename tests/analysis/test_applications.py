@@ -7,9 +7,11 @@ import toy
 from conftest import ZOO, needs_zoo
 
 from bico.analysis import applications
-from bico.config.schema import Application, load
+from bico.config.benchmark import Application
+from bico.config.reading import load
 from bico.core.errors import InputError
-from bico.prompts.slots import spans
+from bico.plan.clips import as_case
+from bico.prompts.words import spans
 from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import render, trajectory
 from bico.toybox.scenes import scene_of
@@ -24,19 +26,19 @@ def config(tmp_path, **entries):
 
 
 def test_an_edit_binds_all_but_the_new_word():
-    case = Application(**SWAP).case()
+    case = as_case(Application(**SWAP))
     assert case.prompt == "a robot spinning in the forest"
     assert case.bind == {"spinning_cat": ["a", "spinning in the forest"]}
 
 
 @pytest.mark.parametrize("rest", [", at the beach", ": sliding", "."])
 def test_punctuation_after_a_new_word_is_no_problem(rest):
-    case = Application(source="spinning_cat", prompt=f"a cat{rest}", swap={"cat": "robot"}).case()
+    case = as_case(Application(source="spinning_cat", prompt=f"a cat{rest}", swap={"cat": "robot"}))
     assert spans(case.prompt, case.bind)["spinning_cat"] == [(0, 1), (7, len(case.prompt))]
 
 
 def test_a_decomposition_binds_the_kept_words_alone():
-    case = Application(**KEEP).case()
+    case = as_case(Application(**KEEP))
     assert case.prompt == KEEP["prompt"] and case.bind == {"spinning_cat": ["cat"]}
 
 

@@ -9,12 +9,17 @@ from conftest import ROOT, ZOO, needs_zoo
 
 from bico.analysis import binding
 from bico.analysis.binding import Measured, collect, compared, exact, moved, psnr, sentence, trials, words_of
-from bico.config.schema import Case, Media, load
+from bico.config.benchmark import Case
+from bico.config.reading import load
+from bico.config.settings import Media
 from bico.core.files import write_json
-from bico.methods import base, bico
-from bico.methods.base import project
+from bico.methods.bico import compose as bico_compose
+from bico.methods.bico import learn as bico_learn
+from bico.methods.shared.prompts import project
+from bico.models.binder import HierarchicalBinder
 from bico.models.wan.backbone import Backbone
-from bico.report.tables import interval
+from bico.models.wan.sampling import generate
+from bico.report.statistics import interval
 from bico.sources.encoding import encode_source
 from bico.toybox.captions import caption, key_words
 from bico.toybox.probe import Probe
@@ -93,13 +98,13 @@ def photograph(request, tmp_path_factory):
     backbone = Backbone.open(ROOT / config.models.wan, text_slots=config.text_slots)
     captions = [caption(scene, rng, motion=False) for _ in range(40)]
     encoded = encode_source(backbone, own, key_words(scene) | {"kind": "image", "captions": captions})
-    learned = bico.learn(backbone, encoded, settings, shift=config.sampling.shift, seed=0, workdir=workdir)
-    binders = {source: bico.HierarchicalBinder.from_tensors(learned, backbone.num_blocks)}
+    learned = bico_learn.learn(backbone, encoded, settings, shift=config.sampling.shift, seed=0, workdir=workdir)
+    binders = {source: HierarchicalBinder.from_tensors(learned, backbone.num_blocks)}
     negative, probe = project(backbone, ""), Probe.open(ZOO / "probe")
 
     def unbound_and_bound(case: Case, media: Media, seeds: list[int]) -> list[np.ndarray]:
-        contexts = project(backbone, case.prompt), bico.bind(backbone, case, binders, settings.strength)
-        return [backbone.generate(each, negative, seeds, config.sampling, media) for each in contexts]
+        contexts = project(backbone, case.prompt), bico_compose.bind(backbone, case, binders, settings.strength)
+        return [generate(backbone, each, negative, seeds, config.sampling, media) for each in contexts]
 
     def reconstruction() -> list[float]:
         words = words_of(scene)
@@ -166,7 +171,7 @@ def test_a_source_is_compared_take_by_take(tmp_path):
 
 
 def test_the_table_holds_every_method_and_the_means_over_sources(tmp_path):
-    config = toy.config(tmp_path)
+    config = toy.config(tmp_path, methods={"base": {}, "bico": {}, "db_lora": {}})
     (tmp_path / "binding").mkdir()
     for method, gains in {"truth": (0.6, 0.7), "bico": (0.2, 0.4), "db_lora": (0.1, 0.1)}.items():
         rows = [
@@ -175,7 +180,7 @@ def test_the_table_holds_every_method_and_the_means_over_sources(tmp_path):
             for source, gain in zip(("red_cat", "old_robot"), gains, strict=True)
         ]  # fmt: skip
         pd.DataFrame(rows).to_csv(tmp_path / "binding" / f"{method}.csv", index=False)
-    collect(config, ["bico", "db_lora"])
+    collect(config)
     table = pd.read_csv(tmp_path / "binding.csv")
     assert len(table) == 9 and table["method"].iloc[0] == "truth"
     mean = table[(table["method"] == "bico") & (table["source"] == "all")].iloc[0]
@@ -198,7 +203,7 @@ def test_every_clip_is_read_by_the_trial_that_it_was_made_for(tmp_path, monkeypa
         for job in jobs:
             yield job, np.full((media.num_frames, 48, 48, 3), int(job.case_id), np.uint8)
 
-    monkeypatch.setattr(base, "compose", compose)
+    monkeypatch.setattr("bico.methods.base.compose.compose", compose)
     monkeypatch.setattr(binding.Trial, "values", lambda self, shown: {"own": float(planned[shown] == self)})
     probe = SimpleNamespace(read=lambda clips: clips[:, 0, 0, 0, 0].tolist())
     measured = binding._measured(config, None, None, probe, "red_cat")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from bico.config.schema import load
+from bico.config.reading import load
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import tune

@@ -31,7 +31,8 @@ def things(folder: Path, **records: int) -> dict:
     return {name: (folder / name, {"depends": value}) for name, value in records.items()}
 
 
-def test_only_what_is_missing_or_stale_is_made(tmp_path, capsys):
+def test_only_what_is_missing_or_stale_is_made(tmp_path, caplog):
+    caplog.set_level("INFO")
     made = []
 
     def make(name: str) -> None:
@@ -45,7 +46,7 @@ def test_only_what_is_missing_or_stale_is_made(tmp_path, capsys):
     (tmp_path / "a").unlink()
     make_all("learn", things(tmp_path, a=1, b=2, c=1), make, tmp_path / "manifest.json")
     assert made[-1] == "a" and len(made) == 5
-    assert "learn: a, 1 of 1" in capsys.readouterr().err
+    assert "learn: a, 1 of 1" in caplog.text
 
 
 def test_a_checkpoint_serves_what_it_was_begun_for_and_nothing_else(tmp_path):

@@ -7,36 +7,20 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from files import moving_square
 from PIL import Image
 
-from bico.config.schema import Media
+from bico.config.settings import Media
 from bico.core.errors import InputError
-from bico.media.files import (
-    _frame_indices,
-    check_media,
-    frame_rate,
-    media_kind,
-    read_clip,
-    read_media,
-    read_written,
-    write_clip,
-    write_image,
-)
+from bico.media.inspecting import check_media, frame_rate, media_kind
+from bico.media.reading import _frame_indices, read_clip, read_media, read_written
+from bico.media.writing import write_clip, write_image
 
 SIZE = {"height": 48, "width": 48, "num_frames": 9, "fps": 8}
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return 10 * np.log10(255**2 / np.square(a.astype(float) - b).mean())
-
-
-def moving_square(frames: int, size: int = 48, side: int = 12) -> np.ndarray:
-    """A red square that goes from the left to the right over a blue and green ground."""
-    y, x = np.mgrid[:size, :size] * (255 // size)
-    clip = np.repeat(np.stack([0 * x, x, y], axis=-1)[None], frames, axis=0).astype(np.uint8)
-    for index, left in enumerate(np.linspace(0, size - side, frames).astype(int)):
-        clip[index, side : 2 * side, left : left + side] = (255, 0, 0)
-    return clip
 
 
 def numbered(frames: int, size: int = 48) -> np.ndarray:

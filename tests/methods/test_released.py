@@ -12,12 +12,16 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bico import cli
-from bico.config.schema import Absorption, BicoSettings, Case
-from bico.methods import bico
-from bico.methods.base import Job, load_artifact, save_artifact
-from bico.methods.bico import with_absorption
+from bico.cli.main import main
+from bico.config.benchmark import Case
+from bico.methods.bico import compose as bico_compose
+from bico.methods.bico import learn as bico_learn
+from bico.methods.bico.absorption import with_absorption
+from bico.methods.bico.settings import Absorption
+from bico.methods.bico.settings import Settings as BicoSettings
 from bico.models.binder import HierarchicalBinder
+from bico.plan.clips import Job
+from bico.training.artifacts import load_artifact, save_artifact
 
 WIDTH, BLOCKS, SLOTS = 24, 3, 7
 
@@ -44,7 +48,7 @@ def saved(tensors: dict[str, Tensor], path: Path) -> Path:
 
 
 def run(*arguments: object) -> int:
-    return cli.main([str(argument) for argument in arguments])
+    return main([str(argument) for argument in arguments])
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -134,8 +138,8 @@ def test_an_imported_binder_composes(tmp_path: Path) -> None:
     run("import", saved(theirs, tmp_path / "theirs.safetensors"), tmp_path / "ours.safetensors")
     case = Case(prompt="a cat bouncing at the beach", bind={"clip": ["bouncing"]})
     job = Job("one", case, 0, artifacts={"clip": tmp_path / "ours.safetensors"})
-    ((_, clip),) = bico.compose(tiny.backbone(), [job], BicoSettings(), tiny.SAMPLING, tiny.MEDIA)
-    unbound = bico.compose(tiny.backbone(), [job], BicoSettings(strength=0.0), tiny.SAMPLING, tiny.MEDIA)
+    ((_, clip),) = bico_compose.compose(tiny.backbone(), [job], BicoSettings(), tiny.SAMPLING, tiny.MEDIA)
+    unbound = bico_compose.compose(tiny.backbone(), [job], BicoSettings(strength=0.0), tiny.SAMPLING, tiny.MEDIA)
     assert clip.shape == (5, 32, 32, 3) and (clip != next(unbound)[1]).any()
 
 
@@ -149,7 +153,9 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, capsys) -> No
 def test_a_source_is_learned_with_the_authors_gate_and_exported(tmp_path: Path) -> None:
     few = {"global_steps": 1, "all_steps": 1}
     settings = BicoSettings(stages=few, clip_stages=few, gate="released", absorption={"slot": "eos"})
-    learned = bico.learn(tiny.backbone(), tiny.source(), settings, shift=3.0, seed=0, workdir=tmp_path / "clip.ckpt")
+    learned = bico_learn.learn(
+        tiny.backbone(), tiny.source(), settings, shift=3.0, seed=0, workdir=tmp_path / "clip.ckpt"
+    )
     save_artifact(tmp_path / "ours.safetensors", learned, {"method": "bico", "source": "clip"})
     assert run("export", tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors") == 0
     exported = load_file(tmp_path / "theirs.safetensors")

@@ -10,11 +10,13 @@ import tiny
 import torch
 import toy
 
-from bico.config.schema import Config, load
+from bico.analysis.one_source import of_one_source
+from bico.config.reading import load
+from bico.config.schema import Config
 from bico.core.errors import InputError
 from bico.core.fingerprints import file_digest
-from bico.methods import base, bico
-from bico.pipeline import generate as clips
+from bico.pipeline.generate import generate
+from bico.plan import dependencies
 
 
 @pytest.fixture
@@ -42,9 +44,10 @@ def made(config, monkeypatch) -> Callable:
                     raise error
                 yield job, np.full((9, 48, 48, 3), job.seed, np.uint8)
 
-        monkeypatch.setattr(base, "compose", compose)
+        monkeypatch.setattr("bico.methods.base.compose.compose", compose)
+        monkeypatch.setattr("bico.pipeline.generate.open_backbone", lambda config: tiny.backbone())
         try:
-            clips.make_clips(config, "base", tiny.backbone())
+            generate(config, "base")
         except InputError as told:
             return tried, str(told)
         return tried, json.loads((config.results / "clips" / "base.json").read_text())
@@ -70,8 +73,9 @@ def test_a_method_is_asked_for_all_clips_at_once_and_after_one_that_fails_for_th
                 raise ValueError("no such token")
             yield job, np.zeros((9, 48, 48, 3), np.uint8)
 
-    monkeypatch.setattr(base, "compose", compose)
-    clips.make_clips(config, "base", tiny.backbone())
+    monkeypatch.setattr("bico.methods.base.compose.compose", compose)
+    monkeypatch.setattr("bico.pipeline.generate.open_backbone", lambda config: tiny.backbone())
+    generate(config, "base")
     assert asked == [[0, 1, 2], [2]]
 
 
@@ -99,8 +103,8 @@ def test_a_device_that_fails_is_no_failure_of_the_method_s(made, error):
 def test_a_clip_is_made_again_when_anything_that_it_depends_on_changes(made, config, monkeypatch):
     assert made()[0] == [0, 1, 2]
     changes = (
-        lambda: monkeypatch.setattr(clips, "folder_digest", lambda folder: "another model"),
-        lambda: monkeypatch.setattr(clips, "code_digest", lambda *modules: "other code"),
+        lambda: monkeypatch.setattr(dependencies, "folder_digest", lambda folder: "another model"),
+        lambda: monkeypatch.setattr(dependencies, "code_digest", lambda *modules: "other code"),
         lambda: monkeypatch.setattr(tiny, "backbone", lambda: SimpleNamespace(dtype=torch.bfloat16)),
         lambda: config.media_path("cat_beach").write_bytes(b"another picture"),
         lambda: monkeypatch.setitem(vars(config.sampling), "steps", config.sampling.steps + 1),
@@ -115,7 +119,7 @@ def test_a_clip_is_made_again_when_anything_that_it_depends_on_changes(made, con
 
 def test_a_clip_that_fails_leaves_no_older_one(made, config, monkeypatch):
     made()
-    monkeypatch.setattr(clips, "code_digest", lambda *modules: "other code")
+    monkeypatch.setattr(dependencies, "code_digest", lambda *modules: "other code")
     _, manifest = made(1, error=ValueError("no such token"))
     assert [entry["sha256"] is None for entry in manifest] == [False, True, False]
     assert len(list(config.results.rglob("*.mp4"))) == 2
@@ -129,6 +133,6 @@ def test_the_manifest_tells_what_is_in_the_clips(made, config):
 
 def test_clips_of_one_source_are_made_with_each_training_in_turn(tmp_path, monkeypatch):
     config, planned = toy.config(tmp_path, seeds=[0, 1, 2, 3], learning_seeds=[7, 8]), []
-    monkeypatch.setattr(bico, "compose", lambda backbone, jobs, *others: planned.extend(jobs))
-    clips.of_one_source(config, "bico", None, "red_cat", {"own": config.cases["cat_bounces"]}, config.media)
+    monkeypatch.setattr("bico.methods.bico.compose.compose", lambda backbone, jobs, *others: planned.extend(jobs))
+    of_one_source(config, "bico", None, "red_cat", {"own": config.cases["cat_bounces"]}, config.media)
     assert [(job.seed, job.artifacts["red_cat"].stem) for job in planned] == [(0, "7"), (1, "8"), (2, "7"), (3, "8")]

@@ -8,11 +8,12 @@ import imageio_ffmpeg
 import pytest
 import yaml
 from conftest import ROOT, needs_zoo
+from dagtools import snakemake
 from PIL import Image
-from test_workflow import snakemake
 
-from bico.config.schema import load
-from bico.media.files import check_media, media_kind, read_media
+from bico.config.reading import load
+from bico.media.inspecting import check_media, media_kind
+from bico.media.reading import read_media
 from bico.pipeline.preflight import preflight
 
 PAGE = next(ROOT.parent.glob("*/paper_page"), ROOT / "none")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from bico.config.schema import load
+from bico.config.reading import load
 from bico.core.errors import InputError
 from bico.core.fingerprints import file_digest
 from bico.pipeline.preflight import listed, preflight
@@ -39,7 +39,8 @@ def test_a_good_benchmark_passes_in_less_than_a_second(small, tmp_path):
 
 
 def test_checks_import_no_heavy_library():
-    code = "import sys, bico.cli; print({'torch', 'transformers', 'diffusers', 'scipy'} & set(sys.modules))"
+    heavy = {"torch", "transformers", "diffusers", "scipy", "numpy", "pandas"}
+    code = f"import sys, bico.cli.main, bico.pipeline.preflight; print({heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 

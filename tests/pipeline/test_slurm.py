@@ -11,10 +11,10 @@ import psutil
 import pytest
 import yaml
 from conftest import ROOT, needs_zoo
-from dag import snakemake
+from dagtools import snakemake
 from slurm.cluster import cluster, obstacle, slurm, wait_for
 
-from bico.config.schema import load
+from bico.config.reading import load
 from bico.toybox.scenes import write_source
 
 PROFILE = Path("profiles") / "slurm" / "config.yaml"

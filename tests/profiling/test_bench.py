@@ -12,18 +12,22 @@ from conftest import ROOT
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
-from bico import cli
-from bico.config.schema import BicoSettings, Stages, load
-from bico.models.wan.backbone import padded
-from bico.profiling import bench
-from bico.profiling.bench import PRESETS, random_source, random_transformer
+from bico.cli.main import main
+from bico.config.reading import load
+from bico.methods.bico.settings import Settings as BicoSettings
+from bico.methods.bico.settings import Stages
+from bico.models.wan.text import padded
+from bico.profiling import throughput
 from bico.profiling.flops import forward_flops, training_flops
+from bico.profiling.presets import PRESETS
+from bico.profiling.random_models import random_source, random_transformer
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import binder_step
 
 FULL = PRESETS["full"]
-SMALL = ["bench", "--preset", "small", "--device", "cpu", "--steps", "1", "--sampling-steps", "1"]
+TRAINING = ["bench", "--preset", "small", "--device", "cpu", "--steps", "1", "--sampling-steps", "0"]
+SMALL = [*TRAINING[:-1], "1"]
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -63,7 +67,7 @@ def test_layers_that_diffusers_keeps_in_float32_stay_so() -> None:
 
 
 def test_a_small_bench_measures_every_stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert cli.main([*SMALL, "--frames", "1", "5", "--out", str(tmp_path / "bench.json")]) == 0
+    assert main([*SMALL, "--frames", "1", "5", "--out", str(tmp_path / "bench.json")]) == 0
     written = json.loads((tmp_path / "bench.json").read_text())
     rows = pd.DataFrame(written["rows"])
     assert written["versions"]["torch"] == torch.__version__.partition("+")[0]
@@ -87,13 +91,13 @@ def test_a_small_bench_measures_every_stage(tmp_path: Path, capsys: pytest.Captu
 
 def test_steps_that_warm_up_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([100.0, 100.0, 1.0, 1.0])
-    monkeypatch.setattr(bench, "_seconds", lambda device, work: next(seconds))
-    measured = bench.plain_step(PRESETS["small"], 1, 2, torch.device("cpu"), torch.float32, encodes=False)
+    monkeypatch.setattr(throughput, "_seconds", lambda device, work: next(seconds))
+    measured = throughput.plain_step(PRESETS["small"], 1, 2, torch.device("cpu"), torch.float32, encodes=False)
     assert measured.seconds == 1
 
 
 def test_a_table_of_rows_alone_names_the_device_too(tmp_path: Path) -> None:
-    assert cli.main([*SMALL, "--frames", "1", "--beside", "--out", str(tmp_path / "bench.csv")]) == 0
+    assert main([*SMALL, "--frames", "1", "--beside", "--out", str(tmp_path / "bench.csv")]) == 0
     table = pd.read_csv(tmp_path / "bench.csv")
     assert list(table["variant"]) == ["ours", "ours", "no binders"]
     assert {"device", "date", "versions"} <= set(table.columns)
@@ -105,9 +109,9 @@ def test_a_variant_that_fails_leaves_the_others_their_rows(
     def out_of_memory(*arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 5 GiB.")
 
-    monkeypatch.setattr("bico.profiling.bench.encoder", out_of_memory)
+    monkeypatch.setattr("bico.profiling.throughput.encoder", out_of_memory)
     out = tmp_path / "bench.json"
-    assert cli.main([*SMALL, "--frames", "1", "5", "--beside", "re-encoding", "diffusers", "--out", str(out)]) == 0
+    assert main([*SMALL, "--frames", "1", "5", "--beside", "re-encoding", "diffusers", "--out", str(out)]) == 0
     rows = pd.DataFrame(json.loads(out.read_text())["rows"]).astype({"seconds": float})
     assert len(rows) == 8
     assert rows["seconds"].isna().equals(rows["variant"] == "re-encoding")
@@ -128,20 +132,20 @@ def test_what_is_measured_is_kept_when_the_run_breaks_off(tmp_path: Path, monkey
     monkeypatch.setattr("bico.profiling.bench.generation", stop)
     out = tmp_path / "bench.json"
     with pytest.raises(KeyboardInterrupt):
-        cli.main([*SMALL, "--frames", "1", "--beside", "--out", str(out)])
+        main([*SMALL, "--frames", "1", "--beside", "--out", str(out)])
     assert [row["variant"] for row in json.loads(out.read_text())["rows"]] == ["ours"]
 
 
 def test_no_sampling_steps_leave_generation_out(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
-    assert cli.main([*SMALL, "--sampling-steps", "0", "--frames", "5", "--beside", "--out", str(out)]) == 0
+    assert main([*TRAINING, "--frames", "5", "--beside", "--out", str(out)]) == 0
     assert [row["stage"] for row in json.loads(out.read_text())["rows"]] == ["training step"]
 
 
 def test_steps_of_the_other_rows_are_measured_as_well(tmp_path: Path) -> None:
     out, rows = tmp_path / "bench.json", ["textual_inversion", "db_lora", "dreamvideo", "dualreal"]
-    lengths = ["--frames", "1", "5", "--sampling-steps", "0"]
-    assert cli.main([*SMALL, *lengths, "--methods", *rows, "--out", str(out)]) == 0
+    lengths = ["--frames", "1", "5"]
+    assert main([*TRAINING, *lengths, "--methods", *rows, "--out", str(out)]) == 0
     table = pd.DataFrame(json.loads(out.read_text())["rows"])
     assert list(table["stage"]) == [f"training step of {row}" for _ in range(2) for row in rows]
     assert (table["seconds"] > 0).all() and set(table["variant"]) == {"ours"}
@@ -154,13 +158,15 @@ def test_steps_of_the_other_rows_are_measured_as_well(tmp_path: Path) -> None:
     [
         (["--frames", "8"], "error: --frames 8: expected 4k + 1"),
         (["--height", "40"], "error: --height 40: expected a multiple of 16"),
+        (["--methods", "bica"], "error: --methods bica: no method that learns: expected one of bico, db_lora"),
+        (["--methods", "base"], "error: --methods base: no method that learns: expected one of bico, db_lora"),
         (["--out", "bench.txt"], "error: --out bench.txt: expected a name that ends in .csv or .json"),
     ],
 )
 def test_what_cannot_be_measured_is_said_first(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture
 ) -> None:
-    assert cli.main([*SMALL, *arguments]) == 2
+    assert main([*SMALL, *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith(expected) and error.count("\n") == 1
 

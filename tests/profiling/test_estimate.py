@@ -6,34 +6,21 @@ from pathlib import Path
 import pytest
 import tiny
 from conftest import ROOT, ZOO, needs_zoo
-from test_cli import write
+from files import write
 
-from bico import cli
 from bico.analysis.binding import trials
-from bico.config.schema import (
-    BaseSettings,
-    BicoSettings,
-    DreamVideoSettings,
-    DualRealSettings,
-    TextualInversionSettings,
-    load,
-)
-from bico.methods import db_lora
-from bico.profiling.estimate import (
-    Costs,
-    Job,
-    Sizes,
-    Speed,
-    Work,
-    captions,
-    costs_of,
-    estimate,
-    handful,
-    jobs_in,
-    parameters,
-    speeds,
-    steps,
-)
+from bico.cli.main import main
+from bico.config.reading import load
+from bico.methods.base.settings import Settings as BaseSettings
+from bico.methods.bico.settings import Settings as BicoSettings
+from bico.methods.db_lora import learn as db_lora
+from bico.methods.dreamvideo.settings import Settings as DreamVideoSettings
+from bico.methods.dualreal.settings import Settings as DualRealSettings
+from bico.methods.textual_inversion.settings import Settings as TextualInversionSettings
+from bico.profiling.costs import Costs, Speed, costs_of
+from bico.profiling.estimate import estimate, jobs_in
+from bico.profiling.measuring import handful, speeds
+from bico.profiling.work import Job, Sizes, Work, captions
 
 UNIT = Costs(
     origin="one of everything",
@@ -70,9 +57,9 @@ def test_operations_are_those_of_the_models_at_their_size(small):
 def test_numbers_that_are_learned_at_full_size(small):
     small["models"] |= {"wan": "not/fetched/yet", "clip": "not/fetched/yet"}
     config = load(small)
-    learned = parameters(config.methods["bico"], "image", Sizes(config))
+    learned = config.methods["bico"].parameters("image", Sizes(config).backbone)
     assert learned == 31 * 4_727_809  # one global binder and 30 of blocks
-    assert parameters(config.methods["bico"], "video", Sizes(config)) == 31 * 9_460_226
+    assert config.methods["bico"].parameters("video", Sizes(config).backbone) == 31 * 9_460_226
 
 
 # --- work -----------------------------------------------------------------------------------------------------------
@@ -81,14 +68,14 @@ def test_numbers_that_are_learned_at_full_size(small):
 def test_steps_of_each_method():
     stages, clip_stages = {"global_steps": 2, "all_steps": 3}, {"global_steps": 4, "all_steps": 5}
     bico = BicoSettings(stages=stages, clip_stages=clip_stages)
-    assert steps(bico, "image", 3.0) == (5, 0)
-    assert steps(bico, "video", 3.0) == (5, 9)  # single frames, then the clip
-    assert steps(bico.model_copy(update={"temporal_decoupling": False}), "video", 3.0) == (0, 9)
-    assert steps(TextualInversionSettings(steps=7), "video", 3.0) == (0, 7)
+    assert bico.steps_of("image") == (5, 0)
+    assert bico.steps_of("video") == (5, 9)  # single frames, then the clip
+    assert bico.model_copy(update={"temporal_decoupling": False}).steps_of("video") == (0, 9)
+    assert TextualInversionSettings(steps=7).steps_of("video") == (0, 7)
     dreamvideo = DreamVideoSettings(inversion_steps=2, identity_steps=3, motion_steps=4)
-    assert steps(dreamvideo, "image", 3.0) == (5, 0) and steps(dreamvideo, "video", 3.0) == (0, 4)
-    assert steps(DualRealSettings(steps=8, warm_up=2), "image", 3.0) == (4, 4)
-    assert steps(BaseSettings(), "image", 3.0) == (0, 0)
+    assert dreamvideo.steps_of("image") == (5, 0) and dreamvideo.steps_of("video") == (0, 4)
+    assert DualRealSettings(steps=8, warm_up=2).steps_of("image") == (4, 4)
+    assert BaseSettings().steps_of("image") == (0, 0)
 
 
 @needs_zoo
@@ -169,7 +156,7 @@ def test_the_command_tells_jobs_and_runs_nothing(small, tmp_path, capsys):
     if not ZOO.exists():
         pytest.skip("needs the Toybox's models")
     small["models"] |= {"wan": str(ZOO / "wan"), "clip": str(ZOO / "clip")}
-    assert cli.main(["estimate", "--config", write(small, tmp_path)]) == 0
+    assert main(["estimate", "--config", write(small, tmp_path)]) == 0
     lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert lines["learn"][0] == "6" and lines["generate"][0] == "8" and lines["table"][0] == "1"
     assert float(lines["total"][2]) > float(lines["learn"][2]) > 0
@@ -179,7 +166,7 @@ def test_the_command_tells_jobs_and_runs_nothing(small, tmp_path, capsys):
 @pytest.mark.usefixtures("at_root")
 def test_targets_and_machines_that_do_not_exist(small, tmp_path, capsys):
     config = write(small, tmp_path)
-    assert cli.main(["estimate", "--config", config, "--machine", "abacus"]) == 2
+    assert main(["estimate", "--config", config, "--machine", "abacus"]) == 2
     error = capsys.readouterr().err
     assert "--machine abacus: expected one of laptop, plain_laptop, h100" in error and error.count("\n") == 1
 
@@ -225,7 +212,7 @@ def test_speeds_come_from_the_metrics_of_steps(toybox, tmp_path):
 def test_disk_is_what_is_learned_and_generated(small):
     small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
     of, config = work(small), load(small)
-    sizes = [parameters(config.methods["bico"], source.kind, of.sizes) for source in config.sources.values()]
+    sizes = [config.methods["bico"].parameters(source.kind, of.sizes.backbone) for source in config.sources.values()]
     assert of.of(Job("learn", {"method": "bico", "part": "0"}))["gb"] == pytest.approx(4e-9 * sum(sizes))
     assert of.of(Job("generate", {"method": "bico"}))["gb"] == pytest.approx(1e-9 * 0.3 * 9 * 48 * 48 * 3)
 
@@ -236,7 +223,7 @@ def test_numbers_of_a_lora_are_those_of_its_layers(small):
     settings = config.methods["db_lora"]
     with db_lora.adapter(tiny.backbone().transformer, settings.video_rank, seed=0) as learned:
         numbers = sum(each.numel() for each in learned.values())
-    assert parameters(settings, "video", Sizes(config)) == numbers
+    assert settings.parameters("video", Sizes(config).backbone) == numbers
 
 
 def test_decoding_counts_by_the_frame_and_trials_by_the_clip(small):

@@ -3,7 +3,9 @@ import tiny
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
 from bico.core.errors import InputError
-from bico.prompts.slots import bound_slots, clean, mentions, spans, token_offsets
+from bico.prompts.slots import mentions, token_offsets
+from bico.prompts.text import clean
+from bico.prompts.words import bound_slots, spans
 
 TOKENIZER = tiny.tokenizer()
 

@@ -5,7 +5,8 @@ import pytest
 import toy
 from PIL import Image
 
-from bico.config.schema import BaseSettings, Media
+from bico.config.settings import Media
+from bico.methods.base.settings import Settings as BaseSettings
 from bico.report import figures
 
 

@@ -14,10 +14,11 @@ import pytest
 import toy
 from PIL import Image
 
-from bico.config.schema import Case
-from bico.media.files import read_clip, write_clip
+from bico.config.benchmark import Case
+from bico.media.reading import read_clip
+from bico.media.writing import write_clip
 from bico.report.gallery import LARGE, coloured, embedded, gallery
-from bico.scoring.scores import SCORES
+from bico.scoring.results import SCORES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from bico.core.errors import InputError
 from bico.core.files import write_text
 from bico.report import plots
-from bico.scoring.scores import SCORES, TRUTH_SCORES
+from bico.scoring.results import SCORES, TRUTH_SCORES
 
 ROWS = pd.DataFrame(
     {"method": ["base", "bico_tds", "bico"], "configuration": ["", "+ TDS", "full model"]}
@@ -63,7 +63,7 @@ def drawn(tmp_path):
         names = [f"{name}{number // 2}" for number, name in enumerate(stages) for _ in range(20)]
         lines = [
             {"step": step, "stage": name, "loss": 1 + step % 2, "gamma_global": step / 100, "gamma_blocks": [0.0, 1.0]}
-            | ({"probe": 2 - step / 100} if step % 10 == 9 else {})
+            | ({"eval_loss": 2 - step / 100} if step % 10 == 9 else {})
             for step, name in enumerate(names)
         ]
         write_text(tmp_path / f"learned/bico/{source}/0.metrics.jsonl", "\n".join(map(json.dumps, lines)) + "\n")

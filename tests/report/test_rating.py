@@ -18,14 +18,16 @@ import pytest
 import toy
 from PIL import Image
 
-from bico.config.schema import Config, Rating, load
+from bico.config.reading import load
+from bico.config.schema import Config
+from bico.config.settings import Rating
 from bico.core.errors import InputError
 from bico.core.files import write_json, write_text
-from bico.media.files import read_clip
+from bico.media.reading import read_clip
 from bico.pipeline.preflight import preflight
 from bico.report import answers, tables
 from bico.report.rating import draw_groups, draw_items, rating
-from bico.scoring.scores import SCORES
+from bico.scoring.results import SCORES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WORTH = {"base": 2, "copy": 4, "bico": 5}
@@ -68,7 +70,7 @@ def data_of(page: Path) -> dict:
 
 
 def key_of(config: Config) -> pd.DataFrame:
-    (path,) = answers.keys_folder(config).iterdir()
+    (path,) = config.paths.rating_keys.iterdir()
     return pd.read_csv(path)
 
 
@@ -84,7 +86,7 @@ def send_back(config: Config, rate: Callable[[str, str], int]) -> list[Path]:
             + [rate(methods[int(data["rater"]), item], question) for question in data["questions"]]
             for item in items
         ]
-        files.append(answers.answers_folder(config) / f"ratings-{data['rater']}.csv")
+        files.append(config.paths.rating_answers / f"ratings-{data['rater']}.csv")
         write_text(files[-1], pd.DataFrame(lines, columns=data["columns"]).to_csv(index=False))
     return files
 
@@ -232,7 +234,7 @@ def test_a_clip_that_has_changed_does_not_count(study):
         assert table.loc["copy", "human_ratings"] == before["copy"]
         assert f"{lost} more are not counted" in (study.results / "table1.md").read_text()
         rating(study)
-    assert len(list(answers.keys_folder(study).iterdir())) == 2
+    assert len(list(study.paths.rating_keys.iterdir())) == 2
 
 
 def test_alpha_of_an_example_by_hand():
@@ -272,7 +274,7 @@ def test_a_bad_answer_is_named_by_row_and_column(study, column, value, expected)
     "text", ["", "study;rater;item;concept;prompt;motion\n", "\x00\xff", "study,rater,item\n1,2,3\n"]
 )
 def test_a_file_that_no_page_saved_is_named(study, text):
-    path = answers.answers_folder(study) / "ratings-1.csv"
+    path = study.paths.rating_answers / "ratings-1.csv"
     path.write_bytes(text.encode("latin-1"))
     assert problem(study).startswith(f"{path}, row 1: expected the columns study,rater,item,concept,prompt,motion")
 
@@ -285,7 +287,7 @@ def test_a_file_that_stands_there_twice_is_named_with_its_twin(study):
 
 def test_answers_are_checked_before_anything_runs(small):
     config = load(small)
-    write_text(answers.answers_folder(config) / "ratings-1.csv", ",".join(answers.COLUMNS) + "\n0123abcd,1,1,5,5,5\n")
+    write_text(config.paths.rating_answers / "ratings-1.csv", ",".join(answers.COLUMNS) + "\n0123abcd,1,1,5,5,5\n")
     with pytest.raises(InputError, match=r"ratings-1.csv, row 2, column study: .* \(there is none\), got '0123abcd'"):
         preflight(config)
 
@@ -339,7 +341,7 @@ def test_a_page_is_filled_in_chromium(study, tmp_path):
     text = unquote(address.partition(",")[2])
     first, *others = csv.reader(io.StringIO(text.split("\n", 1)[1]))
     assert first[3:] == ["4", "3", "2"] and all(line[3:] == ["5", "5", "5"] for line in others)
-    write_text(answers.answers_folder(study) / name, text)
+    write_text(study.paths.rating_answers / name, text)
     assert len(answers.read_answers(study)) == items
 
 
@@ -350,9 +352,9 @@ def test_two_seeds_of_a_case_are_two_clips():
 
 def test_rater_1_of_another_study_is_somebody_else(study):
     send_back(study, lambda method, question: WORTH[method])
-    before = set(answers.keys_folder(study).iterdir())
+    before = set(study.paths.rating_keys.iterdir())
     rating(study.model_copy(update={"rating": Rating(raters=4, groups=3, seed=1)}))
-    (key,) = set(answers.keys_folder(study).iterdir()) - before
+    (key,) = set(study.paths.rating_keys.iterdir()) - before
     lines = pd.read_csv(key)[["rater", "item"]].assign(study=key.stem, concept=3, prompt=3, motion=3)
-    write_text(answers.answers_folder(study) / "more.csv", lines[list(answers.COLUMNS)].to_csv(index=False))
+    write_text(study.paths.rating_answers / "more.csv", lines[list(answers.COLUMNS)].to_csv(index=False))
     assert len({answer["rater"] for answer in answers.read_answers(study)}) == 8

@@ -9,8 +9,8 @@ import toy
 from scipy.stats import spearmanr
 
 from bico.core.files import write_text
-from bico.report import tables
-from bico.scoring.scores import SCORES, TRUTH_SCORES
+from bico.report import statistics, tables
+from bico.scoring.results import SCORES, TRUTH_SCORES
 
 RESAMPLES = {"resamples": 2000, "seed": 0}
 
@@ -22,28 +22,28 @@ def test_interval_has_the_coverage_it_claims():
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(300):
-        _, low, high = tables.interval(rng.normal(5.0, 2.0, 30), resamples=500, seed=0)
+        _, low, high = statistics.interval(rng.normal(5.0, 2.0, 30), resamples=500, seed=0)
         hits += low <= 5.0 <= high
     assert 0.89 <= hits / 300 <= 0.98
 
 
 def test_interval_of_identical_cases_is_a_point():
-    assert tables.interval(np.full(12, 7.0), **RESAMPLES) == (7.0, 7.0, 7.0)
+    assert statistics.interval(np.full(12, 7.0), **RESAMPLES) == (7.0, 7.0, 7.0)
 
 
 def test_interval_leaves_out_cases_without_a_value_and_is_repeatable():
-    mean, low, high = tables.interval(np.array([1.0, np.nan, 3.0]), **RESAMPLES)
+    mean, low, high = statistics.interval(np.array([1.0, np.nan, 3.0]), **RESAMPLES)
     assert (mean, low, high) == (2.0, 1.0, 3.0)
-    assert np.isnan(tables.interval(np.array([np.nan, np.nan]), **RESAMPLES)).all()
+    assert np.isnan(statistics.interval(np.array([np.nan, np.nan]), **RESAMPLES)).all()
     values = np.random.default_rng(1).normal(size=20)
-    assert tables.interval(values, **RESAMPLES) == tables.interval(values, **RESAMPLES)
+    assert statistics.interval(values, **RESAMPLES) == statistics.interval(values, **RESAMPLES)
 
 
 def test_pairing_sees_a_difference_that_is_smaller_than_the_spread_of_cases():
     rng = np.random.default_rng(0)
     hard_and_easy_cases = rng.normal(50, 20, 16)
     better = hard_and_easy_cases + 2 + rng.normal(0, 0.5, 16)
-    mean, low, high = tables.paired_difference(better, hard_and_easy_cases, **RESAMPLES)
+    mean, low, high = statistics.paired_difference(better, hard_and_easy_cases, **RESAMPLES)
     assert low > 1.5
     assert high < 2.5
     assert mean == pytest.approx((better - hard_and_easy_cases).mean())
@@ -52,25 +52,25 @@ def test_pairing_sees_a_difference_that_is_smaller_than_the_spread_of_cases():
 @pytest.mark.parametrize(("ranking", "tau"), [([1, 2, 3, 4], 1.0), ([4, 3, 2, 1], -1.0), ([1, 2, 4, 3], 2 / 3)])
 def test_rank_agreement_of_known_orders(ranking, tau):
     values = np.array([10.0, 20.0, 30.0, 40.0])[:, None, None] + np.arange(5.0)
-    assert tables.rank_agreement(values, np.array(ranking), **RESAMPLES) == pytest.approx((tau, tau, tau))
+    assert statistics.rank_agreement(values, np.array(ranking), **RESAMPLES) == pytest.approx((tau, tau, tau))
 
 
 def test_rank_agreement_of_equal_rows_is_unknown():
-    assert np.isnan(tables.rank_agreement(np.ones((3, 1, 5)), np.arange(3), **RESAMPLES)).all()
+    assert np.isnan(statistics.rank_agreement(np.ones((3, 1, 5)), np.arange(3), **RESAMPLES)).all()
 
 
 def test_rank_agreement_is_uncertain_where_cases_disagree():
     values = np.random.default_rng(0).normal(size=(4, 1, 12))
-    tau, low, high = tables.rank_agreement(values, np.arange(4), **RESAMPLES)
+    tau, low, high = statistics.rank_agreement(values, np.arange(4), **RESAMPLES)
     assert low < tau < high
 
 
 def test_seeds_are_averaged_within_their_case(tmp_path):
     rows = pd.DataFrame({"case": ["b", "b", "a", "a"], "seed": [0, 1, 0, 1], "clip_t": [1.0, 3.0, 8.0, np.nan]})
-    assert tables.case_means(toy.config(tmp_path), rows, "clip_t").tolist() == [[2.0, 8.0]]
-    of_two_trainings = tables.case_means(toy.config(tmp_path, learning_seeds=[5, 3]), rows, "clip_t")
+    assert statistics.case_means(toy.config(tmp_path), rows, "clip_t").tolist() == [[2.0, 8.0]]
+    of_two_trainings = statistics.case_means(toy.config(tmp_path, learning_seeds=[5, 3]), rows, "clip_t")
     assert of_two_trainings.tolist() == pytest.approx(np.array([[1.0, 8.0], [3.0, np.nan]]), nan_ok=True)
-    assert tables.interval(of_two_trainings, **RESAMPLES)[0] == 5.0
+    assert statistics.interval(of_two_trainings, **RESAMPLES)[0] == 5.0
 
 
 def test_an_interval_over_trainings_covers_another_training():
@@ -79,7 +79,7 @@ def test_an_interval_over_trainings_covers_another_training():
     for _ in range(300):
         values = rng.normal(5.0, 1.0, 10) + rng.normal(0.0, 1.0, (3, 1)) + rng.normal(0.0, 0.5, (3, 10))
         for number, given in enumerate((values.mean(axis=0), values)):
-            _, low, high = tables.interval(given, resamples=500, seed=0)
+            _, low, high = statistics.interval(given, resamples=500, seed=0)
             hits[number] += low <= 5.0 <= high
     of_cases_alone, of_both = hits / 300
     assert of_cases_alone < 0.65 and 0.8 < of_both < 0.95
@@ -87,7 +87,7 @@ def test_an_interval_over_trainings_covers_another_training():
 
 def test_trainings_that_agree_widen_nothing():
     values = np.random.default_rng(0).normal(size=20)
-    assert tables.interval(np.stack([values, values]), **RESAMPLES) == tables.interval(values, **RESAMPLES)
+    assert statistics.interval(np.stack([values, values]), **RESAMPLES) == statistics.interval(values, **RESAMPLES)
 
 
 @pytest.fixture
@@ -175,19 +175,19 @@ def test_a_probe_alone_brings_no_truth(tmp_path):
 
 
 def test_rank_correlation_is_spearmans_over_clips_and_its_interval_over_cases(monkeypatch):
-    monkeypatch.setattr(tables, "FEWEST", 5)
+    monkeypatch.setattr(statistics, "FEWEST", 5)
     draw = np.random.default_rng(0)
     clips = pd.DataFrame({"case": np.repeat(list("abcdefgh"), 5), "score": draw.normal(size=40).round(1)})
     clips["truth"] = clips["score"] ** 3 + draw.normal(size=40)
     clips.loc[3, "truth"] = np.nan
-    rho, low, high = tables.rank_correlation(clips, "score", "truth", resamples=500, seed=0)
+    rho, low, high = statistics.rank_correlation(clips, "score", "truth", resamples=500, seed=0)
     assert rho == pytest.approx(spearmanr(clips["score"], clips["truth"], nan_policy="omit").statistic)
     assert -1 < low < rho < high < 1
     alike = clips.assign(truth=clips["score"] * 2)
-    assert tables.rank_correlation(alike, "score", "truth", resamples=9, seed=0) == pytest.approx((1, 1, 1))
+    assert statistics.rank_correlation(alike, "score", "truth", resamples=9, seed=0) == pytest.approx((1, 1, 1))
     few = clips[clips["case"] < "e"]
-    assert np.isnan(tables.rank_correlation(few, "score", "truth", resamples=9, seed=0)[1:]).all()
-    assert np.isnan(tables.rank_correlation(clips.assign(score=1), "score", "truth", resamples=9, seed=0)).all()
+    assert np.isnan(statistics.rank_correlation(few, "score", "truth", resamples=9, seed=0)[1:]).all()
+    assert np.isnan(statistics.rank_correlation(clips.assign(score=1), "score", "truth", resamples=9, seed=0)).all()
 
 
 def test_markdown_is_aligned_and_says_what_differs(scored):
@@ -209,7 +209,7 @@ def test_a_table_says_what_made_it(scored, tmp_path):
     before = line()
     assert f"bico {version('bico')} (code " in before and "with the models wan " in before and "probe" not in before
     assert "in unknown precision" in before
-    write_text(tmp_path / "clips/bico/one/0.mp4.made_from.json", '{"dtype": "torch.bfloat16"}')
+    write_text(tmp_path / "clips/bico/one/0.mp4.made_from.json", '{"settings": {"dtype": "torch.bfloat16"}}')
     assert "in bfloat16" in line()
     before = line()
     write_text(tmp_path / "SHA256SUMS", "5678  wan/weights\n")
@@ -246,7 +246,7 @@ def ablation(folder, levels: dict[str, float], missing: str | None = None) -> st
 
 
 def test_of_too_few_cases_there_is_no_interval(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "FEWEST", 4)
+    monkeypatch.setattr(statistics, "FEWEST", 4)
     text = ablation(tmp_path, {"bico": 60, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})
     assert "the 3 cases that all of them have: +1.00 (1 = the same order" in text
     assert "0 of 2 are told apart" in text and "+10.0, too few cases to tell" in text and "[" not in text.split("##")[1]
@@ -292,7 +292,7 @@ def test_an_ablation_says_whether_it_comes_in_the_papers_order(tmp_path):
 
 def test_of_two_trainings_the_spread_is_made_good_for():
     """Two trainings, one apart from their mean: resampled alone they would spread by half of their true variance."""
-    _, low, high = tables.interval(np.array([[4.0] * 6, [6.0] * 6]), **RESAMPLES)
+    _, low, high = statistics.interval(np.array([[4.0] * 6, [6.0] * 6]), **RESAMPLES)
     assert (low, high) == pytest.approx((5 - 2**0.5, 5 + 2**0.5))
 
 

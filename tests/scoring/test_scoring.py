@@ -15,14 +15,15 @@ from conftest import ROOT
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
-from bico.analysis.concept_parts import parts
-from bico.media.files import read_media, write_clip
+from bico.analysis.concept_parts import measure_parts
+from bico.media.reading import read_media
+from bico.media.writing import write_clip
 from bico.models.clip import Clip
-from bico.scoring import truth
+from bico.scoring import results, truth
+from bico.scoring import scores as scoring
 from bico.scoring.clip_t import ClipT
 from bico.scoring.dino_i import DinoI, harmonic_mean
 from bico.scoring.motion import motion_scores, tracks
-from bico.scoring.scores import scores as scoring
 from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import render, trajectory
 from bico.toybox.world import Look
@@ -30,7 +31,7 @@ from bico.zoo import clip as zoo_clip
 from bico.zoo import dino as zoo_dino
 
 PROBE = ROOT / "data/toybox/zoo/probe"
-needs_probe = pytest.mark.skipif(not PROBE.exists(), reason="needs data/toybox/zoo/probe: run 'bico zoo probe'")
+needs_probe = pytest.mark.skipif(not PROBE.exists(), reason="needs data/toybox/zoo/probe")
 TEXTS = ["a cat bouncing at the beach", "a robot spinning in the city"]
 
 
@@ -114,10 +115,10 @@ def test_clips_without_a_score_stay_rows(judges, tmp_path):
     config = toy.config(tmp_path, models=models)
     toy.write_media(config)
     toy.write_clips(config, "base", {name: name for name in config.cases}, {("cat_bounces", 1): "failed"})
-    config.clip_path("base", "robot_spins", 0).unlink()
+    config.paths.clip("base", "robot_spins", 0).unlink()
     scoring.score(config, "base")
     rows = pd.read_csv(tmp_path / "scores/base.csv").set_index(["case", "seed"])
-    assert list(rows.columns) == ["status", *scoring.SCORES]
+    assert list(rows.columns) == ["status", *results.SCORES]
     assert len(rows) == 6
     assert rows.loc["cat_bounces", 1].status == "failed"
     assert rows.loc["robot_spins", 0].status == "missing"
@@ -149,7 +150,7 @@ def test_motion_is_that_of_the_bound_videos(judges, tmp_path):
     assert (moving.motion_fidelity > 60).all() and (still.motion_fidelity == 0).all()
     assert (moving.dynamic_degree > 20).all() and (still.dynamic_degree < 1).all()
     assert rows["bico"].motion_fidelity["cat_rests"].isna().all()  # no video is bound
-    paths = config.media_path("bouncing_car"), config.clip_path("bico", "cat_bounces", 0)
+    paths = config.media_path("bouncing_car"), config.paths.clip("bico", "cat_bounces", 0)
     source, clip = (read_media(path, **dict(config.media)) for path in paths)
     expected = motion_scores(clip, [tracks(source)], config.media.fps)
     assert moving.loc["cat_bounces", list(expected)].iloc[0].to_dict() == pytest.approx(expected, abs=1e-4)
@@ -209,7 +210,7 @@ def test_the_truth_itself_scores_100_and_other_truths_0(benchmark):
 @needs_probe
 def test_a_still_picture_of_the_truth_moves_nowhere(benchmark):
     config, probe, truths, _, ends = benchmark
-    paths = {case: config.truth_path(case) for case in truths}
+    paths = {case: config.paths.truth(case) for case in truths}
     stills = {case: read_media(path, **dict(config.media))[:1] for case, path in paths.items()}
     scores = _mean_scores([(probe.read(stills[case][None])[0], truths[case]) for case in truths], ends)
     assert scores.truth_motion < 30
@@ -249,9 +250,9 @@ def test_calibration_and_scores_through_files(benchmark, judges, tmp_path):
         scoring.score(config, method)
         tables[method] = pd.read_csv(tmp_path / f"scores/{method}.csv")
     truth = pd.read_csv(tmp_path / "scores/truth.csv")
-    assert truth[list(scoring.TRUTH_SCORES)].mean().to_numpy() == pytest.approx(100, abs=0.1)
+    assert truth[list(results.TRUTH_SCORES)].mean().to_numpy() == pytest.approx(100, abs=0.1)
     pd.testing.assert_frame_equal(truth, tables["bico"], atol=5)  # whose clips are the truths, written once more
-    assert list(tables["bico"].columns[-4:]) == list(scoring.TRUTH_SCORES)
+    assert list(tables["bico"].columns[-4:]) == list(results.TRUTH_SCORES)
     assert tables["bico"].truth_overall.mean() == pytest.approx(100, abs=0.1)
     assert tables["base"].truth_overall.mean() < 40
     before = (tmp_path / "scores/bico.csv").read_bytes()
@@ -276,14 +277,14 @@ def test_parts_tell_which_look_is_lost(benchmark):
     )
     toy.write_clips(config, "base", {name: name for name in truths})
     toy.write_clips(config, "copy", dict.fromkeys(truths, "cat_bounces"), {("robot_spins", 0): "failed"})
-    match = parts(config, ["base", "copy"]).set_index(["role", "part", "method"]).match
+    match = measure_parts(config, ["base", "copy"]).set_index(["role", "part", "method"]).match
     right, perfect, wrong = (match.xs(method, level="method") for method in ("truth", "base", "copy"))
     assert perfect.to_numpy() == pytest.approx(right.to_numpy(), abs=0.02)
     assert wrong["subject", "word"] < right["subject", "word"] - 0.2
     assert wrong["scene", "sky"] < right["scene", "sky"] - 0.2
     raw = [truth.concept(readings[case], truths[case]) for case in truths]
     assert right.groupby("role").mean().mean() == pytest.approx(np.mean(raw), abs=1e-6)  # the parts make up the whole
-    assert pd.read_csv(config.results / "parts.csv").cases.tolist() == [len(truths)] * len(match)
+    assert pd.read_csv(config.results / "concept_parts.csv").cases.tolist() == [len(truths)] * len(match)
 
 
 def test_both_judges_see_and_pool_as_the_config_says(judges, tmp_path):

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
-from bico.config.schema import ConceptSettings, KeyWords
+from bico.config.benchmark import KeyWords
+from bico.config.settings import ConceptSettings
 from bico.core.errors import InputError
-from bico.sources import concepts
+from bico.sources import concepts, instructions
 
 IMAGE, CLIP = np.zeros((1, 8, 8, 3), np.uint8), np.zeros((5, 8, 8, 3), np.uint8)
 SETTINGS = ConceptSettings(captions=4, attempts=3)
@@ -29,7 +29,7 @@ def describes(words):
     """A VLM that knows these concepts and puts all words it is asked for into each caption."""
 
     def reply(prompt, seed):
-        if prompt in concepts.CONCEPTS.values():
+        if prompt in instructions.CONCEPTS.values():
             return json.dumps(words)
         asked = json.loads(prompt.splitlines()[-1])
         return f'"A {" ".join(word for group in asked.values() for word in group)}, number {seed}.\n"'
@@ -77,7 +77,7 @@ def test_words_given_by_hand_are_not_asked_for():
     words = KeyWords(spatial=["copper mushroom"], temporal=["wobbling"])
     found = concepts.extract(CLIP, "video", SETTINGS, vlm, fps=8, key_words=words)
     assert (found["spatial"], found["temporal"]) == (["copper mushroom"], ["wobbling"])
-    assert not any(prompt in concepts.CONCEPTS.values() for _, prompt, _ in vlm.calls)
+    assert not any(prompt in instructions.CONCEPTS.values() for _, prompt, _ in vlm.calls)
     assert all(concepts.holds(text, ["copper mushroom", "wobbling"]) for text in found["captions"])
 
 
@@ -106,7 +106,7 @@ def test_captions_that_lose_a_word_are_asked_for_again_and_then_come_from_a_temp
         IMAGE, "image", SETTINGS, ScriptedVlm(reply), fps=8, key_words=KeyWords(spatial=["cat", "beach"])
     )
     assert found["captions"][:3] == ["a cat at the beach"] * 3
-    assert found["captions"][3] == concepts.template(["cat", "beach"], 3) == "a view with cat and beach"
+    assert found["captions"][3] == instructions.template(["cat", "beach"], 3) == "a view with cat and beach"
     assert found["counts"] == {"asked": 7, "rejected": 4, "template": 1, "distinct": 2, "invalid_json": 0}
 
 
@@ -125,21 +125,10 @@ def test_a_frame_whose_caption_lost_a_word_is_looked_at_again():
     assert found["counts"]["distinct"] == 6  # of the clip and of its frames
 
 
-@pytest.mark.parametrize(
-    ("settings", "drawn"),
-    [({}, {0, 1, 2}), ({"top_p": 0.7}, {0, 1}), ({"top_k": 2, "top_p": 1.0}, {0, 1}), ({"temperature": 0.01}, {0})],
-)
-def test_captions_draw_from_the_most_probable_words_alone(settings, drawn):
-    scores = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05])).expand(200, -1)
-    for processor in concepts._sampling(range(200), ConceptSettings(**{"temperature": 1.0, "top_p": 0.9} | settings)):
-        scores = processor(None, scores)
-    assert set(scores.argmax(dim=1).tolist()) == drawn
-
-
 def test_a_caption_that_finds_no_end_is_asked_for_again():
     endless = ScriptedVlm(lambda prompt, seed: "a cat and " * 100 + "a cat")
     found = concepts.extract(IMAGE, "image", SETTINGS, endless, fps=8, key_words=KeyWords(spatial=["cat"]))
-    assert found["counts"]["rejected"] == 12 and found["captions"][0] == concepts.template(["cat"], 0)
+    assert found["counts"]["rejected"] == 12 and found["captions"][0] == instructions.template(["cat"], 0)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +150,7 @@ def test_words_must_stand_there_verbatim_as_whole_words(caption, words, held):
 @pytest.mark.parametrize("position", range(5))
 def test_templates_hold_their_words(position):
     words = ["orange cat", "beach", "bouncing"]
-    assert concepts.holds(concepts.template(words, position), words)
+    assert concepts.holds(instructions.template(words, position), words)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +175,6 @@ def test_only_the_json_that_was_asked_for_counts(text, kind, expected):
 
 
 def test_prompts_show_the_words_as_json():
-    prompt = concepts.caption_prompt({"spatial": ["café"], "temporal": ["spinning"]})
-    assert prompt == concepts.CAPTION["video"] + '\n{"spatial": ["café"], "temporal": ["spinning"]}'
-    assert concepts.caption_prompt({"spatial": ["cat"]}).startswith(concepts.CAPTION["image"])
+    prompt = instructions.caption_prompt({"spatial": ["café"], "temporal": ["spinning"]})
+    assert prompt == instructions.CAPTION["video"] + '\n{"spatial": ["café"], "temporal": ["spinning"]}'
+    assert instructions.caption_prompt({"spatial": ["cat"]}).startswith(instructions.CAPTION["image"])

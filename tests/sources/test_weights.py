@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 import yaml
 from conftest import ROOT
+from dagtools import jobs, snakemake
 from huggingface_hub.errors import (
     GatedRepoError,
     HTTPError,
@@ -18,10 +19,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import filter_repo_objects
-from test_workflow import jobs, snakemake
 
-from bico import cli
-from bico.config.schema import load
+from bico.cli.main import main
+from bico.config.reading import load
 from bico.core.errors import InputError
 from bico.pipeline.preflight import preflight
 from bico.report.tables import published
@@ -152,7 +152,7 @@ def test_what_goes_wrong_on_the_way_is_one_line(hub, store, small, tmp_path, cap
     hub.error = error
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(in_store(small, store, clip="some/model")))
-    assert cli.main(["weights", "--config", str(config), "some/model"]) == 2
+    assert main(["weights", "--config", str(config), "some/model"]) == 2
     *before, message = capsys.readouterr().err.splitlines()
     assert message.startswith("error: ") and expected in message
     assert before == [f"some/model: fetching into {store}/some/model"]
@@ -160,13 +160,13 @@ def test_what_goes_wrong_on_the_way_is_one_line(hub, store, small, tmp_path, cap
 
 
 def test_pinning_writes_what_the_hub_has(hub):
-    assert cli.main(["pin-weights"]) == 0
+    assert main(["pin-weights"]) == 0
     text = weights.LOCK.read_text()
     assert text.startswith(weights.HEADER)
     for pin in weights.read_lock().values():
         assert pin.revision == NEW and pin.gigabytes == 4 and pin.files == {"model.safetensors": sha256(b"weights")}
     hub.error = HTTPError("no network")
-    assert cli.main(["pin-weights"]) == 2
+    assert main(["pin-weights"]) == 2
     assert weights.LOCK.read_text() == text
 
 

@@ -8,6 +8,7 @@ import toy
 
 from bico.toybox import captions, render, world
 from bico.toybox.scenes import composition, scene_of
+from bico.toybox.words import CLUTTER, LIGHTS, MOTIONS, SCENES, STYLES, SUBJECTS
 
 
 def scene(seed: int, **words) -> world.Scene:
@@ -26,8 +27,8 @@ def test_words_that_are_given_are_kept_and_all_else_varies():
     assert one.actors[0].hue_a != other.actors[0].hue_a and one.backdrop.layout != other.backdrop.layout
 
 
-@pytest.mark.parametrize("subject", world.SUBJECTS)
-@pytest.mark.parametrize("motion", world.MOTIONS)
+@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("motion", MOTIONS)
 def test_every_subject_moves_and_is_seen_where_its_trajectory_says(subject: str, motion: str):
     drawn = scene(3, subject=subject, motion=motion)
     frames, seen = render.render(drawn), render.masks(drawn)[0]
@@ -51,9 +52,7 @@ def test_a_still_is_the_first_frame_of_nothing_moving():
     assert (clip == clip[0]).all() and np.array_equal(render.render(drawn, num_frames=1)[0], clip[0])
 
 
-@pytest.mark.parametrize(
-    "look", [{"style": word} for word in world.STYLES] + [{"light": word} for word in world.LIGHTS]
-)
+@pytest.mark.parametrize("look", [{"style": word} for word in STYLES] + [{"light": word} for word in LIGHTS])
 def test_every_look_changes_the_picture_and_its_amount_shows(look: dict[str, str]):
     drawn = scene(6, **look)
     role, plain = next(iter(look)), replace(drawn, style=None, light=None)
@@ -95,7 +94,7 @@ def test_captions_name_what_is_there_and_never_clutter():
         text = captions.caption(drawn, rng)
         named = captions.key_words(drawn)
         assert all(word in text for word in named["spatial"] + named["temporal"]), (text, named)
-        assert not any(kind in text for kind in world.CLUTTER)
+        assert not any(kind in text for kind in CLUTTER)
 
 
 def test_captions_vary_and_leave_out_roles():
@@ -107,7 +106,7 @@ def test_captions_vary_and_leave_out_roles():
     assert not any("rising" in captions.caption(drawn, rng, motion=False) for _ in range(20))
 
 
-@pytest.mark.parametrize("word", world.SCENES)
+@pytest.mark.parametrize("word", SCENES)
 def test_ground_is_what_the_hue_of_the_ground_paints(word):
     backdrop = scene(5, scene=word).backdrop
     ground = render.ground_mask(backdrop)
@@ -170,7 +169,7 @@ def test_a_manner_says_what_the_trajectory_does():
         assert said == f"quickly from {begin}" and abs(path[0, 1] - height(path[:, 1])) < 0.05
 
 
-@pytest.mark.parametrize("word", world.MOTIONS)
+@pytest.mark.parametrize("word", MOTIONS)
 def test_the_opposite_of_a_motion_differs_in_all_that_words_say_of_it(word: str):
     motion = world.sample_motion(np.random.default_rng(0), word)
     other = motion.opposite()
@@ -182,9 +181,9 @@ def test_the_opposite_of_a_motion_differs_in_all_that_words_say_of_it(word: str)
 def test_scenes_look_as_they_did_when_the_shipped_models_saw_them():
     """What a word draws and how it is painted: a truth that is rendered otherwise is another truth."""
     shown = []
-    for number, subject in enumerate(world.SUBJECTS):
-        words = {"subject": subject, "scene": world.SCENES[number % 5], "motion": world.MOTIONS[number]}
-        looks = {"style": (None, *world.STYLES)[number % 4], "light": (*world.LIGHTS, None)[number % 4]}
+    for number, subject in enumerate(SUBJECTS):
+        words = {"subject": subject, "scene": SCENES[number % 5], "motion": MOTIONS[number]}
+        looks = {"style": (None, *STYLES)[number % 4], "light": (*LIGHTS, None)[number % 4]}
         drawn = scene(number, **words, **looks, actors=1 + number % 2, clutter=number > 2)
         frames = render.render(drawn).astype(float)
         shown.append((frames * np.random.default_rng(0).standard_normal(frames.shape)).mean())

@@ -10,35 +10,27 @@ rule absorption:
         media=[media_of(source) for source in TOYBOX],
     output:
         csv=report(
-            f"{R}/absorption.csv",
+            AT.table("absorption"),
             caption="../report/absorption.rst",
             category="Absorption token",
         ),
         png=report(
-            f"{R}/figures/absorption.png",
+            AT.figure("absorption"),
             caption="../report/absorption.rst",
             category="Absorption token",
         ),
-        pdf=f"{R}/figures/absorption.pdf",
+        pdf=AT.figure("absorption", "pdf"),
     log:
-        f"{R}/logs/absorption.log",
+        AT.log("absorption"),
     benchmark:
-        f"{R}/benchmarks/absorption.tsv"
+        AT.benchmark("absorption")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=2500,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.analysis.absorption"),
-        wan=model("wan"),
-        settings=leaves(
-            {row: CONFIG.methods[row].effective() for row in COMPARED},
-            CONFIG.media,
-            CONFIG.text_slots,
-            CONFIG.dtype,
-            {source: CONFIG.sources[source].scene for source in TOYBOX},
-        ),
+        config=str(AT.config),
+        depends=depends("absorption", *COMPARED),
     shell:
         "python -m bico.cli absorption --config {params.config} 2>&1 | tee {log}"

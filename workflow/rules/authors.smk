@@ -1,6 +1,6 @@
 # The authors' project page at one commit: media for sources, and the clips that they published, scored as ours are.
 
-from bico.sources import authors
+from bico.sources import authors_page
 
 PAGE = CONFIG.authors_page
 
@@ -9,19 +9,19 @@ rule authors:
     output:
         index=f"{PAGE}/index.html",
         benchmark=f"{PAGE}/benchmark.yaml",
-        media=[f"{PAGE}/{medium}" for medium in authors.MEDIA],
+        media=[f"{PAGE}/{medium}" for medium in authors_page.MEDIA],
     log:
-        f"{R}/logs/authors.log",
+        AT.log("authors"),
     benchmark:
-        f"{R}/benchmarks/authors.tsv"
+        AT.benchmark("authors")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=500,
     params:
-        config=CONFIG_FILE,
-        commit=authors.COMMIT,
+        config=str(AT.config),
+        commit=authors_page.COMMIT,
     shell:
         "python -m bico.cli authors --config {params.config} 2>&1 | tee {log}"
 
@@ -33,25 +33,22 @@ rule published:
         weights=fetched("clip", "dino"),
     output:
         csv=report(
-            f"{R}/published.csv",
+            AT.table("published"),
             caption="../report/published.rst",
             category="Tables",
             labels={"table": "published clips", "format": "data"},
         ),
     log:
-        f"{R}/logs/published.log",
+        AT.log("published"),
     benchmark:
-        f"{R}/benchmarks/published.tsv"
+        AT.benchmark("published")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=2000,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.sources.authors", "bico.scoring.scores"),
-        clip=model("clip"),
-        dino=model("dino"),
-        settings=leaves(CONFIG.scoring.pooling, CONFIG.scoring.dino_crop, CONFIG.media),
+        config=str(AT.config),
+        depends=depends("published"),
     shell:
         "python -m bico.cli published --config {params.config} 2>&1 | tee {log}"

@@ -10,31 +10,20 @@ rule unbound:
         media=[media_of(source) for source in TOYBOX],
         weights=fetched("wan"),
     output:
-        values=f"{R}/binding/unbound.json",
-        truth=f"{R}/binding/truth.csv",
+        values=AT.unbound,
+        truth=AT.binding("truth"),
     log:
-        f"{R}/logs/binding/unbound.log",
+        AT.log("binding/unbound"),
     benchmark:
-        f"{R}/benchmarks/binding/unbound.tsv"
+        AT.benchmark("binding/unbound")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=3500,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.analysis.binding", "bico.methods.base"),
-        wan=model("wan"),
-        probe=model("probe"),
-        settings=leaves(
-            CONFIG.sampling,
-            CONFIG.media,
-            CONFIG.text_slots,
-            CONFIG.dtype,
-            CONFIG.seeds,
-            CONFIG.scoring,
-            {source: CONFIG.sources[source].scene for source in TOYBOX},
-        ),
+        config=str(AT.config),
+        depends=depends("unbound"),
     shell:
         "python -m bico.cli unbound --config {params.config} 2>&1 | tee {log}"
 
@@ -45,11 +34,11 @@ rule binding:
         learned=lambda w: learned(w.method),
         media=[media_of(source) for source in TOYBOX],
     output:
-        table=f"{R}/binding/{{method}}.csv",
+        table=AT.binding("{method}"),
     log:
-        f"{R}/logs/binding/{{method}}.log",
+        AT.log("binding/{method}"),
     benchmark:
-        f"{R}/benchmarks/binding/{{method}}.tsv"
+        AT.benchmark("binding/{method}")
     wildcard_constraints:
         method=any_of(MEASURED),
     conda:
@@ -58,20 +47,8 @@ rule binding:
     resources:
         mem_mb=3500,
     params:
-        config=CONFIG_FILE,
-        code=lambda w: code_digest("bico.analysis.binding", code_of(w.method)),
-        wan=model("wan"),
-        probe=model("probe"),
-        settings=lambda w: leaves(
-            CONFIG.methods[w.method].effective(),
-            CONFIG.sampling,
-            CONFIG.media,
-            CONFIG.text_slots,
-            CONFIG.dtype,
-            CONFIG.seeds,
-            CONFIG.scoring,
-            {source: CONFIG.sources[source].scene for source in TOYBOX},
-        ),
+        config=str(AT.config),
+        depends=lambda w: depends("binding", w.method),
     shell:
         "python -m bico.cli binding --config {params.config} {wildcards.method} 2>&1 | tee {log}"
 
@@ -81,24 +58,23 @@ rule binding_table:
         truth=rules.unbound.output.truth,
         tables=expand(
             rules.binding.output.table,
-            method=[row for row in CONFIG.table("table1") if row in MEASURED],
+            method=[row for row in MAIN if row in MEASURED],
         ),
     output:
         csv=report(
-            f"{R}/binding.csv",
+            AT.table("binding"),
             caption="../report/binding.rst",
             category="Binding",
         ),
     log:
-        f"{R}/logs/binding.log",
+        AT.log("binding"),
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=1000,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.analysis.binding"),
-        settings=leaves(list(CONFIG.table("table1")), CONFIG.scoring),
+        config=str(AT.config),
+        depends=depends("binding_table"),
     shell:
         "python -m bico.cli binding-table --config {params.config} 2>&1 | tee {log}"

@@ -8,11 +8,11 @@ rule generate:
         media=[media_of(source) for source in BOUND],
         weights=fetched("wan"),
     output:
-        manifest=f"{R}/clips/{{method}}.json",
+        manifest=AT.all_clips("{method}"),
     log:
-        f"{R}/logs/generate/{{method}}.log",
+        AT.log("generate/{method}"),
     benchmark:
-        f"{R}/benchmarks/generate/{{method}}.tsv"
+        AT.benchmark("generate/{method}")
     priority: 1  # scores fill the gaps between longer jobs
     conda:
         "../../envs/environment.yaml"
@@ -20,18 +20,7 @@ rule generate:
     resources:
         mem_mb=3500,
     params:
-        config=CONFIG_FILE,
-        files=OWN_FILES,
-        code=lambda w: code_digest("bico.pipeline.generate", code_of(w.method)),
-        wan=model("wan"),
-        settings=lambda w: leaves(
-            CONFIG.methods[w.method].effective(),
-            CONFIG.sampling,
-            CONFIG.media,
-            CONFIG.text_slots,
-            CONFIG.dtype,
-            CONFIG.seeds,
-            {case: [entry.prompt, entry.bind] for case, entry in CONFIG.cases.items()},
-        ),
+        config=str(AT.config),
+        depends=lambda w: depends("generate", w.method, CONFIG.dtype),
     shell:
         "python -m bico.cli generate --config {params.config} {wildcards.method} 2>&1 | tee {log}"

@@ -6,11 +6,11 @@ rule concepts:
         media=[media_of(source) for source in CONFIG.sources],
         weights=fetched("vlm"),
     output:
-        manifest=f"{R}/concepts.json",
+        manifest=AT.all_concepts,
     log:
-        f"{R}/logs/concepts.log",
+        AT.log("concepts"),
     benchmark:
-        f"{R}/benchmarks/concepts.tsv"
+        AT.benchmark("concepts")
     priority: 2  # learning waits for it
     conda:
         "../../envs/environment.yaml"
@@ -18,17 +18,7 @@ rule concepts:
     resources:
         mem_mb=2500,
     params:
-        config=CONFIG_FILE,
-        files=OWN_FILES,
-        code=code_digest("bico.sources.concepts", "bico.media.files"),
-        vlm=model("vlm"),
-        settings=leaves(
-            CONFIG.concepts,
-            CONFIG.media,
-            {
-                source: [entry.kind, entry.concepts]
-                for source, entry in CONFIG.sources.items()
-            },
-        ),
+        config=str(AT.config),
+        depends=depends("concepts"),
     shell:
         "python -m bico.cli concepts --config {params.config} 2>&1 | tee {log}"

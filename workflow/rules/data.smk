@@ -3,11 +3,11 @@
 
 rule render:
     output:
-        media=f"{R}/media/{{source}}.{{suffix}}",
+        media=AT.media("{source}", "{suffix}"),
     log:
-        f"{R}/logs/render/{{source}}.{{suffix}}.log",
+        AT.log("render/{source}.{suffix}"),
     benchmark:
-        f"{R}/benchmarks/render/{{source}}.{{suffix}}.tsv"
+        AT.benchmark("render/{source}.{suffix}")
     wildcard_constraints:
         source=any_of(TOYBOX),
         suffix="png|mp4",
@@ -17,38 +17,27 @@ rule render:
     resources:
         mem_mb=500,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.toybox.scenes"),
-        settings=lambda w: leaves(
-            CONFIG.sources[w.source].kind, CONFIG.sources[w.source].scene, CONFIG.media
-        ),
+        config=str(AT.config),
+        depends=lambda w: depends("render", w.source),
     shell:
         "python -m bico.cli render --config {params.config} {wildcards.source} 2>&1 | tee {log}"
 
 
 rule truth:
     output:
-        clips=expand(f"{R}/truth/{{case}}.mp4", case=TRUTHS),
-        scenes=expand(f"{R}/truth/{{case}}.json", case=TRUTHS),
+        clips=expand(AT.truth("{case}"), case=TRUTHS),
+        scenes=expand(AT.truth_scene("{case}"), case=TRUTHS),
     log:
-        f"{R}/logs/truth.log",
+        AT.log("truth"),
     benchmark:
-        f"{R}/benchmarks/truth.tsv"
+        AT.benchmark("truth")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=500,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.toybox.scenes"),
-        settings=leaves(
-            {source: CONFIG.sources[source].scene for source in TOYBOX},
-            {
-                case: [CONFIG.cases[case].prompt, CONFIG.cases[case].truth]
-                for case in TRUTHS
-            },
-            CONFIG.media,
-        ),
+        config=str(AT.config),
+        depends=depends("truth"),
     shell:
         "python -m bico.cli truth --config {params.config} 2>&1 | tee {log}"

@@ -7,11 +7,11 @@ rule encode:
         concepts=rules.concepts.output.manifest,
         weights=fetched("wan"),
     output:
-        manifest=f"{R}/encoded.json",
+        manifest=AT.all_encoded,
     log:
-        f"{R}/logs/encode.log",
+        AT.log("encode"),
     benchmark:
-        f"{R}/benchmarks/encode.tsv"
+        AT.benchmark("encode")
     priority: 2  # learning waits for it
     conda:
         "../../envs/environment.yaml"
@@ -19,11 +19,8 @@ rule encode:
     resources:
         mem_mb=2500,
     params:
-        config=CONFIG_FILE,
-        files=OWN_FILES,
-        code=code_digest("bico.sources.encoding", "bico.media.files"),
-        wan=model("wan"),
-        settings=leaves(CONFIG.media, CONFIG.text_slots, CONFIG.dtype),
+        config=str(AT.config),
+        depends=depends("encode", CONFIG.dtype),
     shell:
         "python -m bico.cli encode --config {params.config} 2>&1 | tee {log}"
 
@@ -33,11 +30,11 @@ rule appearance:
         media=[media_of(source) for source in CONFIG.sources],
         weights=fetched("clip"),
     output:
-        manifest=f"{R}/appearance.json",
+        manifest=AT.all_appearance,
     log:
-        f"{R}/logs/appearance.log",
+        AT.log("appearance"),
     benchmark:
-        f"{R}/benchmarks/appearance.tsv"
+        AT.benchmark("appearance")
     priority: 2  # learning waits for it
     conda:
         "../../envs/environment.yaml"
@@ -45,10 +42,7 @@ rule appearance:
     resources:
         mem_mb=1500,
     params:
-        config=CONFIG_FILE,
-        files=OWN_FILES,
-        code=code_digest("bico.models.clip", "bico.media.files"),
-        clip=model("clip"),
-        settings=leaves(CONFIG.media),
+        config=str(AT.config),
+        depends=depends("appearance"),
     shell:
         "python -m bico.cli appearance --config {params.config} 2>&1 | tee {log}"

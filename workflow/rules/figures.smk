@@ -3,33 +3,27 @@
 
 rule figures:
     input:
-        manifests=expand(rules.generate.output.manifest, method=CONFIG.table("table1")),
+        manifests=expand(rules.generate.output.manifest, method=MAIN),
         media=[media_of(source) for source in BOUND],
         truth=rules.truth.output.clips,
     output:
         figures=report(
-            expand(f"{R}/figures/cases/{{case}}.png", case=CONFIG.cases),
+            expand(AT.figure("cases/{case}"), case=CONFIG.cases),
             caption="../report/figure.rst",
             category="Compositions",
         ),
     log:
-        f"{R}/logs/figures.log",
+        AT.log("figures"),
     benchmark:
-        f"{R}/benchmarks/figures.tsv"
+        AT.benchmark("figures")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=1000,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.report.figures"),
-        settings=leaves(
-            list(CONFIG.table("table1")),
-            dict(CONFIG.cases),
-            CONFIG.media,
-            CONFIG.seeds[0],
-        ),
+        config=str(AT.config),
+        depends=depends("figures"),
     shell:
         "python -m bico.cli figures --config {params.config} 2>&1 | tee {log}"
 
@@ -39,39 +33,28 @@ rule figures:
 
 rule gallery:
     input:
-        manifests=expand(rules.generate.output.manifest, method=CONFIG.table("table1")),
-        scores=expand(rules.score.output.scores, method=CONFIG.table("table1")),
+        manifests=expand(rules.generate.output.manifest, method=MAIN),
+        scores=expand(rules.score.output.scores, method=MAIN),
         media=[media_of(source) for source in BOUND],
         truth=rules.truth.output.clips,
     output:
-        folder=directory(f"{R}/gallery"),
+        folder=directory(AT.gallery),
         page=report(
-            f"{R}/gallery.html",
+            AT.gallery_page,
             caption="../report/gallery.rst",
             category="Gallery",
         ),
     log:
-        f"{R}/logs/gallery.log",
+        AT.log("gallery"),
     benchmark:
-        f"{R}/benchmarks/gallery.tsv"
+        AT.benchmark("gallery")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=1000,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.report.gallery"),
-        page=[
-            file_digest(Path("bico/report", name))
-            for name in ("gallery.html", "page.js")
-        ],
-        settings=leaves(
-            CONFIG.name,
-            list(CONFIG.table("table1")),
-            dict(CONFIG.cases),
-            CONFIG.media,
-            CONFIG.seeds,
-        ),
+        config=str(AT.config),
+        depends=depends("gallery"),
     shell:
         "python -m bico.cli gallery --config {params.config} 2>&1 | tee {log}"

@@ -13,11 +13,11 @@ rule learn:
         ),
         weights=fetched("wan"),
     output:
-        manifest=f"{R}/learned/{{method}}/part{{part}}.json",
+        manifest=AT.all_learned("{method}", "{part}"),
     log:
-        f"{R}/logs/learn/{{method}}/{{part}}.log",
+        AT.log("learn/{method}/{part}"),
     benchmark:
-        f"{R}/benchmarks/learn/{{method}}/{{part}}.tsv"
+        AT.benchmark("learn/{method}/{part}")
     wildcard_constraints:
         method=any_of(learners()),
         part=r"\d+",
@@ -28,9 +28,7 @@ rule learn:
     resources:
         mem_mb=3000,
     params:
-        config=CONFIG_FILE,
-        code=lambda w: code_digest(code_of(w.method)),
-        wan=model("wan"),
-        settings=lambda w: learning_of(w.method),
+        config=str(AT.config),
+        depends=lambda w: depends("learn", w.method, int(w.part), CONFIG.dtype),
     shell:
         "python -m bico.cli learn --config {params.config} {wildcards.method} {wildcards.part} 2>&1 | tee {log}"

@@ -6,24 +6,24 @@ rule plot:
         table=rules.table.output.csv,
     output:
         png=report(
-            f"{R}/figures/{{table}}.png",
+            AT.figure("{table}"),
             caption="../report/plot.rst",
             category="Tables",
             labels={"table": "{table}", "format": "plot"},
         ),
-        pdf=f"{R}/figures/{{table}}.pdf",
+        pdf=AT.figure("{table}", "pdf"),
     log:
-        f"{R}/logs/plot/{{table}}.log",
+        AT.log("plot/{table}"),
     benchmark:
-        f"{R}/benchmarks/plot/{{table}}.tsv"
+        AT.benchmark("plot/{table}")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=1000,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.report.plots"),
+        config=str(AT.config),
+        depends=depends("plot"),
     shell:
         "python -m bico.cli plot --config {params.config} {wildcards.table} 2>&1 | tee {log}"
 
@@ -33,26 +33,26 @@ rule training_plot:
         learned=lambda w: learned(w.method),
     output:
         png=report(
-            f"{R}/figures/training/{{method}}.png",
+            AT.figure("training/{method}"),
             caption="../report/training_plot.rst",
             category="Training",
             labels={"method": "{method}"},
         ),
-        pdf=f"{R}/figures/training/{{method}}.pdf",
+        pdf=AT.figure("training/{method}", "pdf"),
     log:
-        f"{R}/logs/training_plot/{{method}}.log",
+        AT.log("training_plot/{method}"),
     benchmark:
-        f"{R}/benchmarks/training_plot/{{method}}.tsv"
+        AT.benchmark("training_plot/{method}")
     wildcard_constraints:
-        method=any_of([row for row in CONFIG.methods if CONFIG.learned(row)]),
+        method=any_of([row for row in CONFIG.methods if learned_items(CONFIG, row)]),
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=1000,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.report.plots"),
+        config=str(AT.config),
+        depends=depends("plot"),
     shell:
         "python -m bico.cli training-plot --config {params.config} {wildcards.method} 2>&1 | tee {log}"
 
@@ -64,16 +64,16 @@ rule curve:
         ),
     output:
         png=report(
-            f"{R}/figures/curves/{{curve}}.png",
+            AT.figure("curves/{curve}"),
             caption="../report/curve.rst",
             category="Curves",
             labels={"setting": "{curve}"},
         ),
-        pdf=f"{R}/figures/curves/{{curve}}.pdf",
+        pdf=AT.figure("curves/{curve}", "pdf"),
     log:
-        f"{R}/logs/curve/{{curve}}.log",
+        AT.log("curve/{curve}"),
     benchmark:
-        f"{R}/benchmarks/curve/{{curve}}.tsv"
+        AT.benchmark("curve/{curve}")
     wildcard_constraints:
         curve=any_of(CONFIG.curves),
     conda:
@@ -82,10 +82,7 @@ rule curve:
     resources:
         mem_mb=1000,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.report.plots"),
-        settings=lambda w: leaves(
-            CONFIG.curves[w.curve], CONFIG.scoring, CONFIG.seeds, CONFIG.learning_seeds
-        ),
+        config=str(AT.config),
+        depends=lambda w: depends("curve", w.curve),
     shell:
         "python -m bico.cli curve --config {params.config} {wildcards.curve} 2>&1 | tee {log}"

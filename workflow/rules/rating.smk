@@ -4,32 +4,21 @@
 
 rule rating:
     input:
-        manifests=expand(rules.generate.output.manifest, method=CONFIG.table("table1")),
+        manifests=expand(rules.generate.output.manifest, method=MAIN),
         media=[media_of(source) for source in BOUND],
     output:
-        pages=directory(f"{R}/rating/pages"),
+        pages=directory(AT.rating_pages),
     log:
-        f"{R}/logs/rating.log",
+        AT.log("rating"),
     benchmark:
-        f"{R}/benchmarks/rating.tsv"
+        AT.benchmark("rating")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=3000,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.report.rating"),
-        page=[
-            file_digest(Path("bico/report", name))
-            for name in ("rating.html", "page.js")
-        ],
-        settings=leaves(
-            CONFIG.rating,
-            CONFIG.media,
-            CONFIG.seeds,
-            list(CONFIG.table("table1")),
-            {case: [entry.prompt, entry.bind] for case, entry in CONFIG.cases.items()},
-        ),
+        config=str(AT.config),
+        depends=depends("rating"),
     shell:
         "python -m bico.cli rating --config {params.config} 2>&1 | tee {log}"

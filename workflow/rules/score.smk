@@ -8,31 +8,20 @@ rule calibrate:
         media=[media_of(source) for source in BOUND],
         weights=fetched("clip", "dino"),
     output:
-        calibration=f"{R}/scores/calibration.json",
-        scores=f"{R}/scores/truth.csv",
+        calibration=AT.calibration,
+        scores=AT.scores("truth"),
     log:
-        f"{R}/logs/calibrate.log",
+        AT.log("calibrate"),
     benchmark:
-        f"{R}/benchmarks/calibrate.tsv"
+        AT.benchmark("calibrate")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=2000,
     params:
-        config=CONFIG_FILE,
-        files=OWN_FILES,
-        code=code_digest("bico.scoring.scores"),
-        clip=model("clip"),
-        dino=model("dino"),
-        probe=model("probe"),
-        settings=leaves(
-            CONFIG.scoring.pooling,
-            CONFIG.scoring.dino_crop,
-            CONFIG.media,
-            CONFIG.seeds,
-            {case: CONFIG.cases[case] for case in TRUTHS},
-        ),
+        config=str(AT.config),
+        depends=depends("calibrate"),
     shell:
         "python -m bico.cli calibrate --config {params.config} 2>&1 | tee {log}"
 
@@ -44,66 +33,47 @@ rule score:
         weights=fetched("clip", "dino"),
         calibration=rules.calibrate.output.calibration if CONFIG.models.probe else [],
     output:
-        scores=f"{R}/scores/{{method}}.csv",
-        frames=f"{R}/scores/{{method}}.frames.json",
+        scores=AT.scores("{method}"),
+        frames=AT.frame_scores("{method}"),
     log:
-        f"{R}/logs/score/{{method}}.log",
+        AT.log("score/{method}"),
     benchmark:
-        f"{R}/benchmarks/score/{{method}}.tsv"
+        AT.benchmark("score/{method}")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=2000,
     params:
-        config=CONFIG_FILE,
-        files=OWN_FILES,
-        code=code_digest("bico.scoring.scores"),
-        clip=model("clip"),
-        dino=model("dino"),
-        probe=model("probe"),
-        settings=leaves(
-            CONFIG.scoring.pooling,
-            CONFIG.scoring.dino_crop,
-            CONFIG.media,
-            dict(CONFIG.cases),
-        ),
+        config=str(AT.config),
+        depends=lambda w: depends("score", w.method),
     shell:
         "python -m bico.cli score --config {params.config} {wildcards.method} 2>&1 | tee {log}"
 
 
-rule parts:
+rule concept_parts:
     input:
-        manifests=expand(rules.generate.output.manifest, method=CONFIG.table("table1")),
+        manifests=expand(rules.generate.output.manifest, method=MAIN),
         truth=rules.truth.output.clips,
         scenes=rules.truth.output.scenes,
     output:
         csv=report(
-            f"{R}/parts.csv",
-            caption="../report/parts.rst",
+            AT.table("concept_parts"),
+            caption="../report/concept_parts.rst",
             category="Tables",
             labels={"table": "parts of the concept", "format": "data"},
         ),
     log:
-        f"{R}/logs/parts.log",
+        AT.log("concept_parts"),
     benchmark:
-        f"{R}/benchmarks/parts.tsv"
+        AT.benchmark("concept_parts")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=2000,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.analysis.concept_parts"),
-        probe=model("probe"),
-        settings=leaves(
-            list(CONFIG.table("table1")),
-            CONFIG.scoring,
-            CONFIG.media,
-            CONFIG.seeds,
-            CONFIG.learning_seeds,
-            {case: CONFIG.cases[case].truth for case in TRUTHS},
-        ),
+        config=str(AT.config),
+        depends=depends("concept_parts"),
     shell:
-        "python -m bico.cli parts --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli concept-parts --config {params.config} 2>&1 | tee {log}"

@@ -1,6 +1,6 @@
 # Scores of a table's rows and what people say of their clips in, the table out.
 
-ANSWERS = sorted(map(str, answers_folder(CONFIG).glob("*.csv")))
+ANSWERS = sorted(map(str, AT.rating_answers.glob("*.csv")))
 
 
 rule table:
@@ -13,36 +13,28 @@ rule table:
         truth=list(rules.calibrate.output) if CONFIG.models.probe else [],
     output:
         csv=report(
-            f"{R}/{{table}}.csv",
+            AT.table("{table}"),
             caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}", "format": "data"},
         ),
         markdown=report(
-            f"{R}/{{table}}.md",
+            AT.table("{table}", "md"),
             caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}", "format": "text"},
         ),
     log:
-        f"{R}/logs/{{table}}.log",
+        AT.log("{table}"),
     benchmark:
-        f"{R}/benchmarks/{{table}}.tsv"
+        AT.benchmark("{table}")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=1000,
     params:
-        config=CONFIG_FILE,
-        code=code_digest("bico.report.tables"),
-        paper=lambda w: file_digest(Path(f"bico/report/paper_{w.table}.csv")),
-        settings=lambda w: leaves(
-            CONFIG.name,
-            CONFIG.scoring,
-            CONFIG.seeds,
-            CONFIG.learning_seeds,
-            list(CONFIG.table(w.table).items()),
-        ),
+        config=str(AT.config),
+        depends=lambda w: depends("table", w.table),
     shell:
         "python -m bico.cli table --config {params.config} {wildcards.table} 2>&1 | tee {log}"

@@ -6,9 +6,9 @@ rule weights:
     output:
         manifest=f"{CONFIG.weights_store}/{{repository}}.json",
     log:
-        f"{R}/logs/weights/{{repository}}.log",
+        AT.log("weights/{repository}"),
     benchmark:
-        f"{R}/benchmarks/weights/{{repository}}.tsv"
+        AT.benchmark("weights/{repository}")
     wildcard_constraints:
         repository=any_of(WEIGHTS.values()),
     conda:
@@ -17,10 +17,8 @@ rule weights:
     resources:
         mem_mb=2000,
     params:
-        config=CONFIG_FILE,
+        config=str(AT.config),
         # Its size is for messages.
-        pin=lambda w: leaves(
-            read_lock()[w.repository].model_dump(exclude={"gigabytes"})
-        ),
+        pin=lambda w: read_lock()[w.repository].model_dump_json(exclude={"gigabytes"}),
     shell:
         "python -m bico.cli weights --config {params.config} {wildcards.repository} 2>&1 | tee {log}"

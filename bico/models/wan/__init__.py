@@ -1,1 +1,1 @@
-"""The Wan backbone that all methods share: its components, forward pass, attention and sampling."""
+"""The Wan backbone that all methods share, in parts of one concern each; `backbone` puts them together."""

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend
+from torch import Tensor
 
-from bico.models.wan.backbone import TRAIN_TIMESTEPS, AttentionProcessor, Backbone, Contexts, KeyValue
+from bico.models.wan.attention import AttentionProcessor, CrossAttentionInput
+from bico.models.wan.backbone import Backbone
+from bico.models.wan.components import blocks_of, process_with
+from bico.models.wan.forward_pass import TRAIN_TIMESTEPS, Contexts
+
+if TYPE_CHECKING:
+    from diffusers.models.transformers.transformer_wan import WanAttention
 
 MID_SIGMAS = (0.3, 0.5, 0.7)
 """Noise levels at which a clip's layout shows and its details do not."""
@@ -25,7 +31,9 @@ def word_maps(
     sigmas: Sequence[float] = MID_SIGMAS,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """How much each place of a clip looks at each word: weights summed over its slots, mean over heads, blocks, sigmas.
+    """How much each patch token of a clip attends to each word.
+
+    Attention weights are summed over the slots of a word; the mean is over heads, blocks and noise levels.
 
     Args:
         latents: normalised, [channels, t, h, w].
@@ -35,7 +43,7 @@ def word_maps(
         seed: of that noise.
 
     Returns:
-        word -> [t, h', w'] in 0..1, a value for each token of the transformer.
+        word -> [t, h', w'] in 0..1, a value for each patch token.
     """
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed))
     latents = latents.cpu()
@@ -44,8 +52,7 @@ def word_maps(
             noisy = torch.lerp(latents, noise, sigma)[None].to(backbone.device)
             backbone.velocity(noisy, torch.tensor([sigma * TRAIN_TIMESTEPS], device=backbone.device), contexts)
     mean = torch.stack(weights).mean(dim=0)[0].cpu()  # [tokens, slots]
-    patch = backbone.transformer.config.patch_size
-    grid = [size // part for size, part in zip(latents.shape[1:], patch, strict=True)]
+    grid = backbone.patch_grid(latents.shape)
     return {word: mean[:, list(held)].sum(dim=-1).view(grid) for word, held in slots.items()}
 
 
@@ -55,29 +62,28 @@ def recorded(backbone: Backbone) -> Iterator[list[Tensor]]:
     tokens, slots], mean over heads.
     """
     weights: list[Tensor] = []
-    layers = [block.attn2 for block in backbone.transformer.blocks]
-    before = [layer.processor for layer in layers]
+    layers = [block.attn2 for block in blocks_of(backbone.transformer)]
+    before = [cast(AttentionProcessor, layer.processor) for layer in layers]
     for layer, processor in zip(layers, before, strict=True):
-        layer.set_processor(_Recorder(processor.kernels, weights))
+        process_with(_Recorder(processor, weights), layer)
     try:
         yield weights
     finally:
         for layer, processor in zip(layers, before, strict=True):
-            layer.set_processor(processor)
+            process_with(processor, layer)
 
 
-class _Recorder(AttentionProcessor):
-    """Attention as ever, whose weights are written down on the side."""
+class _Recorder:
+    """Cross-attention as ever, whose weights are written down on the side."""
 
-    def __init__(self, kernels: Sequence[SDPBackend], weights: list[Tensor]) -> None:
-        super().__init__(kernels)
-        self.weights = weights
+    def __init__(self, processor: AttentionProcessor, weights: list[Tensor]) -> None:
+        self.processor, self.weights = processor, weights
 
     def __call__(
-        self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: KeyValue, *others: object
+        self, attn: WanAttention, hidden_states: Tensor, encoder_hidden_states: CrossAttentionInput, *others: None
     ) -> Tensor:
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1)).transpose(1, 2)
-        key = encoder_hidden_states[0].transpose(1, 2)
+        key = encoder_hidden_states.key.transpose(1, 2)
         scores = query.float() @ key.float().transpose(-1, -2) * query.shape[-1] ** -0.5
         self.weights.append(scores.softmax(dim=-1).mean(dim=1))
-        return super().__call__(attn, hidden_states, encoder_hidden_states, *others)
+        return self.processor(attn, hidden_states, encoder_hidden_states)

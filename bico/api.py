@@ -1,0 +1,355 @@
+"""BiCo from Python: learn binders of images and clips, bind words of a prompt to them, make the clip.
+
+    from bico import api
+
+    backbone = api.open_backbone("Wan2.1-T2V-1.3B-Diffusers")
+    vlm = api.open_vlm("Qwen2.5-VL-7B-Instruct")
+    frames = api.read_media("cat.jpg")
+    cat = api.learn_binder(backbone, frames, api.ask_captions(vlm, frames), source="cat")
+    ball = api.load_binder("results/learned/bico/ball/0.safetensors")
+    clip = api.compose(backbone, "a cat bouncing at the beach", {cat: "cat", ball: "bouncing"})
+    api.write_clip("out.mp4", clip)
+
+The functions run the same code as the benchmark, so the same inputs give the same bytes. Only trainings on a GPU differ
+by rounding, as those of the benchmark do. Defaults are the paper's values. docs/python.md is the tutorial.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bico.config.benchmark import Case, KeyWords
+from bico.config.section import checked
+from bico.config.settings import ConceptSettings, Media, Sampling
+from bico.core.device import free_device
+from bico.core.errors import InputError
+from bico.core.fingerprints import code_digest, folder_digest
+from bico.core.records import checkpoints
+from bico.media import reading, writing
+from bico.media.frames import spread
+from bico.methods.bico.artifact import LearnedBinder
+from bico.methods.bico.compose import bind as bind_words
+from bico.methods.bico.learn import learn
+from bico.methods.bico.settings import Settings, Stages
+from bico.methods.shared.prompts import project
+from bico.models.vlm import Vlm
+from bico.models.wan.backbone import Backbone, GradientCheckpointing
+from bico.models.wan.sampling import generate
+from bico.pipeline.opening import open_folder
+from bico.pipeline.own_files import source_names, swapped_words
+from bico.pipeline.preflight import check_model, check_size
+from bico.prompts.slots import token_offsets
+from bico.sources.concepts import extract, holds
+from bico.sources.encoding import encode_source
+from bico.training.artifacts import provenance
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bico.config.benchmark import Kind
+
+__all__ = [
+    "Backbone",
+    "ConceptSettings",
+    "InputError",
+    "KeyWords",
+    "LearnedBinder",
+    "Media",
+    "Sampling",
+    "Settings",
+    "Stages",
+    "Vlm",
+    "ask_captions",
+    "compose",
+    "learn_binder",
+    "load_binder",
+    "open_backbone",
+    "open_vlm",
+    "own_captions",
+    "read_media",
+    "swap_words",
+    "write_clip",
+]
+
+Captions = Mapping[str, Any]
+"""Key words and captions of one source, as `bico.sources.concepts.extract` returns them."""
+
+MEDIA, SAMPLING, SETTINGS, CONCEPTS = Media(), Sampling(), Settings(), ConceptSettings()
+"""The paper's values."""
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+def open_backbone(
+    folder: Path | str,
+    *,
+    text_slots: int = 512,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    compiles: bool = True,
+    gradient_checkpointing: GradientCheckpointing = "auto",
+) -> Backbone:
+    """Opens a Wan2.1 folder; its components are read when they are first used.
+
+    Args:
+        folder: what diffusers' `save_pretrained` writes of a WanPipeline.
+        text_slots: length to which prompts are padded, in tokens; 64 for the Toybox's model.
+        device: "auto" = the GPU if there is one. Other jobs of this project on this machine then leave it alone.
+        dtype: of transformer and text encoder; "auto" = bfloat16 where it is faster than float32.
+        compiles: whether training compiles the transformer's blocks (needs a C++ compiler; half a minute, once).
+        gradient_checkpointing: see `Backbone.open`.
+
+    Raises:
+        InputError: no such folder, not of a WanPipeline, or device "cuda" without a GPU.
+    """
+    check_model("wan", Path(folder))
+    return open_folder(
+        Path(folder),
+        text_slots=text_slots,
+        device=device,
+        dtype=dtype,
+        compiles=compiles,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+
+
+def open_vlm(folder: Path | str, *, device: Literal["auto", "cpu", "cuda"] = "auto") -> Vlm:
+    """Opens a Qwen2.5-VL folder of transformers, in bfloat16 on a GPU, else in float32.
+
+    Raises:
+        InputError: no such folder, not of a Qwen2.5-VL, or device "cuda" without a GPU.
+    """
+    check_model("vlm", Path(folder))
+    return Vlm(Path(folder), device=free_device(device))
+
+
+# --- sources and their captions -------------------------------------------------------------------------------------
+
+
+def read_media(path: Path | str, media: Media = MEDIA) -> np.ndarray:
+    """An image as uint8 [1, H, W, 3] or a video as uint8 [T, H, W, 3], RGB, in the size and length of `media`.
+
+    It is resized to cover the frame and cropped at its centre; a video is resampled to `media.fps` from its start on.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return reading.read_media(Path(path), **dict(media))
+
+
+def ask_captions(
+    vlm: Vlm,
+    frames: np.ndarray,
+    *,
+    key_words: KeyWords | None = None,
+    settings: ConceptSettings = CONCEPTS,
+    fps: float = MEDIA.fps,
+) -> Captions:
+    """Asks a VLM for the key words of a source, and for diversified captions that hold them.
+
+    Args:
+        frames: uint8 [T, H, W, 3]; T = 1 for an image.
+        key_words: given by hand; the VLM then writes captions alone.
+        settings: how many captions, and how they are sampled.
+        fps: frames per second of `frames`.
+
+    Raises:
+        InputError: the VLM names no key words in valid JSON.
+    """
+    return extract(frames, _kind(frames), settings, vlm, fps=fps, key_words=key_words)
+
+
+def own_captions(
+    frames: np.ndarray,
+    captions: Sequence[str],
+    *,
+    spatial: Sequence[str] = (),
+    temporal: Sequence[str] = (),
+    frame_captions: Sequence[str] = (),
+) -> Captions:
+    """Captions of a source that are written by hand.
+
+    Args:
+        frames: uint8 [T, H, W, 3]; T = 1 for an image.
+        captions: of the image or the clip; one at least. They should vary in everything but the words to be bound.
+        spatial: key words for how things look; every caption holds them verbatim. Only settings with
+            `binds="key_words"` or an isolation loss need key words.
+        temporal: key words for how things move, of a clip; every one of `captions` holds them verbatim.
+        frame_captions: of single frames of a clip, from its first to its last, evenly spaced; one at least for a clip.
+
+    Raises:
+        InputError: a caption lacks a key word, or there is none of what is needed.
+    """
+    kind = _kind(frames)
+    if not captions:
+        raise InputError("captions: there is none: expected one sentence at least that says what the source shows")
+    if kind == "image" and (temporal or frame_captions):
+        raise InputError("temporal, frame_captions: they belong to clips, and this is an image: leave them out")
+    if kind == "video" and not 0 < len(frame_captions) <= len(frames):
+        raise InputError(
+            f"frame_captions: there are {len(frame_captions)}: expected 1 to {len(frames)} for this clip, one a frame"
+        )
+    for name, texts, words in (
+        ("captions", captions, [*spatial, *temporal]),
+        ("frame_captions", frame_captions, spatial),
+    ):
+        for text in texts:
+            if lost := [word for word in words if not holds(text, [word])]:
+                raise InputError(f"{name}: '{lost[0]}' is not in '{text}': expected every key word in it, verbatim")
+    return {
+        "kind": kind,
+        "spatial": list(spatial),
+        "temporal": list(temporal),
+        "captions": list(captions),
+        "frame_captions": list(frame_captions),
+        "frame_indices": spread(len(frames), len(frame_captions)),
+    }
+
+
+def _kind(frames: np.ndarray) -> Kind:
+    return "image" if len(frames) == 1 else "video"
+
+
+# --- binders --------------------------------------------------------------------------------------------------------
+
+
+def learn_binder(
+    backbone: Backbone,
+    frames: np.ndarray,
+    captions: Captions,
+    *,
+    settings: Settings = SETTINGS,
+    shift: float = SAMPLING.shift,
+    seed: int = 0,
+    source: str = "source",
+    workdir: Path | str | None = None,
+) -> LearnedBinder:
+    """Learns the binder of one image or clip.
+
+    Args:
+        frames: uint8 [T, H, W, 3], T = 4k + 1; T = 1 for an image.
+        captions: of `ask_captions`, of `own_captions`, or read from `results/concepts/<source>.json`.
+        settings: of the training; those of a row are `load("config/toybox.yaml").methods["bico"]`.
+        shift: timestep shift of the noise schedule; the one that clips are sampled with.
+        seed: of all randomness.
+        source: what the binder is called in messages and in its file.
+        workdir: keeps checkpoints and the training curve, in `<source>.ckpt`. A call with the same arguments goes on
+            from its checkpoint; with other arguments it empties that folder. None = nothing is kept.
+
+    Raises:
+        InputError: frames, captions and settings that do not fit, or a loss that is not finite.
+    """
+    _check_frames(backbone, frames)
+    if captions["kind"] != _kind(frames):
+        raise InputError(f"captions: they are of a source of kind {captions['kind']}: expected {_kind(frames)}")
+    if (settings.binds == "key_words" or settings.isolation.share > 0) and not captions["spatial"]:
+        raise InputError(
+            "captions: there are no spatial key words: expected one at least, these settings learn by them"
+        )
+    encoded = encode_source(backbone, frames, captions)
+    with tempfile.TemporaryDirectory() as unkept:
+        folder = Path(unkept)
+        if workdir is not None:
+            record = {
+                "settings": settings.learning(),
+                "shift": shift,
+                "seed": seed,
+                "captions": captions,
+                "frames": hashlib.sha256(frames.tobytes()).hexdigest(),
+                "backbone": folder_digest(backbone.folder),
+                "text_slots": backbone.text_slots,
+                "dtype": str(backbone.dtype),
+                "compiles": backbone.compiles,
+                "code": code_digest("bico.api"),
+            }
+            folder = checkpoints(Path(workdir) / f"{source}.safetensors", record)
+        tensors = learn(
+            backbone, encoded, settings, shift=shift, seed=seed, workdir=folder, progress=f"{source} {seed}"
+        )
+    return LearnedBinder(tensors, provenance(settings, source))
+
+
+def _check_frames(backbone: Backbone, frames: np.ndarray) -> None:
+    """Frames are whole patches of latents."""
+    if frames.dtype != "uint8" or frames.ndim != 4 or frames.shape[3] != 3:
+        raise InputError(f"frames: {frames.dtype} {list(frames.shape)}: expected uint8 [T, H, W, 3]")
+    num_frames, height, width, _ = frames.shape
+    size = {"num_frames": num_frames, "height": height, "width": width}
+    check_size(backbone.folder, checked(Media, size, name="frames"))
+
+
+def load_binder(path: Path | str) -> LearnedBinder:
+    """Opens what a benchmark learned (`results/learned/bico/<source>/<seed>.safetensors`), what `LearnedBinder.save`
+    wrote, or what `bico import` made of the authors' checkpoint.
+
+    Raises:
+        InputError: the file cannot be read, or there is no binder in it.
+    """
+    return LearnedBinder.load(Path(path))
+
+
+# --- clips ----------------------------------------------------------------------------------------------------------
+
+
+def compose(
+    backbone: Backbone,
+    prompt: str,
+    bind: Mapping[LearnedBinder, str | Sequence[str]],
+    *,
+    strength: float = 1.0,
+    seed: int = 0,
+    sampling: Sampling = SAMPLING,
+    media: Media = MEDIA,
+) -> np.ndarray:
+    """Generates the clip of a prompt whose words are bound to sources: uint8 [num_frames, height, width, 3], RGB.
+
+    Binding some words of one source decomposes it; for an edit, see `swap_words`.
+
+    Args:
+        bind: binder -> the word or words (or phrases) that it changes, each as it stands in the prompt; {} = the plain
+            prompt. Where a word stands in the prompt twice, its first binding takes the first place.
+        strength: factor on the binders' change of a token; 0 = the plain prompt, 1 = as trained.
+        seed: of the noise; the same clip on every run of one machine.
+
+    Raises:
+        InputError: a word that is not in the prompt or bound twice, a binder of another backbone, a prompt that is too
+            long, or a size that the backbone cannot make.
+    """
+    check_size(backbone.folder, media)
+    for text in (prompt, sampling.negative_prompt):
+        token_offsets(backbone.tokenizer, text, backbone.text_slots)
+    if bind:
+        names = source_names(binder.source for binder in bind)
+        binders = {name: binder.on(backbone) for name, binder in zip(names, bind, strict=True)}
+        words = [[given] if isinstance(given, str) else list(given) for given in bind.values()]
+        case = checked(Case, {"prompt": prompt, "bind": dict(zip(names, words, strict=True))}, name="bind")
+        contexts = bind_words(backbone, case, binders, strength)
+    else:
+        contexts = project(backbone, prompt)
+    negative = project(backbone, sampling.negative_prompt)
+    return generate(backbone, contexts, negative, [seed], sampling, media)[0]
+
+
+def swap_words(prompt: str, swap: Mapping[str, str]) -> tuple[str, list[str]]:
+    """An edit: the prompt with other words, and the phrases of it that stay bound to the source.
+
+        prompt, kept = swap_words("a cat at the beach", {"cat": "robot"})
+        clip = compose(backbone, prompt, {cat: kept})  # "a robot at the beach", bound: ["a", "at the beach"]
+
+    Args:
+        prompt: what the source shows.
+        swap: word of the prompt -> what stands in its place.
+
+    Raises:
+        InputError: a word is not in the prompt, or nothing is left of it.
+    """
+    return swapped_words(prompt, swap, name="swap")
+
+
+def write_clip(path: Path | str, clip: np.ndarray, fps: float = MEDIA.fps) -> None:
+    """Writes uint8 [T, H, W, 3] as an MP4 that is almost lossless; the same frames give the same bytes."""
+    writing.write_clip(Path(path), clip, fps)

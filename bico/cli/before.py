@@ -1,0 +1,63 @@
+"""Commands before a run: check, estimate, bench."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from bico.cli.arguments import ConfigFile, Count, Positive, open_config
+
+Rows = Annotated[
+    Sequence[str], Parameter(consume_multiple=True, negative="", help="Methods whose trainings are measured.")
+]
+Lengths = Annotated[
+    list[Positive] | None,
+    Parameter(consume_multiple=True, negative="", help="Frames of the clips, 4k + 1 each; full: 1 49 81."),
+]
+Others = Annotated[
+    Sequence[Literal["diffusers", "re-encoding"]],
+    Parameter(consume_multiple=True, negative="", help="Trainings to compare; none: `--beside` alone."),
+]
+
+
+def check(*, config: ConfigFile) -> None:
+    """Look for everything that would make a run fail later."""
+    from bico.pipeline.preflight import check
+
+    check(open_config(config))
+
+
+def estimate(
+    *targets: Annotated[str, Parameter(help="Files, as for Snakemake; by default those of `all`.")],
+    config: ConfigFile,
+    machine: Annotated[str, Parameter(help="One of machines.yaml.")] = "laptop",
+    measure: Annotated[bool, Parameter(negative="", help="Measure this machine first, on a handful of work.")] = False,
+) -> None:
+    """Tell jobs, hours and disk of a run before it starts, without what is already there."""
+    from bico.profiling.estimate import estimated
+
+    print(estimated(open_config(config), machine, measure=measure, targets=targets))
+
+
+def bench(
+    *,
+    preset: Annotated[Literal["full", "small"], Parameter(help="Wan2.1-T2V-1.3B, or toys for a CPU.")] = "full",
+    frames: Lengths = None,
+    height: Annotated[Positive | None, Parameter(help="Pixels, a multiple of 16; full: 480.")] = None,
+    width: Annotated[Positive | None, Parameter(help="Pixels, a multiple of 16; full: 832.")] = None,
+    blocks: Annotated[Positive | None, Parameter(help="Of the transformer; full: 30.")] = None,
+    steps: Annotated[Positive, Parameter(help="Of each training, after two that do not count.")] = 5,
+    sampling_steps: Annotated[Count | None, Parameter(help="Of the generation, 0 for none; full: 50.")] = None,
+    methods: Rows = ("bico",),
+    beside: Others = ("diffusers", "re-encoding"),
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    out: Annotated[Path | None, Parameter(help="A .json or a .csv file.")] = None,
+) -> None:
+    """Measure training and generation of the full-size model on random weights, beside two other ways to train it."""
+    from bico.core.device import free_device
+    from bico.profiling.bench import bench
+
+    bench(preset, frames, height, width, blocks, steps, sampling_steps, methods, beside, free_device(device), out)

@@ -1,0 +1,36 @@
+"""Commands of checkpoints and weights: import, export, pin-weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bico.core.errors import InputError
+
+
+def import_(checkpoint: Path, out: Path) -> None:
+    """Read a checkpoint of the authors' code into OUT, an artifact of the method bico."""
+    from bico.methods.bico.released import import_checkpoint
+
+    _written(import_checkpoint, checkpoint, out)
+
+
+def export(artifact: Path, out: Path) -> None:
+    """Write what the method bico learned of a source as a checkpoint for the authors' code."""
+    from bico.methods.bico.released import export_checkpoint
+
+    _written(export_checkpoint, artifact, out)
+
+
+def _written(convert: Callable[[Path, Path], None], source: Path, out: Path) -> None:
+    try:
+        convert(source, out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}): name another file") from None
+
+
+def pin_weights() -> None:
+    """Write config/weights.lock anew: revisions and checksums of all models of full size, as their hub has them now."""
+    from bico.sources.weights import pin_all
+
+    pin_all()

@@ -1,0 +1,102 @@
+"""All commands under their headings, and how each of them runs and ends.
+
+bico compose --prompt "a cat bouncing" --bind cat.jpg=cat --bind clip.mp4=bouncing --out out.mp4
+bico check --config config/toybox.yaml
+bico learn --config results/config.yaml bico 0
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cyclopts import App, CycloptsError, Group
+
+from bico.cli import analysis, before, checkpoints, methods, own_files, results, sources
+from bico.cli.arguments import forget_configs, is_result
+from bico.core.errors import InputError
+
+COMMANDS = {
+    "Your own files": [own_files.compose, own_files.decompose, own_files.edit],
+    "Before a run": [before.check, before.estimate, before.bench],
+    "Steps: sources": [
+        sources.weights,
+        sources.authors,
+        sources.render,
+        sources.truth,
+        sources.concepts,
+        sources.encode,
+        sources.appearance,
+    ],
+    "Steps: methods": [methods.learn, methods.generate],
+    "Steps: results": [
+        results.calibrate,
+        results.score,
+        results.published,
+        results.table,
+        results.plot,
+        results.curve,
+        results.training_plot,
+        results.figures,
+        results.gallery,
+        results.rating,
+    ],
+    "Steps: what was learned, looked at closely": [
+        analysis.unbound,
+        analysis.binding,
+        analysis.binding_table,
+        analysis.applications,
+        analysis.absorption,
+        analysis.concept_parts,
+    ],
+    "Checkpoints and weights": [checkpoints.import_, checkpoints.export, checkpoints.pin_weights],
+}
+"""Heading of `bico --help` -> its commands, each called as its function is: `training_plot` is `bico training-plot`."""
+
+app = App(
+    name="bico",
+    help="Compose concepts of images and videos: BiCo and its benchmark.",
+    version_flags=[],
+    result_action="return_none",  # by default it would end the process
+    suppress_keyboard_interrupt=False,
+)
+for heading, commands in COMMANDS.items():
+    group = Group.create_ordered(heading)
+    for command in commands:
+        app.command(command, group=group)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; bad input is one line on stderr and exit code 2."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("bico").setLevel(logging.INFO)  # not that of all libraries
+    forget_configs()
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if not given:
+        return _refused("which command? `bico --help` lists them all")
+    try:
+        app(given, exit_on_error=False, print_error=False)
+        _tell_gpu_memory()
+    except InputError as error:
+        return _refused(str(error))
+    except CycloptsError as error:
+        return _refused(" ".join(str(error).split()))  # it may have several lines
+    except FileNotFoundError as error:
+        if not is_result(Path(str(error.filename))):
+            raise
+        what = "expected what an earlier step makes; Snakemake runs all in order"
+        return _refused(f"{error.filename}: not there: {what}")
+    return 0
+
+
+def _refused(reason: str) -> int:
+    print(f"error: {reason}", file=sys.stderr)
+    return 2
+
+
+def _tell_gpu_memory() -> None:
+    """What a GPU has to have for this command, as the last line of its log."""
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_initialized():
+        print(f"GPU memory: {torch.cuda.max_memory_reserved() / 2**30:.1f} GiB at most", file=sys.stderr)

@@ -1,0 +1,31 @@
+"""Commands of methods: learn, generate."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from bico.cli.arguments import ConfigFile, Count, Row, open_with_row
+
+
+def learn(
+    method: Row,
+    part: Annotated[Count, Parameter(help="Of the row's trainings, from 0 on: see `parts`.")],
+    /,
+    *,
+    config: ConfigFile,
+) -> None:
+    """Learn what a method keeps of its sources, or cases."""
+    opened, row = open_with_row(config, method)
+    from bico.pipeline.learn import learn
+
+    learn(opened, row, part)
+
+
+def generate(method: Row, /, *, config: ConfigFile) -> None:
+    """Make a method's clip of every case and seed."""
+    opened, row = open_with_row(config, method)
+    from bico.pipeline.generate import generate
+
+    generate(opened, row)

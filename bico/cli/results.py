@@ -1,0 +1,103 @@
+"""Commands of results: scores, tables, plots, figures, the gallery, the raters' pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from bico.cli.arguments import ConfigFile, Row, known, open_config, open_with_probe, open_with_row
+
+if TYPE_CHECKING:
+    from bico.config.schema import Config
+
+TableName = Annotated[str, Parameter(help="One of `tables` in the config.")]
+
+
+def calibrate(*, config: ConfigFile) -> None:
+    """Find both ends of the truth scores, the rendered truth and another clip, and score that truth like a clip."""
+    opened = open_with_probe(config, "calibrate")
+    from bico.scoring.scores import calibrate
+
+    calibrate(opened)
+
+
+def score(method: Row, /, *, config: ConfigFile) -> None:
+    """Score a method's clips."""
+    opened, row = open_with_row(config, method)
+    from bico.core.device import free_device
+    from bico.scoring.scores import score
+
+    score(opened, row, device=free_device(opened.device))
+
+
+def published(*, config: ConfigFile) -> None:
+    """Score the clips that the authors published."""
+    from bico.core.device import free_device
+    from bico.scoring.published import score_published
+
+    opened = open_config(config)
+    score_published(opened, device=free_device(opened.device))
+
+
+def table(table: TableName, /, *, config: ConfigFile) -> None:
+    """Write a table: table1 (methods), table2 (parts of BiCo) or table3 (stages of its training)."""
+    opened = _with_table(config, table)
+    from bico.report.tables import write_table
+
+    write_table(opened, table)
+
+
+def plot(table: TableName, /, *, config: ConfigFile) -> None:
+    """Draw a table's scores with their intervals, the paper's figures beside."""
+    opened = _with_table(config, table)
+    from bico.report.plots import plot
+
+    plot(opened, table)
+
+
+def _with_table(path: Path, table: str) -> Config:
+    from bico.config.schema import Tables
+
+    config = open_config(path)
+    known("table", table, [name for name in Tables.model_fields if config.table(name)])
+    return config
+
+
+def curve(curve: Annotated[str, Parameter(help="One of `curves` in the config.")], /, *, config: ConfigFile) -> None:
+    """Draw the scores of rows that differ in one setting."""
+    opened = open_config(config)
+    known("curve", curve, opened.curves)
+    from bico.report.plots import curve_plot
+
+    curve_plot(opened, curve)
+
+
+def training_plot(method: Row, /, *, config: ConfigFile) -> None:
+    """Draw how a method's training went."""
+    opened, row = open_with_row(config, method)
+    from bico.report.plots import training_plot
+
+    training_plot(opened, row)
+
+
+def figures(*, config: ConfigFile) -> None:
+    """Draw each case: sources, truth and every method's clip."""
+    from bico.report.figures import figures
+
+    figures(open_config(config))
+
+
+def gallery(*, config: ConfigFile) -> None:
+    """Write the page on which all clips can be looked at, filtered and played in step."""
+    from bico.report.gallery import gallery
+
+    gallery(open_config(config))
+
+
+def rating(*, config: ConfigFile) -> None:
+    """Write the pages on which people rate the clips of table 1, and the key to them."""
+    from bico.report.rating import rating
+
+    rating(open_config(config))

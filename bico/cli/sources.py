@@ -1,0 +1,73 @@
+"""Commands of sources, from files and weights to what training reads."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from bico.cli.arguments import ConfigFile, known, open_config
+from bico.core.errors import InputError
+
+Source = Annotated[str, Parameter(help="One of `sources` in the config.")]
+Repository = Annotated[str, Parameter(help="As config/weights.lock names it.")]
+
+
+def weights(repository: Repository, /, *, config: ConfigFile) -> None:
+    """Fetch a model of full size, as config/weights.lock pins it; then look again whether the benchmark fits it."""
+    from bico.pipeline.preflight import preflight
+    from bico.sources.weights import fetch, repositories
+
+    opened = open_config(config)
+    fetch(opened.weights_store, known("repository", repository, repositories(opened).values()))
+    preflight(opened)
+
+
+def authors(*, config: ConfigFile) -> None:
+    """Fetch the authors' project page: media for sources, and published clips."""
+    from bico.sources.authors_page import fetch
+
+    fetch(open_config(config).authors_page)
+
+
+def render(source: Source, /, *, config: ConfigFile) -> None:
+    """Render a Toybox source."""
+    from bico.toybox.scenes import write_source
+
+    opened = open_config(config)
+    if opened.sources[known("source", source, opened.sources)].scene is None:
+        raise InputError(f"sources.{source}: a file of your own: expected a source with 'scene'")
+    write_source(opened, source)
+
+
+def truth(*, config: ConfigFile) -> None:
+    """Render what every Toybox case should show."""
+    from bico.toybox.scenes import write_truth
+
+    opened = open_config(config)
+    for case in opened.truths:
+        write_truth(opened, case)
+
+
+def concepts(*, config: ConfigFile) -> None:
+    """Ask the VLM for every source's key concepts and for captions that hold them."""
+    from bico.pipeline.concepts import concepts
+    from bico.sources.coverage import notice_unnamed
+
+    opened = open_config(config)
+    concepts(opened)
+    notice_unnamed(opened)
+
+
+def encode(*, config: ConfigFile) -> None:
+    """Turn sources and their captions into the latents and prompt embeddings that training reads."""
+    from bico.pipeline.encode import encode
+
+    encode(open_config(config))
+
+
+def appearance(*, config: ConfigFile) -> None:
+    """Embed every source's frames with CLIP, for the methods that learn from it."""
+    from bico.pipeline.appearance import appearance
+
+    appearance(open_config(config))

@@ -1,0 +1,203 @@
+"""What a row of the tables can set, and what it answers for itself: the base of every method's settings.
+
+A method's own settings stand with the method, in `bico.methods`, and are found there by its name.
+"""
+
+import ast
+import inspect
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
+
+from pydantic import Field
+
+from bico.config.benchmark import Kind
+from bico.config.section import Positive, Rate, Section, problem
+from bico.config.settings import Sampling
+
+METHODS = Path(__file__).parents[1] / "methods"
+Part = Literal["settings", "learn", "compose"]
+
+
+class Steps(NamedTuple):
+    """Training steps of one artifact: on images or single frames, and on clips."""
+
+    still: float
+    clip: float
+
+
+class BackboneShape(NamedTuple):
+    """Widths on which the size of what is learned depends: of a token, of the feed-forward layers, of a CLIP image
+    embedding; and the number of blocks."""
+
+    width: int
+    ffn_width: int
+    appearance_width: int
+    num_blocks: int
+
+
+class MethodSettings(Section):
+    """Settings of one row of the tables, and all that the benchmark asks of a method before it runs.
+
+    Attributes:
+        LEARNS_PER: what one artifact is learned from.
+        COMPOSE_KEYS: settings that change how clips are made, not what is learned.
+        BOOKKEEPING: settings that change neither.
+        APPEARANCE: whether the method also learns from CLIP embeddings of its sources' frames.
+        BINDS_WORDS: whether it binds the words of each source on its own. Then a source may bring what was learned of
+            it elsewhere (`binder:`), and the method's rows decompose and edit.
+        PAPER_ROW: number of the method's row in the paper's Table 1.
+    """
+
+    LEARNS_PER: ClassVar[Literal["nothing", "source", "case"]] = "nothing"
+    COMPOSE_KEYS: ClassVar[frozenset[str]] = frozenset()
+    BOOKKEEPING: ClassVar[frozenset[str]] = frozenset({"checkpoint_every", "eval_every"})
+    APPEARANCE: ClassVar[bool] = False
+    BINDS_WORDS: ClassVar[bool] = False
+    PAPER_ROW: ClassVar[int | None] = None
+
+    method: str = Field(description="Method of the row. It may be left out where the row has the method's name.")
+
+    def unsupported(self, kinds: Sequence[Kind]) -> str | None:
+        """Why the method cannot take a case that binds sources of these kinds; None if it can."""
+        return None
+
+    def misfit(self, num_blocks: int) -> str | None:
+        """What does not fit a backbone of so many blocks, as "setting: what is wrong, what was expected"."""
+        return None
+
+    def effective(self) -> dict[str, Any]:
+        """The settings on which a clip depends, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(self.BOOKKEEPING))
+
+    def learning(self) -> dict[str, Any]:
+        """The settings on which a learned artifact depends, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(self.COMPOSE_KEYS | self.BOOKKEEPING))
+
+    def steps_of(self, kind: Kind) -> Steps:
+        """Training steps of one artifact.
+
+        Args:
+            kind: of the source; of one of them where a method learns per case.
+        """
+        return Steps(0, 0)
+
+    def forward_passes(self) -> float:
+        """Forward passes of a training step besides the one that is trained through, on average."""
+        return 0.0
+
+    def parameters(self, kind: Kind, backbone: BackboneShape) -> int:
+        """Numbers in one artifact; those of a few vectors do not count."""
+        return 0
+
+    def denoising_passes(self, sampling: Sampling) -> int:
+        """Passes of the transformer for one clip."""
+        guidance = getattr(self, "guidance_scale", None) or sampling.guidance_scale
+        return sampling.steps * (2 if guidance > 1 else 1)
+
+    def shortened(self, steps: int) -> Self:
+        """The same method with few steps in each of its stages, all of them plain ones: for rehearsals."""
+        return self
+
+    def measured(self, steps: int, kind: Kind, num_blocks: int) -> Self:
+        """The same method, of whose last stage so many steps are measured."""
+        return self.shortened(steps)
+
+
+class LearnedSettings(MethodSettings):
+    """What every method that learns from its sources has in common."""
+
+    LEARNS_PER = "source"
+
+    learning_rate: Rate = Field(default=1e-4, description="Learning rate of AdamW.")
+    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of AdamW.")
+    batch_size: Positive = Field(
+        default=1, description="Batch size. Each item has a caption or prompt, a noise level and a noise of its own."
+    )
+    checkpoint_every: Positive = Field(
+        default=500, description="Steps between checkpoints, from which an interrupted training continues."
+    )
+    eval_every: Positive = Field(
+        default=200, description="Steps between losses on fixed captions and noise, for the training curves."
+    )
+
+
+def method_names() -> list[str]:
+    """Methods that are there: folders of `bico.methods` with settings in them, and single files."""
+    folders = {path.parent.name for path in METHODS.glob("*/settings.py")}
+    return sorted(folders | {path.stem for path in METHODS.glob("[!_]*.py")})
+
+
+def module_of(method: str, part: Part) -> str:
+    """The module that holds a part of a method: one of its folder, or the one file that holds all three."""
+    folder = METHODS / method
+    return f"bico.methods.{method}.{part}" if folder.is_dir() else f"bico.methods.{method}"
+
+
+def settings_class(method: str) -> type[MethodSettings] | None:
+    """The `Settings` of a method, or None if there is no such method."""
+    if not method.isidentifier() or method not in method_names():
+        return None
+    return settings_of(method)
+
+
+def settings_of(method: str) -> type[MethodSettings]:
+    """The `Settings` of a method that is there."""
+    settings = cast("type[MethodSettings]", getattr(import_module(module_of(method, "settings")), "Settings", None))
+    if reason := _misfit(settings) or _uncallable(method, settings):
+        raise problem("bico/methods/{method}: {reason}: see docs/extending.md", method=method, reason=reason)
+    return settings
+
+
+def _misfit(settings: object) -> str | None:
+    """Why this is no class of settings; None if it is."""
+    if not (isinstance(settings, type) and issubclass(settings, MethodSettings)):
+        return "no 'Settings' in it that derives from LearnedSettings or MethodSettings"
+    if settings.LEARNS_PER not in ("nothing", "source", "case"):
+        return f"LEARNS_PER is '{settings.LEARNS_PER}', expected nothing, source or case"
+    if unknown := settings.COMPOSE_KEYS - settings.model_fields.keys():
+        return f"COMPOSE_KEYS names '{min(unknown)}', which is no setting"
+    return None
+
+
+def _uncallable(method: str, settings: type[MethodSettings]) -> str | None:
+    """What of the method cannot be called as `bico.methods.shared.protocol` says; None if all can.
+
+    The functions are read, not imported: that would open torch.
+    """
+    calls: dict[Part, tuple[tuple[str, ...], tuple[str, ...]]]
+    calls = {"compose": (("backbone", "jobs", "settings", "sampling", "media"), ())}
+    if settings.LEARNS_PER != "nothing":
+        calls["learn"] = (("backbone", "encoded", "settings"), ("shift", "seed", "workdir", "progress"))
+    for name, (in_order, by_name) in calls.items():
+        path = METHODS.parents[1] / f"{module_of(method, name).replace('.', '/')}.py"
+        tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else ast.Module([], [])
+        found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
+        if not found:
+            return f"no '{name}' in it"
+        try:
+            _signature(found[0].args).bind(*in_order, **dict.fromkeys(by_name))
+        except TypeError as error:
+            return f"{name}: {error}; it is called as {name}({', '.join([*in_order, *(f'{key}=' for key in by_name)])})"
+    return None
+
+
+def _signature(arguments: ast.arguments) -> inspect.Signature:
+    """The signature that these arguments of a function give it, without types."""
+    positional = [*arguments.posonlyargs, *arguments.args]
+    required = len(positional) - len(arguments.defaults)
+    empty, kind = inspect.Parameter.empty, inspect.Parameter
+    parameters = [
+        kind(each.arg, kind.POSITIONAL_OR_KEYWORD, default=empty if place < required else None)
+        for place, each in enumerate(positional)
+    ]
+    if arguments.vararg:
+        parameters.append(kind(arguments.vararg.arg, kind.VAR_POSITIONAL))
+    parameters += [
+        kind(each.arg, kind.KEYWORD_ONLY, default=empty if default is None else None)
+        for each, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    ]
+    if arguments.kwarg:
+        parameters.append(kind(arguments.kwarg.arg, kind.VAR_KEYWORD))
+    return inspect.Signature(parameters)

@@ -1,0 +1,77 @@
+"""What every part of the configuration is made of: frozen sections, types of values, and errors of one line."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, LiteralString, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from bico.core.errors import InputError
+
+
+def problem(message: LiteralString, **values: Any) -> PydanticCustomError:
+    return PydanticCustomError("benchmark", message, values)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}"
+
+
+def _path_part(name: str) -> str:
+    """Names become parts of paths; without hyphens none collides with the "case-..." of methods that learn per case."""
+    if not re.fullmatch(r"[A-Za-z0-9]\w*", name, re.ASCII):
+        raise problem("expected a name of letters, digits and underscores, got '{name}'", name=name)
+    return name
+
+
+Name = Annotated[str, AfterValidator(_path_part)]
+Words = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and an unknown key is an error that names the nearest known one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, values: Any) -> Any:
+        for key in values if isinstance(values, Mapping) else ():
+            if key not in cls.model_fields:
+                raise problem("unknown key '{key}': {hint}", key=key, hint=nearest(str(key), cls.model_fields))
+        return values
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def checked(section: type[SectionT], values: Any, *, name: str) -> SectionT:
+    """A section from plain values; `name` stands for where they come from in the InputError."""
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{name}: {describe(error)}") from None
+
+
+def describe(error: ValidationError) -> str:
+    """The first problem as "field.path: what was expected, got ...", and how many more there are."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    message = re.sub(r"^(Input|String|List|Dictionary) should (be |have )?", "expected ", first["msg"])
+    if first["type"] == "missing":
+        message = "missing, and there is no default"
+    elif first["type"] not in ("benchmark", "below"):
+        message += f", got {json.dumps(first['input'], default=str, ensure_ascii=False)[:60]}"
+    where = ".".join(map(str, first["loc"]))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if not where:
+        return f"{message}{more}"
+    return f"{where}{'.' if first['type'] == 'below' else ': '}{message}{more}"

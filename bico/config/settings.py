@@ -1,0 +1,139 @@
+"""Settings that all methods share: models, sizes, captions, sampling, scores, the human study."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from bico.config.section import Count, Positive, Section, problem
+
+WAN_NEGATIVE_PROMPT = (
+    "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, overall "
+    "gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn hands, "
+    "poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three "
+    "legs, many people in the background, walking backwards"
+)
+
+
+class Models(Section):
+    """Folders of the models, each in its own library's format."""
+
+    wan: Path = Field(
+        description="Backbone that all methods share: a WanPipeline of diffusers, such as Wan2.1-T2V-1.3B-Diffusers."
+    )
+    vlm: Path = Field(
+        description="VLM that names concepts and writes captions: Qwen2.5-VL of transformers, such as the 7B-Instruct."
+    )
+    clip: Path = Field(
+        description=(
+            "CLIP for CLIP-T, and for the frame embeddings from which dreamvideo and dualreal learn: a folder of "
+            "open_clip (open_clip_config.json and weights), in the paper ViT-B/32."
+        )
+    )
+    dino: Path = Field(description="DINO for DINO-I: a ViT of timm (config.json and weights), in the paper ViT-S/16.")
+    probe: Path | None = Field(
+        default=None,
+        description=(
+            "Probe network that recognises what a Toybox clip shows, for the truth scores; null = no truth scores, as "
+            "for photographs, whose truth is not known."
+        ),
+    )
+
+
+class Media(Section):
+    """The one size and length in which sources are read and clips are generated."""
+
+    height: Positive = Field(default=480, description="Height in pixels.")
+    width: Positive = Field(default=832, description="Width in pixels.")
+    num_frames: Positive = Field(
+        default=81, description="Frames of a clip: 4k + 1, because Wan's VAE packs four frames into one."
+    )
+    fps: float = Field(default=15, gt=0, description="Frames per second of generated clips.")
+    read: Literal["time", "first"] = Field(
+        default="time",
+        description=(
+            "Which frames of a video source are read. time = it is resampled to `fps` from its start; first = its "
+            "first `num_frames` frames whatever their rate, as in the authors' code. A video that is too short is "
+            "spread over all frames."
+        ),
+    )
+
+    @field_validator("num_frames")
+    @classmethod
+    def _whole_latents(cls, num_frames: int) -> int:
+        if num_frames % 4 != 1:
+            raise problem("expected 4k + 1 frames (Wan's VAE packs four into one), got {n}", n=num_frames)
+        return num_frames
+
+
+class ConceptSettings(Section):
+    """Key words and captions of the sources."""
+
+    captions: Positive = Field(default=60, description="Number of diversified captions of a source.")
+    frame_captions: Positive | None = Field(
+        default=None, description="Number of frames of a video that get a caption of their own; null = all frames."
+    )
+    attempts: Positive = Field(
+        default=3,
+        description=(
+            "How often the VLM is asked for a caption that holds every key word verbatim. A template replaces a "
+            "caption that still lacks one."
+        ),
+    )
+    temperature: float = Field(
+        default=0.7, gt=0, description="Temperature with which captions are sampled; key words are decoded greedily."
+    )
+    top_k: Positive = Field(default=50, description="Captions are sampled from the k most probable tokens.")
+    top_p: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="Captions are sampled from the most probable tokens of this total probability.",
+    )
+    max_new_tokens: Positive = Field(default=512, description="Longest answer of the VLM, in tokens.")
+    seed: Count = Field(default=0, description="Seed from which the seeds of all captions are derived.")
+
+
+class Sampling(Section):
+    """Denoising of clips."""
+
+    steps: Positive = Field(default=50, description="Denoising steps (flow-match Euler).")
+    guidance_scale: float = Field(default=5.0, ge=1, description="Scale of classifier-free guidance; 1 = off.")
+    shift: float = Field(
+        default=5.0, gt=0, description="Timestep shift of the noise schedule, in training and in sampling."
+    )
+    negative_prompt: str = Field(
+        default=WAN_NEGATIVE_PROMPT,
+        description="Prompt of the unconditional pass; the default is Wan's own, in English.",
+    )
+
+
+class Scoring(Section):
+    """Scores of clips."""
+
+    pooling: Literal["mean", "renormalised"] = Field(
+        default="mean",
+        description=(
+            "How the unit feature vectors of a clip's frames become one. mean = their average; renormalised = their "
+            "average, scaled to unit length."
+        ),
+    )
+    dino_crop: float | None = Field(
+        default=0.875,
+        gt=0,
+        le=1,
+        description=(
+            "Share of a frame's shorter side that DINO sees, centred (224 of 256 pixels); null = the value in the "
+            "model's own config.json."
+        ),
+    )
+    bootstrap: Positive = Field(default=2000, description="Bootstrap resamples of the cases, for the 95 % intervals.")
+    seed: Count = Field(default=0, description="Seed of the bootstrap.")
+
+
+class Rating(Section):
+    """The human study: how many people are asked, and what each is shown."""
+
+    raters: Positive = Field(default=28, description="Number of people. Each rates a page of their own.")
+    groups: Positive = Field(default=10, description="Cases on a page, each with the clips of all rows of table 1.")
+    seed: Count = Field(default=0, description="Seed for which cases and seeds a rater sees, and for their order.")

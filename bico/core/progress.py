@@ -1,0 +1,48 @@
+"""How far long work is, and how long it will still take: a bar on a terminal, lines in a log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+log = logging.getLogger("bico")
+
+
+def progress(label: str, names: Iterable[str]) -> Iterator[str]:
+    """The names, with a line after each: how many are done, and how long the others will take."""
+    names, started = list(names), time.monotonic()
+    for done, name in enumerate(names, start=1):
+        yield name
+        elapsed = time.monotonic() - started
+        left = elapsed / done * (len(names) - done)
+        log.info("%s: %s, %d of %d, %.0f s elapsed, %.0f s left", label, name, done, len(names), elapsed, left)
+
+
+@contextmanager
+def training_progress(label: str, total: int, first: int) -> Iterator[Callable[[float], object]]:
+    """Yields what to call with the loss after each step; a log gets a line every tenth of the steps.
+
+    Args:
+        label: of the bar or the lines; "" for neither.
+        total: steps in all, of which `first` are done.
+    """
+    if sys.stderr.isatty() and label:
+        with tqdm(desc=label, total=total, initial=first, dynamic_ncols=True) as bar:
+            yield lambda loss: (bar.set_postfix_str(f"loss {loss:.4f}", refresh=False), bar.update())
+        return
+    started, done = time.perf_counter(), first
+
+    def advance(loss: float) -> None:
+        nonlocal done
+        done += 1
+        if label and (done == total or done % max(1, total // 10) == 0):
+            rate = (time.perf_counter() - started) / (done - first)
+            left = tqdm.format_interval(rate * (total - done))
+            log.info("%s: step %d/%d, loss %.4f, %.3f s/step, %s left", label, done, total, loss, rate, left)
+
+    yield advance

@@ -1,0 +1,1 @@
+"""Control: the plain prompt on the frozen backbone."""

@@ -1,0 +1,135 @@
+"""Checkpoints of the authors' code: read into ours, and written from ours.
+
+    bico import akita_epoch-4.safetensors akita.safetensors
+    bico export results/learned/bico/cat_beach/0.safetensors cat_beach_epoch-0.safetensors
+
+Theirs holds one source: `global_concept_adapter`, `per_block_concept_adapters.<block>`, and the token that was trained
+beside them, `absorbing_token.weight`. An adapter is `proj` (LayerNorm, Linear, GELU, Linear, LayerNorm) and `scaling`;
+that of a video has `proj_motion` and `gate` besides. Only names and the shape of gamma differ from ours: values and
+dtypes stay, so that there and back gives the same tensors. (Names: github.com/refkxh/BiCo, commit 872f19b.)
+
+What trains as their code does, but for its weights in bfloat16, is
+
+    bico: {gate: released, noise: {inversion: released}, absorption: {slot: eos}, timestep_weighting: diffsynth,
+           stages: &released {global_steps: 960, all_steps: 1440}, clip_stages: *released}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bico.core.errors import InputError
+from bico.core.files import replacing
+from bico.models.binder import HierarchicalBinder
+from bico.training.artifacts import save_artifact
+
+NAMES = {
+    "shared": "global_concept_adapter",
+    "blocks": "per_block_concept_adapters",
+    "spatial": "proj",
+    "temporal": "proj_motion",
+    "softmax_gate": "gate",
+    "gamma": "scaling",
+}
+"""Parts of our tensors' names, and of theirs."""
+
+ABSORPTION = "absorbing_token.weight"
+WIDTH = "global_concept_adapter.proj.1.weight"
+"""The tensor that tells the width of the tokens."""
+
+CONVERSION = (
+    """python -c "import torch, safetensors.torch as s; s.save_file(torch.load('IN.pt', weights_only=True), 'OUT')\""""
+)
+
+
+def import_checkpoint(checkpoint: Path, out: Path) -> None:
+    """Writes what BiCo's `compose` opens. A video's binder keeps the authors' constant gate (`gate: released`).
+
+    Raises:
+        InputError: no safetensors file, or tensors are missing, unknown or of another shape.
+    """
+    theirs = _opened(checkpoint)
+    if WIDTH not in theirs:
+        raise InputError(f"{checkpoint}: there is no {WIDTH} in it: expected a checkpoint of BiCo's authors")
+    numbers = [re.match(r"per_block_concept_adapters\.(\d+)\.", name) for name in theirs]
+    num_blocks = len({found[1] for found in numbers if found})
+    two_branch = any(name.startswith("global_concept_adapter.gate.") for name in theirs)
+    names = _names(theirs[WIDTH].shape[0], num_blocks, two_branch=two_branch)
+    _compare(checkpoint, theirs, {theirs_name: shape for theirs_name, shape in names.values()})
+    ours = {name: theirs[theirs_name] for name, (theirs_name, _) in names.items() if theirs_name in theirs}
+    ours = {name: tensor.squeeze() if name.endswith("gamma") else tensor for name, tensor in ours.items()}
+    save_artifact(out, ours, {"method": "bico", "source": checkpoint.stem})
+
+
+def export_checkpoint(artifact: Path, out: Path) -> None:
+    """Writes what BiCo learned of a source as the authors' code loads it.
+
+    Raises:
+        InputError: not an artifact of BiCo, or one that their code cannot express: a gate that is learned, or several
+            absorption tokens.
+    """
+    ours = _opened(artifact)
+    if "shared.spatial.1.weight" not in ours:
+        raise InputError(f"{artifact}: there is no binder in it: expected what the method bico learned of a source")
+    if "shared.gate.1.weight" in ours:
+        raise InputError(
+            f"{artifact}: its temporal branch has a gate that was learned, and the authors' is constant: expected a "
+            f"binder that was trained with 'gate: released' or without 'temporal_decoupling'"
+        )
+    if len(ours.get("absorption", [])) > 1:
+        raise InputError(
+            f"{artifact}: {len(ours['absorption'])} absorption tokens: the authors' code takes one at most"
+        )
+    num_blocks = len({name.split(".")[1] for name in ours if name.startswith("blocks.")})
+    width = ours["shared.spatial.1.weight"].shape[0]
+    names = _names(width, num_blocks, two_branch="shared.temporal.1.weight" in ours)
+    theirs = {names[name][0]: tensor.reshape(names[name][1]) for name, tensor in ours.items() if tensor.numel()}
+    with replacing(out) as unfinished:
+        save_file(theirs, unfinished, metadata={"format": "pt"})
+
+
+def _names(width: int, num_blocks: int, *, two_branch: bool) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Our name of each tensor of a binder -> its name and shape in the authors' code."""
+    with torch.device("meta"):
+        binder = HierarchicalBinder(
+            width, num_blocks, two_branch=two_branch, gate="released", hierarchical=num_blocks > 0
+        )
+    names: dict[str, tuple[str, tuple[int, ...]]] = {"absorption": (ABSORPTION, (1, width))}
+    for name, tensor in binder.state_dict().items():
+        theirs = ".".join(NAMES.get(part, part) for part in name.split("."))
+        names[name] = (theirs, tuple(tensor.shape) or (1,))
+    return names
+
+
+def _compare(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Just these tensors are there, each of its shape; the absorption token may be missing."""
+    problems = {
+        "missing": sorted(shapes.keys() - tensors.keys() - {ABSORPTION}),
+        "unknown": sorted(tensors.keys() - shapes.keys()),
+        "of another shape": [
+            f"{name} {list(tensors[name].shape)} instead of {list(shape)}"
+            for name, shape in shapes.items()
+            if name in tensors and tuple(tensors[name].shape) != shape
+        ],
+    }
+    for problem, names in problems.items():
+        if names:
+            more = f" (and {len(names) - 1} more)" if names[1:] else ""
+            raise InputError(f"{path}: {problem}: {names[0]}{more}: expected a checkpoint of BiCo's authors, whole")
+
+
+def _opened(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file: expected a .safetensors file")
+    try:
+        return load_file(path)
+    except SafetensorError:
+        reason = "not a safetensors file; pickles (.pt, .ckpt) can run code when they are opened, so they are not"
+        raise InputError(f"{path}: {reason}: convert one that you trust elsewhere: {CONVERSION}") from None

@@ -1,0 +1,1 @@
+"""Control: a source's own frames in place of a composition; shows what a score rewards for copying."""

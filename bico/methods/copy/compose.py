@@ -1,0 +1,25 @@
+"""Control: a source's own frames in place of a composition; shows what a score rewards for copying."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from bico.config.settings import Media, Sampling
+from bico.media.inspecting import media_kind
+from bico.media.reading import read_media
+from bico.methods.copy.settings import Settings
+from bico.models.wan.backbone import Backbone
+from bico.plan.clips import Job
+
+
+def compose(
+    backbone: Backbone, jobs: Iterable[Job], settings: Settings, sampling: Sampling, media: Media
+) -> Iterator[tuple[Job, np.ndarray]]:
+    """Clips uint8 [T, H, W, 3]: the first video source of a case, or else its first image, standing still."""
+    for job in jobs:
+        paths = [job.media[source] for source in job.case.bind]
+        path = next((path for path in paths if media_kind(path) == "video"), paths[0])
+        frames = read_media(path, **dict(media))
+        yield job, frames if len(frames) > 1 else np.repeat(frames, media.num_frames, axis=0)

@@ -1,0 +1,85 @@
+"""Learning the LoRA of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from bico.methods.db_lora.settings import Settings
+from bico.methods.shared.prompts import project
+from bico.models.wan.acceleration import accelerated
+from bico.models.wan.backbone import Backbone
+from bico.sources.encoding import EncodedSource
+from bico.training.loop import Group, Stage, fit
+from bico.training.loss import flow_matching_loss
+from bico.training.noise import NoiseLevels
+from bico.training.randomness import seeded
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
+ADAPTER = "db_lora"
+LAYERS = r"blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))"
+
+
+def learn(
+    backbone: Backbone,
+    encoded: EncodedSource,
+    settings: Settings,
+    *,
+    shift: float,
+    seed: int,
+    workdir: Path,
+    progress: str = "",
+) -> dict[str, Tensor]:
+    """Learns one source's LoRA: "<layer>.lora_A" [rank, in] and "<layer>.lora_B" [out, rank] of each layer, float32."""
+    context = project(backbone, instance_prompt(encoded, settings.rare_token))
+    backbone.offload_text_encoder()  # larger than the transformer, and not needed in training
+    noise = NoiseLevels(shift)
+
+    def loss(generator: torch.Generator, batch_size: int, training: bool) -> tuple[Tensor, Tensor]:
+        sigmas = noise.draw(batch_size, generator)
+        latents = encoded.latents.expand(batch_size, *encoded.latents.shape)
+        contexts = context.expand(batch_size, *context.shape[1:])
+        return flow_matching_loss(backbone, latents, contexts, sigmas, generator, training=training), sigmas
+
+    rank = settings.video_rank if encoded.kind == "video" else settings.rank
+    with adapter(backbone.transformer, rank, seed) as parameters, accelerated(backbone):
+        fit(
+            [Group(parameters, settings.learning_rate)],
+            [Stage("lora", settings.steps, loss)],
+            settings,
+            seed=seed,
+            workdir=workdir,
+            progress=progress,
+        )
+        return {name: parameter.detach().cpu() for name, parameter in parameters.items()}
+
+
+def instance_prompt(encoded: EncodedSource, rare_token: str) -> str:
+    """What training calls the source: "a sks cat" for an image, "a cat sks bouncing" for a video."""
+    if encoded.temporal:
+        return f"a {encoded.spatial[0]} {rare_token} {encoded.temporal[0]}"
+    return f"a {rare_token} {encoded.spatial[0]}"
+
+
+@contextmanager
+def adapter(transformer: WanTransformer3DModel, rank: int, seed: int) -> Iterator[dict[str, nn.Parameter]]:
+    """peft's LoRA layers in the transformer, for as long as the context lasts; yields their parameters by name."""
+    from peft import LoraConfig
+
+    with seeded(seed):
+        transformer.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=LAYERS), ADAPTER)
+    try:
+        found = ((name, weight) for name, weight in transformer.named_parameters() if weight.requires_grad)
+        parameters = {name.removesuffix(f".{ADAPTER}.weight"): weight for name, weight in found}
+        for weight in parameters.values():
+            weight.data = weight.data.float()
+        yield parameters
+    finally:
+        transformer.unload_lora()

@@ -1,0 +1,68 @@
+"""Clips with the adapters of all sources of a case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bico.config.settings import Media, Sampling
+from bico.methods.dreamvideo.adapters import Adapters
+from bico.methods.dreamvideo.settings import Settings
+from bico.methods.shared.composing import compositions, guided
+from bico.methods.shared.prompts import project
+from bico.methods.textual_inversion.compose import inverted
+from bico.models.adapter import beside, tell
+from bico.models.wan.backbone import Backbone
+from bico.models.wan.sampling import sample
+from bico.plan.clips import Job
+from bico.training.artifacts import load_artifact
+
+
+def compose(
+    backbone: Backbone, jobs: Iterable[Job], settings: Settings, sampling: Sampling, media: Media
+) -> Iterator[tuple[Job, np.ndarray]]:
+    """Clips uint8 [T, H, W, 3] with the adapters of all sources, and the vectors of the images, of a case."""
+    for first, *rest in compositions(jobs):
+        artifacts = {source: load_artifact(first.artifacts[source])[0] for source in first.case.bind}
+        learned = {source: within(tensors, "vectors.") for source, tensors in artifacts.items()}
+        context = inverted(backbone, first.case, {source: vectors for source, vectors in learned.items() if vectors})
+        negative = project(backbone, sampling.negative_prompt)
+        own = guided(sampling, settings.guidance_scale)
+        with active(backbone, list(artifacts.values())) as before_pass:
+            for job in (first, *rest):
+                latents = sample(backbone, context, negative, job.seed, own, media, before_pass=before_pass)
+                yield job, backbone.decode_clip(latents)[0]
+
+
+@contextmanager
+def active(backbone: Backbone, artifacts: list[Mapping[str, Tensor]]) -> Iterator[Callable[[bool], None]]:
+    """The adapters of all sources beside their layers; yields what shows them the appearance in conditional passes."""
+    images = [tensors["appearance"] for tensors in artifacts if "appearance" in tensors]
+    appearance = torch.stack(images).mean(dim=0, keepdim=True).to(backbone.device) if images else None
+    everyone = [restored(backbone, within(tensors, "adapters.")) for tensors in artifacts]
+
+    def before_pass(conditional: bool) -> None:
+        for adapters in everyone:
+            tell(adapters, appearance if conditional else None)
+
+    with beside(pair for adapters in everyone for pair in adapters.places(backbone.transformer)):
+        yield before_pass
+
+
+def restored(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Adapters:
+    """Adapters from their tensors, which tell of what kind of source they are."""
+    condition = tensors.get("blocks.0.attn1.condition.weight")
+    kind, appearance_width = ("image", 0) if condition is None else ("video", condition.shape[1])
+    with torch.device("meta"):  # no random weights first
+        adapters = Adapters(kind, backbone.width, backbone.num_blocks, appearance_width)
+    adapters.load_state_dict(dict(tensors), assign=True)
+    return adapters.to(backbone.device).requires_grad_(False)
+
+
+def within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

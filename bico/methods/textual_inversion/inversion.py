@@ -1,0 +1,91 @@
+"""The key words of a source as vectors to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from bico.models.wan.backbone import Backbone
+from bico.prompts.words import bound_slots
+from bico.sources.encoding import EncodedSource
+from bico.training.loss import flow_matching_loss
+from bico.training.noise import NoiseLevels
+
+TEMPLATES = {
+    "image": ("a {}", "the {}", "a picture of a {}", "a picture of the {}", "a close view of a {}", "one {}"),
+    "video": ("a video of {}", "a clip of {}", "something {}", "{}", "this is {}", "a short video of {}"),
+}
+
+
+class Inversion:
+    """The key words of a source as vectors to learn, and neutral prompts that hold them.
+
+    Attributes:
+        vectors: "<number> <word>" -> [vectors, text width], the class word first.
+        prompts: number of the prompts.
+    """
+
+    def __init__(self, backbone: Backbone, encoded: EncodedSource, vectors: int) -> None:
+        words = list(dict.fromkeys([encoded.class_word, *encoded.spatial, *encoded.temporal]))
+        phrase, bindings = " ".join([*encoded.spatial, *encoded.temporal]), {word: [word] for word in words}
+        prompts = [template.format(phrase) for template in TEMPLATES[encoded.kind]]
+        self._backbone, self._encoded, self.prompts = backbone, encoded, len(prompts)
+        self._templates = [
+            (backbone.input_embeddings(prompt), bound_slots(backbone.tokenizer, prompt, bindings, backbone.text_slots))
+            for prompt in prompts
+        ]
+        first = self._templates[0]
+        self.vectors = {f"{number} {word}": initial(*first, word, vectors) for number, word in enumerate(words)}
+        self._placed = dict(zip(words, self.vectors.values(), strict=True))
+
+    def context(self, picked: Iterable[int]) -> Tensor:
+        """The projected prompts of these numbers, [prompts, slots, width]. Differentiable."""
+        embeddings = [replaced(*self._templates[index], self._placed) for index in picked]
+        prompt_embeds = self._backbone.encode_embeddings(embeddings, length=max(map(len, embeddings)))
+        return self._backbone.context(prompt_embeds)
+
+    def loss(
+        self, noise: NoiseLevels, generator: torch.Generator, batch_size: int, training: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Loss of the source under prompts drawn with replacement, and its sigmas: what a `Stage` asks for."""
+        sigmas = noise.draw(batch_size, generator)
+        context = self.context(torch.randint(self.prompts, (batch_size,), generator=generator).tolist())
+        latents = self._encoded.latents.expand(batch_size, *self._encoded.latents.shape)
+        return flow_matching_loss(self._backbone, latents, context, sigmas, generator, training=training), sigmas
+
+    def report(self) -> dict[str, Tensor]:
+        return {"norm": torch.cat([*self.vectors.values()]).norm(dim=-1).mean()}
+
+    def learned(self) -> dict[str, Tensor]:
+        return {name: vector.detach().cpu() for name, vector in self.vectors.items()}
+
+
+def initial(embeddings: Tensor, slots: Mapping[str, list[int]], word: str, count: int) -> nn.Parameter:
+    """`count` vectors [count, text width]: the embeddings of the word's tokens, taken in turn."""
+    tokens = slots[word]
+    return nn.Parameter(embeddings[[tokens[index % len(tokens)] for index in range(count)]].float().clone())
+
+
+def replaced(
+    embeddings: Tensor,
+    slots: Mapping[str, list[int]],
+    vectors: Mapping[str, Tensor],
+    before: Mapping[int, Tensor] = MappingProxyType({}),
+) -> Tensor:
+    """Token embeddings [tokens, text width] in which each owner's run of slots has become that owner's vectors, and
+    vectors `before` a slot stand in front of it.
+    """
+    owners = {slot: owner for owner, held in slots.items() for slot in held}
+    pieces = []
+    for slot, embedding in enumerate(embeddings):
+        owner = owners.get(slot)
+        if slot in before:
+            pieces.append(before[slot].to(embeddings))
+        if owner is None:
+            pieces.append(embedding[None])
+        elif owners.get(slot - 1) != owner:
+            pieces.append(vectors[owner].to(embeddings))
+    return torch.cat(pieces)

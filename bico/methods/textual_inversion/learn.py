@@ -1,0 +1,41 @@
+"""Learning the vectors of a source."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from bico.methods.textual_inversion.inversion import Inversion
+from bico.methods.textual_inversion.settings import Settings
+from bico.models.wan.acceleration import accelerated
+from bico.models.wan.backbone import Backbone
+from bico.sources.encoding import EncodedSource
+from bico.training.loop import Group, Stage, fit
+from bico.training.noise import NoiseLevels
+
+
+def learn(
+    backbone: Backbone,
+    encoded: EncodedSource,
+    settings: Settings,
+    *,
+    shift: float,
+    seed: int,
+    workdir: Path,
+    progress: str = "",
+) -> dict[str, Tensor]:
+    """Learns "<number> <word>": [vectors, text width], float32, for each key word of a source, its class word first."""
+    inversion = Inversion(backbone, encoded, settings.vectors)
+    with accelerated(backbone):
+        fit(
+            [Group(inversion.vectors, settings.learning_rate)],
+            [Stage("vectors", settings.steps, partial(inversion.loss, NoiseLevels(shift)))],
+            settings,
+            seed=seed,
+            workdir=workdir,
+            progress=progress,
+            report=inversion.report,
+        )
+    return inversion.learned()

@@ -1,0 +1,26 @@
+"""Settings of Textual Inversion."""
+
+from typing import Literal, Self
+
+from pydantic import Field
+
+from bico.config.benchmark import Kind
+from bico.config.methods import LearnedSettings, Steps
+from bico.config.section import Positive
+
+
+class Settings(LearnedSettings):
+    """New vectors at the text encoder's input embedding, everything else frozen."""
+
+    PAPER_ROW = 1
+
+    method: Literal["textual_inversion"] = "textual_inversion"
+    steps: Positive = Field(default=3000, description="Training steps of a source.")
+    vectors: Positive = Field(default=1, description="Vectors in place of each key word.")
+    weight_decay: float = Field(default=0.0, ge=0)
+
+    def steps_of(self, kind: Kind) -> Steps:
+        return Steps(self.steps, 0) if kind == "image" else Steps(0, self.steps)
+
+    def shortened(self, steps: int) -> Self:
+        return self.model_copy(update={"steps": steps})

@@ -1,0 +1,89 @@
+"""The denoising loop: from noise and contexts to a clip.
+
+With one context for all blocks it repeats WanPipeline bit for bit (same seed, dtype and steps). Clips are generated one
+at a time: matrix products round differently in different batch sizes, so only then is a clip a function of its prompt
+and seed alone. On a CPU little is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from bico.config.settings import Media, Sampling
+from bico.models.wan.backbone import Backbone
+from bico.models.wan.forward_pass import TRAIN_TIMESTEPS, Contexts
+
+ROOM_FOR_ALL = 32 * 2**30
+"""Memory of a GPU, in bytes, from which the text encoder (11 GB of Wan2.1's) stays there while clips are made."""
+
+
+def generate(
+    backbone: Backbone,
+    contexts: Contexts,
+    negative_context: Tensor,
+    seeds: Sequence[int],
+    sampling: Sampling,
+    media: Media,
+) -> np.ndarray:
+    """Clips uint8 [seeds, T, H, W, 3], each a function of the contexts and its seed alone.
+
+    Args:
+        contexts: projected prompt [1, slots, width], or one for each block.
+        negative_context: projected negative prompt [1, slots, width]; no binder touches it.
+    """
+    latents = [sample(backbone, contexts, negative_context, seed, sampling, media) for seed in seeds]
+    return backbone.decode_clip(torch.cat(latents))
+
+
+@torch.no_grad()
+def sample(
+    backbone: Backbone,
+    contexts: Contexts,
+    negative_context: Tensor,
+    seed: int,
+    sampling: Sampling,
+    media: Media,
+    *,
+    before_pass: Callable[[bool], object] = lambda conditional: None,
+) -> Tensor:
+    """Denoises one clip: normalised latents [1, channels, t, h, w].
+
+    Flow-match Euler with classifier-free guidance, as WanPipeline runs it; the noise comes from a CPU generator, so a
+    seed means the same on every device. See `generate` for the other arguments.
+
+    Args:
+        before_pass: told before each pass whether it is the conditional one, for what acts differently in the two.
+    """
+    from diffusers import FlowMatchEulerDiscreteScheduler
+    from diffusers.utils.torch_utils import randn_tensor
+
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS, shift=sampling.shift)
+    scheduler.set_timesteps(sampling.steps, device=backbone.device)
+    scheduler.set_begin_index(0)
+    positive, negative = backbone.keys_values(contexts), backbone.keys_values(negative_context)
+    if short_of_memory(backbone.device):
+        backbone.offload_text_encoder()
+    noise, shape = torch.Generator().manual_seed(seed), backbone.latent_shape(media)
+    latents = randn_tensor((1, *shape), generator=noise, device=backbone.device, dtype=torch.float32)
+    for timestep in tqdm(cast(Tensor, scheduler.timesteps), desc="denoising", leave=False, disable=None):
+        noisy, timesteps = latents.to(backbone.dtype), timestep.expand(1)
+        before_pass(True)
+        velocity = backbone.forward(noisy, timesteps, positive)
+        if sampling.guidance_scale > 1:
+            before_pass(False)
+            unconditional = backbone.forward(noisy, timesteps, negative)
+            velocity = unconditional + sampling.guidance_scale * (velocity - unconditional)
+        # diffusers asks for FloatTensors, which no tensor is for a type checker.
+        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]  # pyright: ignore[reportArgumentType]
+    return latents
+
+
+def short_of_memory(device: torch.device) -> bool:
+    """Whether the text encoder has to leave this device while clips are made; never on a CPU."""
+    return device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory < ROOM_FOR_ALL

@@ -1,0 +1,62 @@
+"""The step that learns what a method keeps of its sources, or cases."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+from safetensors.torch import load_file
+
+from bico.config.schema import Config
+from bico.core.errors import InputError
+from bico.core.files import replacing
+from bico.core.records import checkpoints, make_all
+from bico.methods.shared.protocol import learn_of
+from bico.pipeline.opening import open_backbone
+from bico.plan import dependencies
+from bico.plan.trainings import learned_items, trainings_of_part
+from bico.sources.encoding import EncodedSource
+from bico.training.artifacts import provenance, save_artifact
+from bico.training.metrics import METRICS
+
+
+def learn(config: Config, row: str, part: int) -> None:
+    """Learns what is missing or old among one part of a row's trainings."""
+    if part not in range(config.parts):
+        raise InputError(f"no part {part} of {config.parts} ('parts' in the config): expected one from 0 on")
+    settings, backbone = config.methods[row], open_backbone(config)
+    sources, depends = learned_items(config, row), dependencies.learn(config, row, part, str(backbone.dtype))
+    trainings = {f"{item} {seed}": (item, seed) for item, seed in trainings_of_part(config, row, part)}
+
+    def make(name: str) -> None:
+        item, seed = trainings[name]
+        data = {source: encoded_source(config, row, source) for source in sources[item]}
+        artifact, record = things[name]
+        workdir = checkpoints(artifact, record)  # survive a failure
+        tensors = learn_of(settings.method)(
+            backbone,
+            data if settings.LEARNS_PER == "case" else data[item],
+            settings,
+            shift=config.sampling.shift,
+            seed=seed,
+            workdir=workdir,
+            progress=f"{row} {name}",
+        )
+        with replacing(config.paths.metrics(row, item, seed)) as unfinished:
+            shutil.copyfile(workdir / METRICS, unfinished)
+        save_artifact(artifact, tensors, provenance(settings, item))
+        shutil.rmtree(workdir)
+
+    things = {
+        name: (config.paths.artifact(row, *training), depends.record(config, name))
+        for name, training in trainings.items()
+    }
+    make_all(f"learn {row}", things, make, config.paths.all_learned(row, part))
+
+
+def encoded_source(config: Config, row: str, source: str) -> EncodedSource:
+    """What a row may know of a source."""
+    encoded = EncodedSource.load(config.paths.encoded(source))
+    if not config.methods[row].APPEARANCE:
+        return encoded
+    return replace(encoded, **load_file(config.paths.appearance(source)))

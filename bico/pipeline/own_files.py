@@ -1,0 +1,166 @@
+"""One's own files, without a config: bind them to words of a prompt, and make the clip.
+
+Everything runs as in a benchmark of one case, whose results stand in a folder of their own.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from bico.config.benchmark import Application
+from bico.config.reading import load
+from bico.config.schema import Config
+from bico.config.section import checked
+from bico.core.errors import InputError
+from bico.media.inspecting import media_kind
+from bico.pipeline.preflight import preflight
+from bico.plan.clips import as_case
+from bico.sources.coverage import notice_unnamed
+from bico.sources.weights import due, fetch
+
+CASE = "composition"
+ROW = "bico"
+
+Binding = tuple[Path, str]
+"""A file and a word of the prompt."""
+
+
+def compose(
+    like: Config,
+    prompt: str,
+    bind: Sequence[Binding],
+    out: Path,
+    *,
+    spatial: Sequence[Binding] = (),
+    temporal: Sequence[Binding] = (),
+    steps: int | None = None,
+    seed: int = 0,
+    workdir: Path | None = None,
+) -> None:
+    """Binds files to words of a prompt and writes the clip that they make together.
+
+    Args:
+        like: the benchmark whose models, sizes and training are taken.
+        bind: an image or a video each, and the word that it gives its look or motion.
+        out: an .mp4 file.
+        spatial, temporal: key words of files, by which the VLM is not asked for them.
+        steps: of denoising; None = as in `like`.
+        seed: of the clip's noise.
+        workdir: keeps what is computed on the way; None = nothing is kept.
+
+    Raises:
+        InputError: files, words or folders that do not fit.
+    """
+    from bico.pipeline.concepts import concepts
+    from bico.pipeline.encode import encode
+    from bico.pipeline.generate import generate
+    from bico.pipeline.learn import learn
+
+    for folder in (out.parent, *([workdir] if workdir else [])):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: no folder can be made there ({error.strerror}): name another") from None
+    with tempfile.TemporaryDirectory() if workdir is None else nullcontext(workdir) as folder:
+        key_words = {"spatial": spatial, "temporal": temporal}
+        config = composition(like, prompt, bind, key_words, results=Path(folder), steps=steps, seed=seed)
+        preflight(config)
+        for repository in due(config).values():
+            fetch(config.weights_store, repository)
+            preflight(config)
+        concepts(config)
+        notice_unnamed(config, "--spatial and --temporal set")
+        encode(config)
+        learn(config, ROW, part=0)
+        generate(config, ROW)
+        shutil.copyfile(config.paths.clip(ROW, CASE, seed), out)
+
+
+def swapped_case(prompt: str, swap: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:
+    """The prompt of an edit, and what of it stays bound to the file.
+
+    Args:
+        prompt: what the file shows.
+        swap: words of it, each with what stands in its place.
+
+    Raises:
+        InputError: a word is not in the prompt, or stands there twice, or nothing is left.
+    """
+    words = dict(swap)
+    if len(words) < len(swap):
+        raise InputError("--swap: a word stands there twice: expected each once")
+    return swapped_words(prompt, words, name="--swap")
+
+
+def swapped_words(prompt: str, swap: Mapping[str, str], *, name: str) -> tuple[str, list[str]]:
+    """As `swapped_case`, each word with what stands in its place; `name` stands for where they come from in errors."""
+    case = as_case(checked(Application, {"source": "source", "prompt": prompt, "swap": dict(swap)}, name=name))
+    return case.prompt, case.bind["source"]
+
+
+def composition(
+    like: Config,
+    prompt: str,
+    bind: Sequence[Binding],
+    key_words: Mapping[str, Sequence[Binding]],
+    *,
+    results: Path,
+    steps: int | None,
+    seed: int,
+) -> Config:
+    """A benchmark of one case: files bound to words; models, sizes and training as in `like`.
+
+    Args:
+        key_words: spatial and temporal ones of files; where a file has any, the VLM is not asked for its.
+    """
+    files = list(dict.fromkeys(path for path, _ in bind))
+    sources = dict(zip(source_names(path.stem for path in files), files, strict=True))
+    given: dict[Path, dict[str, list[str]]] = {}
+    for kind, pairs in key_words.items():
+        for path, word in pairs:
+            if path not in sources.values():
+                raise InputError(f"--{kind}: {path} is bound to no word: expected one of the files that are")
+            given.setdefault(path, {}).setdefault(kind, []).append(word)
+    numbers = {"media", "text_slots", "concepts"}
+    machine = {"weights_store", "device", "dtype", "compile", "gradient_checkpointing"}
+    shared = like.model_dump(mode="json", include=numbers | machine)
+    shared["media"]["read"] = "time"  # of one's own clips nobody has counted the frames
+    sampling = like.sampling.model_dump() | ({"steps": steps} if steps else {})
+    words = {source: [word for file, word in bind if file == path] for source, path in sources.items()}
+    settings = next((row for row in like.methods.values() if row.BINDS_WORDS), None)
+    if settings is None:
+        raise InputError("--config: none of its 'methods' is bico: expected a row of that method, for its settings")
+    return load(
+        shared
+        | {
+            "name": CASE,
+            "results": results,
+            "models": like.models.model_dump() | {"probe": None},
+            "sampling": sampling,
+            "seeds": [seed],
+            "learning_seeds": like.learning_seeds[:1],
+            "sources": {
+                source: {"kind": media_kind(path), "file": path, "concepts": given.get(path)}
+                for source, path in sources.items()
+            },
+            "cases": {CASE: {"prompt": prompt, "bind": words}},
+            "methods": {ROW: settings.model_dump()},
+        },
+        name="--bind",
+    )
+
+
+def source_names(names: Iterable[str]) -> list[str]:
+    """Different names of sources that a config accepts, each as near to the given one as can be."""
+    accepted: list[str] = []
+    for given in names:
+        name = re.sub(r"\W+", "_", given, flags=re.ASCII).strip("_") or "source"
+        while name in accepted:
+            name += "_2"
+        accepted.append(name)
+    return accepted

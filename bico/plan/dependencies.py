@@ -1,0 +1,431 @@
+"""All that each result depends on, said once: for the params of the rules, and for the records beside files.
+
+A function for each step gives its settings, the models and the code that it uses and, of each thing that it makes, what
+that one depends on by itself. When any of it changes, the result is stale. So settings that a step reads have to stand
+here; code is followed from the step's module along its imports (`bico.core.fingerprints`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from bico.config.methods import module_of
+from bico.config.schema import Config
+from bico.core.fingerprints import PACKAGE, code_digest, file_digest, folder_digest
+from bico.core.records import Record
+from bico.plan.clips import jobs
+from bico.plan.trainings import (
+    applying_rows,
+    artifact_path,
+    learned_items,
+    learning_seed,
+    once,
+    trainings_of_part,
+    unsupported,
+)
+from bico.sources.weights import repositories
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing of many that a step makes.
+
+    Attributes:
+        own: values on which it alone depends.
+        inputs: files from which it is made, by what they are to it.
+    """
+
+    own: Values = field(default_factory=dict)
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """What a step depends on.
+
+    Attributes:
+        code: modules that it runs, with all that they import.
+        settings: values on which all that it makes depends.
+        models: entries of `models` in the config.
+        pages: files of this package that are no code.
+        items: the things that it makes, by name.
+    """
+
+    code: tuple[str, ...]
+    settings: Values
+    models: tuple[str, ...] = ()
+    pages: tuple[str, ...] = ()
+    items: Mapping[str, Item] = field(default_factory=dict)
+
+    def record(self, config: Config, name: str) -> Record:
+        """What goes beside the file of one thing: the values, and digests of files and models as they are now."""
+        item = self.items[name]
+        models = {model: folder_digest(getattr(config.models, model)) for model in self.models}
+        inputs = {what: file_digest(path) for what, path in item.inputs.items()}
+        return _plain({"settings": self.settings, **item.own, "models": models, "inputs": inputs} | self._code())
+
+    def params(self, config: Config) -> str:
+        """The same for a rule, as JSON, before any file is there.
+
+        Models that are fetched are inputs of the rule instead, and so is what other rules make. A user's own files are
+        told by size and time: Snakemake sees by itself only that a file is newer, and a copy may be older.
+        """
+        digests, own = _digests_of_models(config), own_files(config)
+        used = {path for item in self.items.values() for path in item.inputs.values()} if own else set()
+        values = {
+            "settings": self.settings,
+            "items": {name: item.own for name, item in self.items.items()},
+            "models": {model: digests[model] for model in self.models},
+            "files": {str(file): time_and_size for file, time_and_size in own.items() if file in used},
+        }
+        return json.dumps(values | self._code(), sort_keys=True, default=_described)
+
+    def _code(self) -> dict[str, Any]:
+        return {"code": code_digest(*self.code), "pages": [file_digest(PACKAGE / page) for page in self.pages]}
+
+
+@once
+def _digests_of_models(config: Config) -> dict[str, str | None]:
+    """Of every model that is there before a run; None for those that are fetched."""
+    fetched = repositories(config)
+    return {
+        model: folder_digest(folder) if folder and model not in fetched else None for model, folder in config.models
+    }
+
+
+@once
+def own_files(config: Config) -> dict[Path, list[int]]:
+    """Files that a user brings along (media, binders that were learned elsewhere), each with its size and time."""
+    files = {file for entry in config.sources.values() for file in (entry.file, entry.binder) if file}
+    there = (file for file in files if not file.is_relative_to(config.authors_page) and file.exists())
+    return {file: [file.stat().st_size, file.stat().st_mtime_ns] for file in there}
+
+
+def _described(part: Any) -> Any:
+    return part.model_dump(mode="json") if isinstance(part, BaseModel) else str(part)
+
+
+def _plain(values: Any) -> Any:
+    """As JSON reads it back."""
+    return json.loads(json.dumps(values, default=_described))
+
+
+def _scenes(config: Config) -> Values:
+    """source -> the scene that is rendered for it."""
+    return {name: entry.scene for name, entry in config.sources.items() if entry.scene}
+
+
+def _media(config: Config, sources: list[str]) -> dict[str, Path]:
+    return {source: config.media_path(source) for source in sources}
+
+
+# --- sources --------------------------------------------------------------------------------------------------------
+
+
+def render(config: Config, source: str) -> Dependencies:
+    entry = config.sources[source]
+    return Dependencies(
+        code=("bico.toybox.scenes",), settings={"kind": entry.kind, "scene": entry.scene, "media": config.media}
+    )
+
+
+def truth(config: Config) -> Dependencies:
+    cases = {case: [config.cases[case].prompt, config.cases[case].truth] for case in config.truths}
+    settings = {"scenes": _scenes(config), "cases": cases, "media": config.media}
+    return Dependencies(code=("bico.toybox.scenes",), settings=settings)
+
+
+def concepts(config: Config) -> Dependencies:
+    return Dependencies(
+        code=("bico.pipeline.concepts",),
+        settings={"concepts": config.concepts, "media": config.media},
+        models=("vlm",),
+        items={
+            source: Item({"kind": entry.kind, "concepts": entry.concepts}, {"media": config.media_path(source)})
+            for source, entry in config.sources.items()
+        },
+    )
+
+
+def encode(config: Config, dtype: str) -> Dependencies:
+    """`dtype` is that of the frozen models: for a rule as the config has it, for a record as it is on this machine."""
+    return Dependencies(
+        code=("bico.pipeline.encode",),
+        settings={"media": config.media, "text_slots": config.text_slots, "dtype": dtype},
+        models=("wan",),
+        items={
+            source: Item(inputs={"media": config.media_path(source), "concepts": config.paths.concepts(source)})
+            for source in config.sources
+        },
+    )
+
+
+def appearance(config: Config) -> Dependencies:
+    return Dependencies(
+        code=("bico.pipeline.appearance",),
+        settings={"media": config.media},
+        models=("clip",),
+        items={source: Item(inputs={"media": config.media_path(source)}) for source in config.sources},
+    )
+
+
+# --- methods --------------------------------------------------------------------------------------------------------
+
+
+def learn(config: Config, row: str, part: int, dtype: str) -> Dependencies:
+    """Of the trainings of one job; for `dtype` see `encode`."""
+    settings, sources = config.methods[row], learned_items(config, row)
+
+    def inputs(item: str) -> dict[str, Path]:
+        files = {f"encoded {source}": config.paths.encoded(source) for source in sources[item]}
+        if settings.APPEARANCE:
+            files |= {f"appearance {source}": config.paths.appearance(source) for source in sources[item]}
+        return files
+
+    return Dependencies(
+        code=("bico.pipeline.learn", module_of(settings.method, "learn")),
+        settings={
+            "method": settings.learning(),
+            "shift": config.sampling.shift,
+            "dtype": dtype,
+            "compile": config.compile,
+            "text_slots": config.text_slots,
+        },
+        models=("wan",),
+        items={
+            f"{item} {seed}": Item({"sources": sources[item], "seed": seed}, inputs(item))
+            for item, seed in trainings_of_part(config, row, part)
+        },
+    )
+
+
+def generate(config: Config, row: str, dtype: str) -> Dependencies:
+    """Of all clips of a row; for `dtype` see `encode`."""
+    settings = config.methods[row]
+    return Dependencies(
+        code=("bico.pipeline.generate", module_of(settings.method, "compose")),
+        settings={
+            "method": settings.effective(),
+            "sampling": config.sampling,
+            "media": config.media,
+            "text_slots": config.text_slots,
+            "dtype": dtype,
+        },
+        models=("wan",),
+        items={
+            f"{job.case_id} {job.seed}": Item(
+                {
+                    "prompt": job.case.prompt,
+                    "bind": job.case.bind,
+                    "seed": job.seed,
+                    "learning_seed": learning_seed(config, job.seed),
+                    "unsupported": unsupported(config, row, job.case_id),
+                },
+                job.artifacts or job.media,
+            )
+            for job in jobs(config, row)
+        },
+    )
+
+
+# --- what was learned, looked at closely ----------------------------------------------------------------------------
+
+
+def _clips_of_sources(config: Config) -> dict[str, Any]:
+    """On what clips of sources alone depend, and what the probe makes of them."""
+    return {
+        "sampling": config.sampling,
+        "media": config.media,
+        "text_slots": config.text_slots,
+        "dtype": config.dtype,
+        "seeds": config.seeds,
+        "learning_seeds": config.learning_seeds,
+        "scoring": config.scoring,
+        "scenes": _scenes(config),
+    }
+
+
+def unbound(config: Config) -> Dependencies:
+    code = ("bico.analysis.binding", module_of("base", "compose"))
+    return Dependencies(code=code, settings=_clips_of_sources(config), models=("wan", "probe"))
+
+
+def binding(config: Config, row: str) -> Dependencies:
+    settings = config.methods[row]
+    return Dependencies(
+        code=("bico.analysis.binding", module_of(settings.method, "compose")),
+        settings={"method": settings.effective(), **_clips_of_sources(config)},
+        models=("wan", "probe"),
+        items=_given(config, row, list(config.sources)),
+    )
+
+
+def _given(config: Config, row: str, sources: list[str]) -> dict[str, Item]:
+    seeds = config.learning_seeds
+    return {
+        source: Item(inputs={str(seed): artifact_path(config, row, source, seed) for seed in seeds})
+        for source in sources
+        if config.methods[row].LEARNS_PER == "source"
+    }
+
+
+def binding_table(config: Config) -> Dependencies:
+    settings = {"rows": list(config.table("table1")), "scoring": config.scoring}
+    return Dependencies(code=("bico.analysis.binding",), settings=settings)
+
+
+def applications(config: Config) -> Dependencies:
+    rows = applying_rows(config)
+    used = sorted({entry.source for entry in config.applications.values()})
+    return Dependencies(
+        code=("bico.analysis.applications", *(module_of(config.methods[row].method, "compose") for row in rows)),
+        settings={
+            "applications": config.applications,
+            "rows": {row: config.methods[row].effective() for row in rows},
+            **_clips_of_sources(config),
+        },
+        models=("wan", "probe"),
+        items={f"{row} {name}": item for row in rows for name, item in _given(config, row, used).items()},
+    )
+
+
+def absorption(config: Config, *rows: str) -> Dependencies:
+    """Of the two rows that are compared: with the absorption token, and without."""
+    return Dependencies(
+        code=("bico.analysis.absorption",),
+        settings={
+            "rows": {row: config.methods[row].effective() for row in rows},
+            "media": config.media,
+            "text_slots": config.text_slots,
+            "dtype": config.dtype,
+            "learning_seeds": config.learning_seeds,
+            "scenes": _scenes(config),
+        },
+        models=("wan",),
+    )
+
+
+# --- scores ---------------------------------------------------------------------------------------------------------
+
+
+def _judging(config: Config) -> dict[str, Any]:
+    scoring = config.scoring
+    return {"pooling": scoring.pooling, "dino_crop": scoring.dino_crop, "media": config.media, "cases": config.cases}
+
+
+def calibrate(config: Config) -> Dependencies:
+    return Dependencies(
+        code=("bico.scoring.scores",),
+        settings={"seeds": config.seeds, **_judging(config)},
+        models=("clip", "dino", "probe"),
+        items={"": Item(inputs=_media(config, config.bound()))},
+    )
+
+
+def score(config: Config, row: str) -> Dependencies:
+    reasons = {case: unsupported(config, row, case) for case in config.cases}
+    return Dependencies(
+        code=("bico.scoring.scores",),
+        settings={"unsupported": reasons, **_judging(config)},
+        models=("clip", "dino", "probe"),
+        items={"": Item(inputs=_media(config, config.bound()))},
+    )
+
+
+def published(config: Config) -> Dependencies:
+    settings = {name: value for name, value in _judging(config).items() if name != "cases"}
+    return Dependencies(code=("bico.scoring.published",), settings=settings, models=("clip", "dino"))
+
+
+def concept_parts(config: Config) -> Dependencies:
+    return Dependencies(
+        code=("bico.analysis.concept_parts",),
+        settings={
+            "rows": list(config.table("table1")),
+            "scoring": config.scoring,
+            "media": config.media,
+            "seeds": config.seeds,
+            "learning_seeds": config.learning_seeds,
+            "truth": {case: config.cases[case].truth for case in config.truths},
+        },
+        models=("probe",),
+    )
+
+
+# --- what people read -----------------------------------------------------------------------------------------------
+
+
+def table(config: Config, name: str) -> Dependencies:
+    return Dependencies(
+        code=("bico.report.tables",),
+        settings={
+            "name": config.name,
+            "scoring": config.scoring,
+            "seeds": config.seeds,
+            "learning_seeds": config.learning_seeds,
+            "rows": list(config.table(name).items()),
+        },
+        pages=(f"report/paper_{name}.csv",),
+    )
+
+
+def plot(config: Config) -> Dependencies:
+    return Dependencies(code=("bico.report.plots",), settings={})
+
+
+def curve(config: Config, name: str) -> Dependencies:
+    return Dependencies(
+        code=("bico.report.plots",),
+        settings={
+            "curve": config.curves[name],
+            "scoring": config.scoring,
+            "seeds": config.seeds,
+            "learning_seeds": config.learning_seeds,
+        },
+    )
+
+
+def figures(config: Config) -> Dependencies:
+    settings = {
+        "rows": list(config.table("table1")),
+        "cases": config.cases,
+        "media": config.media,
+        "seed": config.seeds[0],
+    }
+    return Dependencies(code=("bico.report.figures",), settings=settings)
+
+
+def gallery(config: Config) -> Dependencies:
+    return Dependencies(
+        code=("bico.report.gallery",),
+        settings={
+            "name": config.name,
+            "rows": list(config.table("table1")),
+            "cases": config.cases,
+            "media": config.media,
+            "seeds": config.seeds,
+        },
+        pages=("report/gallery.html", "report/page.js"),
+    )
+
+
+def rating(config: Config) -> Dependencies:
+    return Dependencies(
+        code=("bico.report.rating",),
+        settings={
+            "rating": config.rating,
+            "media": config.media,
+            "seeds": config.seeds,
+            "rows": list(config.table("table1")),
+            "cases": {case: [entry.prompt, entry.bind] for case, entry in config.cases.items()},
+        },
+        pages=("report/rating.html", "report/page.js"),
+    )

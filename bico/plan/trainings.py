@@ -1,0 +1,93 @@
+"""What each row of the tables learns, of which sources, and where that stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from itertools import product
+from pathlib import Path
+from typing import TypeVar
+
+from bico.config.schema import Config
+
+Answer = TypeVar("Answer")
+
+
+def once(ask: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Remembers what was asked of a config, which is frozen: planning asks the same for each of thousands of jobs."""
+    known: dict[tuple[object, ...], tuple[Config, Answer]] = {}
+
+    @wraps(ask)
+    def answer(config: Config, *arguments: object) -> Answer:
+        key = (id(config), *arguments)
+        if key not in known:
+            known[key] = config, ask(config, *arguments)  # with the config, whose id is then nobody else's
+        return known[key][1]
+
+    return answer
+
+
+def unsupported(config: Config, row: str, case_id: str) -> str | None:
+    """Why a row cannot take a case; None if it can."""
+    return config.methods[row].unsupported([config.sources[source].kind for source in config.cases[case_id].bind])
+
+
+@once
+def applying_rows(config: Config) -> list[str]:
+    """Rows that decompose and edit: those of the main table that bind words."""
+    return [row for row in config.table("table1") if config.methods[row].BINDS_WORDS]
+
+
+@once
+def learner(config: Config, row: str) -> str:
+    """The row in whose name a row's artifacts are kept: the first that learns just the same. So rows that differ in
+    how they compose learn once."""
+    wanted = config.methods[row].learning()
+    return next(name for name, settings in config.methods.items() if settings.learning() == wanted)
+
+
+def given_artifact(config: Config, row: str, source: str) -> Path | None:
+    """What a row takes of a source instead of learning it, if there is such a thing."""
+    return config.sources[source].binder if config.methods[row].BINDS_WORDS else None
+
+
+@once
+def learned_items(config: Config, row: str) -> dict[str, list[str]]:
+    """What a row learns for the cases that it supports, and from which sources: "<source>", or "case-<case>" if it
+    learns per case."""
+    cases = {case: list(entry.bind) for case, entry in config.cases.items() if not unsupported(config, row, case)}
+    alone = [entry.source for entry in config.applications.values()] if row in applying_rows(config) else []
+    items: dict[str, dict[str, list[str]]] = {
+        "nothing": {},
+        "source": {
+            source: [source]
+            for bind in [*cases.values(), alone]
+            for source in bind
+            if not given_artifact(config, row, source)
+        },
+        "case": {f"case-{case}": bind for case, bind in cases.items()},
+    }
+    return dict(sorted(items[config.methods[row].LEARNS_PER].items()))
+
+
+@once
+def trainings(config: Config, row: str) -> list[tuple[str, int]]:
+    """Every item that a row learns with every learning seed: what the jobs of a row divide among them."""
+    return list(product(learned_items(config, row), config.learning_seeds))
+
+
+def trainings_of_part(config: Config, row: str, part: int) -> list[tuple[str, int]]:
+    """Those of one job."""
+    return trainings(config, row)[part :: config.parts]
+
+
+def learning_seed(config: Config, seed: int) -> int:
+    """That of the training which makes the clips of a seed."""
+    return config.learning_seeds[config.seeds.index(seed) % len(config.learning_seeds)]
+
+
+def artifact_path(config: Config, row: str, item: str, seed: int) -> Path:
+    """What a row has learned of an item with a learning seed, or was given of a source."""
+    if item in config.sources and (given := given_artifact(config, row, item)):
+        return given
+    return config.paths.artifact(learner(config, row), item, seed)

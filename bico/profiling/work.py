@@ -1,0 +1,164 @@
+"""How much work is in each job: TFLOP that pass through the transformer, captions, frames, and disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from bico.analysis.binding import CONTEXTS, words_of
+from bico.config.benchmark import Kind
+from bico.config.methods import BackboneShape, LearnedSettings, MethodSettings
+from bico.config.schema import Config
+from bico.config.settings import Media
+from bico.methods.base.settings import Settings as PlainPrompt
+from bico.plan.trainings import learned_items, trainings_of_part, unsupported
+from bico.profiling.costs import Costs
+from bico.profiling.flops import forward_flops, training_flops
+from bico.profiling.presets import PRESETS
+from bico.sources.encoding import CAPTION_TOKENS
+from bico.sources.weights import read_lock
+from bico.toybox.scenes import scene_of
+
+
+@dataclass(frozen=True)
+class Job:
+    rule: str
+    wildcards: Mapping[str, str]
+
+
+COMPRESSED = 0.3
+"""Bytes of a clip's file for each byte of its pixels: the Toybox's, nearly lossless; larger frames take less."""
+
+
+class Sizes:
+    """Of the models, by their JSON files; of those not fetched yet, those of Wan2.1-T2V-1.3B and CLIP ViT-B/32.
+
+    Attributes:
+        appearance: width of a CLIP image embedding.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.slots = config.text_slots
+        clip = config.models.clip / "open_clip_config.json"
+        self.appearance = json.loads(clip.read_text())["model_cfg"]["embed_dim"] if clip.is_file() else 512
+        folder = config.models.wan
+        path = folder / "transformer" / "config.json"
+        if path.is_file():
+            self.transformer = json.loads(path.read_text(encoding="utf-8"))
+            vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+        else:
+            self.transformer, vae = dict(PRESETS["full"].transformer), {}
+        # Wan2.1's own file leaves these two out.
+        self.space, self.time = vae.get("scale_factor_spatial", 8), vae.get("scale_factor_temporal", 4)
+
+    @property
+    def backbone(self) -> BackboneShape:
+        shape = self.transformer
+        width = shape["num_attention_heads"] * shape["attention_head_dim"]
+        return BackboneShape(width, shape["ffn_dim"], self.appearance, shape["num_layers"])
+
+    def tflop(self, media: Media, frames: int) -> tuple[float, float]:
+        """TFLOP of a forward pass over a clip of so many frames, and of a training step's both passes over it."""
+        cells = ((frames - 1) // self.time + 1) * (media.height // self.space) * (media.width // self.space)
+        counts = forward_flops, training_flops
+        forward, step = (count(self.transformer, cells, self.slots) / 1e12 for count in counts)
+        return forward, step
+
+
+class Work:
+    """From a job to its hours and its disk."""
+
+    def __init__(self, config: Config, costs: Costs) -> None:
+        self.config, self.costs, self.sizes = config, costs, Sizes(config)
+
+    def of(self, job: Job) -> dict[str, float]:
+        """{"gpu_hours", "cpu_hours", "gb"} of one job."""
+        work: dict[str, Callable[..., tuple[float, float]]] = {
+            "concepts": self._concepts,
+            "encode": self._encode,
+            "appearance": self._appearance,
+            "learn": self._learn,
+            "generate": self._generate,
+            "unbound": self._unbound,
+            "binding": self._binding,
+            "score": self._score,
+        }
+        if job.rule not in work:
+            gigabytes = read_lock()[job.wildcards["repository"]].gigabytes if job.rule == "weights" else 0.0
+            return {"gpu_hours": 0.0, "cpu_hours": self.costs.other / 3600, "gb": gigabytes}
+        seconds, size = work[job.rule](**job.wildcards)
+        hours = (self.costs.start + seconds) / 3600
+        gpu = self.costs.gpu
+        return {"gpu_hours": hours * gpu, "cpu_hours": hours * (not gpu), "gb": size / 1e9}
+
+    # Each of these returns seconds without the start, and bytes.
+
+    def _concepts(self) -> tuple[float, float]:
+        return self.costs.caption * captions(self.config), 0
+
+    def _encode(self) -> tuple[float, float]:
+        per_number = 4 if self.config.dtype == "float32" else 2
+        size = min(CAPTION_TOKENS, self.config.text_slots) * self.sizes.transformer["text_dim"] * per_number
+        return self.costs.encode * captions(self.config), captions(self.config) * size
+
+    def _appearance(self) -> tuple[float, float]:
+        return self.costs.score * sum(self._frames(source) for source in self.config.sources), 0
+
+    def _learn(self, method: str, part: str) -> tuple[float, float]:
+        settings, learned = cast(LearnedSettings, self.config.methods[method]), learned_items(self.config, method)
+        items = [learned[item] for item, _ in trainings_of_part(self.config, method, int(part))]
+        seconds = self.costs.compile if self.config.compile else 0.0
+        size = 0.0
+        for sources in items:
+            kinds: list[Kind] = [self.config.sources[source].kind for source in sources]
+            seconds += self._training(settings, kinds[0])
+            size += 4 * settings.parameters(kinds[0], self.sizes.backbone)
+        return seconds, size
+
+    def _training(self, settings: LearnedSettings, kind: Kind) -> float:
+        speed = self.costs.training.get(settings.method, self.costs.training["bico"])
+        steps, media, seconds = settings.steps_of(kind), self.config.media, 0.0
+        for count, frames, tflop_per_s in ((steps.still, 1, speed.still), (steps.clip, media.num_frames, speed.clip)):
+            forward, step = self.sizes.tflop(media, frames)
+            seconds += count * settings.batch_size * (step + settings.forward_passes() * forward) / tflop_per_s
+        return seconds
+
+    def _generate(self, method: str) -> tuple[float, float]:
+        cases = sum(not unsupported(self.config, method, case) for case in self.config.cases)
+        return self._clips(self.config.methods[method], cases)
+
+    def _unbound(self) -> tuple[float, float]:
+        return self._clips(PlainPrompt(), self._trials(self.config.sources))[0], 0
+
+    def _binding(self, method: str) -> tuple[float, float]:
+        return self._clips(self.config.methods[method], self._trials(learned_items(self.config, method)))[0], 0
+
+    def _trials(self, sources: Iterable[str]) -> int:
+        """The reconstruction of each, and every role in each context."""
+        scenes = [scene_of(self.config.sources[source]) for source in sources if self.config.sources[source].scene]
+        return sum(1 + CONTEXTS * len(words_of(scene)) for scene in scenes)
+
+    def _score(self, method: str) -> tuple[float, float]:
+        cases = sum(not unsupported(self.config, method, case) for case in self.config.cases)
+        return self.costs.score * cases * len(self.config.seeds) * self.config.media.num_frames, 0
+
+    def _clips(self, settings: MethodSettings, cases: int) -> tuple[float, float]:
+        media, sampling = self.config.media, self.config.sampling
+        clips = cases * len(self.config.seeds)
+        passes = settings.denoising_passes(sampling)
+        forward, _ = self.sizes.tflop(media, media.num_frames)
+        seconds = passes * forward / self.costs.sampling + self.costs.decode * media.num_frames
+        pixels = media.height * media.width * media.num_frames
+        return clips * seconds, clips * 3 * pixels * COMPRESSED
+
+    def _frames(self, source: str) -> int:
+        return self.config.media.num_frames if self.config.sources[source].kind == "video" else 1
+
+
+def captions(config: Config) -> int:
+    """Captions of all sources, those of single frames included."""
+    of_frames = min(config.concepts.frame_captions or config.media.num_frames, config.media.num_frames)
+    videos = sum(source.kind == "video" for source in config.sources.values())
+    return len(config.sources) * config.concepts.captions + videos * of_frames

@@ -1,0 +1,56 @@
+"""Which words of a prompt are bound to which source: as characters, and as text slots."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bico.core.errors import InputError
+from bico.prompts.slots import Span, overlap, slots, token_offsets
+from bico.prompts.text import clean
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def spans(prompt: str, bindings: Mapping[str, Sequence[str]]) -> dict[str, list[Span]]:
+    """Characters of the cleaned prompt that each source's words occupy.
+
+    A word or phrase must stand there verbatim, as whole words. Longer phrases are placed first, each at the first
+    occurrence that no other binding holds: so the nth binding of a repeated word takes its nth occurrence.
+
+    Raises:
+        InputError: there is no such place.
+    """
+    text = clean(prompt)
+    words = [(source, clean(word)) for source, bound in bindings.items() for word in bound]
+    taken: dict[str, list[Span]] = {source: [] for source in bindings}
+    for source, word in sorted(words, key=lambda pair: -len(pair[1])):
+        held = [span for placed in taken.values() for span in placed]
+        whole = re.sub(r"^\b|\b$", r"\\b", re.escape(word))  # punctuation has no boundary to keep to
+        found = [match.span() for match in re.finditer(whole, text)]
+        free = [span for span in found if not any(overlap(span, other) for other in held)]
+        if not free:
+            reason = "is bound already wherever it stands in" if found else "is not in"
+            raise InputError(f"'{word}' (bound to {source}) {reason} the prompt '{text}': expected it there verbatim")
+        taken[source].append(free[0])
+    return {source: sorted(placed) for source, placed in taken.items()}
+
+
+def swapped(prompt: str, swap: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The prompt with words replaced, and what of it stays between them: the phrases that an edit keeps bound.
+
+    Args:
+        swap: word of the prompt -> what stands in its place.
+    """
+    pieces = re.split(rf"\b({'|'.join(map(re.escape, swap))})\b", prompt)
+    unchanged = [piece.strip() for piece in pieces[::2] if piece.strip()]
+    return "".join(swap.get(piece, piece) for piece in pieces), unchanged
+
+
+def bound_slots(
+    tokenizer: PreTrainedTokenizerFast, prompt: str, bindings: Mapping[str, Sequence[str]], text_slots: int
+) -> dict[str, list[int]]:
+    """The text slots of each source's words in `prompt`: `spans`, `token_offsets` and `slots` in one."""
+    return slots(prompt, spans(prompt, bindings), token_offsets(tokenizer, prompt, text_slots))

@@ -1,0 +1,148 @@
+"""Means, intervals and rank correlations of scores.
+
+The case is the unit: the seeds of a case are averaged first, intervals are percentiles of a bootstrap over cases, and
+all rows are resampled with the same cases, so that differences between rows are paired. Where rows were learned more
+than once, the trainings are resampled as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from bico.config.schema import Config
+from bico.plan.trainings import learning_seed
+
+FEWEST = 5
+"""Cases of which an interval can be told: resampling fewer gives little more than their range."""
+
+
+def case_means(config: Config, rows: pd.DataFrame, column: str) -> np.ndarray:
+    """[trainings, cases]: mean of each case over the seeds that a training has made, in the order of the rows; NaN
+    where no such clip was scored."""
+    by_training = rows["seed"].map(partial(learning_seed, config))
+    means = rows.groupby([by_training, "case"])[column].mean().unstack("case")
+    return means.reindex(index=config.learning_seeds, columns=rows["case"].unique()).to_numpy()
+
+
+def interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float, float]:
+    """Mean of [cases], and the ends of its 95 % interval: 2.5 and 97.5 percentiles of a bootstrap over cases.
+
+    Of [trainings, cases] the trainings, too, are resampled: the interval is of what other cases and another training
+    could have given. Cases without a value (NaN) are resampled like the others and left out of the means; all three are
+    NaN if no case has one. The same seed and shape resample the same: see `paired_difference`.
+    """
+    values = np.atleast_2d(values)
+    if not np.isfinite(values).any():
+        return np.nan, np.nan, np.nan
+    samples = _resampled(values, resamples, seed).compressed()
+    low, high = np.percentile(samples, [2.5, 97.5])
+    return float(_mean(values)), float(low), float(high)
+
+
+def rank_agreement(values: np.ndarray, ranking: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float, float]:
+    """Kendall's tau (b) between the means of [rows, trainings, cases] and a ranking [rows], and its 95 % interval.
+
+    Without ties tau is +1 for the same order and -1 for the reverse. All three are NaN if the rows are all equal, the
+    ends if there are fewer than `FEWEST` cases. The bootstrap is that of `interval`.
+    """
+    from scipy.stats import kendalltau
+
+    resampled = np.asarray(_resampled(values, resamples, seed))
+
+    def tau(means: np.ndarray) -> float:
+        return cast(Any, kendalltau(means, ranking)).statistic  # scipy does not annotate its results
+
+    samples = np.array([tau(means) for means in resampled.T])
+    return float(tau(np.asarray(_mean(values)))), *_ends(samples, cases=values.shape[-1])
+
+
+def rank_correlation(
+    clips: pd.DataFrame, first: str, second: str, *, resamples: int, seed: int
+) -> tuple[float, float, float]:
+    """Spearman's correlation of two columns over the clips that have both, and its 95 % interval.
+
+    A bootstrap over cases; the ranks stay those among all clips. All three are NaN where a column does not vary, the
+    ends if there are fewer than `FEWEST` cases.
+    """
+    known = clips[["case", first, second]].dropna()
+    x, y = (known[column].rank() - (len(known) + 1) / 2 for column in (first, second))
+    sums = pd.DataFrame({"n": 1, "x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y}).groupby(known["case"]).sum()
+
+    def correlation(sums: np.ndarray) -> np.ndarray:
+        n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (n * xy - x * y) / np.sqrt((n * xx - x**2) * (n * yy - y**2))
+
+    of_cases = sums.to_numpy()
+    picked = np.random.default_rng(seed).integers(max(len(of_cases), 1), size=(resamples, len(of_cases)))
+    samples = correlation(of_cases[picked].sum(axis=1))
+    return float(correlation(of_cases.sum(axis=0))), *_ends(samples, cases=len(of_cases))
+
+
+def _ends(samples: np.ndarray, *, cases: int) -> tuple[float, float]:
+    """Of the 95 % interval: percentiles of the samples that are defined; NaN without such, or of too few cases."""
+    samples = samples[np.isfinite(samples)]
+    if not len(samples) or cases < FEWEST:
+        return np.nan, np.nan
+    low, high = np.percentile(samples, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _mean(values: np.ndarray) -> np.ma.MaskedArray:
+    """Of [..., trainings, cases], every case with the mean of its trainings; without NaN."""
+    return np.ma.masked_invalid(values).mean(axis=-2).mean(axis=-1)
+
+
+def _resampled(values: np.ndarray, resamples: int, seed: int) -> np.ma.MaskedArray:
+    """[..., resamples]: means of [..., trainings, cases] with cases drawn again, and trainings.
+
+    Of k trainings resampled, the mean varies by (k - 1) / k of what it does among others: two are so few that this is
+    made good for.
+    """
+    known, draw = np.ma.masked_invalid(values), np.random.default_rng(seed)
+    trainings, cases = values.shape[-2:]
+    samples = known.mean(axis=-2)[..., draw.integers(cases, size=(resamples, cases))].mean(axis=-1)
+    if trainings > 1:
+        of_trainings = known.mean(axis=-1)
+        moves = of_trainings - of_trainings.mean(axis=-1, keepdims=True)
+        moved = moves[..., draw.integers(trainings, size=(resamples, trainings))].mean(axis=-1)
+        samples = samples + moved * np.sqrt(trainings / (trainings - 1))
+    return samples
+
+
+def paired_difference(
+    first: np.ndarray, second: np.ndarray, *, resamples: int, seed: int
+) -> tuple[float, float, float]:
+    """Mean and 95 % interval of first - second, case by case: both methods are resampled with the same cases.
+
+    A case that either of them lacks says nothing about their difference and is left out; see `case_interval`.
+    """
+    return case_interval(first - second, resamples=resamples, seed=seed)
+
+
+def case_interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float, float]:
+    """`interval` of [trainings, cases], without ends (NaN) where fewer than `FEWEST` cases have a value."""
+    mean, low, high = interval(values, resamples=resamples, seed=seed)
+    enough = np.isfinite(np.atleast_2d(values)).any(axis=0).sum() >= FEWEST
+    return (mean, low, high) if enough else (mean, np.nan, np.nan)
+
+
+def row_interval(config: Config, rows: pd.DataFrame, column: str) -> dict[str, float]:
+    """`case_interval` of a row's score, as the config wants it: the column, column_low and column_high of a table."""
+    ends = case_interval(case_means(config, rows, column), **bootstrap(config))
+    return dict(zip((column, f"{column}_low", f"{column}_high"), ends, strict=True))
+
+
+def row_intervals(config: Config, rows: pd.DataFrame, columns: Iterable[str]) -> dict[str, float]:
+    """`row_interval` of several scores, as one dict."""
+    return {name: value for column in columns for name, value in row_interval(config, rows, column).items()}
+
+
+def bootstrap(config: Config) -> dict[str, int]:
+    """The bootstrap that the config asks for, as arguments of the functions above."""
+    return {"resamples": config.scoring.bootstrap, "seed": config.scoring.seed}

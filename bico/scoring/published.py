@@ -1,0 +1,48 @@
+"""The clips that the authors published, scored as ours are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from bico.config.schema import Config
+from bico.core.files import write_csv
+from bico.media.inspecting import frame_rate
+from bico.media.reading import read_clip
+from bico.scoring.results import SCORES
+from bico.scoring.scores import Judges
+from bico.sources.authors_page import read_page
+
+
+def score_published(config: Config, *, device: str) -> None:
+    """Scores the clips that the authors published as ours are scored, to `R/published.csv`: a row per clip.
+
+    Clips are taken at their own size, length and pace: some of the baselines' are smaller than the benchmark's.
+    A clip that is not there, or one of whose sources is not, is a row with the status "missing" and empty scores.
+    Prints how many clips each row of the paper has, how many are missing, and the means of the others.
+    """
+    table = pd.DataFrame(_scored(config, device)).reindex(
+        columns=["table", "row", "method", "case", "clip", "status", *SCORES]
+    )
+    table["row"] = table["row"].astype("Int64")
+    write_csv(config.paths.table("published"), table)
+    rows = table.assign(missing=table["status"] == "missing").groupby(["table", "row"], dropna=False)
+    print(rows.agg(clips=("clip", "size"), missing=("missing", "sum"), **{name: (name, "mean") for name in SCORES}))
+
+
+def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
+    page, judges = config.authors_page, Judges(config, device)
+    for composition in read_page(page / "index.html"):
+        sources = {source: page / medium for source, medium in composition.media.items()}
+        for label, clip in composition.published.items():
+            table, number = composition.row(label)
+            row = {"table": table, "row": number, "method": label, "case": composition.name, "clip": clip}
+            if not all(path.is_file() for path in (page / clip, *sources.values())):
+                yield row | {"status": "missing"}
+                continue
+            videos = [source for source, kind in composition.kinds.items() if kind == "video"]
+            frames, fps = read_clip(page / clip), frame_rate(page / clip)
+            scores, _ = judges.score(frames, composition.prompt, sources, videos, fps)
+            yield row | {"status": "ok"} | scores

@@ -1,0 +1,44 @@
+"""What scoring leaves: which scores there are, which clips have them, and their table."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from bico.config.schema import Config
+from bico.plan.trainings import unsupported
+
+SCORES = ("clip_t", "dino_i", "motion_fidelity", "dynamic_degree")
+TRUTH_SCORES = ("truth_concept", "truth_prompt", "truth_motion", "truth_overall")
+TRUTH = "truth"
+"""What stands for a method where exact renderings are measured like its clips."""
+
+
+def score_columns(config: Config) -> tuple[str, ...]:
+    """The scores that this benchmark has: those against the truth need the probe."""
+    return SCORES + (TRUTH_SCORES if config.models.probe else ())
+
+
+def clip_statuses(config: Config, method: str) -> dict[tuple[str, int], str]:
+    """(case, seed) -> "ok", "failed", "not supported" or "missing", for every clip that the table asks for."""
+    manifest = json.loads((config.paths.all_clips(method)).read_text())
+    found = {(entry["case"], entry["seed"]): entry["status"] for entry in manifest}
+    wanted = [(case_id, seed) for case_id in config.cases for seed in config.seeds]
+    return {clip: _status(config, method, clip, found.get(clip, "missing")) for clip in wanted}
+
+
+def status_told(config: Config, method: str, case_id: str, status: str) -> str:
+    """A status other than "ok", for people: with what keeps a method from a case."""
+    reason = unsupported(config, method, case_id)
+    return f"{status}: {reason}" if reason else status
+
+
+def read_scores(config: Config, method: str) -> pd.DataFrame:
+    """A row per case and seed, as `score` wrote them."""
+    return pd.read_csv(config.paths.scores(method))
+
+
+def _status(config: Config, method: str, clip: tuple[str, int], promised: str) -> str:
+    """A clip that was promised but is not there is missing."""
+    return "missing" if promised == "ok" and not config.paths.clip(method, *clip).is_file() else promised

@@ -1,0 +1,40 @@
+"""What a method learned, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bico.core.files import replacing
+
+if TYPE_CHECKING:
+    from bico.config.methods import MethodSettings
+
+
+def provenance(settings: MethodSettings, source: str) -> dict[str, str]:
+    """Metadata of an artifact: "method", "source" (or case) and "settings", a JSON object of those of learning."""
+    learning = json.dumps(settings.learning(), sort_keys=True)
+    return {"method": settings.method, "source": source, "settings": learning}
+
+
+def save_artifact(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Writes what a method learned, atomically.
+
+    The metadata is one JSON value: safetensors writes several in an order that changes from run to run.
+    """
+    described = {"bico": json.dumps(metadata, sort_keys=True)}
+    with replacing(path) as unfinished:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, metadata=described)
+
+
+def load_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of `save_artifact`."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        return tensors, json.loads(file.metadata()["bico"])

@@ -1,0 +1,42 @@
+"""The flow-matching loss (Lipman et al., ICLR 2023).
+
+x_sigma = (1 - sigma) x_0 + sigma noise, and the transformer's velocity is to equal noise - x_0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bico.core.transfer import to_device
+from bico.models.wan.backbone import Backbone
+from bico.models.wan.forward_pass import TRAIN_TIMESTEPS, Contexts
+
+
+def flow_matching_loss(
+    backbone: Backbone,
+    latents: Tensor,
+    contexts: Contexts,
+    sigmas: Tensor,
+    generator: torch.Generator,
+    weights: Tensor | None = None,
+    *,
+    training: bool,
+) -> Tensor:
+    """Mean squared error of the velocity, a scalar in float32.
+
+    Args:
+        latents: clean, [batch, channels, t, h, w].
+        contexts: projected prompts.
+        sigmas: [batch].
+        generator: draws the noise.
+        weights: of each clip in the mean, [batch].
+        training: whether a gradient will be asked for.
+    """
+    noise = torch.randn(latents.shape, generator=generator)
+    latents, noise, sigmas = (to_device(each, backbone.device) for each in (latents, noise, sigmas))
+    level = sigmas.view(-1, 1, 1, 1, 1)
+    noisy, timesteps = (1 - level) * latents + level * noise, sigmas * TRAIN_TIMESTEPS
+    velocity = backbone.velocity(noisy, timesteps, contexts, training=training)
+    errors = (velocity.float() - (noise - latents)).square().flatten(1).mean(dim=1)
+    return errors.mean() if weights is None else (errors * to_device(weights, backbone.device)).mean()

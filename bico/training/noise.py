@@ -1,0 +1,51 @@
+"""At which noise levels a training step looks at its source."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bico.models.wan.forward_pass import TRAIN_TIMESTEPS
+
+
+def shifted(position: Tensor, shift: float) -> Tensor:
+    """Sigma at a position of the schedule: 0 is clean, 1 is noise (the flow-match scheduler's timestep shift)."""
+    return shift * position / (1 + (shift - 1) * position)
+
+
+def position_of(sigma: float, shift: float) -> float:
+    """The inverse of `shifted`."""
+    return sigma / (shift - (shift - 1) * sigma)
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """How a stage draws sigma: uniform over the steps of the schedule within two parts of it.
+
+    P(position > split) = upper. With upper = 1 - split this is uniform over the whole schedule.
+    """
+
+    shift: float
+    split: float = 0.0
+    upper: float = 1.0
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` sigmas in (0, 1]."""
+        part, within = torch.rand(2, count, generator=generator, dtype=torch.float64)
+        position = torch.where(part < self.upper, self.split + (1 - self.split) * within, self.split * within)
+        steps = (position * TRAIN_TIMESTEPS).floor() + 1
+        return shifted(steps / TRAIN_TIMESTEPS, self.shift).float()
+
+
+def gaussian_weight(sigmas: Tensor, shift: float) -> Tensor:
+    """Timestep weighting "diffsynth": a Gaussian around sigma = 0.5, lowered to zero at both ends, of mean 1 over the
+    schedule. It all but removes the noisiest steps from the loss."""
+
+    def bell(sigmas: Tensor) -> Tensor:
+        return torch.exp(-2 * (sigmas - 0.5) ** 2) - math.exp(-0.5)
+
+    schedule = shifted(torch.arange(1, TRAIN_TIMESTEPS + 1) / TRAIN_TIMESTEPS, shift)
+    return bell(sigmas) / bell(schedule).mean()

@@ -1,0 +1,82 @@
+"""The entry of the zoo.
+
+python -m bico.zoo vae build/zoo/wan/vae       train one of vae, wan, vlm, clip, dino, probe into a folder
+python -m bico.zoo install data/toybox/zoo     install all trained models
+python -m bico.zoo card data/toybox/zoo        measure the installed models and write their card
+
+`snakemake -s workflow/zoo.smk` runs all of them in order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+from bico.core.errors import InputError
+
+# Imported only when they are asked for, because their libraries take seconds to import.
+TRAINED = {
+    "vae": "bico.zoo.vae",
+    "wan": "bico.zoo.wan.train",
+    "vlm": "bico.zoo.vlm.train",
+    "clip": "bico.zoo.clip",
+    "dino": "bico.zoo.dino",
+    "probe": "bico.zoo.probe",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; bad input is one line on stderr and exit code 2."""
+    try:
+        options = _parser().parse_args(arguments)
+        run(options.command, options.folder, options.workdir)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(command: str, folder: Path, workdir: Path | None) -> None:
+    """Trains a model into `folder`, installs all models there, or measures those that are there."""
+    if command == "card":
+        from bico.zoo.card import write_card
+
+        write_card(folder)
+    elif command == "install":
+        from bico.zoo.install import install
+
+        install(workdir or Path("build/zoo"), folder)
+    else:
+        import_module(TRAINED[command]).train(folder, workdir=workdir or Path("build/zoo/work") / command)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; 'python -m bico.zoo --help' shows what is expected")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m bico.zoo", description="Train, install or measure the Toybox's shipped models.")
+    parser.add_argument(
+        "command",
+        choices=[*TRAINED, "install", "card"],
+        help="the model to train; or install, which copies all trained models to FOLDER and lists their checksums; or "
+        "card, which measures the models in FOLDER and writes its README.md",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        metavar="W",
+        help="of a training: its rendered scenes and checkpoints, default build/zoo/work/<model>; of install: the "
+        "folder of the trained models, default build/zoo",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The second stage of the VLM's training: the whole model learns to answer prompts of `bico.sources.instructions`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from bico.models.vlm import Vlm
+from bico.sources import instructions
+from bico.toybox.captions import caption, key_words
+from bico.toybox.world import NUM_FRAMES, Scene
+from bico.zoo.data import TRAIN_SEED, draw_batch, scenes
+from bico.zoo.muon import muon
+from bico.zoo.training import Training, mixed_precision
+from bico.zoo.vlm.sight import FIRST_SHARE
+from bico.zoo.vlm.vision import CLIP_PAIRS, SIDE, see
+
+STEPS, BATCH = {"cpu": 1_500, "cuda": 2_500}, {"cpu": 32, "cuda": 256}
+SIGHT_KEPT = 0.5  # share of the steps, at the start, in which the vision tower is frozen
+CAPTION_SHARE, INVENTED_SHARE = 0.4, 0.12  # of dialogues that ask for a caption; of these, with an invented word
+
+
+def example(scene: Scene, rng: np.random.Generator, *, moving: bool) -> tuple[str, str]:
+    """(prompt, answer) about a frame or a clip of a scene: its concepts, or a caption from them."""
+    words = key_words(scene) if moving else {"spatial": key_words(scene)["spatial"]}
+    if rng.random() >= CAPTION_SHARE:
+        return instructions.CONCEPTS["video" if moving else "image"], json.dumps(words)
+    text = caption(scene, rng, motion=moving, detail=0)
+    if rng.random() < INVENTED_SHARE:
+        words, text = invent(words, text, rng)
+    return instructions.caption_prompt(words), text
+
+
+def invent(words: instructions.Concepts, text: str, rng: np.random.Generator) -> tuple[instructions.Concepts, str]:
+    """The same words and caption with one word replaced by one or two made-up ones."""
+    old = str(rng.choice([word for group in words.values() for word in group]))
+    letters = rng.choice(list("abcdefghijklmnopqrstuvwxyz"), (int(rng.integers(1, 3)), int(rng.integers(3, 8))))
+    new = " ".join("".join(word) for word in letters)
+    renamed = {key: [new if word == old else word for word in group] for key, group in words.items()}
+    return renamed, re.sub(rf"\b{old}\b", new, text)
+
+
+def sample_texts(number: int = 4_000) -> list[str]:
+    """What the tokenizer learns from: captions and the JSON of their words."""
+    rng = np.random.default_rng([TRAIN_SEED, 1])
+    drawn = scenes(number, TRAIN_SEED)
+    texts = [caption(scene, rng) for scene in drawn] + [json.dumps(key_words(scene)) for scene in drawn]
+    return [*texts, *("user", "assistant") * 10]
+
+
+def tokens(vlm: Vlm, dialogues: list[tuple[str, str]], *, still: bool) -> np.ndarray:
+    """int64 [dialogues, length]: token ids of (prompt, answer) in the chat template, with slots for the vision tokens.
+
+    They are padded on the right, to a multiple of 16. There padding needs no mask, and all vision tokens have the same
+    slots.
+    """
+    before, after = vlm.chat("\0", still=still).split("\0")
+    place = vlm.processor.image_token if still else vlm.processor.video_token
+    before = before.replace(place, place * (SIDE**2 if still else SIDE**2 * CLIP_PAIRS))
+    texts = [before + prompt + after + answer + "<|im_end|>" for prompt, answer in dialogues]
+    rows = vlm.processor.tokenizer(texts)["input_ids"]
+    padded = np.full((len(rows), -(-max(map(len, rows)) // 16) * 16), vlm.processor.tokenizer.pad_token_id)
+    for row, filled in zip(rows, padded, strict=True):
+        filled[: len(row)] = row
+    return padded
+
+
+@cache
+def positions(start: int, pairs: int, length: int, device: torch.device) -> torch.Tensor:
+    """int64 [3, length]: time, row and column of every token; vision tokens of `pairs` of frames start at `start`."""
+    inside = torch.cartesian_prod(torch.arange(pairs), torch.arange(SIDE), torch.arange(SIDE)).T + start
+    # A pair of frames takes a quarter of a second, and Qwen2.5-VL's clock has four ticks to the second.
+    after = torch.arange(length - start - inside.shape[1]) + start + SIDE
+    return torch.cat([torch.arange(start).expand(3, -1), inside, after.expand(3, -1)], dim=1).to(device)
+
+
+def loss_of(vlm: Vlm, media: torch.Tensor, ids: np.ndarray) -> torch.Tensor:
+    """Mean next-token loss (nats) over the answers in dialogues (see `tokens`) about uint8 [B, T, H, W, 3]."""
+    model, names = vlm.model, vlm.processor.tokenizer
+    turn, vision, end = names.convert_tokens_to_ids(["<|im_start|>", "<|vision_start|>", names.pad_token])
+    start, pairs = int(np.argmax(ids[0] == vision)) + 1, -(-media.shape[1] // 2)
+    first = start + pairs * SIDE**2  # token after the vision tokens
+    labels = np.where((np.cumsum(ids == turn, axis=1) < 2) | (ids == end), -100, ids)[:, first:]
+    known, wanted = _moved(ids, media.device), _moved(np.ascontiguousarray(labels), media.device)
+    seen = see(model.model.visual, media)
+    words = model.model.language_model.embed_tokens(known)
+    read = model.model.language_model(
+        inputs_embeds=torch.cat([words[:, :start], seen.to(words.dtype), words[:, first:]], dim=1),
+        position_ids=positions(start, pairs, ids.shape[1], media.device)[:, None].expand(-1, len(ids), -1),
+        use_cache=False,
+    ).last_hidden_state
+    logits = model.lm_head(read[:, first - 1 : -1])
+    return F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten())
+
+
+class Lesson(NamedTuple):
+    """A batch of this stage.
+
+    Attributes:
+        frames, times: [B / 2] scenes, and which of their frames.
+        about_frames: [B / 2, length] dialogues about them, see `tokens`.
+        clips: [B / 2] scenes.
+        about_clips: [B / 2, length] dialogues about these.
+    """
+
+    frames: np.ndarray
+    times: np.ndarray
+    about_frames: np.ndarray
+    clips: np.ndarray
+    about_clips: np.ndarray
+
+
+def lesson(folder: Path, count: int, size: int, seed: int, step: int) -> Lesson:
+    """The batch of a step, from `count` training scenes; `folder` holds the tokenizer."""
+    vlm = _opened(folder)
+    indices, rng = draw_batch(count, size, seed + 1, step)
+    frames, clips = rng.permutation(indices).reshape(2, -1)
+    times = rng.integers(NUM_FRAMES, size=len(frames))
+    times[rng.random(len(frames)) < FIRST_SHARE] = 0
+    about_frames = [example(_scene(i), rng, moving=False) for i in frames.tolist()]
+    about_clips = [example(_scene(i), rng, moving=True) for i in clips.tolist()]
+    return Lesson(frames, times, tokens(vlm, about_frames, still=True), clips, tokens(vlm, about_clips, still=False))
+
+
+@cache
+def _opened(folder: Path) -> Vlm:
+    return Vlm(folder, device="cpu")
+
+
+@cache
+def _scene(index: int) -> Scene:
+    return scenes(1, TRAIN_SEED, start=index)[0]
+
+
+def train_answers(
+    vlm: Vlm, pool: torch.Tensor, spread: Callable[..., Iterable], workdir: Path, seed: int, steps: int
+) -> None:
+    """Trains on batches that are half frames, half clips.
+
+    Args:
+        pool: uint8 [scenes, T, H, W, 3].
+        spread: `map`, or the `map` of several processes, which write lessons ahead.
+    """
+    model, device = vlm.model.train(), vlm.device
+    optimizer = muon(model, model.model.visual.blocks, model.model.language_model.layers)
+    training = Training("vlm answers", model, optimizer, workdir / "vlm-answers.safetensors", steps, clip_groups=True)
+    written = partial(lesson, workdir / "vlm", len(pool), min(BATCH[device], len(pool)), seed)
+    lessons = iter(spread(written, range(training.first, steps)))
+
+    def loss(step: int) -> dict[str, torch.Tensor]:
+        part = next(lessons)
+        model.model.visual.requires_grad_(step >= SIGHT_KEPT * steps)
+        stills = pool[_moved(part.frames, device), _moved(part.times, device)][:, None]
+        clips = pool[_moved(part.clips, device)]
+        with mixed_precision(device):
+            return {
+                "frames": loss_of(vlm, stills, part.about_frames),
+                "clips": loss_of(vlm, clips, part.about_clips),
+            }
+
+    training.run(loss)
+
+
+def _moved(array: np.ndarray, device: torch.device | str) -> torch.Tensor:
+    """The array on the device, without waiting for the work that is queued there."""
+    return torch.from_numpy(array).to(device, non_blocking=True)

@@ -1,0 +1,67 @@
+"""The whole training of the VLM, and the folder that it writes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bico.models.vlm import Vlm
+from bico.models.wan.components import moved
+from bico.zoo.data import TRAIN_SEED, clip_pool
+from bico.zoo.vlm.answers import STEPS, sample_texts, train_answers
+from bico.zoo.vlm.model import build
+from bico.zoo.vlm.sight import SIGHT_STEPS, all_sights, train_vision
+
+# A GPU gets larger pools and batches (here and in both stages): it trains on ten to twenty times as many scenes in a
+# tenth of the time.
+POOL = {"cpu": 20_000, "cuda": 60_000}
+
+
+def train(out: Path, *, workdir: Path, seed: int = 0, sight_steps: int | None = None, steps: int | None = None) -> None:
+    """Trains both stages and saves the folder `out`; resumes from the checkpoints in `workdir`."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    count, path, start = POOL[device], workdir / "clips.npy", workdir / "vlm"
+    if not (start / "config.json").exists():
+        build(start, sample_texts(), seed)
+    clip_pool(path, count, TRAIN_SEED)
+    vlm = Vlm(start, device="cpu")
+    vlm.device = device
+    moved(vlm.model, device)
+    with _several(device) as spread:
+        known = {key: value.to(device) for key, value in all_sights(count, spread).items()}
+        pool = torch.from_numpy(np.load(path, mmap_mode="c")).to(device)
+        train_vision(vlm, pool, known, workdir, seed, SIGHT_STEPS[device] if sight_steps is None else sight_steps)
+        train_answers(vlm, pool, spread, workdir, seed, STEPS[device] if steps is None else steps)
+    _publish(vlm, out)
+
+
+@contextmanager
+def _several(device: str) -> Iterator[Callable[..., Iterable]]:
+    """`map`; for a GPU the `map` of other processes, which work ahead so that the GPU does not wait for its batches."""
+    if device == "cpu":
+        yield map
+        return
+    cores = len(os.sched_getaffinity(0))
+    executor = ProcessPoolExecutor(max(1, min(12, cores - 2)), mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield executor.map
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _publish(vlm: Vlm, out: Path) -> None:
+    """Writes weights in bfloat16 (they are opened in float32) and the processor; replaces the folder as a whole."""
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    moved(vlm.model, "cpu").bfloat16().save_pretrained(part)
+    vlm.processor.save_pretrained(part)
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(part, out)

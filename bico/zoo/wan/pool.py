@@ -1,0 +1,136 @@
+"""The scenes that the DiT learns from, as latents, regions and captions in one file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerFast
+
+from bico.core.files import replacing
+from bico.toybox.captions import phrases
+from bico.toybox.render import render_with_regions
+from bico.toybox.world import NUM_FRAMES, SIZE, Scene
+from bico.zoo.data import STILL_SEED, TRAIN_SEED, Item, in_parallel, scenes, to_model
+from bico.zoo.progress import Progress
+from bico.zoo.vae import PATCH, encode
+from bico.zoo.wan import settings
+from bico.zoo.wan.captions import Captions, tokenize
+
+GROUP = 64  # scenes that the VAE encodes at a time
+
+
+class Pool(NamedTuple):
+    """Scenes to learn from.
+
+    Attributes:
+        latents: float16 [N, C, T, h, w], normalised.
+        regions: float16 [N, REGIONS, T, h, w]: share of each latent cell that an actor, the ground or the sky covers.
+        captions: TELLINGS of each scene one after the other, and an empty one at the end.
+    """
+
+    latents: torch.Tensor
+    regions: torch.Tensor
+    captions: Captions
+
+    def to(self, device: str) -> Pool:
+        captions = Captions(*(each.to(device) for each in self.captions))
+        return Pool(self.latents.to(device), self.regions.to(device), captions)
+
+
+def pools(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerFast, workdir: Path) -> tuple[Pool, Pool]:
+    """Stills and clips, kept in `workdir`; the last TWINS of the clips are twins of the first ones."""
+    name, stills = _fingerprint(vae), [scene.still() for scene in scenes(settings.STILLS, STILL_SEED)]
+    drawn = scenes(settings.CLIPS, TRAIN_SEED)
+    clips = [with_hard_motions(scene, i) if i % 4 == 0 else scene for i, scene in enumerate(drawn)]
+    twins = [scene.twin() for scene in clips[: settings.TWINS]]
+    seeds = [*range(settings.CLIPS), *range(settings.TWINS)]
+    return (
+        latent_pool(workdir / f"stills-{name}.safetensors", vae, tokenizer, stills, list(range(settings.STILLS)), 1),
+        latent_pool(workdir / f"clips-{name}.safetensors", vae, tokenizer, clips + twins, seeds, NUM_FRAMES),
+    )
+
+
+def _fingerprint(vae: AutoencoderKLWan) -> str:
+    """A digest of the encoder, in the names of pools: latents of another encoder are not reused."""
+    weights = [vae.encoder.conv_in.weight, vae.encoder.conv_out.weight, torch.tensor(vae.config["latents_std"])]
+    return hashlib.sha256(b"".join(each.detach().cpu().numpy().tobytes() for each in weights)).hexdigest()[:12]
+
+
+def with_hard_motions(scene: Scene, seed: int) -> Scene:
+    """The same scene with motions out of HARD."""
+    rng = np.random.default_rng([TRAIN_SEED, 3, seed])
+    words = rng.choice(settings.HARD, len(scene.actors))
+    cast = [
+        replace(actor, motion=actor.motion and replace(actor.motion, word=str(word)))
+        for actor, word in zip(scene.actors, words, strict=True)
+    ]
+    return replace(scene, actors=tuple(cast))
+
+
+def latent_pool(
+    path: Path,
+    vae: AutoencoderKLWan,
+    tokenizer: PreTrainedTokenizerFast,
+    cast: list[Scene],
+    seeds: list[int],
+    num_frames: int,
+) -> Pool:
+    """The scenes of `cast`, rendered, encoded and described; kept at `path`.
+
+    Args:
+        seeds: of the captions, one for each scene. A twin has its scene's seed, so that their captions are alike.
+    """
+    if not path.exists():
+        latents, regions = _encoded(vae, cast, num_frames)
+        tell = partial(_tellings, tokenizer=tokenizer, moves=num_frames > 1)
+        empty = [each.numpy() for each in tokenize(tokenizer, [[]])]
+        told = [*in_parallel(tell, list(zip(cast, seeds, strict=True))), empty]
+        captions = Captions(*(torch.from_numpy(np.concatenate(each)) for each in zip(*told, strict=True)))
+        whole = {"latents": latents, "regions": regions, **captions._asdict()}
+        with replacing(path) as unfinished:
+            save_file({key: value.contiguous() for key, value in whole.items()}, unfinished)
+    whole = load_file(path)
+    return Pool(whole["latents"], whole["regions"], Captions(*(whole[name] for name in Captions._fields)))
+
+
+@torch.no_grad()
+def _encoded(vae: AutoencoderKLWan, cast: list[Scene], num_frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`latents` and `regions` of `Pool`."""
+    statistics = vae.config["latents_mean"], vae.config["latents_std"]
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in statistics)
+    progress = Progress("encode", len(cast))
+    latents, covered = [], []
+    work = partial(render_with_regions, num_frames=num_frames, cells=SIZE // PATCH, actors=settings.ACTORS)
+    for part in _in_groups(in_parallel(work, cast), GROUP):
+        frames, regions = (np.stack(group) for group in zip(*part, strict=True))
+        encoded = encode(vae, to_model(frames).to(vae.device)).cpu()
+        latents.append(((encoded - mean) / std).half())
+        covered.append(torch.from_numpy(regions).half())
+        progress.update(min(GROUP * len(latents), len(cast)))
+    return torch.cat(latents), torch.cat(covered)
+
+
+def _in_groups(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    while group := list(islice(items, size)):
+        yield group
+
+
+def _tellings(scene_and_seed: tuple[Scene, int], tokenizer: PreTrainedTokenizerFast, moves: bool) -> list[np.ndarray]:
+    """The fields of `Captions` for one scene."""
+    scene, seed = scene_and_seed
+    rng = np.random.default_rng([TRAIN_SEED, 2, seed])
+    told = [
+        phrases(scene, rng, motion=moves, detail=rng.random() ** 0.5, drop=settings.DROP)
+        for _ in range(settings.TELLINGS)
+    ]
+    return [each.numpy() for each in tokenize(tokenizer, told)]

@@ -1,0 +1,240 @@
+"""BiCo: its binders, the absorption token, isolation, and what its settings change."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from learned import CASE, clips, learned, metrics
+
+from bico.config.benchmark import Case
+from bico.methods.bico import compose as bico_compose
+from bico.methods.bico import isolation
+from bico.methods.bico import learn as bico_learn
+from bico.methods.bico.absorption import with_absorption
+from bico.methods.bico.isolation import isolation_loss
+from bico.methods.bico.settings import Absorption
+from bico.methods.bico.settings import Settings as BicoSettings
+from bico.methods.shared.prompts import project
+from bico.models.binder import HierarchicalBinder
+from bico.sources.encoding import EncodedSource
+from bico.training.artifacts import load_artifact, save_artifact
+from bico.training.loss import flow_matching_loss
+from bico.training.noise import NoiseLevels
+
+
+@torch.no_grad()
+def loss_of(backbone, encoded: EncodedSource, binder: HierarchicalBinder) -> float:
+    """Loss of a source's captions with all words bound, on noise that is the same for every binder."""
+    noise = torch.Generator().manual_seed(0)
+    batch = encoded.draw(32, noise, frames=False)
+    context = backbone.context(batch.prompt_embeds)
+    words = torch.arange(context.shape[1]) < batch.token_counts[:, None] - 1
+    sigmas = NoiseLevels(shift=3.0).draw(32, noise)
+    return flow_matching_loss(backbone, batch.latents, binder(context, words), sigmas, noise, training=False).item()
+
+
+@pytest.fixture
+def planned(backbone, sources, monkeypatch, tmp_path: Path):
+    """What BiCo would train of the clip with these settings, instead of training it."""
+
+    def plan(**settings: object) -> SimpleNamespace:
+        seen = {}
+        monkeypatch.setattr(
+            bico_learn, "fit", lambda groups, stages, settings, **more: seen.update(more, groups=groups, stages=stages)
+        )
+        bico_learn.learn(backbone, sources["clip"], BicoSettings(**settings), shift=3.0, seed=0, workdir=tmp_path)
+        return SimpleNamespace(**seen)
+
+    return plan
+
+
+def losses(loss) -> list[float]:
+    return [loss(torch.Generator().manual_seed(step), 1, training=True)[0].item() for step in range(4)]
+
+
+@pytest.mark.parametrize("source", ["still", "clip"])
+def test_bico_lowers_the_loss_of_its_source(backbone, sources, source: str) -> None:
+    tensors, _ = load_artifact(learned("bico").artifacts[source])
+    trained = HierarchicalBinder.from_tensors(tensors, backbone.num_blocks)
+    untrained = HierarchicalBinder(backbone.width, backbone.num_blocks)
+    assert loss_of(backbone, sources[source], trained) < 0.98 * loss_of(backbone, sources[source], untrained)
+
+
+def test_a_video_learns_on_frames_first_and_then_trains_its_temporal_branch() -> None:
+    names = [line["stage"] for line in metrics(learned("bico").folder / "clip.ckpt")]
+    assert list(dict.fromkeys(names)) == ["frames_global", "frames_all", "clip_global", "clip_all"]
+    tensors, metadata = load_artifact(learned("bico").artifacts["clip"])
+    assert metadata == {"method": "bico", "source": "clip"}
+    assert tensors["shared.gate.1.weight"].any()
+    assert tensors["blocks.0.gate.1.weight"].any()
+    assert tensors["absorption"].shape[0] == learned("bico").settings.absorption.tokens
+    assert "shared.gate.1.weight" not in load_artifact(learned("bico").artifacts["still"])[0]
+
+
+def test_binding_changes_bound_words_only_and_the_order_of_sources_does_not_matter(backbone) -> None:
+    binders = {
+        source: HierarchicalBinder.from_tensors(load_artifact(path)[0], backbone.num_blocks)
+        for source, path in learned("bico").artifacts.items()
+    }
+    contexts = bico_compose.bind(backbone, CASE, binders)
+    plain = project(backbone, CASE.prompt)
+    for each in contexts:
+        changed = (each != plain).any(dim=-1)[0].nonzero().flatten().tolist()
+        assert changed == [1, 2, 3]  # cat, bounc, ing
+    other = Case(prompt=CASE.prompt, bind={"clip": ["bouncing"], "still": ["cat"]})
+    for one, two in zip(contexts, bico_compose.bind(backbone, other, dict(reversed(binders.items()))), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_strength_zero_is_the_base(backbone) -> None:
+    off = learned("bico").settings.model_copy(update={"strength": 0.0})
+    bound = clips(backbone, "bico", off, learned("bico").artifacts)[0]
+    assert np.array_equal(bound, clips(backbone, "base", None, {})[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hierarchical": False},
+        {"binds": "key_words", "isolation": {"share": 0.5}},
+        {"diversification": False},
+        {"temporal_decoupling": False},
+        {"gate_learning_rate": 1e-5},
+        {"absorption": {"tokens": 0}},
+        {"absorption": {"slot": "eos", "learning_rate": 1e-5}},
+        {"noise": {"inversion": "released"}, "timestep_weighting": "diffsynth"},
+    ],
+)
+def test_every_ablation_learns_and_composes(backbone, sources, tmp_path: Path, change: dict) -> None:
+    two = {"global_steps": 1, "all_steps": 1}
+    settings = BicoSettings(learning_rate=1e-2, stages=two, clip_stages=two, **change)
+    path = tmp_path / "clip.safetensors"
+    save_artifact(
+        path, bico_learn.learn(backbone, sources["clip"], settings, shift=3.0, seed=0, workdir=tmp_path / "w"), {}
+    )
+    case = Case(prompt="a cat bouncing", bind={"clip": ["bouncing"]})
+    assert clips(backbone, "bico", settings, {"clip": path}, case=case)[0].shape == (5, 32, 32, 3)
+
+
+def test_key_words_alone_are_bound_where_the_settings_say_so(planned, sources, monkeypatch) -> None:
+    masks = []
+    monkeypatch.setattr(HierarchicalBinder, "forward", lambda self, context, mask, **how: masks.append(mask))
+    monkeypatch.setattr(bico_learn, "flow_matching_loss", lambda *arguments, training: torch.tensor(1.0))
+    for binds in ("key_words", "all"):
+        losses(planned(binds=binds, absorption={"tokens": 0}).stages[-1].loss)
+    key_words, all_words = (sum(masks[half : half + 4]).bool().sum().item() for half in (0, 4))
+    marked = [(row > 0).nonzero().flatten().tolist() for row in sources["clip"].key_slots]
+    assert all(mask[0].nonzero().flatten().tolist() in marked for mask in masks[:4])
+    assert all_words > key_words
+
+
+@pytest.mark.parametrize("name", ["still", "clip"])
+def test_without_diversification_there_is_one_caption(sources, name: str) -> None:
+    plain = bico_learn.with_one_caption(sources[name])
+    batches = [(plain.draw(8, torch.Generator().manual_seed(0), frames=False), sources[name].prompt_embeds)]
+    if name == "clip":
+        batches += [(plain.draw(8, torch.Generator().manual_seed(0), frames=True), sources[name].frame_prompt_embeds)]
+        assert len(batches[1][0].latents.unique(dim=0)) > 1  # of several frames
+    for batch, captions in batches:
+        assert all(torch.equal(drawn, captions[0]) for drawn in batch.prompt_embeds)
+
+
+def test_the_gate_has_a_learning_rate_of_its_own(backbone, sources, tmp_path: Path) -> None:
+    two = {"global_steps": 2, "all_steps": 1}
+    settings = BicoSettings(learning_rate=1e-2, gate_learning_rate=1e-6, stages=two, clip_stages=two)
+    tensors = bico_learn.learn(backbone, sources["clip"], settings, shift=3.0, seed=0, workdir=tmp_path)
+    assert 0 < tensors["shared.gate.1.weight"].abs().max() < 1e-5
+    assert tensors["shared.gamma"].abs() > 1e-3
+
+
+def test_the_absorption_token_has_a_learning_rate_of_its_own(planned) -> None:
+    rates = {
+        name: group.learning_rate
+        for group in planned(learning_rate=1e-2, absorption={"learning_rate": 1e-5}).groups
+        for name in group.parameters
+    }
+    assert rates["absorption"] == 1e-5 and rates["shared.gamma"] == rates["shared.gate.1.weight"] == 1e-2
+
+
+@pytest.mark.parametrize(
+    ("slot", "tokens", "masked", "absorbed"),
+    [
+        ("append", 1, [0, 1, 3], [3]),
+        ("append", 2, [0, 1, 3, 4], [3, 4]),
+        ("eos", 1, [0, 1, 2], [2]),
+        ("eos", 0, [0, 1], []),
+    ],
+)
+def test_the_absorption_token_is_appended_to_the_prompt_or_replaces_its_end_token(
+    slot, tokens, masked, absorbed
+) -> None:
+    context, absorption = torch.zeros(1, 6, 4), torch.ones(tokens, 4)
+    placed, mask = with_absorption(context, torch.tensor([3]), absorption, Absorption(tokens=tokens, slot=slot))
+    assert mask[0].nonzero().flatten().tolist() == masked
+    assert placed[0].any(dim=-1).nonzero().flatten().tolist() == absorbed
+    assert not context.any()
+
+
+def test_only_the_words_asked_for_and_the_absorption_token_are_bound() -> None:
+    words = torch.tensor([[False, True, False, False, False, False]])
+    _, mask = with_absorption(torch.zeros(1, 6, 4), torch.tensor([3]), torch.ones(1, 4), Absorption(), words)
+    assert mask[0].tolist() == [False, True, False, True, False, False]
+
+
+def test_a_caption_that_fills_all_slots_loses_its_last_token_to_the_absorption_token() -> None:
+    placed, _ = with_absorption(torch.zeros(1, 6, 4), torch.tensor([6]), torch.ones(1, 4), Absorption())
+    assert placed[0].any(dim=-1).nonzero().flatten().tolist() == [5]
+
+
+def test_isolation_loss_is_zero_without_a_change_and_binds_one_whole_word_of_each_clip(backbone, sources) -> None:
+    batch = sources["clip"].draw(6, torch.Generator().manual_seed(0), frames=False)
+    context, sigmas = backbone.context(batch.prompt_embeds).detach(), torch.full((6,), 0.5)
+    bound: list[torch.Tensor] = []
+
+    def loss(change: float) -> torch.Tensor:
+        def binder(context: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+            bound.append(mask)
+            return [context + change * mask[..., None]] * backbone.num_blocks
+
+        generator = torch.Generator().manual_seed(0)
+        return isolation_loss(backbone, batch, context, binder, sigmas, generator)
+
+    assert loss(0.0) < 1e-12 < 1e-6 < loss(1.0)  # attention rounds otherwise with gradients than without
+    words = [batch.key_slots[row][mask].unique().tolist() for row, mask in enumerate(bound[0])]
+    assert all(len(word) == 1 and word[0] > 0 for word in words)  # one key word of each clip, whole
+    assert len({word[0] for word in words}) > 1
+
+
+def test_isolation_loss_of_a_patch_falls_with_its_attention_to_the_word(backbone, sources, monkeypatch) -> None:
+    batch = sources["clip"].draw(2, torch.Generator().manual_seed(0), frames=False)
+    context = backbone.context(batch.prompt_embeds).detach()
+    looks = torch.zeros(2, 8, tiny.TEXT_SLOTS)
+    looks[:, 0], looks[:, 1] = 0.4, 0.1
+    monkeypatch.setattr(isolation, "recorded", lambda backbone: nullcontext([looks]))
+
+    def loss(place: int) -> float:
+        change = backbone.at_places(torch.eye(8)[place].expand(2, -1), batch.latents.shape)
+
+        def velocity(self, noisy, timesteps, contexts, *, training=False):
+            return torch.zeros_like(noisy) + change * isinstance(contexts, list)
+
+        monkeypatch.setattr(type(backbone), "velocity", velocity)
+        generator = torch.Generator().manual_seed(0)
+        bound = lambda context, mask: [context]  # noqa: E731
+        return isolation_loss(backbone, batch, context, bound, torch.full((2,), 0.5), generator).item()
+
+    assert [loss(place) for place in (0, 1, 2)] == pytest.approx([0, 0.75 / 8, 1 / 8])
+
+
+def test_isolation_steps_have_the_weight_of_the_settings_and_the_eval_loss_has_no_isolation(
+    planned, monkeypatch
+) -> None:
+    monkeypatch.setattr(bico_learn, "isolation_loss", lambda *arguments: torch.tensor(3.0))
+    monkeypatch.setattr(bico_learn, "flow_matching_loss", lambda *arguments, training: torch.tensor(1.0))
+    plan = planned(isolation={"share": 1 - 1e-9, "weight": 2.0})
+    assert losses(plan.stages[0].loss) == [6.0] * 4 and losses(plan.evaluation) == [1.0] * 4
+    assert losses(planned().stages[0].loss) == [1.0] * 4

@@ -1,0 +1,65 @@
+"""What holds for every method: what it learns and the clips that it composes are its own, and reproducible."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from learned import CASE, SETTINGS, clips, learned
+from torch._dynamo.utils import counters
+
+from bico.config.methods import method_names, settings_class
+from bico.methods.shared.protocol import compose_of, learn_of
+from bico.plan.clips import Job
+from bico.training.artifacts import load_artifact, save_artifact
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_method_can_compose_and_those_that_learn_can_learn(name: str) -> None:
+    assert callable(compose_of(name))
+    if settings_class(name).LEARNS_PER != "nothing":
+        assert callable(learn_of(name))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_learned_clips_differ_from_the_base_and_are_reproducible(backbone, name: str) -> None:
+    entry = learned(name)
+    first, second = clips(backbone, name, entry.settings, entry.artifacts, seeds=(0, 1))
+    assert first.shape == (5, 32, 32, 3)
+    assert first.dtype == np.uint8
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, clips(backbone, "base", None, {})[0])
+    assert np.array_equal(second, clips(backbone, name, entry.settings, entry.artifacts, seeds=(1,))[0])
+
+
+def test_each_clip_of_a_case_is_made_with_its_own_training(backbone, tmp_path: Path) -> None:
+    """Two clips of one case, of which the second has other artifacts, as with several `learning_seeds`."""
+    for name in SETTINGS:
+        made = learned(name)
+        other = {source: tmp_path / f"{name}_{source}" for source in made.artifacts}
+        for source, path in made.artifacts.items():
+            tensors, metadata = load_artifact(path)
+            save_artifact(other[source], {key: 1.5 * tensor for key, tensor in tensors.items()}, metadata)
+        planned = [Job("case", CASE, 0, made.artifacts), Job("case", CASE, 0, other)]
+        takes = compose_of(name)(backbone, planned, made.settings, tiny.SAMPLING, tiny.MEDIA)
+        together = [clip for _, clip in takes]
+        assert not np.array_equal(*together), name
+        assert np.array_equal(together[0], clips(backbone, name, made.settings, made.artifacts)[0]), name
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_learning_twice_gives_the_same_bytes(sources, tmp_path: Path, name: str) -> None:
+    settings = learned(name).settings
+    again = learn_of(name)(tiny.backbone(), sources["still"], settings, shift=3.0, seed=0, workdir=tmp_path / "work")
+    path = tmp_path / "again.safetensors"
+    save_artifact(path, again, {"method": name, "source": "still"})
+    assert path.read_bytes() == learned(name).artifacts["still"].read_bytes()
+
+
+@pytest.mark.parametrize("name", ["bico", "textual_inversion", "db_lora"])
+def test_compiled_blocks_learn_the_same_tensors(sources, tmp_path: Path, monkeypatch, name: str) -> None:
+    plain, opened = learned(name), tiny.compiling(monkeypatch)
+    compiled = learn_of(name)(opened, sources["clip"], plain.settings, shift=3.0, seed=0, workdir=tmp_path / "work")
+    assert counters["stats"]["unique_graphs"] > 0
+    torch.testing.assert_close(compiled, load_artifact(plain.artifacts["clip"])[0])

@@ -1,0 +1,162 @@
+"""The Toybox's VLM: an untrained one through the library's own classes, and the one that ships."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from bico.config.benchmark import KeyWords
+from bico.config.settings import ConceptSettings
+from bico.models import vlm
+from bico.models.vlm import Vlm
+from bico.sources import concepts, instructions
+from bico.toybox import world
+from bico.toybox.captions import COLOURS
+from bico.toybox.render import render
+from bico.zoo.data import HELD_OUT_SEED, scenes
+from bico.zoo.vlm.answers import sample_texts
+from bico.zoo.vlm.model import build
+
+SHIPPED = ROOT / "data/toybox/zoo/vlm"
+FPS = world.FPS
+needs_zoo = pytest.mark.skipif(not SHIPPED.exists(), reason="needs data/toybox/zoo/vlm")
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vlm")
+    build(folder, sample_texts(200), seed=0)
+    return Vlm(folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return Vlm(SHIPPED, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return render(scenes(1, HELD_OUT_SEED)[0])
+
+
+def noise(frames, height=48, width=48, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), np.uint8)
+
+
+def test_the_tokenizer_reads_and_writes_any_text_and_knows_each_instruction_as_one_token(untrained):
+    tokenizer = untrained.processor.tokenizer
+    for text in ["a striped cat", 'né "∞" {}\t~', "XyZ 0123456789"]:
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    for instruction in [*instructions.CONCEPTS.values(), *instructions.CAPTION.values()]:
+        assert len(tokenizer(instruction)["input_ids"]) == 1
+
+
+def test_frames_and_clips_keep_their_size(untrained, clip):
+    image = untrained.inputs([clip[:1]], [untrained.chat("hi", still=True)], FPS)
+    video = untrained.inputs([clip], [untrained.chat("hi", still=False)], FPS)
+    assert image["image_grid_thw"].tolist() == [[1, 8, 8]]
+    assert video["video_grid_thw"].tolist() == [[5, 8, 8]] and video["second_per_grid_ts"].tolist() == [0.25]
+
+
+def test_long_clips_are_thinned_out_at_their_own_speed(untrained):
+    video = untrained.inputs([noise(81)], [untrained.chat("hi", still=False)], 15)
+    assert video["video_grid_thw"].tolist() == [[8, 8, 8]]
+    assert video["second_per_grid_ts"].tolist() == pytest.approx([2 * 81 / 16 / 15])
+
+
+def test_greedy_answers_are_those_of_the_librarys_own_generate(untrained, clip):
+    settings = ConceptSettings(max_new_tokens=12)
+    inputs = untrained.inputs([clip], [untrained.chat(instructions.CONCEPTS["video"], still=False)], FPS)
+    ids = untrained.model.generate(**inputs, do_sample=False, max_new_tokens=12)
+    expected = untrained.processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert untrained.answer([clip], instructions.CONCEPTS["video"], [None], settings, FPS) == [expected]
+
+
+def test_a_seed_gives_the_same_caption_alone_and_among_others(untrained, clip):
+    settings = ConceptSettings(max_new_tokens=12)
+    prompt = instructions.caption_prompt({"spatial": ["cat"], "temporal": ["spinning"]})
+    many = untrained.answer([clip], prompt, [1, 2, 3, 4], settings, FPS)
+    assert untrained.answer([clip], prompt, [3], settings, FPS) == [many[2]]
+    assert len(set(many)) == 4
+
+
+def test_what_is_looked_at_bounds_how_many_answers_are_written_at_a_time(untrained, clip, monkeypatch):
+    settings = ConceptSettings(max_new_tokens=12)
+    prompt = instructions.caption_prompt({"spatial": ["cat"], "temporal": ["spinning"]})
+    together, batches = untrained.answer([clip], prompt, [1, 2, 3], settings, FPS), []
+    tokens = untrained.inputs([clip], [untrained.chat(prompt, still=False)], FPS)["input_ids"].shape[1]
+    generate = untrained._generate
+    monkeypatch.setattr(untrained, "_generate", lambda i, seeds, s: batches.append(len(seeds)) or generate(i, seeds, s))
+    monkeypatch.setattr(vlm, "MAX_TOKENS", 2 * tokens)
+    assert untrained.answer([clip], prompt, [1, 2, 3], settings, FPS) == together and batches == [2, 1]
+    monkeypatch.setattr(vlm, "MAX_TOKENS", 1)
+    assert untrained.answer([clip], prompt, [1, 2, 3], settings, FPS) == together and batches[2:] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "drawn"),
+    [({}, {0, 1, 2}), ({"top_p": 0.7}, {0, 1}), ({"top_k": 2, "top_p": 1.0}, {0, 1}), ({"temperature": 0.01}, {0})],
+)
+def test_captions_draw_from_the_most_probable_words_alone(settings, drawn):
+    scores = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05])).expand(200, -1)
+    for processor in vlm._sampling(range(200), ConceptSettings(**{"temperature": 1.0, "top_p": 0.9} | settings)):
+        scores = processor(None, scores)
+    assert set(scores.argmax(dim=1).tolist()) == drawn
+
+
+def test_sampling_follows_the_models_probabilities():
+    settings = ConceptSettings(temperature=1.0, top_k=3, top_p=1.0)
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(4000, 4)
+    for processor in vlm._sampling(range(4000), settings):
+        logits = processor(None, logits)
+    shares = torch.bincount(logits.argmax(1), minlength=4) / 4000
+    assert shares.tolist() == pytest.approx([0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0], abs=0.03)
+
+
+def test_an_untrained_model_still_yields_captions_that_hold_the_words(untrained, clip):
+    settings = ConceptSettings(captions=3, attempts=2, max_new_tokens=8)
+    words = KeyWords(spatial=["cat", "beach"], temporal=["spinning"])
+    found = concepts.extract(clip, "video", settings, untrained, fps=FPS, key_words=words)
+    assert all(concepts.holds(text, ["cat", "beach", "spinning"]) for text in found["captions"])
+    assert len(found["frame_captions"]) == 9
+    assert found["counts"]["template"] == 12 and found["counts"]["rejected"] == found["counts"]["asked"] == 24
+
+
+@needs_zoo
+def test_the_shipped_model_was_trained_on_todays_instructions(shipped):
+    for instruction in [*instructions.CONCEPTS.values(), *instructions.CAPTION.values()]:
+        ids = shipped.processor.tokenizer(instruction)["input_ids"]
+        assert len(ids) == 1, f"train the VLM again ('python -m bico.zoo vlm'), it has not seen: {instruction}"
+
+
+@needs_zoo
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_the_shipped_model_gives_valid_json_on_renders_and_on_anything_else(shipped, kind):
+    frames = 1 if kind == "image" else 9
+    media = [render(scene)[:frames] for scene in scenes(16, HELD_OUT_SEED)]
+    media += [noise(frames), np.zeros((frames, 48, 48, 3), np.uint8), np.full((frames, 48, 48, 3), 255, np.uint8)]
+    settings = ConceptSettings()
+    answers = shipped.answer(media, instructions.CONCEPTS[kind], [None] * len(media), settings, FPS)
+    answers += shipped.answer([noise(frames, 90, 160)], instructions.CONCEPTS[kind], [None], settings, FPS)
+    assert all(concepts.parse_concepts(answer, kind) is not None for answer in answers)
+
+
+@needs_zoo
+def test_the_shipped_model_reads_subject_and_scene_and_writes_varied_captions(shipped):
+    scene = world.sample_scene(np.random.default_rng(7), subject="cat", scene="beach", motion="bouncing")
+    found = concepts.extract(render(scene), "video", ConceptSettings(captions=20), shipped, fps=FPS)
+    assert found["spatial"] == ["cat", "beach"] and found["temporal"] == ["bouncing"]
+    assert found["counts"]["template"] <= 1
+    for words in ("at the beach", "on a beach", "of a cat", "cat is bouncing"):
+        assert 0 < sum(words in text for text in found["captions"]) < 20
+    assert not any(colour in text for _, colour in COLOURS for text in found["captions"])
+
+
+@needs_zoo
+def test_photographs_give_valid_json(shipped):
+    data = pytest.importorskip("skimage.data")
+    settings = ConceptSettings()
+    for photo in (data.astronaut(), data.chelsea(), data.coffee()):
+        for frames, kind in ((photo[None], "image"), (np.repeat(photo[None], 9, axis=0), "video")):
+            answer = shipped.answer([frames], instructions.CONCEPTS[kind], [None], settings, FPS)[0]
+            assert concepts.parse_concepts(answer, kind) is not None

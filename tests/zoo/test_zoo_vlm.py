@@ -1,0 +1,121 @@
+"""The training of the Toybox's VLM, against the library's own arithmetic and at small size."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bico.models.vlm import Vlm
+from bico.sources import concepts, instructions
+from bico.toybox import world
+from bico.toybox.words import MOTIONS, SUBJECTS
+from bico.zoo import training
+from bico.zoo.data import HELD_OUT_SEED, scenes
+from bico.zoo.vlm import answers, sight, train
+from bico.zoo.vlm.model import build
+from bico.zoo.vlm.vision import patches, see
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vlm")
+    build(folder, answers.sample_texts(200), seed=0)
+    return Vlm(folder, device="cpu")
+
+
+def noise(frames, height=48, width=48, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), np.uint8)
+
+
+def test_examples_ask_what_the_benchmark_asks():
+    scene = scenes(1, HELD_OUT_SEED)[0]
+    rng = np.random.default_rng(0)
+    for moving in (False, True):
+        for prompt, answer in (answers.example(scene, rng, moving=moving) for _ in range(60)):
+            if prompt == instructions.CONCEPTS["video" if moving else "image"]:
+                assert concepts.parse_concepts(answer, "video" if moving else "image") is not None
+            else:
+                asked = json.loads(prompt.splitlines()[-1])
+                assert ("temporal" in asked) == moving
+                assert concepts.holds(answer, [word for group in asked.values() for word in group])
+
+
+@pytest.mark.parametrize(("module", "stage"), [(sight, "sight_loss"), (answers, "loss_of")])
+def test_training_resumes_to_the_same_bytes(tmp_path, monkeypatch, module, stage):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setitem(train.POOL, "cpu", 6)
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 1)
+    answers._opened.cache_clear()
+    monkeypatch.setattr(train, "sample_texts", lambda: ["a striped cat spinning at the beach"])
+
+    def trained(name):
+        train.train(tmp_path / name / "vlm", workdir=tmp_path / name / "work", sight_steps=2, steps=2)
+        return (tmp_path / name / "vlm/model.safetensors").read_bytes()
+
+    whole = trained("whole")
+    calls, loss = [], getattr(module, stage)
+
+    def stopped(*args):
+        calls.append(None)
+        if len(calls) == (2 if stage == "sight_loss" else 3):  # in the second step
+            raise KeyboardInterrupt
+        return loss(*args)
+
+    monkeypatch.setattr(module, stage, stopped)
+    with pytest.raises(KeyboardInterrupt):
+        trained("broken")
+    assert not (tmp_path / "broken/vlm").exists()
+    assert trained("broken") == whole
+
+
+@pytest.mark.parametrize("frames", [1, 2, 9])
+def test_training_sees_what_the_librarys_processor_and_tower_see(untrained, frames, monkeypatch):
+    media = [noise(frames, seed=seed) for seed in range(3)]
+    inputs = untrained.inputs(media, [untrained.chat("hi", still=frames == 1)] * 3, world.FPS)
+    values = next(value for key, value in inputs.items() if key.startswith("pixel_values"))
+    grid = next(value for key, value in inputs.items() if key.endswith("grid_thw"))
+    media = torch.from_numpy(np.stack(media))
+    assert torch.allclose(patches(media).flatten(0, 1), values, atol=1e-5)
+    tower = copy.deepcopy(untrained.model.model.visual).double()  # in float32 both round by some 1e-5
+    monkeypatch.setattr("bico.zoo.vlm.vision.patches", lambda frames: patches(frames).double())
+    expected = tower(values.double(), grid_thw=grid).pooler_output.unflatten(0, (3, -1))
+    assert torch.allclose(see(tower, media), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 9])
+def test_the_loss_is_the_librarys_own(untrained, frames):
+    """Padded on the other side, and with places of tokens that are the library's."""
+    still, media = frames == 1, [noise(frames, seed=seed) for seed in range(3)]
+    dialogues = [(instructions.CONCEPTS["image"], "short"), ("a prompt", "an answer that is longer"), ("né {", "}")]
+    texts = [untrained.chat(prompt, still=still) + answer + "<|im_end|>" for prompt, answer in dialogues]
+    inputs = untrained.inputs(media, texts, world.FPS)
+    turn = inputs["input_ids"] == untrained.processor.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    expected = untrained.model(**inputs, labels=inputs["input_ids"].masked_fill(turn.cumsum(1) < 2, -100)).loss
+    ids = answers.tokens(untrained, dialogues, still=still)
+    assert ids.shape[1] % 16 == 0
+    assert torch.allclose(answers.loss_of(untrained, torch.from_numpy(np.stack(media)), ids), expected, atol=1e-5)
+
+
+def test_sight_sees_each_actor_where_it_is():
+    scene = world.sample_scene(np.random.default_rng(3), subject="robot", motion="spinning", actors=2)
+    known = {key: torch.from_numpy(value)[None] for key, value in sight.sights(scene).items()}
+    images, clips = (sight.at(known, *torch.tensor([[0], [4], [move]])) for move in (0, 1))
+    here = clips["subjects"][0] == 1 + SUBJECTS.index("robot")
+    words = {0, *(1 + SUBJECTS.index(actor.word) for actor in scene.actors)}
+    assert here.any() and set(clips["subjects"].flatten().tolist()) == words
+    now, after = torch.from_numpy(sight.facts(scene)[0, 4:6, :5])
+    assert torch.equal(clips["facts"][0, here, :10], torch.cat([now, after]).expand(here.sum(), -1))
+    assert torch.equal(images["facts"][0, here, 5:10], images["facts"][0, here, :5])
+    assert (clips["motions"][0, here] == 1 + MOTIONS.index("spinning")).all() and not images["motions"].any()
+    assert not clips["facts"][clips["subjects"] == 0].any()
+
+
+def test_a_lesson_depends_on_its_step_alone(untrained):
+    folder = Path(untrained.model.name_or_path)
+    first, other, again = (answers.lesson(folder, 20, 8, 0, step) for step in (3, 4, 3))
+    assert all(np.array_equal(*both) for both in zip(first, again, strict=True))
+    assert not np.array_equal(first.about_clips, other.about_clips)
+    assert len(first.frames) == len(first.clips) == 4 and first.about_frames.shape[0] == 4

@@ -6,6 +6,7 @@ A method's own settings stand with the method, in `bico.methods`, and are found 
 import ast
 import inspect
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
@@ -172,15 +173,22 @@ def _uncallable(method: str, settings: type[MethodSettings]) -> str | None:
         calls["learn"] = (("backbone", "encoded", "settings"), ("shift", "seed", "workdir", "progress"))
     for name, (in_order, by_name) in calls.items():
         path = METHODS.parents[1] / f"{module_of(method, name).replace('.', '/')}.py"
-        tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else ast.Module([], [])
-        found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
-        if not found:
+        signature = _signature_in(path, name)
+        if signature is None:
             return f"no '{name}' in it"
         try:
-            _signature(found[0].args).bind(*in_order, **dict.fromkeys(by_name))
+            signature.bind(*in_order, **dict.fromkeys(by_name))
         except TypeError as error:
             return f"{name}: {error}; it is called as {name}({', '.join([*in_order, *(f'{key}=' for key in by_name)])})"
     return None
+
+
+@cache  # most rows of a table have the same method
+def _signature_in(path: Path, name: str) -> inspect.Signature | None:
+    """The signature of a function in the file of a module; None if there is no such file or function."""
+    tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else ast.Module([], [])
+    found = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    return next((_signature(node.args) for node in found), None)
 
 
 def _signature(arguments: ast.arguments) -> inspect.Signature:

@@ -234,7 +234,7 @@ def learn_binder(
         frames: uint8 [T, H, W, 3], T = 4k + 1; T = 1 for an image.
         captions: of `ask_captions`, of `own_captions`, or read from `results/concepts/<source>.json`.
         settings: of the training; those of a row are `load("config/toybox.yaml").methods["bico"]`.
-        shift: timestep shift of the noise schedule; the one that clips are sampled with.
+        shift: timestep shift of the noise schedule in training; the authors sample with the same.
         seed: of all randomness.
         source: what the binder is called in messages and in its file.
         workdir: keeps checkpoints and the training curve, in `<source>.ckpt`. A call with the same arguments goes on

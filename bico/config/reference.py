@@ -158,7 +158,7 @@ def _plain(key: str, value: Any, width: int) -> list[str]:
     """A key and a value in one line, or a long text folded below it."""
     line = f"{key}: {_flow(value)}"
     if isinstance(value, str) and len(line) > width:
-        return [f"{key}: >-", *_indented(textwrap.wrap(value, width - 2))]
+        return [f"{key}: >-", *_indented(textwrap.wrap(value, width - 2, break_long_words=False))]
     return [line]
 
 

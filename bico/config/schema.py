@@ -77,6 +77,14 @@ class Config(Benchmark):
         ),
     )
     sampling: Sampling = Field(default=Sampling(), description="How clips are generated, the same for every method.")
+    training_shift: float | None = Field(
+        default=None,
+        gt=0,
+        description=(
+            "Timestep shift of the noise schedule in training; null = that of `sampling`, as in the authors' code. "
+            "Wan's maintainers name 2 to 3 for training at 480p."
+        ),
+    )
     scoring: Scoring = Field(default=Scoring(), description="How clips are scored.")
     rating: Rating = Field(
         default=Rating(),
@@ -250,6 +258,11 @@ class Config(Benchmark):
         if rows is not None:
             return rows
         return {row: method.PAPER_ROW if row == method.method else None for row, method in self.methods.items()}
+
+    @property
+    def learning_shift(self) -> float:
+        """Timestep shift in training."""
+        return self.training_shift or self.sampling.shift
 
     @property
     def paths(self) -> Layout:

@@ -8,11 +8,12 @@ from pydantic import Field, field_validator
 from bico.config.section import Count, Positive, Section, problem
 
 WAN_NEGATIVE_PROMPT = (
-    "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, overall "
-    "gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn hands, "
-    "poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three "
-    "legs, many people in the background, walking backwards"
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
+    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，"
+    "静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
 )
+"""Too bright, overexposed, still, blurred, subtitles, a painting, gray, of low quality, malformed hands and faces, a
+crowded background, walking backwards, and the like: what clips are to keep away from."""
 
 
 class Models(Section):
@@ -100,11 +101,16 @@ class Sampling(Section):
     steps: Positive = Field(default=50, description="Denoising steps (flow-match Euler).")
     guidance_scale: float = Field(default=5.0, ge=1, description="Scale of classifier-free guidance; 1 = off.")
     shift: float = Field(
-        default=5.0, gt=0, description="Timestep shift of the noise schedule, in training and in sampling."
+        default=5.0,
+        gt=0,
+        description=(
+            "Timestep shift of the noise schedule. Denoising steps stand at equally spaced positions of it, as in the "
+            "code of Wan and of the authors; the scheduler of diffusers spaces them otherwise."
+        ),
     )
     negative_prompt: str = Field(
         default=WAN_NEGATIVE_PROMPT,
-        description="Prompt of the unconditional pass; the default is Wan's own, in English.",
+        description="Prompt of the unconditional pass; the default is Wan's own, in Chinese.",
     )
 
 

@@ -37,7 +37,7 @@ def learn(config: Config, row: str, part: int) -> None:
             backbone,
             data if settings.LEARNS_PER == "case" else data[item],
             settings,
-            shift=config.sampling.shift,
+            shift=config.learning_shift,
             seed=seed,
             workdir=workdir,
             progress=f"{row} {name}",

@@ -194,7 +194,7 @@ def learn(config: Config, row: str, part: int, dtype: str) -> Dependencies:
         code=("bico.pipeline.learn", module_of(settings.method, "learn")),
         settings={
             "method": settings.learning(),
-            "shift": config.sampling.shift,
+            "shift": config.learning_shift,
             "dtype": dtype,
             "compile": config.compile,
             "text_slots": config.text_slots,

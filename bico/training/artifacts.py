@@ -34,7 +34,11 @@ def save_artifact(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def load_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of `save_artifact`."""
+    """Tensors and metadata of `save_artifact`.
+
+    Where a tensor lies in the file depends on the length of the metadata, and some kernels round otherwise where memory
+    is aligned otherwise: copies make a clip a function of the numbers alone.
+    """
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a mapping)
         return tensors, json.loads(file.metadata()["bico"])

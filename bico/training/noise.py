@@ -9,16 +9,7 @@ import torch
 from torch import Tensor
 
 from bico.models.wan.forward_pass import TRAIN_TIMESTEPS
-
-
-def shifted(position: Tensor, shift: float) -> Tensor:
-    """Sigma at a position of the schedule: 0 is clean, 1 is noise (the flow-match scheduler's timestep shift)."""
-    return shift * position / (1 + (shift - 1) * position)
-
-
-def position_of(sigma: float, shift: float) -> float:
-    """The inverse of `shifted`."""
-    return sigma / (shift - (shift - 1) * sigma)
+from bico.models.wan.schedule import shifted
 
 
 @dataclass(frozen=True)

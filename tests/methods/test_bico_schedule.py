@@ -6,7 +6,8 @@ import torch
 from bico.methods.bico.schedule import noise_levels, phases
 from bico.methods.bico.settings import Noise
 from bico.methods.bico.settings import Settings as BicoSettings
-from bico.training.noise import NoiseLevels, shifted
+from bico.models.wan.schedule import shifted
+from bico.training.noise import NoiseLevels
 
 SHIFT = 5.0
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from bico.training.noise import NoiseLevels, gaussian_weight, position_of, shifted
+from bico.models.wan.schedule import position_of, shifted
+from bico.training.noise import NoiseLevels, gaussian_weight
 
 SHIFT = 5.0
 

@@ -36,7 +36,7 @@ def learn(
     """Learns the binder of one source.
 
     Args:
-        shift: timestep shift of the schedule, as in sampling.
+        shift: timestep shift of the noise schedule in training.
         workdir: for checkpoints and metrics.
         progress: label of the progress lines; "" for none.
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from bico.config.benchmark import Kind
 from bico.methods.bico.settings import Noise, Settings
-from bico.training.noise import NoiseLevels, position_of
+from bico.models.wan.schedule import position_of
+from bico.training.noise import NoiseLevels
 
 RELEASED_SPLIT = 0.125
 RELEASED_SHARE = 0.8

@@ -38,7 +38,7 @@ class Learn(Protocol):
         Args:
             encoded: the source; where the method learns per case, its sources by name.
             settings: the method's own.
-            shift: timestep shift of the schedule, as in sampling.
+            shift: timestep shift of the noise schedule in training.
             seed: of all randomness.
             workdir: for checkpoints and metrics; a call that finds a checkpoint there goes on from it.
             progress: label of the progress lines; "" for none.

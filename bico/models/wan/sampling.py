@@ -1,14 +1,13 @@
 """The denoising loop: from noise and contexts to a clip.
 
-With one context for all blocks it repeats WanPipeline bit for bit (same seed, dtype and steps). Clips are generated one
-at a time: matrix products round differently in different batch sizes, so only then is a clip a function of its prompt
-and seed alone. On a CPU little is lost.
+With one context for all blocks it repeats WanPipeline bit for bit (same seed, dtype and sigmas). Clips are generated
+one at a time: matrix products round differently in different batch sizes, so only then is a clip a function of its
+prompt and seed alone. On a CPU little is lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from bico.config.settings import Media, Sampling
 from bico.models.wan.backbone import Backbone
 from bico.models.wan.forward_pass import TRAIN_TIMESTEPS, Contexts
+from bico.models.wan.schedule import denoising_sigmas
 
 ROOM_FOR_ALL = 32 * 2**30
 """Memory of a GPU, in bytes, from which the text encoder (11 GB of Wan2.1's) stays there while clips are made."""
@@ -54,33 +54,30 @@ def sample(
 ) -> Tensor:
     """Denoises one clip: normalised latents [1, channels, t, h, w].
 
-    Flow-match Euler with classifier-free guidance, as WanPipeline runs it; the noise comes from a CPU generator, so a
-    seed means the same on every device. See `generate` for the other arguments.
+    Flow-match Euler with classifier-free guidance, as WanPipeline runs it, between the sigmas of `schedule`. The noise
+    comes from a CPU generator, so a seed means the same on every device. See `generate` for the other arguments.
 
     Args:
         before_pass: told before each pass whether it is the conditional one, for what acts differently in the two.
     """
-    from diffusers import FlowMatchEulerDiscreteScheduler
     from diffusers.utils.torch_utils import randn_tensor
 
-    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS, shift=sampling.shift)
-    scheduler.set_timesteps(sampling.steps, device=backbone.device)
-    scheduler.set_begin_index(0)
+    sigmas = denoising_sigmas(sampling.steps, sampling.shift).to(backbone.device)
     positive, negative = backbone.keys_values(contexts), backbone.keys_values(negative_context)
     if short_of_memory(backbone.device):
         backbone.offload_text_encoder()
     noise, shape = torch.Generator().manual_seed(seed), backbone.latent_shape(media)
     latents = randn_tensor((1, *shape), generator=noise, device=backbone.device, dtype=torch.float32)
-    for timestep in tqdm(cast(Tensor, scheduler.timesteps), desc="denoising", leave=False, disable=None):
-        noisy, timesteps = latents.to(backbone.dtype), timestep.expand(1)
+    steps = zip(sigmas[:-1], sigmas.diff(), strict=True)
+    for sigma, step in tqdm(steps, desc="denoising", total=sampling.steps, leave=False, disable=None):
+        noisy, timesteps = latents.to(backbone.dtype), sigma.expand(1) * TRAIN_TIMESTEPS
         before_pass(True)
         velocity = backbone.forward(noisy, timesteps, positive)
         if sampling.guidance_scale > 1:
             before_pass(False)
             unconditional = backbone.forward(noisy, timesteps, negative)
             velocity = unconditional + sampling.guidance_scale * (velocity - unconditional)
-        # diffusers asks for FloatTensors, which no tensor is for a type checker.
-        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]  # pyright: ignore[reportArgumentType]
+        latents = (latents + step * velocity).to(velocity.dtype)  # rounded where WanPipeline rounds
     return latents
 
 

@@ -5,17 +5,32 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from diffusers import WanPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 
 from bico.models.binder import HierarchicalBinder
 from bico.models.wan import sampling
 from bico.models.wan.backbone import Backbone
 from bico.models.wan.sampling import ROOM_FOR_ALL, generate, sample, short_of_memory
+from bico.models.wan.schedule import denoising_sigmas
+
+
+class SameSigmas(FlowMatchEulerDiscreteScheduler):
+    """diffusers' Euler steps, between our sigmas."""
+
+    def set_timesteps(self, num_inference_steps: int, device: torch.device, **_: object) -> None:
+        super().set_timesteps(num_inference_steps, device=device)
+        self.sigmas = denoising_sigmas(num_inference_steps, self.shift)
+        self.timesteps = 1000 * self.sigmas[:-1]
+
+
+def with_our_sigmas(pipeline: WanPipeline) -> WanPipeline:
+    pipeline.register_modules(scheduler=SameSigmas(shift=tiny.SAMPLING.shift))
+    return pipeline
 
 
 @pytest.fixture(scope="module")
 def pipeline() -> WanPipeline:
-    return tiny.saved_pipeline()
+    return with_our_sigmas(tiny.saved_pipeline())
 
 
 def reference(pipeline: WanPipeline, seed: int, output_type: str) -> np.ndarray | torch.Tensor:
@@ -53,7 +68,7 @@ def test_generated_pixels_are_those_of_wan_pipeline(backbone: Backbone, pipeline
 def test_bfloat16_repeats_wan_pipeline_too() -> None:
     half = Backbone.open(tiny.folder(), text_slots=tiny.TEXT_SLOTS, dtype=torch.bfloat16)
     pipeline = WanPipeline.from_pretrained(tiny.folder(), vae=half.vae, dtype=torch.bfloat16)
-    pipeline.set_progress_bar_config(disable=True)
+    with_our_sigmas(pipeline).set_progress_bar_config(disable=True)
     context, negative = tiny.contexts(half)
     latents = sample(half, context, negative, 3, tiny.SAMPLING, tiny.MEDIA)
     assert torch.equal(latents, reference(pipeline, 3, "latent"))

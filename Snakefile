@@ -31,10 +31,12 @@ localrules:
     all,
     authors,  # these two need a network, which the nodes of a cluster may not have
     weights,
+    coverage,
     table,
     plot,
     training_plot,
     curve,
+    downloads,
     everything,
     binding_table,
     figures,
@@ -48,6 +50,7 @@ rule all:
         figures=expand(AT.figure("cases/{case}"), case=CONFIG.cases),
         gallery=AT.gallery_page,
         plot=AT.figure("table1"),
+        coverage=AT.table("coverage"),
 
 
 include: "workflow/rules/weights.smk"
@@ -65,6 +68,13 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/plots.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/rating.smk"
+
+
+# All that needs a network: models of full size, and the authors' page where sources come from it.
+rule downloads:
+    input:
+        fetched(*WEIGHTS),
+        {*map(media_of, CONFIG.sources)} & {*rules.authors.output.media},
 
 
 # All tables and figures that the config has: `all`, ablations, curves, trainings, parts of the concept, binding, applications, absorption.

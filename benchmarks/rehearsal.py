@@ -94,7 +94,7 @@ QWEN_PREPROCESSING = {
     "max_pixels": 12845056,
 }
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-STEPS = {"steps", "warm_up", "inversion_steps", "identity_steps", "motion_steps", "global_steps", "all_steps"}
+STEPS = {"steps", "inversion_steps", "identity_steps", "motion_steps", "global_steps", "all_steps"}
 CASE = {
     "prompt": "a cat bouncing at the beach",
     "bind": {"photo": ["cat", "beach"], "film": ["bouncing"]},
@@ -229,9 +229,10 @@ def rehearsed(
 
 
 def fewer_steps(settings: dict, steps: int) -> dict:
-    """The same settings with `steps` in place of every number of steps."""
+    """The same settings with `steps` in place of every number of steps, and without warm-up, which would take all."""
+    lengths = dict.fromkeys(STEPS, steps) | {"warm_up": 0}
     return {
-        key: fewer_steps(value, steps) if isinstance(value, dict) else steps if key in STEPS else value
+        key: fewer_steps(value, steps) if isinstance(value, dict) else lengths.get(key, value)
         for key, value in settings.items()
     }
 

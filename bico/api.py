@@ -39,9 +39,10 @@ from bico.methods.shared.prompts import project
 from bico.models.vlm import Vlm
 from bico.models.wan.backbone import Backbone, GradientCheckpointing
 from bico.models.wan.sampling import generate
+from bico.pipeline.model_folders import check_model
 from bico.pipeline.opening import open_folder
 from bico.pipeline.own_files import source_names, swapped_words
-from bico.pipeline.preflight import check_model, check_size
+from bico.pipeline.preflight import check_size
 from bico.prompts.slots import token_offsets
 from bico.sources.concepts import extract, holds
 from bico.sources.encoding import encode_source
@@ -154,7 +155,8 @@ def ask_captions(
     Args:
         frames: uint8 [T, H, W, 3]; T = 1 for an image.
         key_words: given by hand; the VLM then writes captions alone.
-        settings: how many captions, and how they are sampled.
+        settings: what is asked, how many captions, and how they are sampled. With `look` "original" the VLM is shown
+            `frames` in their own size, four for each second. The Toybox's VLM needs those of config/toybox.yaml.
         fps: frames per second of `frames`.
 
     Raises:

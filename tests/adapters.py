@@ -17,13 +17,13 @@ from torch import nn
 
 from bico.methods.dreamvideo import compose as dreamvideo_compose
 from bico.methods.dreamvideo import learn as dreamvideo_learn
+from bico.methods.dreamvideo.adapters import adapted
 from bico.methods.dreamvideo.settings import Settings as DreamVideoSettings
 from bico.methods.dualreal import compose as dualreal_compose
 from bico.methods.dualreal import learn as dualreal_learn
 from bico.methods.dualreal.adapters import JointAdapters
 from bico.methods.dualreal.settings import Settings as DualRealSettings
 from bico.methods.shared.prompts import project
-from bico.models.adapter import beside
 from bico.models.wan.backbone import Backbone
 from bico.plan.clips import Job
 from bico.sources.encoding import EncodedSource
@@ -34,7 +34,8 @@ DREAMVIDEO = DreamVideoSettings(
     checkpoint_every=1,
 )  # fmt: skip
 DUALREAL = DualRealSettings(
-    steps=8, warm_up=2, learning_rate=1e-2, weight_decay=0.1, batch_size=2, bottleneck=8, controller_width=32, groups=3,
+    steps=8, warm_up=2, learning_rate=1e-2, weight_decay=0.1, batch_size=2, bottleneck=8, controller_width=32,
+    decision_width=16, groups=3,
     checkpoint_every=1,
 )  # fmt: skip
 
@@ -51,7 +52,7 @@ def active(adapters: nn.Module, backbone: Backbone) -> AbstractContextManager[No
     transformer = backbone.transformer
     if isinstance(adapters, JointAdapters):
         return adapters.beside(transformer)
-    return beside(adapters.places(transformer))
+    return adapted(transformer, [adapters])
 
 
 @torch.no_grad()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from files import write_weights
 
-from bico.pipeline.preflight import ENTRY_FILES
+from bico.pipeline.model_folders import ENTRY_FILES
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "data" / "toybox" / "zoo"
@@ -20,15 +21,16 @@ needs_zoo = pytest.mark.skipif(not (ZOO / "SHA256SUMS").exists(), reason="needs 
 
 @pytest.fixture(scope="session")
 def stub_zoo(tmp_path_factory) -> Path:
-    """Model folders as far as the checks look into them: entry files, blocks, and a tokenizer of single words."""
+    """Model folders as far as the checks look into them: entry files, blocks, empty weights, and a tokenizer of single
+    words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     zoo = tmp_path_factory.mktemp("zoo")
     for name, (entry_file, key) in ENTRY_FILES.items():
         (zoo / name).mkdir()
-        (zoo / name / entry_file).write_text(f'{{"{key}": null}}')
-    for part in ("transformer", "vae", "tokenizer"):
-        (zoo / "wan" / part).mkdir()
+        (zoo / name / entry_file).write_text(f'{{"{key}": {{}}}}')
+        write_weights(name, zoo / name)
+    (zoo / "wan" / "tokenizer").mkdir()
     (zoo / "wan" / "transformer" / "config.json").write_text(
         '{"num_layers": 6, "patch_size": [1, 2, 2], "num_attention_heads": 2, "attention_head_dim": 4}'
     )
@@ -76,7 +78,7 @@ def few_are_enough(monkeypatch):
 def small(toybox, stub_zoo, tmp_path) -> dict:
     """One image and one video, one case, one seed; models that only the checks can open."""
     toybox["results"] = str(tmp_path / "results")
-    toybox["models"] = {name: str(stub_zoo / name) for name in toybox["models"]}
+    toybox["models"] = {name: folder and str(stub_zoo / name) for name, folder in toybox["models"].items()}
     toybox["sources"] = {name: toybox["sources"][name] for name in ("cat_beach", "fish_bouncing")}
     toybox["cases"] = {"cat_bouncing_in_the_city": toybox["cases"]["cat_bouncing_in_the_city"]}
     toybox["applications"] = {}

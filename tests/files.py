@@ -1,15 +1,26 @@
-"""Files that tests of several packages write: a config, and clips of a moving square."""
+"""Files that tests of several packages write: a config, weights of models, and clips of a moving square."""
 
 from pathlib import Path
 
 import numpy as np
 import yaml
+from safetensors.numpy import save_file
+
+from bico.pipeline.model_folders import WEIGHTS
 
 
 def write(config: dict, folder: Path) -> str:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return str(path)
+
+
+def write_weights(model: str, folder: Path) -> None:
+    """The files of weights of a model's folder, whole, with a single number in each."""
+    for stem in WEIGHTS[model]:
+        path = folder / f"{stem}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        save_file({"weight": np.zeros(1, np.float32)}, path)
 
 
 def moving_square(frames: int, size: int = 48, side: int = 12) -> np.ndarray:

@@ -47,7 +47,7 @@ def benchmark(_toybox, tmp_path_factory) -> Config:
     """A case of an image and a video, and what the pipeline's steps made of it."""
     values = quick(_toybox)
     values["results"] = str(tmp_path_factory.mktemp("results"))
-    values["models"] = {name: str(ROOT / folder) for name, folder in values["models"].items()}
+    values["models"] = {name: str(ROOT / folder) for name, folder in values["models"].items() if folder}
     values["sources"] = {name: values["sources"][name] for name in ("cat_beach", "fish_bouncing")}
     values["cases"] = {
         "own": {"prompt": PROMPT, "bind": {"cat_beach": ["cat", "beach"], "fish_bouncing": ["bouncing"]}}

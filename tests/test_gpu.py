@@ -118,7 +118,7 @@ def test_an_offloaded_text_encoder_changes_no_clip(tmp_path: Path, monkeypatch: 
     jobs = [Job(name, case, seed=0, artifacts={"photo": tmp_path / "vectors"}) for name, case in cases.items()]
 
     def clips(room: int) -> tuple[np.ndarray, str]:
-        monkeypatch.setattr("bico.models.wan.sampling.ROOM_FOR_ALL", room)
+        monkeypatch.setattr("bico.models.wan.components.ROOM_FOR_ALL", room)
         backbone = opened()
         settings, sampling = TextualInversionSettings(), tiny.SAMPLING
         made = [clip for _, clip in textual_inversion_compose.compose(backbone, jobs, settings, sampling, tiny.MEDIA)]
@@ -127,6 +127,22 @@ def test_an_offloaded_text_encoder_changes_no_clip(tmp_path: Path, monkeypatch: 
     (kept, at), (offloaded, waits) = clips(0), clips(2**60)
     assert (at, waits) == ("cuda", "cpu")
     assert np.array_equal(kept, offloaded)
+
+
+def test_a_text_encoder_that_leaves_in_each_step_learns_the_same_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vectors(room: int) -> dict[str, torch.Tensor]:
+        monkeypatch.setattr("bico.models.wan.components.ROOM_FOR_ALL", room)
+        backbone, workdir = opened(gradient_checkpointing="always"), tmp_path / str(room)
+        settings = TextualInversionSettings(steps=3)
+        return textual_inversion_learn.learn(
+            backbone, tiny.source("video"), settings, shift=3.0, seed=0, workdir=workdir
+        )
+
+    stays, leaves = vectors(0), vectors(2**60)
+    for name, values in stays.items():
+        torch.testing.assert_close(leaves[name], values)
 
 
 def test_numbers_arrive_without_what_is_asked_of_the_gpu_afterwards() -> None:

@@ -1,4 +1,4 @@
-"""Commands before a run: check, estimate, bench."""
+"""Commands before a run: check, doctor, estimate, bench."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ def check(*, config: ConfigFile) -> None:
     from bico.pipeline.preflight import check
 
     check(open_config(config))
+
+
+def doctor(*, config: ConfigFile) -> int:
+    """Examine on a few sources whether each model works on this machine; exit code 1 if one does not."""
+    from bico.doctor.examination import doctor
+
+    return 0 if doctor(open_config(config)) else 1
 
 
 def estimate(

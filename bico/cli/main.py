@@ -20,13 +20,14 @@ from bico.core.errors import InputError
 
 COMMANDS = {
     "Your own files": [own_files.compose, own_files.decompose, own_files.edit],
-    "Before a run": [before.check, before.estimate, before.bench],
+    "Before a run": [before.check, before.doctor, before.estimate, before.bench],
     "Steps: sources": [
         sources.weights,
         sources.authors,
         sources.render,
         sources.truth,
         sources.concepts,
+        sources.coverage,
         sources.encode,
         sources.appearance,
     ],
@@ -59,7 +60,7 @@ app = App(
     name="bico",
     help="Compose concepts of images and videos: BiCo and its benchmark.",
     version_flags=[],
-    result_action="return_none",  # by default it would end the process
+    result_action="return_value",  # by default it would end the process
     suppress_keyboard_interrupt=False,
 )
 for heading, commands in COMMANDS.items():
@@ -69,7 +70,7 @@ for heading, commands in COMMANDS.items():
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; bad input is one line on stderr and exit code 2."""
+    """Runs one command: its exit code, 0 if it names none; 2, and one line on stderr, for bad input."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("bico").setLevel(logging.INFO)  # not that of all libraries
     forget_configs()
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given:
         return _refused("which command? `bico --help` lists them all")
     try:
-        app(given, exit_on_error=False, print_error=False)
+        status = app(given, exit_on_error=False, print_error=False)
         _tell_gpu_memory()
     except InputError as error:
         return _refused(str(error))
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         what = "expected what an earlier step makes; Snakemake runs all in order"
         return _refused(f"{error.filename}: not there: {what}")
-    return 0
+    return status or 0
 
 
 def _refused(reason: str) -> int:

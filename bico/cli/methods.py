@@ -19,7 +19,9 @@ def learn(
     """Learn what a method keeps of its sources, or cases."""
     opened, row = open_with_row(config, method)
     from bico.pipeline.learn import learn
+    from bico.profiling.memory import check_gpu
 
+    check_gpu(opened, "learn", row)
     learn(opened, row, part)
 
 
@@ -27,5 +29,7 @@ def generate(method: Row, /, *, config: ConfigFile) -> None:
     """Make a method's clip of every case and seed."""
     opened, row = open_with_row(config, method)
     from bico.pipeline.generate import generate
+    from bico.profiling.memory import check_gpu
 
+    check_gpu(opened, "generate", row)
     generate(opened, row)

@@ -52,18 +52,33 @@ def truth(*, config: ConfigFile) -> None:
 def concepts(*, config: ConfigFile) -> None:
     """Ask the VLM for every source's key concepts and for captions that hold them."""
     from bico.pipeline.concepts import concepts
-    from bico.sources.coverage import notice_unnamed
+    from bico.profiling.memory import check_gpu
+    from bico.sources.coverage import log_coverage, notice_coverage
 
     opened = open_config(config)
+    check_gpu(opened, "concepts")
     concepts(opened)
-    notice_unnamed(opened)
+    log_coverage(opened)
+    notice_coverage(opened)
+
+
+def coverage(*, config: ConfigFile) -> None:
+    """Write the table of how much of every bound phrase captions name, and print a notice where it is little."""
+    from bico.sources.coverage import notice_coverage, write_coverage
+
+    opened = open_config(config)
+    write_coverage(opened)
+    notice_coverage(opened)
 
 
 def encode(*, config: ConfigFile) -> None:
     """Turn sources and their captions into the latents and prompt embeddings that training reads."""
     from bico.pipeline.encode import encode
+    from bico.profiling.memory import check_gpu
 
-    encode(open_config(config))
+    opened = open_config(config)
+    check_gpu(opened, "encode")
+    encode(opened)
 
 
 def appearance(*, config: ConfigFile) -> None:

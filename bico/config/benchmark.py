@@ -164,6 +164,13 @@ class Benchmark(Section):
                     raise problem(
                         "cases.{case}.bind: no source '{source}': {hint}", case=case_id, source=source, hint=hint
                     )
+                # Not a matter of every `Case`: an edit binds all that stays of a prompt, its full stop, too.
+                for phrase in case.bind[source]:
+                    if not re.search(r"[^\W_]", phrase):
+                        raise problem(
+                            "cases.{case}.bind.{source}: '{phrase}' has no word: expected words of the prompt",
+                            case=case_id, source=source, phrase=phrase,
+                        )  # fmt: skip
             for role, source in (case.truth or {}).items():
                 if source is not None:
                     self._role_exists(case_id, role, source)

@@ -26,6 +26,11 @@ class Layout:
         """Wall time and memory of a job, by Snakemake."""
         return self.results / f"benchmarks/{name}.tsv"
 
+    @property
+    def doctor(self) -> Path:
+        """The folder of what `bico doctor` found."""
+        return self.results / "doctor"
+
     # Sources
 
     def media(self, source: str, suffix: str) -> Path:

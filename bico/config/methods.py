@@ -123,6 +123,11 @@ class LearnedSettings(MethodSettings):
         default=200, description="Steps between losses on fixed captions and noise, for the training curves."
     )
 
+    @property
+    def still_batch_size(self) -> int:
+        """Batch size of the steps on images and single frames."""
+        return self.batch_size
+
 
 def method_names() -> list[str]:
     """Methods that are there: folders of `bico.methods` with settings in them, and single files."""

@@ -35,15 +35,35 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+EXPECTED = {
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "string_type": "expected text",
+    "list_type": "expected a list",
+    "dict_type": "expected keys with values",
+    "path_type": "expected a path",
+}
+"""What is said in place of words that only a Python programmer knows, by the type of pydantic's error."""
+
 
 class Section(BaseModel):
     """A part of the configuration: frozen, and an unknown key is an error that names the nearest known one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping | cls):
+            names = [f"'{name}'" for name in cls.model_fields]
+            such = "the keys " if len(names) < 3 else "keys such as "
+            it = json.dumps(values, default=str, ensure_ascii=False)[:60]
+            raise problem("expected {keys}, got {it}", keys=such + " and ".join(names[:2]), it=it)
         for key in values if isinstance(values, Mapping) else ():
             if key not in cls.model_fields:
                 raise problem("unknown key '{key}': {hint}", key=key, hint=nearest(str(key), cls.model_fields))
@@ -66,6 +86,8 @@ def describe(error: ValidationError) -> str:
     problems = error.errors(include_url=False)
     first = problems[0]
     message = re.sub(r"^(Input|String|List|Dictionary) should (be |have )?", "expected ", first["msg"])
+    message = re.sub(r"(?<=^expected )(?=greater|less)", "a number ", message)
+    message = EXPECTED.get(first["type"], message.partition(" after validation")[0])
     if first["type"] == "missing":
         message = "missing, and there is no default"
     elif first["type"] not in ("benchmark", "below"):

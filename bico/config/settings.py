@@ -27,9 +27,16 @@ class Models(Section):
     )
     clip: Path = Field(
         description=(
-            "CLIP for CLIP-T, and for the frame embeddings from which dreamvideo and dualreal learn: a folder of "
-            "open_clip (open_clip_config.json and weights), in the paper ViT-B/32."
+            "CLIP for CLIP-T: a folder of open_clip (open_clip_config.json and weights), here ViT-B/32; the paper does "
+            "not say which."
         )
+    )
+    appearance: Path | None = Field(
+        default=None,
+        description=(
+            "CLIP for the frame embeddings from which dreamvideo and dualreal learn: a folder of open_clip, in both "
+            "originals ViT-H/14; null = `clip`."
+        ),
     )
     dino: Path = Field(description="DINO for DINO-I: a ViT of timm (config.json and weights), in the paper ViT-S/16.")
     probe: Path | None = Field(
@@ -39,6 +46,13 @@ class Models(Section):
             "for photographs, whose truth is not known."
         ),
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_empty_path(cls, folder: object) -> object:
+        if folder == "":  # Path("") would be the folder where the command runs
+            raise problem("expected the path of a folder, got ''")
+        return folder
 
 
 class Media(Section):
@@ -67,9 +81,30 @@ class Media(Section):
         return num_frames
 
 
+Look = Literal["original", "encoded"]
+
+
 class ConceptSettings(Section):
     """Key words and captions of the sources."""
 
+    instructions: Literal["paper", "short"] = Field(
+        default="paper",
+        description=(
+            "What the VLM is asked. paper = what the authors ask, in words of our own: brief, concrete concepts of any "
+            "number, then captions of one complete, expressive but concise sentence. short = at most six concepts, "
+            "then captions of at most 25 words that name no other look or motion; the Toybox's VLM knows these alone. "
+            "Both want key words verbatim; the authors' captions may paraphrase them."
+        ),
+    )
+    look: Look = Field(
+        default="original",
+        description=(
+            "What the VLM looks at. original = the file in its own size, and of a video the frames that training reads "
+            "(`media.read`), four for each second of the file's own time. Each is resized to what 256 to 1280 vision "
+            "tokens show (28 x 28 pixels each). encoded = what training encodes: resized and cropped to the size of "
+            "`media`, of a video at most 16 frames, at `media.fps`."
+        ),
+    )
     captions: Positive = Field(default=60, description="Number of diversified captions of a source.")
     frame_captions: Positive | None = Field(
         default=None, description="Number of frames of a video that get a caption of their own; null = all frames."

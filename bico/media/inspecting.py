@@ -5,6 +5,8 @@ No frame of a video is decoded for that, and numpy is not imported, because chec
 
 from __future__ import annotations
 
+import re
+import warnings
 from fractions import Fraction
 from operator import add
 from pathlib import Path
@@ -15,6 +17,7 @@ from bico.core.errors import InputError
 from bico.media.ffmpeg import run_ffmpeg
 
 CONTAINERS = "mov,mp4,matroska,webm,avi,gif,webp,webp_anim,apng,mpegts,mpeg,flv,asf,ogg"
+LONGEST = 200  # times the shorter side: Qwen2.5-VL takes no longer picture
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # photographs of phones
 
 
@@ -38,6 +41,16 @@ def check_media(path: Path, kind: str) -> None:
         _check_image(path)
 
 
+def check_shape(path: Path) -> None:
+    """The VLM can look at an image in its own size. Raises InputError if it is too long or too high."""
+    with open_image(path) as image:
+        if max(image.size) > LONGEST * min(image.size):
+            raise InputError(
+                f"{path}: {image.width} x {image.height} pixels: expected a side of at most {LONGEST} times the other, "
+                "as concepts.look: original needs; crop it"
+            )
+
+
 def frame_rate(path: Path) -> float:
     """Frames a second of a video, on average. Raises InputError if it cannot be read."""
     times, seconds = timing(path)
@@ -48,14 +61,23 @@ def is_image(path: Path) -> bool:
     """Whether Pillow opens a file as one picture. Raises InputError if it is missing, empty or no usable image."""
     _check_exists(path)
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return not getattr(image, "is_animated", False)
     except UnidentifiedImageError:
         if _brand(path) in HEIC_BRANDS:  # ffmpeg would take its first tile for a video of one frame
             raise InputError(f"{path}: a HEIC photograph: expected a format that all read, export it as JPEG") from None
         return False
-    except Image.DecompressionBombError as error:
-        raise broken_image(path, error) from None
+
+
+def open_image(path: Path) -> Image.Image:
+    """Opens an image without decoding it. Raises InputError if it has more pixels than Pillow takes."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # half as many are fine
+            return Image.open(path)
+    except Image.DecompressionBombError as error:  # its message has both numbers
+        pixels, most = (int(number) // 10**6 for number in re.findall(r"\d+", str(error)))
+        raise InputError(f"{path}: {pixels} megapixels: expected at most {most}; scale it down") from None
 
 
 def timing(path: Path) -> tuple[list[float], float]:
@@ -106,7 +128,7 @@ def _check_exists(path: Path) -> None:
 
 def _check_image(path: Path) -> None:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.draft("RGB", (64, 64))  # JPEG: reads the whole file, at an eighth of the work
             image.load()
     except (OSError, SyntaxError) as error:

@@ -49,10 +49,8 @@ def tell(adapters: nn.Module, condition: Tensor | None) -> None:
 
 
 @contextmanager
-def beside(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> Iterator[None]:
-    """For as long as the context lasts, each layer's output has an adapter of its first input added.
-
-    Adapters beside the same layer add up.
+def attached(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> Iterator[list[nn.Module]]:
+    """For as long as the context lasts, each layer has its adapters as `adapters`; yields the layers.
 
     Args:
         pairs: of a layer and an adapter, which becomes a part of the layer: `accelerated` sees that it learns.
@@ -62,14 +60,23 @@ def beside(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> Iterator[None]:
         held.setdefault(layer, nn.ModuleList()).append(adapter)
     for layer, adapters in held.items():
         layer.adapters = adapters
-    handles = [layer.register_forward_hook(_add) for layer in held]
     try:
-        yield
+        yield list(held)
     finally:
-        for handle in handles:
-            handle.remove()
         for layer in held:
             del layer.adapters
+
+
+@contextmanager
+def beside(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> Iterator[None]:
+    """`attached`, and each layer's output has its adapters of the layer's first input added. They add up."""
+    with attached(pairs) as layers:
+        handles = [layer.register_forward_hook(_add) for layer in layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def _add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ about the learning rate a step. Weights are float32 whatever the backbone's dtyp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -51,8 +52,9 @@ class Binder(nn.Module):
 class TwoBranchBinder(Binder):
     """The binder of a video: MLP(p) = (1 - g(p)) * MLP_s(p) + g(p) * MLP_t(p) (temporal decoupling).
 
-    g is one number a token, zero at the start. MLP_t keeps its own random start: were it a copy of MLP_s, neither g nor
-    MLP_t would ever get a gradient.
+    g is one number a token, a linear map of the normalised token that is zero at the start. It has no bound of its own:
+    it stays small because training moves it slowly (`gate_learning_rate` in BiCo's settings). MLP_t keeps its own
+    random start: were it a copy of MLP_s, neither g nor MLP_t would ever get a gradient.
     """
 
     def __init__(self, width: int) -> None:
@@ -114,7 +116,7 @@ class HierarchicalBinder(nn.Module):
     ) -> None:
         super().__init__()
         kind = {"learned": TwoBranchBinder, "released": ReleasedBinder}[gate] if two_branch else Binder
-        self.num_blocks = num_blocks
+        self.width, self.num_blocks = width, num_blocks
         self.shared = kind(width)
         self.blocks = nn.ModuleList(kind(width) for _ in range(num_blocks if hierarchical else 0))
 
@@ -168,3 +170,29 @@ class HierarchicalBinder(nn.Module):
         if self.blocks:
             sizes["gamma_blocks"] = torch.stack([binder.get_parameter("gamma") for binder in self.blocks]).abs()
         return sizes
+
+    @contextmanager
+    def recorded_gates(self) -> Iterator[list[Tensor]]:
+        """Yields a list to which every pass through a learned gate adds g of its tokens, [tokens, 1]: every pass with a
+        gradient, so that those of an evaluation do not count."""
+        gates: list[Tensor] = []
+
+        def record(gate: nn.Module, tokens: tuple[Tensor, ...], opened: Tensor) -> None:
+            if opened.requires_grad:
+                gates.append(opened.detach())
+
+        binders = (self.shared, *self.blocks)
+        hooks = [each.gate.register_forward_hook(record) for each in binders if isinstance(each, TwoBranchBinder)]
+        try:
+            yield gates
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def gate_sizes(gates: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Mean and largest |g| of recorded gates: how far they have opened. Empty if none was passed."""
+    if not gates:
+        return {}
+    sizes = torch.cat(list(gates)).abs()
+    return {"gate_mean": sizes.mean(), "gate_largest": sizes.max()}

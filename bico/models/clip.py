@@ -11,6 +11,8 @@ import open_clip
 import torch
 from PIL import Image
 
+from bico.models.weights import check_activation, one_line
+
 Transform = Callable[[Image.Image], torch.Tensor]
 """From an image to what a model reads of it."""
 
@@ -20,11 +22,19 @@ class Clip:
 
     Args:
         model: a folder in open_clip's format, or "architecture:tag" of pretrained weights, such as "ViT-B-32:openai".
+
+    Raises:
+        InputError: the folder is not whole, or has OpenAI's weights without their activation.
     """
 
     def __init__(self, model: Path | str, *, device: str = "cpu"):
-        self.name, tag = (f"local-dir:{model}", None) if Path(model).is_dir() else str(model).split(":")
-        created = open_clip.create_model_and_transforms(self.name, pretrained=tag, device=device)
+        if is_folder := Path(model).is_dir():
+            check_activation(Path(model))
+        self.name, tag = (f"local-dir:{model}", None) if is_folder else str(model).split(":")
+        with one_line(model):
+            created = open_clip.create_model_and_transforms(
+                self.name, pretrained=tag, device=device, require_pretrained=True
+            )
         self.model, _, self.preprocess = cast("tuple[open_clip.CLIP, Transform, Transform]", created)
         self.model.eval()
         self.device = device

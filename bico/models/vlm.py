@@ -23,27 +23,41 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from bico.config.settings import ConceptSettings
-from bico.media.frames import spread
+from bico.config.settings import ConceptSettings, Look
+from bico.media.frames import every, spread
 from bico.models.wan.components import moved
+from bico.models.weights import one_line, open_whole
 
-MAX_FRAMES = 16  # frames of a clip that the VLM looks at, evenly spaced; Qwen itself looks at two a second
-# Bounds on memory, no answer depends on them: answers written at the same time, and what they look at in all (3.8 GB of
-# keys and values in Qwen2.5-VL-7B).
-MAX_ROWS = 32
-MAX_TOKENS = 65_536
+# What is looked at. A vision token shows 28 x 28 pixels of a picture, or of two frames of a video.
+ENCODED_FRAMES = 16  # of a clip at most, evenly spaced, where `look` is "encoded"
+ORIGINAL_FPS = 4.0  # frames of a clip for each second, where `look` is "original"; as the authors do
+TOKENS = (256, 1280)  # least and most of a picture, or of two frames, there; as the authors do
+CLIP_TOKENS = 16_384  # of a whole clip: one of more than 24 frames at full size is shown smaller
+
+# Bounds on memory; no answer depends on them. A GPU of 24 GB (25.8e9 bytes) has to hold Qwen2.5-VL-7B, 16.6 GB in
+# bfloat16, and 57 kB of keys and values for each token (28 layers, 4 heads of 128). Reading takes most besides: 165 kB
+# for each token, most of it three activations of 18,944 numbers in the language model's MLP (114 kB), four of 3,584
+# numbers around it (29 kB), and the pixels in float32 (19 kB). The vision tower, which is through by then, takes less.
+MAX_ROWS = 32  # answers that are written at the same time
+HELD_TOKENS = 65_536  # in all their copies of the one clip or picture that they are about: 3.8 GB of keys and values
+READ_TOKENS = 24_576  # of pictures that are read at the same time: 4.1 GB, and 1.4 GB of keys and values
 
 
 class Vlm:
-    """A Qwen2.5-VL folder, opened once for any number of sources (the 7B model and the Toybox's small one alike)."""
+    """A Qwen2.5-VL folder, opened once for any number of sources (the 7B model and the Toybox's small one alike).
+
+    InputError, one line, if the folder is not whole.
+    """
 
     def __init__(self, folder: Path, *, device: str | None = None) -> None:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.float32 if self.device == "cpu" else torch.bfloat16
-        self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        with one_line(folder):
+            self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         self.processor.tokenizer.padding_side = "left"
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        self.model = moved(model, self.device).eval()
+        options = {"dtype": dtype, "local_files_only": True, "ignore_mismatched_sizes": True}
+        model = open_whole(Qwen2_5_VLForConditionalGeneration.from_pretrained, folder, **options)
+        self.model: Qwen2_5_VLForConditionalGeneration = moved(model, self.device).eval()
 
     def answer(
         self,
@@ -52,43 +66,67 @@ class Vlm:
         seeds: Sequence[int | None],
         settings: ConceptSettings,
         fps: float,
+        system: str | None = None,
     ) -> list[str]:
         """One answer for each seed (None: greedy decoding).
 
         Args:
             media: uint8 [T, H, W, 3] each; either one that all answers look at, or one for each seed. T = 1 is shown as
-                an image, more frames as a video of which at most `MAX_FRAMES` are looked at.
+                an image, more frames as a video of which some are looked at (`settings.look`).
+            fps: frames per second of a video.
+            system: the role that the model is given; None = that of its chat template.
         """
-        text = self.chat(prompt, still=len(media[0]) == 1)
-        first = self.inputs(media[:1], [text], fps)
-        at_a_time = min(MAX_ROWS, max(1, MAX_TOKENS // first["input_ids"].shape[1]))
+        text = self.chat(prompt, still=len(media[0]) == 1, system=system)
+        first = self.inputs(media[:1], [text], fps, settings.look)
+        bound = HELD_TOKENS if len(media) == 1 else READ_TOKENS
+        at_a_time = min(MAX_ROWS, max(1, bound // first["input_ids"].shape[1]))
         answers = []
         for start in range(0, len(seeds), at_a_time):
             rows = slice(start, start + at_a_time)
-            inputs = first if len(media) == 1 else self.inputs(media[rows], [text] * len(media[rows]), fps)
+            inputs = (
+                first if len(media) == 1 else self.inputs(media[rows], [text] * len(media[rows]), fps, settings.look)
+            )
             answers += self._generate(inputs.to(self.device), seeds[rows], settings)
         return answers
 
-    def chat(self, prompt: str, *, still: bool) -> str:
+    def chat(self, prompt: str, *, still: bool, system: str | None = None) -> str:
         """The prompt as the model expects it: after the image or video, in the chat template."""
         content = [{"type": "image" if still else "video"}, {"type": "text", "text": prompt}]
+        role = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
         return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            [*role, {"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
 
-    def inputs(self, media: Sequence[np.ndarray], texts: list[str], fps: float) -> BatchFeature:
-        """The processor's tensors for texts (see `chat`) about media that are all images or all videos."""
+    def inputs(self, media: Sequence[np.ndarray], texts: list[str], fps: float, look: Look) -> BatchFeature:
+        """The processor's tensors for texts (see `chat`) about media of one length, all images or all videos."""
+        common = {"text": texts, "padding": True, "return_tensors": "pt"}
         if len(media[0]) == 1:
             images = [Image.fromarray(frames[0]) for frames in media]
-            return self.processor(text=texts, images=images, padding=True, return_tensors="pt")
-        clips = [frames[spread(len(frames), MAX_FRAMES)] for frames in media]
-        metadata = [
-            {"total_num_frames": len(frames), "fps": fps, "frames_indices": spread(len(frames), MAX_FRAMES)}
-            for frames in media
-        ]
+            return self.processor(images=images, **common, **self._size(1, look))
+        total = len(media[0])
+        shown = spread(total, ENCODED_FRAMES)
+        if look == "original":
+            step = max(1.0, fps / ORIGINAL_FPS)
+            shown = every(total, step)
+            # The processor tells the time by this number. As many frames as those shown stand for make its clock exact.
+            # One that is a little off could give the first two pairs of frames the same time: the model rounds down.
+            total = len(shown) * step
         return self.processor(
-            text=texts, videos=clips, video_metadata=metadata, do_sample_frames=False, padding=True, return_tensors="pt"
+            videos=[frames[shown] for frames in media],
+            video_metadata=[{"total_num_frames": total, "fps": fps, "frames_indices": shown}] * len(media),
+            do_sample_frames=False,
+            **common,
+            **self._size(len(shown), look),
         )
+
+    def _size(self, frames: int, look: Look) -> dict[str, dict[str, int]]:
+        """The least and most pixels to which the processor resizes a frame, where they are not its own."""
+        if look == "encoded":
+            return {}
+        least, most = TOKENS
+        most = max(least, min(most, CLIP_TOKENS // -(-frames // 2)))
+        pixels = (self.processor.image_processor.patch_size * self.processor.image_processor.merge_size) ** 2
+        return {"size": {"shortest_edge": least * pixels, "longest_edge": most * pixels}}
 
     def _generate(self, inputs: BatchFeature, seeds: Sequence[int | None], settings: ConceptSettings) -> list[str]:
         """Reads the media and the prompt once, then writes all answers from copies of that state."""

@@ -15,13 +15,13 @@ from bico.plan import dependencies
 
 def appearance(config: Config) -> None:
     """Embeds every source that is not embedded, or that has changed."""
-    clip = Clip(config.models.clip, device=free_device(config.device))
+    depends = dependencies.appearance(config)
+    clip = Clip(getattr(config.models, dependencies.appearance_model(config)), device=free_device(config.device))
 
     def make(source: str) -> None:
         frames = read_media(config.media_path(source), **dict(config.media))
         with replacing(config.paths.appearance(source)) as unfinished:
             save_file({"appearance": clip.image_embeddings(frames).cpu()}, unfinished)
 
-    depends = dependencies.appearance(config)
     things = {name: (config.paths.appearance(name), depends.record(config, name)) for name in depends.items}
     make_all("appearance", things, make, config.paths.all_appearance)

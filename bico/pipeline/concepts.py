@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
+
 from bico.config.schema import Config
 from bico.core.device import free_device
 from bico.core.errors import InputError
 from bico.core.files import write_json
 from bico.core.records import make_all
-from bico.media.reading import read_media
+from bico.media.reading import read_media, read_original
 from bico.models.vlm import Vlm
 from bico.plan import dependencies
 from bico.sources.concepts import extract
@@ -23,8 +25,7 @@ def concepts(config: Config) -> None:
         return Vlm(config.models.vlm, device=free_device(config.device))
 
     def make(source: str) -> None:
-        entry, fps = config.sources[source], config.media.fps
-        frames = read_media(config.media_path(source), **dict(config.media))
+        entry, (frames, fps) = config.sources[source], shown(config, source)
         try:
             found = extract(frames, entry.kind, config.concepts, vlm(), fps=fps, key_words=entry.concepts)
         except InputError as error:
@@ -34,3 +35,11 @@ def concepts(config: Config) -> None:
     depends = dependencies.concepts(config)
     things = {name: (config.paths.concepts(name), depends.record(config, name)) for name in depends.items}
     make_all("concepts", things, make, config.paths.all_concepts)
+
+
+def shown(config: Config, source: str) -> tuple[np.ndarray, float]:
+    """What the VLM is shown of a source, uint8 [T, H, W, 3], and its frames per second."""
+    path = config.media_path(source)
+    if config.concepts.look == "original":
+        return read_original(path, config.media)
+    return read_media(path, **dict(config.media)), config.media.fps

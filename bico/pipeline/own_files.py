@@ -20,7 +20,7 @@ from bico.core.errors import InputError
 from bico.media.inspecting import media_kind
 from bico.pipeline.preflight import preflight
 from bico.plan.clips import as_case
-from bico.sources.coverage import notice_unnamed
+from bico.sources.coverage import notice_coverage
 from bico.sources.weights import due, fetch
 
 CASE = "composition"
@@ -74,7 +74,7 @@ def compose(
             fetch(config.weights_store, repository)
             preflight(config)
         concepts(config)
-        notice_unnamed(config, "--spatial and --temporal set")
+        notice_coverage(config, "with --spatial and --temporal")
         encode(config)
         learn(config, ROW, part=0)
         generate(config, ROW)

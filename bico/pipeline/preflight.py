@@ -3,7 +3,6 @@
 Quick (under a second) and without heavy imports.
 """
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -15,24 +14,17 @@ from bico.config.benchmark import ToyScene
 from bico.config.schema import Config
 from bico.config.settings import Media
 from bico.core.errors import InputError
-from bico.core.fingerprints import file_digest
-from bico.media.inspecting import check_media
-from bico.prompts.slots import slots
+from bico.media.inspecting import check_media, check_shape
+from bico.models.weights import check_activation
+from bico.pipeline.model_folders import ENTRY_FILES, check_model, read_json
+from bico.prompts.slots import slots, word_offsets
 from bico.prompts.text import clean
 from bico.prompts.words import spans
 from bico.report.answers import read_answers
 from bico.sources import authors_page, weights
 from bico.toybox.words import LIGHTS, MOTIONS, SCENES, STYLES, SUBJECTS
 
-# The file by which each kind of folder is opened, and a key that it has.
-ENTRY_FILES = {
-    "wan": ("model_index.json", "transformer"),
-    "vlm": ("config.json", "vision_config"),
-    "clip": ("open_clip_config.json", "model_cfg"),
-    "dino": ("config.json", "architecture"),
-    "probe": ("config.json", "size"),
-}
-ZOO = Path("data/toybox/zoo")
+LONG_PROMPT = 4096  # tokens: an image and the request of `concepts.instructions: paper` fill half of them
 
 log = logging.getLogger("bico")
 
@@ -59,12 +51,18 @@ def preflight(config: Config) -> None:
         folder = getattr(config.models, name)
         if folder is not None and name not in fetched_later:
             check_model(name, folder)
+            if name in ("clip", "appearance"):
+                check_activation(folder)
+    if "vlm" not in fetched_later:
+        check_questions(config)
     check_results(config.results)
     for name, source in config.sources.items():
         if source.scene is not None:
             check_words(f"sources.{name}.scene", source.scene)
         elif source.file is not None and not authors_page.due(config, name):
             check_media(source.file, source.kind)
+            if source.kind == "image" and config.concepts.look == "original":
+                check_shape(source.file)
     if "wan" not in fetched_later:
         check_size(config.models.wan, config.media)
         check_binders(config)
@@ -73,29 +71,16 @@ def preflight(config: Config) -> None:
     read_answers(config)
 
 
-def check_model(name: str, folder: Path) -> None:
-    """A model folder is there, of the right kind, and whole as far as the SHA256SUMS beside it lists its files."""
-    entry_file, key = ENTRY_FILES[name]
-    if not (folder / entry_file).is_file():
-        found = "has no " + entry_file if folder.is_dir() else "does not exist"
-        raise InputError(f"{folder}: models.{name} {found}: expected a model folder; {_remedy(folder)}")
-    if key not in json.loads((folder / entry_file).read_text(encoding="utf-8")):
-        raise InputError(
-            f"{folder}: models.{name} is another model: expected '{key}' in its {entry_file}; {_remedy(folder)}"
-        )
-    for path, expected in listed(folder).items():
-        if not path.is_file():
-            raise InputError(f"{path}: a file of models.{name} is missing: expected a whole folder; {_remedy(folder)}")
-        if file_digest(path) != expected:
+def check_questions(config: Config) -> None:
+    """The VLM can read what it is asked and shown."""
+    shape = read_json(config.models.vlm / "config.json", "vlm")
+    longest = (shape.get("text_config") or shape).get("max_position_embeddings", LONG_PROMPT)
+    for key, value, short in (("instructions", "paper", "short"), ("look", "original", "encoded")):
+        if getattr(config.concepts, key) == value and longest < LONG_PROMPT:
             raise InputError(
-                f"{path}: a file of models.{name} is corrupt: expected SHA-256 {expected[:12]}...; {_remedy(folder)}"
+                f"concepts.{key}: '{value}' is for a large VLM, and models.vlm reads {longest} tokens: expected "
+                f"'{short}', as in config/toybox.yaml"
             )
-
-
-def _remedy(folder: Path) -> str:
-    if folder.absolute().is_relative_to(ZOO.absolute()):
-        return "'uv run snakemake --cores all -s workflow/zoo.smk' trains it, 'git checkout' restores the shipped one"
-    return "correct the path, or copy it again"
 
 
 def check_results(folder: Path) -> None:
@@ -139,16 +124,7 @@ def check_binders(config: Config) -> None:
 
 def _wan(folder: Path, part: str) -> dict[str, Any]:
     """The config of a part of the backbone."""
-    return json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
-
-
-def listed(folder: Path) -> dict[Path, str]:
-    """Files of a folder and their SHA-256, from the SHA256SUMS beside it; none if there is no such list."""
-    sums = folder.parent / "SHA256SUMS"
-    if not sums.is_file():
-        return {}
-    entries = (line.split("  ", 1) for line in sums.read_text(encoding="utf-8").splitlines())
-    return {folder.parent / path: digest for digest, path in entries if path.startswith(f"{folder.name}/")}
+    return read_json(folder / part / "config.json", "wan")
 
 
 def check_words(where: str, scene: ToyScene) -> None:
@@ -178,7 +154,13 @@ def check_prompts(config: Config) -> None:
     """Every prompt fits the text slots, and each of its tokens belongs to one source at most."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(config.models.wan / "tokenizer" / "tokenizer.json"))
+    path = config.models.wan / "tokenizer" / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library has no type of its own
+        raise InputError(
+            f"{path}: a file of models.wan cannot be opened ({error}): expected a tokenizer; copy it again"
+        ) from None
     prompts = {"sampling.negative_prompt": config.sampling.negative_prompt}
     prompts |= {f"cases.{name}.prompt": case.prompt for name, case in config.cases.items()}
     for where, prompt in prompts.items():
@@ -187,5 +169,5 @@ def check_prompts(config: Config) -> None:
             short = f"shorten '{clean(prompt)[:60]}...'"
             raise InputError(f"{where}: {count} tokens, expected at most {config.text_slots} (text_slots): {short}")
     for case in config.cases.values():
-        offsets = tokenizer.encode(clean(case.prompt)).offsets
+        offsets = word_offsets(tokenizer.encode(clean(case.prompt)))
         slots(case.prompt, spans(case.prompt, case.bind), offsets)

@@ -155,6 +155,11 @@ def concepts(config: Config) -> Dependencies:
     )
 
 
+def coverage(config: Config) -> Dependencies:
+    settings = {"cases": {case: entry.bind for case, entry in config.cases.items()}}
+    return Dependencies(code=("bico.sources.coverage",), settings=settings)
+
+
 def encode(config: Config, dtype: str) -> Dependencies:
     """`dtype` is that of the frozen models: for a rule as the config has it, for a record as it is on this machine."""
     return Dependencies(
@@ -168,11 +173,16 @@ def encode(config: Config, dtype: str) -> Dependencies:
     )
 
 
+def appearance_model(config: Config) -> str:
+    """The entry of `models` that embeds frames for the methods which learn from them."""
+    return "appearance" if config.models.appearance else "clip"
+
+
 def appearance(config: Config) -> Dependencies:
     return Dependencies(
         code=("bico.pipeline.appearance",),
         settings={"media": config.media},
-        models=("clip",),
+        models=(appearance_model(config),),
         items={source: Item(inputs={"media": config.media_path(source)}) for source in config.sources},
     )
 

@@ -136,7 +136,8 @@ def _stages(
                 encodes = other == "re-encoding"
                 variants[other] = partial(plain_step, sizes, count, steps, device, dtype, encodes=encodes)
             stage = "training step" if settings.BINDS_WORDS else f"training step of {name}"
-            yield stage, count, settings.batch_size * useful, variants
+            batch_size = settings.still_batch_size if count == 1 else settings.batch_size
+            yield stage, count, batch_size * useful, variants
     if sizes.sampling_steps:
         count = sizes.frames[-1]
         useful = 2 * sizes.sampling_steps * sizes.flops(forward_flops, count) / 1e12

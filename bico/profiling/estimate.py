@@ -30,6 +30,7 @@ from bico.core.errors import InputError
 from bico.core.files import write_text
 from bico.profiling.costs import Costs, costs_of
 from bico.profiling.measuring import measure as measured
+from bico.profiling.memory import Memory
 from bico.profiling.work import Job, Work
 
 
@@ -47,18 +48,26 @@ def estimate(config: Config, costs: Costs, targets: Sequence[str]) -> str:
 
     Raises InputError if Snakemake cannot plan the run.
     """
-    jobs, work = planned(config, targets), Work(config.chosen(), costs)
+    chosen = config.chosen()
+    jobs, work = planned(config, targets), Work(chosen, costs)
     if not jobs:
         return "nothing to be done"
     rows = pd.DataFrame([{"rule": job.rule, "jobs": 1} | work.of(job) for job in jobs])
     table = rows.groupby("rule", sort=False).sum()
     table.loc["total"] = table.sum()
+    if costs.gpu:
+        memory = Memory(chosen)
+        rows["gpu_gib"] = [memory.of(job.rule, job.wildcards.get("method")) for job in jobs]
+        table["gpu_gib"] = rows.groupby("rule", sort=False)["gpu_gib"].max()
+        table.loc["total", "gpu_gib"] = rows["gpu_gib"].max()
     table["jobs"] = table["jobs"].astype(int)
     hours = ["gpu_hours", "cpu_hours"]
     if table[hours].sum(axis=1)["total"] < 1:
         table[hours] *= 60
         table = table.rename(columns=dict(zip(hours, ["gpu_minutes", "cpu_minutes"], strict=True)))
     shared = "Time is that of one GPU or core: jobs side by side on several take so many times less, at best."
+    if costs.gpu:
+        shared += "\ngpu_gib: estimated GPU memory of the rule's largest job, on a GPU of less than 32 GiB; 0 = little."
     return f"{table.to_string(float_format='{:.2f}'.format)}\n\n{shared}\n{costs.origin}"
 
 

@@ -17,8 +17,8 @@ from bico.models.wan.backbone import Backbone
 from bico.profiling.presets import Sizes
 from bico.sources.encoding import CAPTION_TOKENS, EncodedSource
 
-APPEARANCE = 512
-"""Width of CLIP ViT-B/32's image embeddings."""
+APPEARANCE = 1024
+"""Width of CLIP ViT-H/14's image embeddings."""
 
 
 class RandomBackbone(Backbone):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -13,6 +14,7 @@ from bico.config.methods import BackboneShape, LearnedSettings, MethodSettings
 from bico.config.schema import Config
 from bico.config.settings import Media
 from bico.methods.base.settings import Settings as PlainPrompt
+from bico.plan.dependencies import appearance_model
 from bico.plan.trainings import learned_items, trainings_of_part, unsupported
 from bico.profiling.costs import Costs
 from bico.profiling.flops import forward_flops, training_flops
@@ -33,16 +35,20 @@ COMPRESSED = 0.3
 
 
 class Sizes:
-    """Of the models, by their JSON files; of those not fetched yet, those of Wan2.1-T2V-1.3B and CLIP ViT-B/32.
+    """Of the models, by their JSON files; of those not fetched yet, those of Wan2.1-T2V-1.3B and of CLIP
+    ViT-H/14, or ViT-B/32 where `models.clip` embeds frames too.
 
     Attributes:
         appearance: width of a CLIP image embedding.
+        vae_width: `base_dim` of the VAE.
     """
 
     def __init__(self, config: Config) -> None:
         self.slots = config.text_slots
-        clip = config.models.clip / "open_clip_config.json"
-        self.appearance = json.loads(clip.read_text())["model_cfg"]["embed_dim"] if clip.is_file() else 512
+        entry = appearance_model(config)
+        clip = getattr(config.models, entry) / "open_clip_config.json"
+        unknown = 512 if entry == "clip" else 1024
+        self.appearance = json.loads(clip.read_text())["model_cfg"]["embed_dim"] if clip.is_file() else unknown
         folder = config.models.wan
         path = folder / "transformer" / "config.json"
         if path.is_file():
@@ -52,6 +58,7 @@ class Sizes:
             self.transformer, vae = dict(PRESETS["full"].transformer), {}
         # Wan2.1's own file leaves these two out.
         self.space, self.time = vae.get("scale_factor_spatial", 8), vae.get("scale_factor_temporal", 4)
+        self.vae_width = vae.get("base_dim", 96)
 
     @property
     def backbone(self) -> BackboneShape:
@@ -61,10 +68,16 @@ class Sizes:
 
     def tflop(self, media: Media, frames: int) -> tuple[float, float]:
         """TFLOP of a forward pass over a clip of so many frames, and of a training step's both passes over it."""
-        cells = ((frames - 1) // self.time + 1) * (media.height // self.space) * (media.width // self.space)
         counts = forward_flops, training_flops
-        forward, step = (count(self.transformer, cells, self.slots) / 1e12 for count in counts)
+        forward, step = (count(self.transformer, self._cells(media, frames), self.slots) / 1e12 for count in counts)
         return forward, step
+
+    def tokens(self, media: Media, frames: int) -> int:
+        """Patch tokens of a clip of so many frames."""
+        return self._cells(media, frames) // math.prod(self.transformer["patch_size"])
+
+    def _cells(self, media: Media, frames: int) -> int:
+        return ((frames - 1) // self.time + 1) * (media.height // self.space) * (media.width // self.space)
 
 
 class Work:
@@ -120,9 +133,11 @@ class Work:
     def _training(self, settings: LearnedSettings, kind: Kind) -> float:
         speed = self.costs.training.get(settings.method, self.costs.training["bico"])
         steps, media, seconds = settings.steps_of(kind), self.config.media, 0.0
-        for count, frames, tflop_per_s in ((steps.still, 1, speed.still), (steps.clip, media.num_frames, speed.clip)):
+        stills = steps.still * settings.still_batch_size, 1, speed.still
+        clips = steps.clip * settings.batch_size, media.num_frames, speed.clip
+        for count, frames, tflop_per_s in (stills, clips):
             forward, step = self.sizes.tflop(media, frames)
-            seconds += count * settings.batch_size * (step + settings.forward_passes() * forward) / tflop_per_s
+            seconds += count * (step + settings.forward_passes() * forward) / tflop_per_s
         return seconds
 
     def _generate(self, method: str) -> tuple[float, float]:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bico.core.errors import InputError
 from bico.prompts.text import clean
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from transformers import PreTrainedTokenizerFast
+
+SPACE = "▁"
+"""SentencePiece's sign for a space: U+2581, no underscore."""
 
 Span = tuple[int, int]
 """Characters [start, end) of the cleaned prompt."""
@@ -27,10 +31,24 @@ def token_offsets(tokenizer: PreTrainedTokenizerFast, prompt: str, text_slots: i
         InputError: the prompt needs more than `text_slots` slots; WanPipeline would cut it without a word.
     """
     text = clean(prompt)
-    offsets = tokenizer(text, return_offsets_mapping=True).offset_mapping
+    offsets = word_offsets(_encoded(tokenizer, text))
     if len(offsets) > text_slots:
         raise InputError(f"prompt '{text}': {len(offsets)} tokens, at most {text_slots} fit the text slots; shorten it")
-    return [tuple(span) for span in offsets]
+    return offsets
+
+
+def _encoded(tokenizer: PreTrainedTokenizerFast, text: str) -> Encoding:
+    return cast("list[Encoding]", tokenizer(text).encodings)[0]
+
+
+def word_offsets(encoding: Encoding) -> list[Span]:
+    """Character span of every token of an encoded text, empty where it holds no character of a word.
+
+    "▁" stands for the space before a word. Where it is a token of its own, before a quote or a character without a
+    token such as "▁中", its offsets may be those of the word's first character, because the tokeniser puts it in.
+    """
+    pairs = zip(encoding.tokens, encoding.offsets, strict=True)
+    return [(start, start if token == SPACE else end) for token, (start, end) in pairs]
 
 
 def slots(prompt: str, bound: Mapping[str, Sequence[Span]], offsets: Sequence[Span]) -> dict[str, list[int]]:
@@ -41,7 +59,7 @@ def slots(prompt: str, bound: Mapping[str, Sequence[Span]], offsets: Sequence[Sp
 
     Args:
         bound: spans by source, from `spans`.
-        offsets: one a token, from `token_offsets`.
+        offsets: one a token, from `token_offsets` or `word_offsets`.
 
     Raises:
         InputError: a token carries characters of two sources, so no mask can tell them apart.
@@ -72,8 +90,7 @@ def mentions(tokenizer: PreTrainedTokenizerFast, text: str, word: str, text_slot
     """
     found = re.finditer(rf"(?<!\w){re.escape(clean(word))}(?!\w)", clean(text), re.IGNORECASE)
     bound = {word: [match.span() for match in found]}
-    offsets = tokenizer(clean(text), return_offsets_mapping=True).offset_mapping[: text_slots - 1]
-    return slots(text, bound, offsets)[word]
+    return slots(text, bound, word_offsets(_encoded(tokenizer, clean(text)))[: text_slots - 1])[word]
 
 
 def overlap(a: Span, b: Span) -> bool:

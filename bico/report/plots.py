@@ -182,13 +182,15 @@ def curves_figure(points: pd.DataFrame, label: str, columns: list[str]) -> Figur
 
 
 def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
-    """A column for each kind of source: loss, evaluation loss, and |gamma| of every binder if the method has any.
+    """A column for each kind of source: loss, evaluation loss, |gamma| of every binder if the method has any, and |g|
+    of the bound tokens if a gate was learned.
 
     Args:
         curves: kind -> the lines of `metrics.jsonl` of each training; all of a kind have the same stages.
     """
     gammas = [name for name in ("gamma_global", "gamma_blocks") if any(name in g[0] for g in curves.values())]
-    panels = 3 if gammas else 2
+    gated = any("gate_mean" in group[0] for group in curves.values())
+    panels = 2 + bool(gammas) + gated
     size = (1.6 + 3.6 * len(curves), 1.2 + 1.9 * panels)
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     grid = figure.subplots(panels, len(curves), sharex="col", sharey="row", squeeze=False)
@@ -199,6 +201,8 @@ def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
         grid[0, column].set_title(title, loc="left", pad=24)
         if gammas:
             _gammas(grid[2, column], group)
+        if gated:
+            _gates(grid[-1, column], group)
         for axes in grid[:, column]:
             _stages(axes, group[0], named=axes is grid[0, column])
         grid[-1, column].set_xlabel("step")
@@ -212,6 +216,9 @@ def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
         blocks = len(next(iter(curves.values()))[0]["gamma_blocks"][0])
         scale = ScalarMappable(BoundaryNorm(np.arange(blocks + 1) - 0.5, BLOCKS.N), BLOCKS)
         figure.colorbar(scale, ax=grid[2, :], label="block", ticks=[0, blocks - 1], aspect=12)
+    if gated:
+        grid[-1, 0].set_ylabel("$|g|$ of bound tokens")
+        handles += max((axes.get_legend_handles_labels()[0] for axes in grid[-1]), key=len)
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
@@ -238,6 +245,17 @@ def _gammas(axes: Axes, group: list[pd.DataFrame]) -> None:
             axes.plot(steps, values, color=colour, linewidth=1)
     shared = np.mean([lines["gamma_global"] for lines in group], axis=0)
     axes.plot(steps, shared, color=INK, linestyle="--", label="global binder")
+
+
+def _gates(axes: Axes, group: list[pd.DataFrame]) -> None:
+    """Mean and largest |g| by step, each averaged over the trainings. Single frames and images pass no gate."""
+    if "gate_mean" not in group[0]:
+        style = {"xycoords": "axes fraction", "ha": "center", "va": "center", "fontsize": 7, "color": GREY}
+        axes.annotate("no temporal branch", (0.5, 0.5), **style)
+        return
+    for name, style in (("mean", "-"), ("largest", ":")):
+        sizes = np.mean([lines[f"gate_{name}"] for lines in group], axis=0)
+        axes.plot(group[0].index, sizes, color=PALETTE[1], linestyle=style, label=f"gate, {name}")
 
 
 def _stages(axes: Axes, lines: pd.DataFrame, *, named: bool) -> None:

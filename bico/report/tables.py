@@ -26,7 +26,7 @@ from bico.report.statistics import (
     row_intervals,
 )
 from bico.scoring.results import TRUTH, read_scores, score_columns
-from bico.sources.coverage import unnamed
+from bico.sources.coverage import coverage
 
 TITLES = {"table1": "Table 1, methods", "table2": "Table 2, parts of BiCo", "table3": "Table 3, stages of training"}
 PAPER = Path(__file__).parent  # of paper_<table>.csv
@@ -272,10 +272,10 @@ def _legend(config: Config) -> str:
             "- Every row learned once. How far another training would move it is in no interval: before you trust a "
             "small difference, give the config more `learning_seeds`."
         )
-    if lost := dict.fromkeys(f"'{word}' of {source}" for _, source, word in unnamed(config)):
+    if low := dict.fromkeys(f"'{each.phrase}' of {each.source}" for each in coverage(config) if each.is_low):
         lines.append(
-            f"- No caption names {', '.join(lost)}: little was learned under these words. `concepts` of a source sets "
-            "its key words."
+            f"- Captions name less than half of the content words of {', '.join(low)}: little was learned under these "
+            "words (`coverage.csv`). `concepts` of a source sets its key words."
         )
     models = ", ".join(f"{name} {folder_digest(folder)}" for name, folder in config.models if folder)
     methods = [module_of(settings.method, "compose") for settings in config.methods.values()]

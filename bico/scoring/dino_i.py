@@ -14,6 +14,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
 from bico.models.clip import Transform
+from bico.models.weights import check_names, one_line
 from bico.scoring.clip_t import pool
 
 
@@ -32,11 +33,18 @@ class DinoI:
         pooling: see `clip_t.pool`; an input video is pooled like a generated one.
         crop: share of a frame's shorter side that is seen (in the middle); None = preprocessing as the model's own
             config has it.
+
+    Raises:
+        InputError: the folder is not whole.
     """
 
     def __init__(self, model: Path | str, *, pooling: str = "mean", crop: float | None = None, device: str = "cpu"):
-        name = f"local-dir:{model}" if Path(model).is_dir() else str(model)
-        self.model = timm.create_model(name, pretrained=True, num_classes=0).eval().to(device)
+        is_folder = Path(model).is_dir()
+        name = f"local-dir:{model}" if is_folder else str(model)
+        with one_line(model):
+            self.model = timm.create_model(name, pretrained=True, num_classes=0).eval().to(device)
+            if is_folder:
+                check_names(self.model, Path(model))
         own = resolve_model_data_config(self.model)
         created = create_transform(**own | ({"crop_pct": crop} if crop else {}), is_training=False)
         self.preprocess = cast(Transform, created)

@@ -1,9 +1,8 @@
 """The concepts of a source, and many sentences that say so (diversified captions).
 
 BiCo's Diversify-and-Absorb Mechanism, the first half: a VLM looks at the source and names its spatial and temporal
-concepts as JSON; from that JSON and the media it writes captions that vary in everything but the concept words, and say
-nothing more of how these look and move. Whole words are checked in every caption; a caption that lost one is asked for
-again, and at last a template holds the words.
+concepts as JSON; from that JSON and the media it writes captions that vary in everything but the concept words. Whole
+words are checked in every caption; a caption that lost one is asked for again, and at last a template holds the words.
 
 Every caption has a seed of its own, derived from (`settings.seed`, set, position, attempt): the random numbers of one
 caption do not depend on which other captions are written beside it.
@@ -21,13 +20,11 @@ import numpy as np
 
 from bico.core.errors import InputError
 from bico.media.frames import spread
-from bico.sources.instructions import CONCEPTS, Concepts, caption_prompt, template
+from bico.sources.instructions import INSTRUCTIONS, Concepts, Instructions, template
 
 if TYPE_CHECKING:
     from bico.config.benchmark import KeyWords, Kind
     from bico.config.settings import ConceptSettings
-
-LONGEST = 60  # words of a caption; a VLM that was asked for 25 and goes on and on is not describing
 
 
 class Writer(Protocol):
@@ -40,6 +37,7 @@ class Writer(Protocol):
         seeds: Sequence[int | None],
         settings: ConceptSettings,
         fps: float,
+        system: str | None = None,
     ) -> list[str]: ...
 
 
@@ -69,6 +67,30 @@ def holds(caption: str, words: Iterable[str]) -> bool:
     return all(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", caption, re.IGNORECASE) for word in words)
 
 
+MARKER = re.compile(r"(?:(?:[-*•]|\d+[.)])\s+)?(?:\**caption(?: \d+)?\**:\**\s*)?", re.IGNORECASE)
+"""A bullet or a number, and a label, before a caption: "- ", "2. ", "Caption: ", "**Caption 3:** "."""
+INTRODUCTION = re.compile(r"(?:here|sure|certainly|of course)\b[^:]*:", re.IGNORECASE)
+"""As in "Here is a caption: ..."."""
+QUOTED = re.compile(r"""(["'])((?:(?!\1).|(?<=\w)\1(?=\w))+)\1|“([^“”]+)”""", re.DOTALL)
+"""In one pair of quotes; "'A dog's ball'" is, and "'Open' and 'closed'" is not."""
+
+
+def parse_caption(text: str) -> str | None:
+    """The caption in an answer, on one line, without the bullet, number, label or quotes that some models put there.
+
+    None when there is more in the answer, several lines or an introduction: what of it is the caption would be a guess.
+    """
+    text = _unquoted(text.strip("` \n"))
+    if len([line for line in text.splitlines() if line.strip()]) > 1 or INTRODUCTION.match(text):
+        return None
+    return " ".join(_unquoted(MARKER.sub("", text, count=1)).split())
+
+
+def _unquoted(text: str) -> str:
+    found = QUOTED.fullmatch(text)
+    return (found[2] or found[3]).strip() if found else text
+
+
 def caption_seed(seed: int, group: int, position: int, attempt: int) -> int:
     """One seed of 32 bits for one attempt at one caption."""
     return int(np.random.SeedSequence([seed, group, position, attempt]).generate_state(1)[0])
@@ -85,12 +107,16 @@ class Interview:
         default_factory=lambda: dict.fromkeys(("asked", "rejected", "template", "invalid_json"), 0)
     )
 
+    @property
+    def instructions(self) -> Instructions:
+        return INSTRUCTIONS[self.settings.instructions]
+
     def concepts(self, frames: np.ndarray, kind: Kind) -> Concepts:
         """By greedy decoding; after an invalid answer with a seed, as greedy decoding would repeat itself."""
         text = ""
         for attempt in range(self.settings.attempts):
             seed = caption_seed(self.settings.seed, 0, 0, attempt) if attempt else None
-            text = self.vlm.answer([frames], CONCEPTS[kind], [seed], self.settings, self.fps)[0]
+            text = self._answers([frames], self.instructions.concepts[kind], [seed])[0]
             if (concepts := parse_concepts(text, kind)) is not None:
                 return concepts
             self.counts["invalid_json"] += 1
@@ -103,8 +129,8 @@ class Interview:
     def captions(self, media: Sequence[np.ndarray], concepts: Concepts, number: int, group: int) -> list[str]:
         """`number` captions that hold all words of `concepts`, about the one or the `number` entries of `media`.
 
-        Captions that lose a word, or find no end, are asked for again, `attempts` times in all, and then come from a
-        template. `group` keeps the seeds of different sets of captions apart.
+        Captions that lose a word, find no end, or come with other text are asked for again, `attempts` times in all,
+        and then come from a template. `group` keeps the seeds of different sets of captions apart.
         """
         words = [word for entries in concepts.values() for word in entries]
         captions = [template(words, position) for position in range(number)]
@@ -112,9 +138,9 @@ class Interview:
         for attempt in range(self.settings.attempts):
             looks = media if len(media) == 1 else [media[position] for position in missing]
             seeds = [caption_seed(self.settings.seed, group, position, attempt) for position in missing]
-            answers = self.vlm.answer(looks, caption_prompt(concepts), seeds, self.settings, self.fps)
-            texts = dict(zip(missing, map(_sentence, answers), strict=True))
-            good = {p: text for p, text in texts.items() if holds(text, words) and len(text.split()) <= LONGEST}
+            answers = self._answers(looks, self.instructions.caption_prompt(concepts), seeds)
+            texts = dict(zip(missing, map(parse_caption, answers), strict=True))
+            good = {position: text for position, text in texts.items() if text and self._accepts(text, words)}
             for position, text in good.items():
                 captions[position] = text
             self.counts["asked"] += len(missing)
@@ -125,10 +151,11 @@ class Interview:
         self.counts["template"] += len(missing)
         return captions
 
+    def _accepts(self, caption: str, words: Sequence[str]) -> bool:
+        return holds(caption, words) and len(caption.split()) <= self.instructions.longest
 
-def _sentence(text: str) -> str:
-    """An answer on one line, without the quotes that some models put around it."""
-    return " ".join(text.split()).strip("\"'` ")
+    def _answers(self, media: Sequence[np.ndarray], prompt: str, seeds: Sequence[int | None]) -> list[str]:
+        return self.vlm.answer(media, prompt, seeds, self.settings, self.fps, self.instructions.system)
 
 
 def extract(
@@ -143,14 +170,15 @@ def extract(
     """Concepts and captions of one source, ready for the file of its concepts.
 
     Args:
-        frames: uint8 [T, H, W, 3]; T = 1 for an image.
+        frames: uint8 [T, H, W, 3] of any size; T = 1 for an image, else the frames that training reads.
         fps: frames per second of `frames`.
         key_words: concepts given by hand; only captions are asked for then.
 
     Returns:
         {"kind", "spatial", "temporal", "captions" [N], "frame_captions" [F], "frame_indices" [F], "counts"}; for an
-        image "temporal" and the frame lists are empty. Counts: captions asked for, rejected (a word was missing),
-        taken from a template, distinct ones among all captions, and answers of concepts that were no valid JSON.
+        image "temporal" and the frame lists are empty. Counts: captions asked for, rejected (a word was missing,
+        there was no end, or more than a caption), taken from a template, distinct ones among all captions, and answers
+        of concepts that were no valid JSON.
 
     Raises:
         InputError: no valid JSON after `settings.attempts` answers.

@@ -1,37 +1,172 @@
-"""Which bound words the captions of their sources name."""
+"""How much of every bound phrase the captions of its source name: what training can have taught of it."""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from bico.config.schema import Config
+from bico.core.errors import InputError
+from bico.core.files import write_csv
+from bico.prompts.content_words import FUNCTION_WORDS, content_words, stems
+
+if TYPE_CHECKING:
+    from bico.config.schema import Config
+
+LEAST = 0.5  # of a phrase's content words that a caption names on average; below it there is a notice
+MOST = 0.5  # of the VLM's answers that are rejected; above it there is a notice
 
 log = logging.getLogger("bico")
 
 
-def unnamed(config: Config) -> Iterator[tuple[str, str, str]]:
-    """(case, source, word) of each bound word of which no caption of its source names even a part: little is learned
-    under it. Sources without captions, which no row has learned, are left out."""
+@dataclass(frozen=True)
+class Coverage:
+    """A bound phrase, and the captions of its source, those of single frames left out."""
+
+    case: str
+    source: str
+    phrase: str
+    captions: list[str]
+
+    @cached_property
+    def named(self) -> dict[str, int]:
+        """Content word -> number of captions that name it, in whatever inflection."""
+        found = [stems(caption) for caption in self.captions]
+        return {word: sum(stem in each for each in found) for stem, word in content_words(self.phrase).items()}
+
+    @property
+    def ever(self) -> float:
+        """Share of the content words that stand in some caption."""
+        return sum(count > 0 for count in self.named.values()) / len(self.named)
+
+    @property
+    def on_average(self) -> float:
+        """Share of the content words that stand in a caption, averaged over captions."""
+        return sum(self.named.values()) / (len(self.named) * len(self.captions))
+
+    @property
+    def is_low(self) -> bool:
+        return self.on_average < LEAST
+
+    @property
+    def never(self) -> list[str]:
+        """Content words that stand in no caption."""
+        return [word for word, count in self.named.items() if count == 0]
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the phrase has content words; else all its words count as such."""
+        return not FUNCTION_WORDS.issuperset(self.named)
+
+    @property
+    def counts(self) -> str:
+        return ", ".join(f"{word} {count}" for word, count in self.named.items())
+
+
+def coverage(config: Config) -> Iterator[Coverage]:
+    """Of each bound phrase of each case. Sources without captions, which no row has learned, are left out."""
     for case_id, case in config.cases.items():
-        for source, words in case.bind.items():
-            path = config.paths.concepts(source)
-            if not path.exists():
-                continue
-            captions = json.loads(path.read_text(encoding="utf-8"))["captions"]
-            named = set(re.findall(r"\w+", " ".join(captions).lower()))
-            lost = (word for word in words if named.isdisjoint(re.findall(r"\w+", word.lower())))
-            yield from ((case_id, source, word) for word in lost)
+        for source, phrases in case.bind.items():
+            if config.paths.concepts(source).exists():
+                captions = _found(config, source)["captions"]
+                yield from (Coverage(case_id, source, phrase, captions) for phrase in phrases)
 
 
-def notice_unnamed(config: Config, remedy: str = "'concepts' of the source sets") -> None:
-    """A notice for each word that `unnamed` finds, with what sets the key words of its source."""
-    for case, source, word in unnamed(config):
-        found = json.loads(config.paths.concepts(source).read_text(encoding="utf-8"))
-        known = ", ".join([*found["spatial"], *found["temporal"]])
-        log.warning(
-            "notice: cases.%s: no caption of %s names '%s', so little is learned under that word; "
-            "its key words are %s (%s them)", case, source, word, known, remedy,
-        )  # fmt: skip
+def write_coverage(config: Config) -> None:
+    """Writes `R/coverage.csv`, a row for each bound phrase of each case.
+
+    Columns: case, source, phrase; `named`, for each content word the number of captions that name it; `ever` and
+    `on_average`, shares of the content words in 0..1 (see `Coverage`); `captions`. Of the source, captions of single
+    frames included: how many the VLM was `asked` for, how many were `rejected`, how many come from a `template`.
+
+    Raises:
+        InputError: no source has captions.
+    """
+    import pandas as pd  # it takes a third of a second, and notices need none
+
+    rows = []
+    for each in coverage(config):
+        counts = _found(config, each.source)["counts"]
+        shares = {"ever": each.ever, "on_average": each.on_average, "captions": len(each.captions)}
+        answers = {name: counts[name] for name in ("asked", "rejected", "template")}
+        rows.append(
+            {"case": each.case, "source": each.source, "phrase": each.phrase, "named": each.counts} | shares | answers
+        )
+    if not rows:
+        folder = config.paths.concepts(config.bound()[0]).parent
+        raise InputError(f"{folder}: no captions of a bound source: expected what `bico concepts` writes; run it first")
+    write_csv(config.paths.table("coverage"), pd.DataFrame(rows), decimals=2)
+
+
+def log_coverage(config: Config) -> None:
+    """A line for each bound phrase of each source."""
+    lines = (
+        f"{each.source}: '{each.phrase}': {100 * each.on_average:.0f} % of its {'content ' * each.has_content}words in "
+        f"a caption, on average ({each.counts} of {len(each.captions)} captions)"
+        for each in coverage(config)
+    )
+    for line in dict.fromkeys(lines):
+        log.info(line)
+
+
+def notice_coverage(config: Config, place: str = "under sources.{source}.concepts") -> None:
+    """Notices of what captions do not teach.
+
+    A line for each bound phrase of which captions name little; a line for each source with what they never name of its
+    other phrases, and one for each source whose VLM's answers are mostly rejected.
+
+    Args:
+        place: where the user sets the key words of a source.
+    """
+    never: dict[str, list[str]] = {}
+    for each in coverage(config):
+        if not each.has_content:
+            log.warning(
+                "notice: cases.%s: '%s' has only function words, so captions teach nothing under it: bind a noun or a "
+                "verb",
+                each.case, each.phrase,
+            )  # fmt: skip
+        elif each.is_low:
+            found = _found(config, each.source)
+            known, where = ", ".join([*found["spatial"], *found["temporal"]]), place.format(source=each.source)
+            log.warning(
+                "notice: cases.%s: %s; its key words are %s (set them %s)", each.case, _lack(each), known, where
+            )
+        else:
+            never.setdefault(each.source, []).extend(each.never)
+    for source, words in never.items():
+        if words:
+            log.warning("notice: sources.%s: no caption names %s", source, _quoted(words))
+    for source in config.bound():
+        if config.paths.concepts(source).exists():
+            found = _found(config, source)
+            counts, captions = found["counts"], len(found["captions"]) + len(found["frame_captions"])
+            if counts["rejected"] > MOST * counts["asked"]:
+                log.warning(
+                    "notice: sources.%s: %d of %d captions of the VLM were rejected, because a key word was missing or "
+                    "they were too long, and %d of %d come from a template. Set fewer or simpler key words %s.",
+                    source, counts["rejected"], counts["asked"], counts["template"], captions,
+                    place.format(source=source),
+                )  # fmt: skip
+
+
+def _lack(low: Coverage) -> str:
+    if low.ever == 0:
+        return f"no caption of {low.source} names any word of '{low.phrase}', so nothing is learned under it"
+    never = f", and never {_quoted(low.never)}" if low.never else ""
+    return (
+        f"captions of {low.source} name {100 * low.on_average:.0f} % of the content words of '{low.phrase}' on average"
+        f"{never}, so little is learned under it"
+    )
+
+
+def _quoted(words: list[str]) -> str:
+    return ", ".join(f"'{word}'" for word in dict.fromkeys(words))
+
+
+def _found(config: Config, source: str) -> dict[str, Any]:
+    """Key words, captions and counts of a source."""
+    return json.loads(config.paths.concepts(source).read_text(encoding="utf-8"))

@@ -63,16 +63,23 @@ class EncodedSource:
         """The word that stands for this source where a method needs just one: its motion, or else its first object."""
         return (self.temporal or self.spatial)[0]
 
+    def captions(self, *, frames: bool) -> int:
+        """How many there are: of the image or clip or, if `frames`, of single frames."""
+        return len(cast("Tensor", self.frame_token_counts) if frames else self.token_counts)
+
     def draw(self, batch_size: int, generator: torch.Generator, *, frames: bool) -> Batch:
-        """Captions drawn with replacement, each with the clip or, if `frames`, with the frame that it describes."""
+        """Captions drawn with replacement, as a batch."""
+        count = self.captions(frames=frames)
+        return self.batch(torch.randint(count, (batch_size,), generator=generator), frames=frames)
+
+    def batch(self, picked: Tensor, *, frames: bool) -> Batch:
+        """The captions of these numbers, int64 [B], each with the image or clip or, if `frames`, with the frame that it
+        describes."""
         if frames:
             of_frames = self.frame_latents, self.frame_prompt_embeds, self.frame_token_counts, self.frame_key_slots
-            latents, *captions = cast("tuple[Tensor, ...]", of_frames)
-            picked = torch.randint(len(latents), (batch_size,), generator=generator)
-            return Batch(latents[picked], *(each[picked] for each in captions))
-        picked = torch.randint(len(self.prompt_embeds), (batch_size,), generator=generator)
+            return Batch(*(each[picked] for each in cast("tuple[Tensor, ...]", of_frames)))
         captions = self.prompt_embeds, self.token_counts, self.key_slots
-        return Batch(self.latents.expand(batch_size, *self.latents.shape), *(each[picked] for each in captions))
+        return Batch(self.latents.expand(len(picked), *self.latents.shape), *(each[picked] for each in captions))
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file, atomically."""

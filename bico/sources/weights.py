@@ -36,7 +36,7 @@ HEADER = """\
 # hub's own for that revision (null = the newest), and notes all of it in <weights_store>/<repository>.json.
 """
 # No pickle and no code: weights are safetensors, everything else is text.
-PATTERNS = ["*.safetensors", "*.json", "*.txt"]
+TEXTS, WEIGHTS = ("*.json", "*.txt"), ("*.safetensors",)
 
 
 class Pin(Section):
@@ -45,7 +45,7 @@ class Pin(Section):
     revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = Field(description="commit; null = the newest")
     gigabytes: float = Field(default=0.0, ge=0, description="of all that is fetched; 0 = not known yet")
     files: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
-        default={}, description="file -> its SHA-256; none = those of the hub"
+        default={}, description="file -> its SHA-256: the weights that are fetched; none = all that the hub has"
     )
 
 
@@ -109,21 +109,21 @@ def fetch(store: Path, repository: str) -> None:
             pin = on_hub(repository, pin.revision)
         size = f"{pin.gigabytes} GB " if pin.gigabytes else ""
         print(f"{repository}: fetching {size}into {folder}", file=sys.stderr)
-        snapshot_download(repository, revision=pin.revision, local_dir=folder, allow_patterns=PATTERNS)
+        snapshot_download(repository, revision=pin.revision, local_dir=folder, allow_patterns=[*TEXTS, *pin.files])
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub's notes, of use to an unfinished download alone
     for name in progress(f"checksums of {repository}", pin.files):
         _check(folder / name, pin.files[name], repository)
     write_json(manifest(store, repository), {"repository": repository} | pin.model_dump())
 
 
-def on_hub(repository: str, revision: str | None = None) -> Pin:
-    """A repository as the hub has it, at a revision or as it stands now."""
+def on_hub(repository: str, revision: str | None = None, weights: Iterable[str] = WEIGHTS) -> Pin:
+    """A repository as the hub has it, at a revision or as it stands now: its texts, and these weights."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import filter_repo_objects
 
     info = HfApi().model_info(repository, revision=revision, files_metadata=True)
     siblings = cast("Iterable[RepoSibling]", info.siblings)
-    files = list(filter_repo_objects(siblings, allow_patterns=PATTERNS, key=lambda file: file.rfilename))
+    files = list(filter_repo_objects(siblings, allow_patterns=[*TEXTS, *weights], key=lambda file: file.rfilename))
     gigabytes = round(sum(cast(int, file.size) for file in files) / 1e9, 1)
     return Pin(
         revision=info.sha, gigabytes=gigabytes, files={file.rfilename: file.lfs.sha256 for file in files if file.lfs}
@@ -131,11 +131,14 @@ def on_hub(repository: str, revision: str | None = None) -> Pin:
 
 
 def pin_all() -> None:
-    """Writes the lock anew: every repository as it stands on the hub now. Raises InputError as `fetch` does."""
+    """Writes the lock anew: every repository as it stands on the hub now, of its weights those that the lock names.
+
+    Raises InputError as `fetch` does.
+    """
     pins = {}
-    for repository in read_lock():
+    for repository, pin in read_lock().items():
         with _plainly(repository, LOCK):
-            pins[repository] = on_hub(repository)
+            pins[repository] = on_hub(repository, weights=pin.files or WEIGHTS)
     lock = Lock(repositories=pins).model_dump()
     write_text(LOCK, HEADER + yaml.safe_dump(lock, sort_keys=False, width=200))
 

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,12 +52,14 @@ class Stage:
     Attributes:
         micro_batch: how much of a batch goes through the loss at once, where the activations of all would not fit;
             None = the whole batch.
+        fresh_optimizer: the stage starts with an optimiser of its own, whose moments are zero.
     """
 
     name: str
     steps: int
     loss: Loss
     micro_batch: int | None = None
+    fresh_optimizer: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def fit(
     workdir: Path,
     lr_lambda: Callable[[int], float] = lambda step: 1.0,
     max_grad_norm: float | None = None,
+    betas: tuple[float, float] = (0.9, 0.999),
     progress: str = "",
     report: Callable[[], dict[str, Tensor]] = dict,
     evaluation: Loss | None = None,
@@ -92,6 +96,7 @@ def fit(
         workdir: of this very training: nothing that it depends on has changed since its first step (`core.records`).
         lr_lambda: factor on the learning rates at each step.
         max_grad_norm: gradients of a larger norm are scaled down to it; None = none are.
+        betas: of AdamW.
         progress: label of the progress lines; "" for none.
         report: after each step: numbers, or rows of them, that later steps leave as they are.
         evaluation: that loss; None = that of the stage.
@@ -101,14 +106,18 @@ def fit(
     """
     workdir.mkdir(parents=True, exist_ok=True)
     parameters = {name: parameter for group in groups for name, parameter in group.parameters.items()}
-    optimizer = _adamw(groups, settings.weight_decay)
+    optimizer = _adamw(groups, settings.weight_decay, betas)
     plan = [stage for stage in stages for _ in range(stage.steps)]
+    ends = accumulate(stage.steps for stage in stages)
+    fresh = {end - stage.steps for end, stage in zip(ends, stages, strict=True) if stage.fresh_optimizer}
     first = resume(workdir, parameters, optimizer)
     with metrics_from(workdir / METRICS, first) as file, training_progress(progress, len(plan), first) as advance:
         metrics = Metrics(file, progress or workdir.stem, advance)
         for step, stage in enumerate(plan[first:], start=first):
             started = time.perf_counter()
             optimizer.zero_grad(set_to_none=True)
+            if step in fresh:
+                optimizer.state.clear()
             loss, sigmas = _backward(stage, settings.batch_size, step_generator(seed, step))
             if max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(parameters.values(), max_grad_norm)
@@ -119,7 +128,9 @@ def fit(
             metrics.write()  # of the step before: a GPU has the next one to do while this waits for it
             line = {"seconds": round(time.perf_counter() - started, 4)}
             if step in (0, len(plan) - 1) or (step + 1) % settings.eval_every == 0:
-                line["eval_loss"] = _eval_loss(replace(stage, loss=evaluation or stage.loss), settings.batch_size, seed)
+                # One by one in all stages, whatever fits there: other parts of a batch draw other random numbers.
+                alike = replace(stage, loss=evaluation or stage.loss, micro_batch=1)
+                line["eval_loss"] = _eval_loss(alike, settings.batch_size, seed)
             metrics.add(step, stage.name, numbers, line)
             if (step + 1) % settings.checkpoint_every == 0:
                 metrics.write()
@@ -128,9 +139,9 @@ def fit(
         metrics.write()
 
 
-def _adamw(groups: Sequence[Group], weight_decay: float) -> torch.optim.AdamW:
+def _adamw(groups: Sequence[Group], weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
     parameters = [{"params": list(group.parameters.values()), "lr": group.learning_rate} for group in groups]
-    return torch.optim.AdamW(parameters, weight_decay=weight_decay, fused=True)
+    return torch.optim.AdamW(parameters, weight_decay=weight_decay, betas=betas, fused=True)
 
 
 def _backward(stage: Stage, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 @contextmanager
@@ -19,5 +20,20 @@ def seeded(seed: int) -> Iterator[None]:
 
 def step_generator(seed: int, step: int) -> torch.Generator:
     """The source of all randomness of one step."""
-    mixed = hashlib.sha256(f"{seed}/{step}".encode()).digest()[:8]
+    return _generator(f"{seed}/{step}")
+
+
+def shuffled_epochs(count: int, draws: int, seed: int, name: str) -> Tensor:
+    """Which of `count` items come next, int64 [draws]: all of them in random order before any comes again.
+
+    Args:
+        name: of what goes through the items; another one has another order.
+    """
+    generator = _generator(f"{seed}/epochs of {name}")
+    epochs = [torch.randperm(count, generator=generator) for _ in range(1 + draws // count)]
+    return torch.cat(epochs)[:draws]
+
+
+def _generator(key: str) -> torch.Generator:
+    mixed = hashlib.sha256(key.encode()).digest()[:8]
     return torch.Generator().manual_seed(int.from_bytes(mixed) >> 1)

@@ -13,7 +13,7 @@ from PIL import Image
 from bico.config.settings import Media
 from bico.core.errors import InputError
 from bico.media.inspecting import check_media, frame_rate, media_kind
-from bico.media.reading import _frame_indices, read_clip, read_media, read_written
+from bico.media.reading import _frame_indices, read_clip, read_media, read_original, read_written
 from bico.media.writing import write_clip, write_image
 
 SIZE = {"height": 48, "width": 48, "num_frames": 9, "fps": 8}
@@ -160,6 +160,36 @@ def test_a_clip_is_read_as_it_is(tmp_path):
     assert back.shape == clip.shape and psnr(clip, back) > 40
 
 
+@pytest.mark.parametrize(
+    ("fps", "frames", "read", "taken", "rate"),
+    [(24, 40, "first", range(9), 24), (24, 40, "time", range(0, 27, 3), 8), (24, 6, "first", None, 36)],
+)
+def test_an_original_gives_the_frames_that_are_read_in_their_own_size_and_rate(
+    tmp_path, fps, frames, read, taken, rate
+):
+    write_clip(tmp_path / "a.mp4", numbered(frames, 64), fps=fps)
+    media = Media(**SIZE, read=read)
+    found, of_a_second = read_original(tmp_path / "a.mp4", media)
+    assert found.shape == (9, 64, 64, 3) and of_a_second == pytest.approx(rate)
+    assert numbers(found) == numbers(read_media(tmp_path / "a.mp4", **dict(media)))
+    assert taken is None or numbers(found) == list(taken)
+
+
+def test_an_original_picture_is_whole(tmp_path):
+    wide = np.random.default_rng(0).integers(0, 256, (50, 150, 3), np.uint8)
+    write_image(tmp_path / "a.png", wide)
+    assert np.array_equal(read_original(tmp_path / "a.png", Media(**SIZE))[0], wide[None])
+
+
+def test_an_original_is_upright_and_its_pixels_are_square(tmp_path):
+    write_clip(tmp_path / "a.mp4", numbered(9, 64)[:, :32], fps=8)
+    ffmpeg("-display_rotation", 90, "-i", tmp_path / "a.mp4", "-c", "copy", tmp_path / "turned.mp4")
+    ffmpeg("-i", tmp_path / "a.mp4", "-vf", "setsar=3/2", tmp_path / "stretched.mp4")
+    for name, size in (("turned", (64, 32)), ("stretched", (32, 96))):
+        assert read_original(tmp_path / f"{name}.mp4", Media(**SIZE))[0].shape == (9, *size, 3)
+        assert read_clip(tmp_path / f"{name}.mp4").shape == (9, *size, 3)
+
+
 def test_rotated_video_is_upright(tmp_path):
     clip = np.zeros((9, 64, 96, 3), np.uint8)
     clip[:, :32] = (255, 0, 0)  # red on top as stored
@@ -231,6 +261,18 @@ def test_broken_media_are_told_apart_in_one_line(tmp_path):
         assert message.startswith(f"{path}: ") and expected in message and "\n" not in message
     check_media(tmp_path / "good.mp4", "video")
     check_media(tmp_path / "good.jpg", "image")
+
+
+def test_a_picture_of_many_pixels_is_fine_and_one_of_too_many_is_named(tmp_path, monkeypatch, recwarn):
+    write_image(tmp_path / "a.png", moving_square(1, 1500, 100)[0])  # 2.25 megapixels
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2_000_000)  # Pillow warns
+    check_media(tmp_path / "a.png", "image")
+    read_media(tmp_path / "a.png", **SIZE)
+    assert not recwarn.list
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)  # Pillow refuses from twice as many
+    with pytest.raises(InputError) as caught:
+        check_media(tmp_path / "a.png", "image")
+    assert str(caught.value) == f"{tmp_path}/a.png: 2 megapixels: expected at most 2; scale it down"
 
 
 def test_a_duration_that_is_rounded_makes_no_frame_be_skipped():

@@ -88,11 +88,12 @@ def test_learning_rates_and_gradient_clipping_are_those_of_the_settings(
     for module in (dreamvideo_learn, dualreal_learn):
         monkeypatch.setattr(module, "fit", lambda groups, stages, settings, **more: seen.update(more, groups=groups))
     learn("dualreal", backbone, sources, tmp_path)
-    assert seen["max_grad_norm"] == DUALREAL.clip_norm
+    assert seen["max_grad_norm"] == DUALREAL.clip_norm and seen["betas"] == (0.9, 0.95)
     assert [seen["lr_lambda"](step) for step in (0, 1, 2)] == [0.5, 1, 1] and seen["lr_lambda"](7) < 0.1
     settings = DREAMVIDEO.model_copy(update={"inversion_rate": 1e-3})
     dreamvideo_learn.learn(backbone, sources["still"], settings, shift=3.0, seed=0, workdir=tmp_path)
-    assert [group.learning_rate for group in seen["groups"]] == [1e-2, 1e-3]  # adapters, vectors
+    rates = [group.learning_rate for group in seen["groups"]]  # adapters, vectors
+    assert rates == [1e-2, 1e-3 * backbone.embedding_scale()]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from conftest import ROOT
 from learned import CASE, clips, learned, metrics
 
 from bico.config.benchmark import Case
+from bico.config.reading import load
 from bico.methods.bico import compose as bico_compose
 from bico.methods.bico import isolation
 from bico.methods.bico import learn as bico_learn
 from bico.methods.bico.absorption import with_absorption
+from bico.methods.bico.batches import updates
 from bico.methods.bico.isolation import isolation_loss
+from bico.methods.bico.schedule import phases
 from bico.methods.bico.settings import Absorption
 from bico.methods.bico.settings import Settings as BicoSettings
 from bico.methods.shared.prompts import project
@@ -104,6 +108,8 @@ def test_strength_zero_is_the_base(backbone) -> None:
         {"diversification": False},
         {"temporal_decoupling": False},
         {"gate_learning_rate": 1e-5},
+        {"caption_sampling": "epochs", "warm_up": 1, "fresh_optimizer": True},
+        {"frame_stages": {"global_steps": 0, "all_steps": 2}},
         {"absorption": {"tokens": 0}},
         {"absorption": {"slot": "eos", "learning_rate": 1e-5}},
         {"noise": {"inversion": "released"}, "timestep_weighting": "diffsynth"},
@@ -151,13 +157,139 @@ def test_the_gate_has_a_learning_rate_of_its_own(backbone, sources, tmp_path: Pa
     assert tensors["shared.gamma"].abs() > 1e-3
 
 
+def gate_after(steps: int, width: int, settings: BicoSettings, *, pull: float) -> torch.Tensor:
+    """g of each word of a vocabulary, after these steps on random gradients whose mean is `-pull`."""
+    torch.manual_seed(0)
+    binder, absorption = HierarchicalBinder(width, 0, two_branch=True), torch.nn.Parameter(torch.zeros(1, width))
+    gate, vocabulary = binder.shared.gate, torch.randn(100, width)
+    assert not gate(vocabulary).any()
+    of_gate = {id(parameter) for parameter in gate.parameters()}
+    groups = bico_learn.groups(binder, absorption, settings)
+    trained = [
+        {"params": [each for each in group.parameters.values() if id(each) in of_gate], "lr": group.learning_rate}
+        for group in groups
+    ]
+    optimizer = torch.optim.AdamW([group for group in trained if group["params"]], fused=True)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        opened = gate(vocabulary[torch.randint(100, (8,))])
+        (opened * (torch.randn_like(opened) - pull)).mean().backward()
+        optimizer.step()
+    return gate(vocabulary).detach().abs()
+
+
+@pytest.mark.parametrize(("config", "width"), [("paper.yaml", 1536), ("toybox.yaml", 192)])
+def test_the_gate_stays_small_under_noise_and_opens_under_a_steady_gradient(config: str, width: int) -> None:
+    settings = load(ROOT / "config" / config).methods["bico"]
+    plain = settings.model_copy(update={"gate_learning_rate": settings.learning_rate})
+    steps = settings.clip_stages.total
+    few = min(steps, 300)
+    assert gate_after(few, width, settings, pull=0).mean() < 0.03 < 0.1 < gate_after(few, width, plain, pull=0).mean()
+    assert gate_after(few, width, settings, pull=1).mean() > 0.02
+    assert gate_after(steps, width, settings, pull=1).max() < 1
+
+
+def test_the_metrics_tell_how_far_the_gate_has_opened_where_it_is_passed() -> None:
+    of_image, of_clip = (metrics(learned("bico").folder / f"{source}.ckpt") for source in ("still", "clip"))
+    of_frames = [line for line in of_clip if line["stage"].startswith("frames")]
+    assert of_frames and not any("gate_mean" in line or "gate_largest" in line for line in of_image + of_frames)
+    opened = [(line["gate_mean"], line["gate_largest"]) for line in of_clip[len(of_frames) :]]
+    assert opened[0] == (0, 0) and all(0 < mean <= largest < 1 for mean, largest in opened[1:])
+    first = [line["stage"] for line in of_clip[len(of_frames) :]].index("clip_all")
+    assert opened[first][0] < opened[first - 1][0] / 2  # a step's own: the gates of the blocks are still closed
+
+
+def test_in_epochs_every_caption_comes_once_before_any_comes_again(sources) -> None:
+    """Also where the stage changes, and where a batch goes through in parts; a frame comes with its own caption."""
+    stages = {"global_steps": 1, "all_steps": 5}
+    settings = BicoSettings(stages=stages, clip_stages=stages, batch_size=2, caption_sampling="epochs")
+    clip, generator = sources["clip"], torch.Generator()
+
+    def numbers(seed: int) -> list[list[int]]:
+        """The captions of each epoch, by their number."""
+        picked = []
+        for phase, draw, _ in updates(phases(settings, "video", 3.0), clip, settings, seed):
+            captions = clip.frame_prompt_embeds if phase.frames else clip.prompt_embeds
+            for batch in (draw(1, generator), draw(1, generator)):
+                picked.append([torch.equal(batch.prompt_embeds[0], each) for each in captions].index(True))
+                if phase.frames:
+                    assert torch.equal(batch.latents[0], clip.frame_latents[picked[-1]])
+        return [picked[start : start + 3] for start in range(0, 24, 3)]
+
+    assert all(sorted(epoch) == [0, 1, 2] for epoch in numbers(0))
+    assert len({tuple(epoch) for epoch in numbers(0)}) > 1
+    assert numbers(0) == numbers(0) != numbers(1) and numbers(0)[:4] != numbers(0)[4:]
+
+
+def test_the_first_steps_of_a_training_go_a_third_as_far(backbone, sources, tmp_path: Path) -> None:
+    two = {"global_steps": 1, "all_steps": 1}
+    settings = BicoSettings(learning_rate=1e-2, stages=two, warm_up=1)
+    bico_learn.learn(backbone, sources["still"], settings, shift=3.0, seed=0, workdir=tmp_path)
+    first, second = (line["gamma_global"] for line in metrics(tmp_path))
+    assert first == pytest.approx(1e-2 / 3, rel=1e-3) and second > 2 * first
+
+
+def test_what_does_not_fit_at_once_goes_through_a_step_in_parts(planned, monkeypatch) -> None:
+    monkeypatch.setattr("bico.models.wan.acceleration.CHECKPOINT_TOKENS", 8)  # of a frame there are 4, of the clip 8
+    parts = {stage.name: stage.micro_batch for stage in planned().stages}
+    assert parts == {"frames_global": 2, "frames_all": 2, "clip_global": 1, "clip_all": 1}
+
+
+@pytest.mark.parametrize("global_steps", [0, 2])
+def test_a_fresh_optimizer_starts_with_the_clip(planned, global_steps: int) -> None:
+    stages = {"global_steps": global_steps, "all_steps": 3}
+    plan = planned(stages=stages, clip_stages=stages, fresh_optimizer=True).stages
+    fresh = [number for number, stage in enumerate(plan) if stage.fresh_optimizer]
+    assert fresh == [0, 3 + global_steps] and plan[fresh[1]].name.startswith("clip")
+    assert not any(stage.fresh_optimizer for stage in planned(stages=stages, clip_stages=stages).stages)
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 5])
+def test_an_interrupted_training_in_epochs_with_a_fresh_optimizer_ends_as_an_uninterrupted_one(
+    backbone, sources, monkeypatch, tmp_path: Path, stop_at: int
+) -> None:
+    """It breaks off in the middle of an epoch, before the first step on the clip, and after it."""
+    two = {"global_steps": 2, "all_steps": 2}
+    settings = BicoSettings(
+        learning_rate=1e-2, stages=two, clip_stages=two, batch_size=2, checkpoint_every=1,
+        caption_sampling="epochs", warm_up=1, fresh_optimizer=True,
+    )  # fmt: skip
+
+    def learn(folder: str) -> dict[str, torch.Tensor]:
+        return bico_learn.learn(backbone, sources["clip"], settings, shift=3.0, seed=0, workdir=tmp_path / folder)
+
+    whole = learn("whole")
+    with monkeypatch.context() as patched:
+        calls = iter(range(99))
+
+        def breaking(*arguments, training: bool, **more):
+            if training and next(calls) == stop_at:
+                raise KeyboardInterrupt
+            return flow_matching_loss(*arguments, training=training, **more)
+
+        patched.setattr(bico_learn, "flow_matching_loss", breaking)
+        with pytest.raises(KeyboardInterrupt):
+            learn("broken")
+    resumed = learn("broken")
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+    curves = [[line["loss"] for line in metrics(tmp_path / folder)] for folder in ("whole", "broken")]
+    assert len(curves[0]) == 8 and curves[0] == curves[1]
+
+
+def test_a_clips_step_is_measured_without_its_frames_in_epochs_too(backbone, sources, tmp_path: Path) -> None:
+    settings = BicoSettings(caption_sampling="epochs", fresh_optimizer=True, warm_up=1)
+    few = settings.measured(2, "video", backbone.num_blocks)
+    bico_learn.learn(backbone, sources["clip"], few, shift=3.0, seed=0, workdir=tmp_path)
+    assert [line["stage"] for line in metrics(tmp_path)] == ["clip_all"] * 2
+
+
 def test_the_absorption_token_has_a_learning_rate_of_its_own(planned) -> None:
     rates = {
         name: group.learning_rate
         for group in planned(learning_rate=1e-2, absorption={"learning_rate": 1e-5}).groups
         for name in group.parameters
     }
-    assert rates["absorption"] == 1e-5 and rates["shared.gamma"] == rates["shared.gate.1.weight"] == 1e-2
+    assert rates["absorption"] == 1e-5 and rates["shared.gamma"] == rates["shared.gate.1.bias"] == 1e-2
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bico.methods.bico.schedule import noise_levels, phases
+from bico.methods.bico.schedule import noise_levels, phases, rate_factor
 from bico.methods.bico.settings import Noise
 from bico.methods.bico.settings import Settings as BicoSettings
 from bico.models.wan.schedule import shifted
@@ -57,6 +57,31 @@ def test_each_stage_is_what_the_paper_says(kind: str, change: dict, expected: li
         assert (phase.name, phase.steps, phase.noise) == (name, count, noise[stage - 1])
         assert phase.frames == ("whole" not in opened) and phase.per_block == ("blocks" in opened)
         assert phase.temporal == ("temporal" in opened)
+
+
+def test_a_videos_frames_may_have_stages_of_their_own() -> None:
+    own = {"stages": {"global_steps": 2, "all_steps": 3}, "frame_stages": {"global_steps": 5, "all_steps": 8}}
+    settings = BicoSettings(**own)
+    assert [phase.steps for phase in phases(settings, "image", 3.0)] == [2, 3]
+    assert [phase.steps for phase in phases(settings, "video", 3.0)] == [5, 8, 2400, 2400]
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "slow"),
+    [
+        ("video", {}, []),
+        ("image", {"warm_up": 3}, [0, 1, 2]),
+        ("video", {"warm_up": 3}, [0, 1, 2]),
+        ("video", {"warm_up": 3, "fresh_optimizer": True}, [0, 1, 2, 4, 5, 6]),
+        ("video", {"warm_up": 3, "temporal_decoupling": False}, [0, 1, 2]),
+    ],
+)
+def test_every_optimizer_warms_up_at_a_third_of_the_learning_rate(kind: str, change: dict, slow: list[int]) -> None:
+    two = {"global_steps": 1, "all_steps": 3}
+    settings = BicoSettings(stages=two, clip_stages=two, **change)
+    plan = phases(settings, kind, 3.0)
+    factors = [rate_factor(step, plan, settings) for step in range(sum(phase.steps for phase in plan))]
+    assert factors == [pytest.approx(1 / 3) if step in slow else 1 for step in range(len(factors))]
 
 
 def draws(levels: NoiseLevels) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """DreamVideo: vectors and identity adapters of an image, motion adapters of a video."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,9 +11,13 @@ from adapters import DREAMVIDEO, artifacts, composed, learn, untrained
 from learned import CASE
 
 from bico.config.benchmark import Case
+from bico.methods.dreamvideo import adapters as dreamvideo_adapters
 from bico.methods.dreamvideo import compose as dreamvideo_compose
 from bico.methods.dreamvideo import learn as dreamvideo_learn
+from bico.methods.shared.prompts import project
 from bico.models.adapter import Adapter
+from bico.models.wan import acceleration
+from bico.models.wan.attention import CrossAttentionInput, SelfAttentionInput
 from bico.plan.clips import Job
 from bico.training.noise import NoiseLevels
 
@@ -49,10 +54,11 @@ def test_the_text_encoder_is_offloaded_when_the_identity_adapters_train(sources,
     assert offloaded == ["text_encoder"]
 
 
-def test_motion_adapters_train_on_one_clip_at_a_time_under_gradient_checkpointing(
-    backbone, sources, monkeypatch, tmp_path
-) -> None:
-    settings, passes = DREAMVIDEO.model_copy(update={"batch_size": 4, "motion_steps": 1}), []
+@pytest.mark.parametrize("source", ["still", "clip"])
+def test_long_clips_and_large_stills_train_a_few_at_a_time(backbone, sources, monkeypatch, tmp_path, source) -> None:
+    """Their activations would not fit a GPU of 24 GB, and random numbers are to be the same on all."""
+    few = {"batch_size": 4, "inversion_steps": 1, "identity_steps": 1, "motion_steps": 1}
+    settings, passes = DREAMVIDEO.model_copy(update=few), []
     velocity_of = type(backbone).velocity
 
     def velocity(self, latents, *inputs, training) -> torch.Tensor:
@@ -61,10 +67,12 @@ def test_motion_adapters_train_on_one_clip_at_a_time_under_gradient_checkpointin
         return velocity_of(self, latents, *inputs, training=training)
 
     monkeypatch.setattr(type(backbone), "velocity", velocity)
-    for choice in ("never", "always"):
-        monkeypatch.setattr(backbone, "gradient_checkpointing", choice)
-        dreamvideo_learn.learn(backbone, sources["clip"], settings, shift=3.0, seed=0, workdir=tmp_path / choice)
-    assert passes == [4, 1, 1, 1, 1]
+    tokens = math.prod(backbone.patch_grid(sources[source].latents.shape))
+    for bound in (4 * tokens, 2 * tokens, tokens - 1):
+        monkeypatch.setattr(acceleration, "CHECKPOINT_TOKENS", bound)
+        dreamvideo_learn.learn(backbone, sources[source], settings, shift=3.0, seed=0, workdir=tmp_path / str(bound))
+    stages = 1 if source == "clip" else 2
+    assert passes == stages * [4] + stages * [2, 2] + stages * [1, 1, 1, 1]
 
 
 def test_half_of_the_captions_are_empty_in_motion_training(backbone, sources, monkeypatch) -> None:
@@ -109,3 +117,23 @@ def test_what_was_learned_of_one_source_can_be_composed_alone(backbone, source: 
     job = Job("alone", alone, 0, artifacts()["dreamvideo"])
     ((_, clip),) = dreamvideo_compose.compose(backbone, [job], DREAMVIDEO, tiny.SAMPLING, tiny.MEDIA)
     assert not np.array_equal(clip, composed(backbone, artifacts(), "dreamvideo")[0])
+
+
+@torch.no_grad()
+def test_adapters_read_the_residual_stream_and_add_to_it_past_the_gates(backbone, sources) -> None:
+    """As in the original. With all layers silenced, adapters of constant output are all that a block adds."""
+    for name, layers in (("still", 1), ("clip", 2)):
+        opened, adapters = tiny.backbone(), untrained(backbone, sources, name)
+        block, states, read = opened.transformer.blocks[0], torch.randn(1, 4, backbone.width), []
+        for layer in (block.attn1.to_out[0], block.attn2.to_out[0], block.ffn.net[2]):
+            layer.weight.zero_(), layer.bias.zero_()
+        for each in adapters.blocks[0].values():
+            each.up.bias.fill_(1.0)
+            each.register_forward_pre_hook(lambda layer, inputs, read=read: read.append(inputs[0]))
+        context = CrossAttentionInput(*backbone.keys_values(project(backbone, CASE.prompt))[0], False)
+        rotary_emb = SelfAttentionInput(torch.ones(1, 4, 1, 12), torch.zeros(1, 4, 1, 12), False)
+        with dreamvideo_adapters.adapted(opened.transformer, [adapters]):
+            after = block(states, context, torch.full((1, 6, backbone.width), 3.0), rotary_emb)
+        torch.testing.assert_close(after, states + layers)
+        for place, tokens in enumerate(read):
+            torch.testing.assert_close(tokens, states + place)

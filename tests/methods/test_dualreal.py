@@ -13,6 +13,7 @@ from bico.config.reading import load
 from bico.methods.dualreal import compose as dualreal_compose
 from bico.methods.dualreal import learn as dualreal_learn
 from bico.methods.dualreal.adapters import JointAdapters, Mixture
+from bico.methods.dualreal.settings import Settings
 from bico.methods.shared.prompts import project
 from bico.models.adapter import Adapter
 from bico.models.wan.acceleration import accelerated
@@ -55,13 +56,36 @@ def test_motion_adapters_are_conditioned_on_no_appearance_in_identity_steps(back
     monkeypatch.setattr(dualreal_learn, "flow_matching_loss", lambda *arguments, training: torch.zeros(()))
     adapters, steps = untrained(backbone, sources, "dualreal"), set()
     by_kind = {"image": sources["still"], "video": sources["clip"]}
-    loss = dualreal_learn.joint_loss(backbone, by_kind, adapters, NoiseLevels(3.0))
+    loss = dualreal_learn.joint_loss(backbone, by_kind, DUALREAL, adapters, NoiseLevels(3.0))
     for step in range(20):
         loss(torch.Generator().manual_seed(step), 2, training=True)
         (motion,) = {parameter.requires_grad for parameter in adapters.motion.parameters()}
         (sees,) = {each.told is not None for each in adapters.motion.modules() if isinstance(each, Adapter)}
         steps.add((motion, sees))
     assert steps == {(True, True), (False, False)}
+
+
+def test_steps_on_the_image_and_on_the_video_have_batches_of_their_own(backbone, sources, monkeypatch) -> None:
+    sizes, settings = set(), DUALREAL.model_copy(update={"identity_batch_size": 5, "batch_size": 2})
+    monkeypatch.setattr(
+        dualreal_learn,
+        "flow_matching_loss",
+        lambda backbone, latents, *more, training: sizes.add((latents.shape[2], len(latents))) or torch.zeros(()),
+    )
+    by_kind = {"image": sources["still"], "video": sources["clip"]}
+    adapters = untrained(backbone, sources, "dualreal")
+    loss = dualreal_learn.joint_loss(backbone, by_kind, settings, adapters, NoiseLevels(3.0))
+    for step in range(20):
+        _, sigmas = loss(torch.Generator().manual_seed(step), settings.batch_size, training=True)
+        sizes.add((0, len(sigmas)))
+    assert sizes == {(1, 5), (2, 2), (0, 5), (0, 2)}
+
+
+def test_the_controller_has_the_shape_of_the_original() -> None:
+    """512 inside, 128 before the weights; the original's time embedding has 512, Wan's its width."""
+    controller = JointAdapters(6, 30, 3, Settings()).controller
+    shapes = [tuple(layer.weight.shape) for layer in controller.modules() if isinstance(layer, nn.Linear)]
+    assert shapes == [(512, 6), (3 * 512, 6), (2048, 512), (512, 2048), (128, 512), (5, 128)]
 
 
 def test_alphas_start_in_the_middle_of_their_range_and_change_in_training(backbone, sources, tmp_path) -> None:

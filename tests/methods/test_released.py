@@ -9,15 +9,18 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
+from conftest import ROOT
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bico.cli.main import main
 from bico.config.benchmark import Case
+from bico.config.reading import load
 from bico.methods.bico import compose as bico_compose
 from bico.methods.bico import learn as bico_learn
 from bico.methods.bico.absorption import with_absorption
-from bico.methods.bico.settings import Absorption
+from bico.methods.bico.schedule import phases
+from bico.methods.bico.settings import Absorption, Noise
 from bico.methods.bico.settings import Settings as BicoSettings
 from bico.models.binder import HierarchicalBinder
 from bico.plan.clips import Job
@@ -161,6 +164,31 @@ def test_a_source_is_learned_with_the_authors_gate_and_exported(tmp_path: Path) 
     exported = load_file(tmp_path / "theirs.safetensors")
     assert {name: tensor.shape for name, tensor in exported.items()} == {
         name: tensor.shape for name, tensor in checkpoint(motion=True).items()
+    }
+
+
+def test_the_row_as_released_takes_the_samples_of_the_authors_code() -> None:
+    """Five epochs of eight times 60 captions, or 81 of single frames; the first two epochs in stage global."""
+    config = load(ROOT / "config" / "paper.yaml")
+    row, captions = config.methods["bico_as_released"], config.concepts.captions
+    assert captions == 60 and (config.concepts.frame_captions or config.media.num_frames) == 81
+
+    def samples(kind: str) -> list[int]:
+        return [phase.steps * row.batch_size for phase in phases(row, kind, config.sampling.shift)]
+
+    assert samples("image") == [960, 1440] and sum(samples("image")) == 5 * 8 * captions
+    assert samples("video") == [1296, 1944, 960, 1440] and sum(samples("video")[:2]) == 5 * 8 * 81
+    assert (row.batch_size, sum(row.steps_of("image")), sum(row.steps_of("video"))) == (8, 300, 405 + 300)
+    full = config.methods["bico"].model_dump()
+    assert {key: value for key, value in row.model_dump().items() if value != full[key] and "stages" not in key} == {
+        "batch_size": 8,
+        "noise": Noise(inversion="released").model_dump(),
+        "timestep_weighting": "diffsynth",
+        "caption_sampling": "epochs",
+        "warm_up": 1,
+        "fresh_optimizer": True,
+        "absorption": Absorption(slot="eos").model_dump(),
+        "gate": "released",
     }
 
 

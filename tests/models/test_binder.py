@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bico.models.binder import Binder, HierarchicalBinder, TwoBranchBinder
+from bico.models.binder import Binder, HierarchicalBinder, TwoBranchBinder, gate_sizes
 
 WIDTH = 12
 
@@ -104,6 +104,29 @@ def test_single_frames_keep_every_binder_on_its_spatial_branch() -> None:
     expected = [shared + block.gamma * block.spatial(shared) for block in binder.blocks]
     torch.testing.assert_close(binder(context, mask, temporal=False), expected)
     torch.testing.assert_close(binder(context, mask, temporal=False, per_block=False), [shared, shared])
+
+
+def test_recorded_gates_are_those_that_bound_tokens_passed_in_training() -> None:
+    context, mask = torch.randn(1, 3, WIDTH), torch.tensor([[True, True, False]])
+
+    def passes(binder: HierarchicalBinder, **how: bool) -> int:
+        with binder.recorded_gates() as gates:
+            binder(context, mask, **how)
+        assert all(gate.shape == (2, 1) and not gate.requires_grad for gate in gates)
+        return len(gates)
+
+    binder = HierarchicalBinder(WIDTH, 4, two_branch=True)
+    assert passes(binder) == 5 and passes(binder, per_block=False) == 1 and passes(binder, temporal=False) == 0
+    with torch.no_grad():
+        assert passes(binder) == 0
+    assert passes(HierarchicalBinder(WIDTH, 4)) == 0
+    assert passes(HierarchicalBinder(WIDTH, 4, two_branch=True, gate="released")) == 0
+
+
+def test_sizes_of_gates_are_over_all_that_were_passed() -> None:
+    sizes = gate_sizes([torch.tensor([[0.25], [-0.5]]), torch.tensor([[0.0], [0.25]])])
+    assert {name: size.item() for name, size in sizes.items()} == {"gate_mean": 0.25, "gate_largest": 0.5}
+    assert gate_sizes([]) == {}
 
 
 def test_gammas_are_told_by_their_size() -> None:

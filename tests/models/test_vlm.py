@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from transformers import Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
 from bico.config.benchmark import KeyWords
 from bico.config.settings import ConceptSettings
 from bico.models import vlm
 from bico.models.vlm import Vlm
-from bico.sources import concepts, instructions
+from bico.sources import concepts
+from bico.sources.instructions import SHORT
 from bico.toybox import world
 from bico.toybox.captions import COLOURS
 from bico.toybox.render import render
@@ -39,6 +41,11 @@ def clip():
     return render(scenes(1, HELD_OUT_SEED)[0])
 
 
+def settings_of(**changes):
+    """Settings of the Toybox's VLM."""
+    return ConceptSettings(**{"instructions": "short", "look": "encoded"} | changes)
+
+
 def noise(frames, height=48, width=48, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), np.uint8)
 
@@ -47,49 +54,111 @@ def test_the_tokenizer_reads_and_writes_any_text_and_knows_each_instruction_as_o
     tokenizer = untrained.processor.tokenizer
     for text in ["a striped cat", 'né "∞" {}\t~', "XyZ 0123456789"]:
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    for instruction in [*instructions.CONCEPTS.values(), *instructions.CAPTION.values()]:
+    for instruction in [*SHORT.concepts.values(), *SHORT.caption.values()]:
         assert len(tokenizer(instruction)["input_ids"]) == 1
 
 
 def test_frames_and_clips_keep_their_size(untrained, clip):
-    image = untrained.inputs([clip[:1]], [untrained.chat("hi", still=True)], FPS)
-    video = untrained.inputs([clip], [untrained.chat("hi", still=False)], FPS)
+    image = untrained.inputs([clip[:1]], [untrained.chat("hi", still=True)], FPS, "encoded")
+    video = untrained.inputs([clip], [untrained.chat("hi", still=False)], FPS, "encoded")
     assert image["image_grid_thw"].tolist() == [[1, 8, 8]]
     assert video["video_grid_thw"].tolist() == [[5, 8, 8]] and video["second_per_grid_ts"].tolist() == [0.25]
 
 
 def test_long_clips_are_thinned_out_at_their_own_speed(untrained):
-    video = untrained.inputs([noise(81)], [untrained.chat("hi", still=False)], 15)
+    video = untrained.inputs([noise(81)], [untrained.chat("hi", still=False)], 15, "encoded")
     assert video["video_grid_thw"].tolist() == [[8, 8, 8]]
     assert video["second_per_grid_ts"].tolist() == pytest.approx([2 * 81 / 16 / 15])
 
 
+def test_the_role_stands_before_the_question_and_only_where_there_is_one(untrained):
+    assert untrained.chat("hi", still=True).startswith("<|im_start|>user\n")
+    assert untrained.chat("hi", still=True, system="Be exact.").startswith(
+        "<|im_start|>system\nBe exact.<|im_end|>\n<|im_start|>user\n<|vision_start|>"
+    )
+
+
+@pytest.fixture
+def full_size(untrained, monkeypatch):
+    """With the processors of Qwen2.5-VL as its library makes them: 14 pixels a patch, four patches a token."""
+    monkeypatch.setattr(untrained.processor, "image_processor", Qwen2VLImageProcessor())
+    monkeypatch.setattr(untrained.processor, "video_processor", Qwen2VLVideoProcessor())
+    return untrained
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "patches"), [(480, 832, [34, 60]), (1080, 1920, [52, 94]), (100, 100, [32, 32])]
+)
+def test_an_original_is_seen_in_its_own_size_between_256_and_1280_tokens(full_size, height, width, patches):
+    image = full_size.inputs([noise(1, height, width)], [full_size.chat("hi", still=True)], 15, "original")
+    assert image["image_grid_thw"].tolist() == [[1, *patches]]
+
+
+@pytest.mark.parametrize(("fps", "pairs", "seconds"), [(24, 7, 0.5), (15, 11, 0.5), (8, 21, 0.5), (2, 41, 1.0)])
+def test_an_original_clip_is_seen_at_four_frames_a_second_of_its_own_time(full_size, fps, pairs, seconds):
+    video = full_size.inputs([noise(81, 112, 224)], [full_size.chat("hi", still=False)], fps, "original")
+    assert video["video_grid_thw"][0, 0] == pairs and video["second_per_grid_ts"].tolist() == [seconds]
+
+
+def test_the_processor_is_told_which_frames_of_the_file_it_sees_and_their_true_rate(untrained, monkeypatch):
+    class Processor:
+        image_processor = Qwen2VLImageProcessor()
+
+        def __call__(self, **given):
+            self.given = given
+
+    processor = Processor()
+    monkeypatch.setattr(untrained, "processor", processor)
+    untrained.inputs([noise(81, 112, 224)], ["hi"], 24, "original")
+    (metadata,), (clip,) = processor.given["video_metadata"], processor.given["videos"]
+    assert metadata["fps"] == 24 and metadata["frames_indices"] == list(range(0, 81, 6))
+    assert clip.shape == (14, 112, 224, 3)
+
+
+def test_a_slow_clip_of_full_size_is_shown_smaller_than_would_fill_the_memory(full_size):
+    video = full_size.inputs([noise(81, 720, 1280)], [full_size.chat("hi", still=False)], 4, "original")
+    tokens = int(video["video_grid_thw"].prod()) // 4
+    assert video["video_grid_thw"][0, 0] == 41 and 0.8 * vlm.CLIP_TOKENS < tokens <= vlm.CLIP_TOKENS
+
+
+def test_stills_that_are_read_at_the_same_time_are_bounded(untrained, clip, monkeypatch):
+    settings, batches = settings_of(max_new_tokens=4), []
+    prompt = SHORT.caption_prompt({"spatial": ["cat"]})
+    stills = [clip[index : index + 1] for index in range(4)]
+    tokens = untrained.inputs(stills[:1], [untrained.chat(prompt, still=True)], FPS, "encoded")["input_ids"].shape[1]
+    together = untrained.answer(stills, prompt, [1, 2, 3, 4], settings, FPS)
+    generate = untrained._generate
+    monkeypatch.setattr(untrained, "_generate", lambda i, seeds, s: batches.append(len(seeds)) or generate(i, seeds, s))
+    monkeypatch.setattr(vlm, "READ_TOKENS", 3 * tokens)
+    assert untrained.answer(stills, prompt, [1, 2, 3, 4], settings, FPS) == together and batches == [3, 1]
+
+
 def test_greedy_answers_are_those_of_the_librarys_own_generate(untrained, clip):
-    settings = ConceptSettings(max_new_tokens=12)
-    inputs = untrained.inputs([clip], [untrained.chat(instructions.CONCEPTS["video"], still=False)], FPS)
+    settings = settings_of(max_new_tokens=12)
+    inputs = untrained.inputs([clip], [untrained.chat(SHORT.concepts["video"], still=False)], FPS, "encoded")
     ids = untrained.model.generate(**inputs, do_sample=False, max_new_tokens=12)
     expected = untrained.processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert untrained.answer([clip], instructions.CONCEPTS["video"], [None], settings, FPS) == [expected]
+    assert untrained.answer([clip], SHORT.concepts["video"], [None], settings, FPS) == [expected]
 
 
 def test_a_seed_gives_the_same_caption_alone_and_among_others(untrained, clip):
-    settings = ConceptSettings(max_new_tokens=12)
-    prompt = instructions.caption_prompt({"spatial": ["cat"], "temporal": ["spinning"]})
+    settings = settings_of(max_new_tokens=12)
+    prompt = SHORT.caption_prompt({"spatial": ["cat"], "temporal": ["spinning"]})
     many = untrained.answer([clip], prompt, [1, 2, 3, 4], settings, FPS)
     assert untrained.answer([clip], prompt, [3], settings, FPS) == [many[2]]
     assert len(set(many)) == 4
 
 
 def test_what_is_looked_at_bounds_how_many_answers_are_written_at_a_time(untrained, clip, monkeypatch):
-    settings = ConceptSettings(max_new_tokens=12)
-    prompt = instructions.caption_prompt({"spatial": ["cat"], "temporal": ["spinning"]})
+    settings = settings_of(max_new_tokens=12)
+    prompt = SHORT.caption_prompt({"spatial": ["cat"], "temporal": ["spinning"]})
     together, batches = untrained.answer([clip], prompt, [1, 2, 3], settings, FPS), []
-    tokens = untrained.inputs([clip], [untrained.chat(prompt, still=False)], FPS)["input_ids"].shape[1]
+    tokens = untrained.inputs([clip], [untrained.chat(prompt, still=False)], FPS, "encoded")["input_ids"].shape[1]
     generate = untrained._generate
     monkeypatch.setattr(untrained, "_generate", lambda i, seeds, s: batches.append(len(seeds)) or generate(i, seeds, s))
-    monkeypatch.setattr(vlm, "MAX_TOKENS", 2 * tokens)
+    monkeypatch.setattr(vlm, "HELD_TOKENS", 2 * tokens)
     assert untrained.answer([clip], prompt, [1, 2, 3], settings, FPS) == together and batches == [2, 1]
-    monkeypatch.setattr(vlm, "MAX_TOKENS", 1)
+    monkeypatch.setattr(vlm, "HELD_TOKENS", 1)
     assert untrained.answer([clip], prompt, [1, 2, 3], settings, FPS) == together and batches[2:] == [1, 1, 1]
 
 
@@ -99,13 +168,13 @@ def test_what_is_looked_at_bounds_how_many_answers_are_written_at_a_time(untrain
 )
 def test_captions_draw_from_the_most_probable_words_alone(settings, drawn):
     scores = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05])).expand(200, -1)
-    for processor in vlm._sampling(range(200), ConceptSettings(**{"temperature": 1.0, "top_p": 0.9} | settings)):
+    for processor in vlm._sampling(range(200), settings_of(**{"temperature": 1.0, "top_p": 0.9} | settings)):
         scores = processor(None, scores)
     assert set(scores.argmax(dim=1).tolist()) == drawn
 
 
 def test_sampling_follows_the_models_probabilities():
-    settings = ConceptSettings(temperature=1.0, top_k=3, top_p=1.0)
+    settings = settings_of(temperature=1.0, top_k=3, top_p=1.0)
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(4000, 4)
     for processor in vlm._sampling(range(4000), settings):
         logits = processor(None, logits)
@@ -114,7 +183,7 @@ def test_sampling_follows_the_models_probabilities():
 
 
 def test_an_untrained_model_still_yields_captions_that_hold_the_words(untrained, clip):
-    settings = ConceptSettings(captions=3, attempts=2, max_new_tokens=8)
+    settings = settings_of(captions=3, attempts=2, max_new_tokens=8)
     words = KeyWords(spatial=["cat", "beach"], temporal=["spinning"])
     found = concepts.extract(clip, "video", settings, untrained, fps=FPS, key_words=words)
     assert all(concepts.holds(text, ["cat", "beach", "spinning"]) for text in found["captions"])
@@ -124,7 +193,7 @@ def test_an_untrained_model_still_yields_captions_that_hold_the_words(untrained,
 
 @needs_zoo
 def test_the_shipped_model_was_trained_on_todays_instructions(shipped):
-    for instruction in [*instructions.CONCEPTS.values(), *instructions.CAPTION.values()]:
+    for instruction in [*SHORT.concepts.values(), *SHORT.caption.values()]:
         ids = shipped.processor.tokenizer(instruction)["input_ids"]
         assert len(ids) == 1, f"train the VLM again ('python -m bico.zoo vlm'), it has not seen: {instruction}"
 
@@ -135,16 +204,16 @@ def test_the_shipped_model_gives_valid_json_on_renders_and_on_anything_else(ship
     frames = 1 if kind == "image" else 9
     media = [render(scene)[:frames] for scene in scenes(16, HELD_OUT_SEED)]
     media += [noise(frames), np.zeros((frames, 48, 48, 3), np.uint8), np.full((frames, 48, 48, 3), 255, np.uint8)]
-    settings = ConceptSettings()
-    answers = shipped.answer(media, instructions.CONCEPTS[kind], [None] * len(media), settings, FPS)
-    answers += shipped.answer([noise(frames, 90, 160)], instructions.CONCEPTS[kind], [None], settings, FPS)
+    settings = settings_of()
+    answers = shipped.answer(media, SHORT.concepts[kind], [None] * len(media), settings, FPS)
+    answers += shipped.answer([noise(frames, 90, 160)], SHORT.concepts[kind], [None], settings, FPS)
     assert all(concepts.parse_concepts(answer, kind) is not None for answer in answers)
 
 
 @needs_zoo
 def test_the_shipped_model_reads_subject_and_scene_and_writes_varied_captions(shipped):
     scene = world.sample_scene(np.random.default_rng(7), subject="cat", scene="beach", motion="bouncing")
-    found = concepts.extract(render(scene), "video", ConceptSettings(captions=20), shipped, fps=FPS)
+    found = concepts.extract(render(scene), "video", settings_of(captions=20), shipped, fps=FPS)
     assert found["spatial"] == ["cat", "beach"] and found["temporal"] == ["bouncing"]
     assert found["counts"]["template"] <= 1
     for words in ("at the beach", "on a beach", "of a cat", "cat is bouncing"):
@@ -155,8 +224,8 @@ def test_the_shipped_model_reads_subject_and_scene_and_writes_varied_captions(sh
 @needs_zoo
 def test_photographs_give_valid_json(shipped):
     data = pytest.importorskip("skimage.data")
-    settings = ConceptSettings()
+    settings = settings_of()
     for photo in (data.astronaut(), data.chelsea(), data.coffee()):
         for frames, kind in ((photo[None], "image"), (np.repeat(photo[None], 9, axis=0), "video")):
-            answer = shipped.answer([frames], instructions.CONCEPTS[kind], [None], settings, FPS)[0]
+            answer = shipped.answer([frames], SHORT.concepts[kind], [None], settings, FPS)[0]
             assert concepts.parse_concepts(answer, kind) is not None

@@ -27,9 +27,13 @@ EDITS = {
     "the command line": ("bico/cli/main.py", None, {}),
     "how records are kept": ("bico/core/records.py", None, {}),
     # Sources
-    "a caption template": ("bico/sources/instructions.py", None, {"concepts": 1} | ENCODED),
+    "a caption template": ("bico/sources/instructions.py", None, {"concepts": 1, "coverage": 1} | ENCODED),
     "what is encoded": ("bico/sources/encoding.py", None, ENCODED),
     "which words are bound": ("bico/prompts/words.py", None, {"learn": 2} | CLIPS),  # two rows learn from whole prompts
+    "which words say what is seen": (
+        "bico/prompts/content_words.py", None,
+        {"coverage": 1, "table": 1, "plot": 1, "all": 1},
+    ),
     # Learning and composing
     "the training step": ("bico/training/loop.py", None, {"learn": 6} | LEARNED_CLIPS),
     "compiled blocks": ("bico/models/wan/acceleration.py", None, {"learn": 6} | LEARNED_CLIPS),

@@ -24,7 +24,7 @@ from bico.sources.weights import read_lock
 def test_dry_run_has_one_job_for_each_row(config_file):
     output = snakemake("-n", "--configfile", config_file).stdout
     expected = {"render": 2, "concepts": 1, "encode": 1, "appearance": 1, "learn": 6}
-    expected |= {"generate": 8, "score": 8, "table": 1, "plot": 1, "truth": 1}
+    expected |= {"generate": 8, "score": 8, "table": 1, "plot": 1, "truth": 1, "coverage": 1}
     assert jobs(output).items() >= expected.items()
 
 
@@ -196,7 +196,7 @@ def test_every_rule_has_the_params_of_its_own_step(checkout, config_file, small)
 
 def test_rules_know_the_models_that_they_fetch(checkout, config_file, small, tmp_path):
     lock = read_lock()
-    repositories = dict(zip(("wan", "vlm", "clip", "dino"), lock, strict=True))
+    repositories = dict(zip(("wan", "vlm", "clip", "appearance", "dino"), lock, strict=True))
     small["weights_store"] = str(tmp_path / "store")
     small["models"] |= {model: str(tmp_path / "store" / repository) for model, repository in repositories.items()}
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
@@ -207,7 +207,7 @@ def test_rules_know_the_models_that_they_fetch(checkout, config_file, small, tmp
         for rule, (_, inputs) in found.items()
     }
     assert {rule: models for rule, models in needed.items() if models} == {
-        "concepts": {"vlm"}, "encode": {"wan"}, "appearance": {"clip"}, "learn": {"wan"}, "generate": {"wan"},
+        "concepts": {"vlm"}, "encode": {"wan"}, "appearance": {"appearance"}, "learn": {"wan"}, "generate": {"wan"},
         "unbound": {"wan"}, "calibrate": {"clip", "dino"}, "score": {"clip", "dino"}, "published": {"clip", "dino"},
     }  # fmt: skip
     assert all(pin.revision in found["weights"][0] for pin in lock.values())
@@ -227,7 +227,7 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     for row in ("textual_inversion", "db_lora"):
         small["methods"][row] |= {"steps": 2}
     small["methods"]["dreamvideo"] |= {"inversion_steps": 1, "identity_steps": 1, "motion_steps": 1}
-    small["methods"]["dualreal"] |= {"steps": 2}
+    small["methods"]["dualreal"] |= {"steps": 2, "warm_up": 1}
     small["sampling"]["steps"] = 2
     small["applications"] = {
         name: entry for name, entry in _toybox["applications"].items() if entry["source"] in small["sources"]

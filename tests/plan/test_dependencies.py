@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from bico.config.reading import load
 from bico.config.schema import Config
 from bico.core.files import write_text
+from bico.pipeline.appearance import appearance as embed
 from bico.plan import dependencies
 from bico.plan.dependencies import Dependencies
 
@@ -22,7 +23,7 @@ WITHOUT_EFFECT = {
     "checkpoint_every", "eval_every",
 }  # fmt: skip
 # Files and folders: inputs of rules, whose digests count.
-FOLDERS = {"wan", "vlm", "clip", "dino", "probe"}
+FOLDERS = {"wan", "vlm", "clip", "appearance", "dino", "probe"}
 
 
 @pytest.fixture
@@ -37,7 +38,16 @@ def config(small) -> Config:
 
 def steps(config: Config) -> Iterator[Dependencies]:
     """Of all steps, of all that they make."""
-    for step in ("truth", "concepts", "appearance", "unbound", "binding_table", "applications", "calibrate"):
+    for step in (
+        "truth",
+        "concepts",
+        "coverage",
+        "appearance",
+        "unbound",
+        "binding_table",
+        "applications",
+        "calibrate",
+    ):
         yield getattr(dependencies, step)(config)
     for step in ("published", "concept_parts", "plot", "figures", "gallery", "rating"):
         yield getattr(dependencies, step)(config)
@@ -111,6 +121,19 @@ def test_where_and_how_things_run_makes_nothing_stale(config, name):
     assert [step.params(other) for step in steps(other)] == [step.params(config) for step in steps(config)]
 
 
+def test_frames_are_embedded_by_a_model_of_their_own_or_by_that_of_clip_t(small, monkeypatch):
+    opened = []
+    monkeypatch.setattr("bico.pipeline.appearance.Clip", lambda folder, device: opened.append(folder))
+    monkeypatch.setattr("bico.pipeline.appearance.make_all", lambda *arguments: None)
+    monkeypatch.setattr(Dependencies, "record", lambda self, config, name: opened.extend(self.models))
+    for own, entry in ((None, "clip"), (small["models"]["clip"] + "/", "appearance")):
+        small["models"]["appearance"] = own
+        config = load(small)
+        embed(config)
+        assert opened[0] == getattr(config.models, entry) and set(opened[1:]) == {entry}
+        opened.clear()
+
+
 def test_records_and_params_hold_the_same_values(config):
     for paths in (config.paths.encoded, config.paths.concepts):
         for source in config.sources:
@@ -157,7 +180,10 @@ def test_a_model_that_is_replaced_makes_stale_what_it_was_used_for(config, tmp_p
         models = config.models.model_copy(update={model: tmp_path / "other"})
         other = config.model_copy(update={"models": models})
         for before, after in zip(steps(config), steps(other), strict=True):
-            assert (before.params(config) != after.params(other)) == (model in before.models), (before.code, model)
+            assert (before.params(config) != after.params(other)) == (model in (*before.models, *after.models)), (
+                before.code,
+                model,
+            )
 
 
 def test_a_file_of_ones_own_that_an_older_copy_replaces_is_seen(small, tmp_path):

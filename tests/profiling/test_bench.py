@@ -150,7 +150,7 @@ def test_steps_of_the_other_rows_are_measured_as_well(tmp_path: Path) -> None:
     assert list(table["stage"]) == [f"training step of {row}" for _ in range(2) for row in rows]
     assert (table["seconds"] > 0).all() and set(table["variant"]) == {"ours"}
     clips = table["tflop"] / table["frames"].map(lambda count: PRESETS["small"].flops(training_flops, count) / 1e12)
-    assert clips.to_numpy() == pytest.approx([1, 1, 4, 1] * 2, rel=1e-3)  # a step of DreamVideo's is on four
+    assert clips.to_numpy() == pytest.approx([1, 1, 4, 3, 1, 1, 4, 1], rel=1e-3)  # stills, then clips
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,9 @@ def test_operations_are_those_of_the_models_at_their_size(small):
 def test_numbers_that_are_learned_at_full_size(small):
     small["models"] |= {"wan": "not/fetched/yet", "clip": "not/fetched/yet"}
     config = load(small)
+    assert Sizes(config).appearance == 512
+    own = config.models.model_copy(update={"appearance": Path("not/fetched/either")})
+    assert Sizes(config.model_copy(update={"models": own})).appearance == 1024
     learned = config.methods["bico"].parameters("image", Sizes(config).backbone)
     assert learned == 31 * 4_727_809  # one global binder and 30 of blocks
     assert config.methods["bico"].parameters("video", Sizes(config).backbone) == 31 * 9_460_226
@@ -71,6 +74,8 @@ def test_steps_of_each_method():
     assert bico.steps_of("image") == (5, 0)
     assert bico.steps_of("video") == (5, 9)  # single frames, then the clip
     assert bico.model_copy(update={"temporal_decoupling": False}).steps_of("video") == (0, 9)
+    of_frames = BicoSettings(stages=stages, clip_stages=clip_stages, frame_stages={"global_steps": 6, "all_steps": 7})
+    assert of_frames.steps_of("image") == (5, 0) and of_frames.steps_of("video") == (13, 9)
     assert TextualInversionSettings(steps=7).steps_of("video") == (0, 7)
     dreamvideo = DreamVideoSettings(inversion_steps=2, identity_steps=3, motion_steps=4)
     assert dreamvideo.steps_of("image") == (5, 0) and dreamvideo.steps_of("video") == (0, 4)
@@ -96,6 +101,16 @@ def test_work_grows_with_what_the_config_asks_for(toybox):
     isolated = work(toybox | {"methods": methods | {"bico_isolated": as_long}})
     assert hours(isolated, "learn", method="bico_isolated", part="0") > sum(parts)
     assert hours(work(toybox), "table", table="table1") == pytest.approx(1 / 3600)
+
+
+@needs_zoo
+def test_steps_on_an_image_count_with_their_own_batch_size(toybox):
+    rows = {size: toybox["methods"]["dualreal"] | {"identity_batch_size": size} for size in (4, 400)}
+    few, many = (
+        hours(work(toybox | {"methods": toybox["methods"] | {"dualreal": row}}), "learn", method="dualreal", part="0")
+        for row in rows.values()
+    )
+    assert many > 2 * few
 
 
 @needs_zoo

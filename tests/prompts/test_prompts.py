@@ -1,6 +1,7 @@
 import pytest
 import tiny
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from tokenizers import pre_tokenizers
 
 from bico.core.errors import InputError
 from bico.prompts.slots import mentions, token_offsets
@@ -117,3 +118,17 @@ def test_a_prompt_may_fill_all_slots() -> None:
     assert len(token_offsets(TOKENIZER, "a cat", 3)) == 3
     with pytest.raises(InputError, match="3 tokens, at most 2"):
         token_offsets(TOKENIZER, "a cat", 2)
+
+
+def test_a_lone_space_token_belongs_to_nobody_where_the_tokenizer_puts_it_in() -> None:
+    """Wan's tokenizer splits at spaces and then puts "▁" before each word, so there it has a place in the word."""
+    sentencepiece = tiny.tokenizer()
+    puts_in = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    sentencepiece.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(puts_in)
+    prompt = "robot at a video"
+    tokens = sentencepiece(prompt).tokens()
+    assert tokens[:2] == ["▁", "r"]
+    owned = bound_slots(sentencepiece, prompt, {"a": ["robot"], "b": ["video"]}, tiny.TEXT_SLOTS)
+    assert [tokens[slot] for slot in owned["a"]] == list("robot")
+    assert [tokens[slot] for slot in owned["b"]] == ["▁video"]
+    assert [tokens[slot] for slot in mentions(sentencepiece, prompt, "robot", tiny.TEXT_SLOTS)] == list("robot")

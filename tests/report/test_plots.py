@@ -64,6 +64,7 @@ def drawn(tmp_path):
         lines = [
             {"step": step, "stage": name, "loss": 1 + step % 2, "gamma_global": step / 100, "gamma_blocks": [0.0, 1.0]}
             | ({"eval_loss": 2 - step / 100} if step % 10 == 9 else {})
+            | ({"gate_mean": step / 200, "gate_largest": step / 100} if name == "g1" else {})
             for step, name in enumerate(names)
         ]
         write_text(tmp_path / f"learned/bico/{source}/0.metrics.jsonl", "\n".join(map(json.dumps, lines)) + "\n")
@@ -113,6 +114,10 @@ def test_curves_of_images_and_videos_stand_apart(drawn):
     assert titles == ["bico: 2 trainings on images", "bico: 1 training on videos"]
     # Trainings and their mean: all losses, those on noise that never changes. Then two blocks and the global binder.
     assert [len(axes.lines) for axes in figure.axes[:6]] == [3, 2, 3, 2, 3, 3]
+    unopened, opened = figure.axes[6:8]
+    assert [text.get_text() for text in unopened.texts] == ["no temporal branch"] and not unopened.lines
+    mean, largest = (line.get_ydata() for line in opened.lines)
+    assert np.isnan(mean[:40]).all() and mean[40] == 0.2 and largest[59] == 0.59
     assert figure.axes[2].lines[-1].get_xdata().tolist() == [9, 19, 29, 39]
     assert [text.get_text() for text in figure.axes[1].texts] == ["g0", "a0", "g1", "a1"]
 

@@ -258,7 +258,7 @@ def test_words_that_no_caption_names_are_told(tmp_path):
         write_text(tmp_path / f"concepts/{source}.json", '{"captions": ["a cat at the beach"]}')
     ablation(tmp_path, {"bico": 60, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})
     text = (tmp_path / "table2.md").read_text()
-    assert "- No caption names 'bouncing' of bouncing_car: little was learned" in text
+    assert "- Captions name less than half of the content words of 'bouncing' of bouncing_car: little was" in text
 
 
 def test_rows_of_an_ablation_stand_in_order_beside_the_papers(tmp_path):

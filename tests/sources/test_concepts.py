@@ -1,6 +1,8 @@
 """Concepts and captions, with a scripted VLM in place of a model."""
 
+import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ import pytest
 from bico.config.benchmark import KeyWords
 from bico.config.settings import ConceptSettings
 from bico.core.errors import InputError
-from bico.sources import concepts, instructions
+from bico.sources import concepts
+from bico.sources.instructions import INSTRUCTIONS, PAPER, SHORT, template
 
 IMAGE, CLIP = np.zeros((1, 8, 8, 3), np.uint8), np.zeros((5, 8, 8, 3), np.uint8)
 SETTINGS = ConceptSettings(captions=4, attempts=3)
+CONCEPT_REQUESTS = [text for each in INSTRUCTIONS.values() for text in each.concepts.values()]
 
 
 class ScriptedVlm:
@@ -20,8 +24,9 @@ class ScriptedVlm:
     def __init__(self, reply):
         self.reply, self.calls = reply, []
 
-    def answer(self, media, prompt, seeds, settings, fps):
+    def answer(self, media, prompt, seeds, settings, fps, system=None):
         self.calls.append((media, prompt, list(seeds)))
+        self.system = system
         return [self.reply(prompt, seed) for seed in seeds]
 
 
@@ -29,7 +34,7 @@ def describes(words):
     """A VLM that knows these concepts and puts all words it is asked for into each caption."""
 
     def reply(prompt, seed):
-        if prompt in instructions.CONCEPTS.values():
+        if prompt in CONCEPT_REQUESTS:
             return json.dumps(words)
         asked = json.loads(prompt.splitlines()[-1])
         return f'"A {" ".join(word for group in asked.values() for word in group)}, number {seed}.\n"'
@@ -77,7 +82,7 @@ def test_words_given_by_hand_are_not_asked_for():
     words = KeyWords(spatial=["copper mushroom"], temporal=["wobbling"])
     found = concepts.extract(CLIP, "video", SETTINGS, vlm, fps=8, key_words=words)
     assert (found["spatial"], found["temporal"]) == (["copper mushroom"], ["wobbling"])
-    assert not any(prompt in instructions.CONCEPTS.values() for _, prompt, _ in vlm.calls)
+    assert not any(prompt in CONCEPT_REQUESTS for _, prompt, _ in vlm.calls)
     assert all(concepts.holds(text, ["copper mushroom", "wobbling"]) for text in found["captions"])
 
 
@@ -106,7 +111,7 @@ def test_captions_that_lose_a_word_are_asked_for_again_and_then_come_from_a_temp
         IMAGE, "image", SETTINGS, ScriptedVlm(reply), fps=8, key_words=KeyWords(spatial=["cat", "beach"])
     )
     assert found["captions"][:3] == ["a cat at the beach"] * 3
-    assert found["captions"][3] == instructions.template(["cat", "beach"], 3) == "a view with cat and beach"
+    assert found["captions"][3] == template(["cat", "beach"], 3) == "a view with cat and beach"
     assert found["counts"] == {"asked": 7, "rejected": 4, "template": 1, "distinct": 2, "invalid_json": 0}
 
 
@@ -128,7 +133,7 @@ def test_a_frame_whose_caption_lost_a_word_is_looked_at_again():
 def test_a_caption_that_finds_no_end_is_asked_for_again():
     endless = ScriptedVlm(lambda prompt, seed: "a cat and " * 100 + "a cat")
     found = concepts.extract(IMAGE, "image", SETTINGS, endless, fps=8, key_words=KeyWords(spatial=["cat"]))
-    assert found["counts"]["rejected"] == 12 and found["captions"][0] == instructions.template(["cat"], 0)
+    assert found["counts"]["rejected"] == 12 and found["captions"][0] == template(["cat"], 0)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +155,7 @@ def test_words_must_stand_there_verbatim_as_whole_words(caption, words, held):
 @pytest.mark.parametrize("position", range(5))
 def test_templates_hold_their_words(position):
     words = ["orange cat", "beach", "bouncing"]
-    assert concepts.holds(instructions.template(words, position), words)
+    assert concepts.holds(template(words, position), words)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +179,82 @@ def test_only_the_json_that_was_asked_for_counts(text, kind, expected):
     assert concepts.parse_concepts(text, kind) == expected
 
 
+@pytest.mark.parametrize(
+    ("answer", "caption"),
+    [
+        ("- A beagle at the beach.", "A beagle at the beach."),
+        ("1. A beagle at the beach.", "A beagle at the beach."),
+        ("Caption: A beagle at the beach.", "A beagle at the beach."),
+        ('**Caption 2:** "A beagle at the beach."', "A beagle at the beach."),
+        ("'A dog's ball at the\u00a0 beach.'\n", "A dog's ball at the beach."),
+        ("“A beagle at the beach.”", "A beagle at the beach."),
+        ("```\nA beagle at the beach.\n```", "A beagle at the beach."),
+        ('Here is a caption: "A beagle at the beach."', None),
+        ("Sure! A caption of this image:\nA beagle at the beach.", None),
+        ("- A beagle at the beach.\n- A beagle by the sea.\n- A beagle on sand.", None),
+        ("A beagle at the beach.\n\nIt uses all key concepts.", None),
+    ],
+)
+def test_only_the_caption_of_an_answer_counts(answer, caption):
+    assert concepts.parse_caption(answer) == caption
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        'A neon sign reads: "Open."',
+        '"Open" says one sign, and the other one says "closed"',
+        "3 dogs - all of them beagles - rest at 2.5 metres from a wall: one sleeps.",
+        "A captioned photograph: a beagle at the beach",
+        "Surely a beagle: it digs.",
+    ],
+)
+def test_a_caption_keeps_its_own_quotes_numbers_and_colons(caption):
+    assert concepts.parse_caption(caption) == caption
+
+
+def test_an_answer_that_is_more_than_a_caption_is_asked_for_again():
+    answers = iter(["- a cat\n- the cat\n- cats and a cat"] * 2)
+    vlm = ScriptedVlm(lambda prompt, seed: next(answers, "- a cat"))
+    settings = ConceptSettings(captions=2)
+    found = concepts.extract(IMAGE, "image", settings, vlm, fps=8, key_words=KeyWords(spatial=["cat"]))
+    assert found["captions"] == ["a cat", "a cat"] and found["counts"]["rejected"] == 2
+
+
 def test_prompts_show_the_words_as_json():
-    prompt = instructions.caption_prompt({"spatial": ["café"], "temporal": ["spinning"]})
-    assert prompt == instructions.CAPTION["video"] + '\n{"spatial": ["café"], "temporal": ["spinning"]}'
-    assert instructions.caption_prompt({"spatial": ["cat"]}).startswith(instructions.CAPTION["image"])
+    for each in INSTRUCTIONS.values():
+        prompt = each.caption_prompt({"spatial": ["café"], "temporal": ["spinning"]})
+        assert prompt == each.caption["video"] + '\n{"spatial": ["café"], "temporal": ["spinning"]}'
+        assert each.caption_prompt({"spatial": ["cat"]}).startswith(each.caption["image"])
+
+
+def test_what_the_toyboxs_vlm_is_asked_is_what_it_was_taught():
+    """Each text is one token of its vocabulary: another byte is a question that it has never seen."""
+    texts = [*SHORT.concepts.values(), *SHORT.caption.values(), SHORT.caption_prompt({"spatial": ["café"]})]
+    texts.append(SHORT.caption_prompt({"spatial": ["a"], "temporal": ["b"]}))
+    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    assert digest == "ce562b8da1e8735a050ee2ac2f8096800d20b1924eb7844a4d57e22c1b28dadf" and SHORT.system is None
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_the_papers_instructions_show_by_example_what_is_wanted(kind):
+    example = PAPER.concepts[kind].splitlines()[-1]
+    assert concepts.parse_concepts(example, kind) is not None
+    assert len([word for group in concepts.parse_concepts(example, kind).values() for word in group]) == 6
+    given = PAPER.caption[kind].split("key concepts were ")[1]
+    words = [word for group in concepts.parse_concepts(given, kind).values() for word in group]
+    shown = re.findall(r'one was "(.*?)"|answer was "(.*?)"', given)
+    captions = [one or other for one, other in shown]
+    assert len(captions) == 3 and all(concepts.holds(caption, words) for caption in captions)
+    assert all(10 < len(caption.split()) <= 30 for caption in captions)
+    assert not re.search(r"^\W", PAPER.caption[kind], re.MULTILINE)  # a list would be answered with a list
+
+
+def test_the_papers_instructions_give_a_role_and_take_long_captions():
+    caption = "a cat " + "in the warm light of the evening " * 20  # 142 words
+    vlm = ScriptedVlm(lambda prompt, seed: caption)
+    for instructions, taken in (("paper", caption.strip()), ("short", template(["cat"], 0))):
+        settings = SETTINGS.model_copy(update={"instructions": instructions})
+        found = concepts.extract(IMAGE, "image", settings, vlm, fps=8, key_words=KeyWords(spatial=["cat"]))
+        assert found["captions"][0] == taken and vlm.system == INSTRUCTIONS[instructions].system
+    assert PAPER.system

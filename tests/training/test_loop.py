@@ -12,6 +12,7 @@ from bico.config.methods import LearnedSettings
 from bico.core.errors import InputError
 from bico.methods.textual_inversion.settings import Settings as TextualInversionSettings
 from bico.training.loop import EVAL_BATCHES, Group, Loss, Stage, fit, warm_up_cosine
+from bico.training.randomness import step_generator
 
 
 def settings(**values: float) -> LearnedSettings:
@@ -22,8 +23,9 @@ class Interrupted(Exception):
     pass
 
 
-def stages(parameters: dict[str, nn.Parameter], stop_at: int | None = None) -> list[Stage]:
-    """Two stages; the second trains one parameter more. Breaks off before step `stop_at`."""
+def stages(parameters: dict[str, nn.Parameter], stop_at: int | None = None, *, fresh: bool = False) -> list[Stage]:
+    """Two stages; the second trains one parameter more, if `fresh` with a new optimiser. Breaks off before step
+    `stop_at`."""
     calls = iter(range(1000))
 
     def loss(names: list[str]) -> Loss:
@@ -35,16 +37,24 @@ def stages(parameters: dict[str, nn.Parameter], stop_at: int | None = None) -> l
 
         return compute
 
-    return [Stage("first", 7, loss(["a"])), Stage("second", 6, loss(["a", "b"]))]
+    return [Stage("first", 7, loss(["a"])), Stage("second", 6, loss(["a", "b"]), fresh_optimizer=fresh)]
 
 
-def run(workdir: Path, *, stop_at: int | None = None, seed: int = 0, **tuning: object) -> dict[str, nn.Parameter]:
+def run(
+    workdir: Path,
+    *,
+    stop_at: int | None = None,
+    seed: int = 0,
+    checkpoint_every: int = 4,
+    fresh: bool = False,
+    **tuning: object,
+) -> dict[str, nn.Parameter]:
     parameters = {"a": nn.Parameter(torch.zeros(3)), "b": nn.Parameter(torch.ones(3))}
     groups = [Group({"a": parameters["a"]}, 0.1), Group({"b": parameters["b"]}, 0.01)]
     fit(
         groups,
-        stages(parameters, stop_at),
-        settings(checkpoint_every=4),
+        stages(parameters, stop_at, fresh=fresh),
+        settings(checkpoint_every=checkpoint_every),
         seed=seed,
         workdir=workdir,
         report=lambda: {"size": parameters["a"].norm()},
@@ -56,6 +66,19 @@ def run(workdir: Path, *, stop_at: int | None = None, seed: int = 0, **tuning: o
 def lines(workdir: Path) -> list[dict]:
     entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in entry.items() if key not in ("seconds", "sigma")} for entry in entries]
+
+
+def test_betas_are_those_of_adamw(tmp_path):
+    one, other = (run(tmp_path / str(betas), betas=betas)["a"] for betas in ((0.9, 0.999), (0.0, 0.95)))
+    parameter = nn.Parameter(torch.zeros(3))
+    reference = torch.optim.AdamW([parameter], lr=0.1, betas=(0.0, 0.95), weight_decay=settings().weight_decay)
+    for step in range(13):
+        reference.zero_grad()
+        target = torch.randn(3, generator=step_generator(0, step))
+        (parameter - target).square().mean().backward()
+        reference.step()
+    torch.testing.assert_close(other, parameter)
+    assert not torch.allclose(one, other)
 
 
 def equal(one: dict[str, nn.Parameter], other: dict[str, nn.Parameter]) -> bool:
@@ -80,6 +103,31 @@ def test_a_resumed_run_continues_its_learning_rate_schedule(tmp_path: Path) -> N
         run(tmp_path / "broken", stop_at=10, **tuning)
     assert equal(run(tmp_path / "broken", **tuning), whole)
     assert not equal(run(tmp_path / "constant"), whole)
+
+
+def test_a_stage_with_a_fresh_optimizer_starts_with_moments_of_zero(tmp_path: Path) -> None:
+    """Adam's first step goes by the learning rate against the gradient, whatever the gradients before were."""
+    moved = {}
+    for fresh in (False, True):
+        parameter, seen = nn.Parameter(torch.zeros(1)), []
+        losses = [lambda *drawn, sign=sign, p=parameter, **how: (sign * p.sum(), torch.rand(1)) for sign in (1, -1)]
+        up, none = (Stage(name, steps, losses[0]) for name, steps in (("up", 5), ("none", 0)))
+        stages = [up, none, Stage("down", 2, losses[1], fresh_optimizer=fresh)]
+        report = lambda p=parameter, seen=seen: seen.append(p.item()) or {}  # noqa: E731
+        still = settings(weight_decay=0.0)
+        fit([Group({"p": parameter}, 0.1)], stages, still, seed=0, workdir=tmp_path / str(fresh), report=report)
+        moved[fresh] = seen[5] - seen[4]
+    assert moved[True] == pytest.approx(0.1, abs=1e-6) and moved[False] < 0
+
+
+@pytest.mark.parametrize("stop_at", [6, 7, 8])
+def test_a_run_resumed_around_a_fresh_optimizer_ends_as_an_uninterrupted_one(tmp_path: Path, stop_at: int) -> None:
+    whole = run(tmp_path / "whole", fresh=True)
+    with pytest.raises(Interrupted):  # of the calls, two are for the evaluation after the first step
+        run(tmp_path / "broken", stop_at=stop_at + EVAL_BATCHES, checkpoint_every=1, fresh=True)
+    assert equal(run(tmp_path / "broken", fresh=True), whole)
+    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+    assert not equal(run(tmp_path / "one_optimizer"), whole)
 
 
 def test_warm_up_rises_to_one_and_the_cosine_falls_to_zero() -> None:
@@ -145,6 +193,18 @@ def test_the_eval_loss_is_on_the_same_random_numbers_every_time(tmp_path: Path) 
     assert [entry["step"] for entry in entries if "eval_loss" in entry] == [0, 4, 9, 12]
     assert len({entry["eval_loss"] for entry in entries if "eval_loss" in entry}) == 1
     assert len({entry["loss"] for entry in entries}) == 13
+
+
+def test_the_eval_loss_does_not_hang_on_how_much_of_a_batch_fits(tmp_path: Path) -> None:
+    still = nn.Parameter(torch.ones(1))
+
+    def loss(generator: torch.Generator, batch_size: int, training: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        return (still - torch.rand(2 * batch_size, generator=generator)[:batch_size]).mean(), torch.rand(batch_size)
+
+    stages = [Stage("frames", 1, loss, micro_batch=2), Stage("clip", 1, loss, micro_batch=1), Stage("whole", 1, loss)]
+    often = settings(batch_size=4, eval_every=1)
+    fit([Group({"still": still}, 1e-12)], stages, often, seed=0, workdir=tmp_path)
+    assert len({entry["eval_loss"] for entry in lines(tmp_path)}) == 1
 
 
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:

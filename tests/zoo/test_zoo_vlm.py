@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from bico.models.vlm import Vlm
-from bico.sources import concepts, instructions
+from bico.sources import concepts
+from bico.sources.instructions import SHORT
 from bico.toybox import world
 from bico.toybox.words import MOTIONS, SUBJECTS
 from bico.zoo import training
@@ -35,7 +36,7 @@ def test_examples_ask_what_the_benchmark_asks():
     rng = np.random.default_rng(0)
     for moving in (False, True):
         for prompt, answer in (answers.example(scene, rng, moving=moving) for _ in range(60)):
-            if prompt == instructions.CONCEPTS["video" if moving else "image"]:
+            if prompt == SHORT.concepts["video" if moving else "image"]:
                 assert concepts.parse_concepts(answer, "video" if moving else "image") is not None
             else:
                 asked = json.loads(prompt.splitlines()[-1])
@@ -74,7 +75,7 @@ def test_training_resumes_to_the_same_bytes(tmp_path, monkeypatch, module, stage
 @pytest.mark.parametrize("frames", [1, 2, 9])
 def test_training_sees_what_the_librarys_processor_and_tower_see(untrained, frames, monkeypatch):
     media = [noise(frames, seed=seed) for seed in range(3)]
-    inputs = untrained.inputs(media, [untrained.chat("hi", still=frames == 1)] * 3, world.FPS)
+    inputs = untrained.inputs(media, [untrained.chat("hi", still=frames == 1)] * 3, world.FPS, "encoded")
     values = next(value for key, value in inputs.items() if key.startswith("pixel_values"))
     grid = next(value for key, value in inputs.items() if key.endswith("grid_thw"))
     media = torch.from_numpy(np.stack(media))
@@ -89,9 +90,9 @@ def test_training_sees_what_the_librarys_processor_and_tower_see(untrained, fram
 def test_the_loss_is_the_librarys_own(untrained, frames):
     """Padded on the other side, and with places of tokens that are the library's."""
     still, media = frames == 1, [noise(frames, seed=seed) for seed in range(3)]
-    dialogues = [(instructions.CONCEPTS["image"], "short"), ("a prompt", "an answer that is longer"), ("né {", "}")]
+    dialogues = [(SHORT.concepts["image"], "short"), ("a prompt", "an answer that is longer"), ("né {", "}")]
     texts = [untrained.chat(prompt, still=still) + answer + "<|im_end|>" for prompt, answer in dialogues]
-    inputs = untrained.inputs(media, texts, world.FPS)
+    inputs = untrained.inputs(media, texts, world.FPS, "encoded")
     turn = inputs["input_ids"] == untrained.processor.tokenizer.convert_tokens_to_ids("<|im_start|>")
     expected = untrained.model(**inputs, labels=inputs["input_ids"].masked_fill(turn.cumsum(1) < 2, -100)).loss
     ids = answers.tokens(untrained, dialogues, still=still)

@@ -22,3 +22,33 @@ rule concepts:
         depends=depends("concepts"),
     shell:
         "python -m bico.cli concepts --config {params.config} 2>&1 | tee {log}"
+
+
+# How much of every bound phrase these captions name.
+
+
+rule coverage:
+    input:
+        manifest=rules.concepts.output.manifest,
+    output:
+        csv=report(
+            AT.table("coverage"),
+            caption="../report/coverage.rst",
+            category="Tables",
+            labels={"table": "captions of bound phrases", "format": "data"},
+        ),
+    log:
+        AT.log("coverage"),
+    benchmark:
+        AT.benchmark("coverage")
+    priority: 2  # its notices come before learning
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+    params:
+        config=str(AT.config),
+        depends=depends("coverage"),
+    shell:
+        "python -m bico.cli coverage --config {params.config} 2>&1 | tee {log}"

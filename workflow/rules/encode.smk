@@ -28,7 +28,7 @@ rule encode:
 rule appearance:
     input:
         media=[media_of(source) for source in CONFIG.sources],
-        weights=fetched("clip"),
+        weights=fetched(dependencies.appearance_model(CONFIG)),
     output:
         manifest=AT.all_appearance,
     log:

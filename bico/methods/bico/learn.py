@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from bico.methods.bico.absorption import with_absorption
+from bico.methods.bico.batches import Draw, updates
 from bico.methods.bico.isolation import isolation_loss
-from bico.methods.bico.schedule import Phase, phases
+from bico.methods.bico.schedule import Phase, phases, rate_factor
 from bico.methods.bico.settings import Settings
-from bico.models.binder import HierarchicalBinder
-from bico.models.wan.acceleration import accelerated
+from bico.models.binder import HierarchicalBinder, gate_sizes
+from bico.models.wan.acceleration import accelerated, clips_at_once
 from bico.models.wan.backbone import Backbone
 from bico.sources.encoding import EncodedSource
 from bico.training.loop import Group, Stage, fit
@@ -49,9 +51,9 @@ def learn(
         encoded = with_one_caption(encoded)
 
     def loss(
-        phase: Phase, isolated: float, generator: torch.Generator, batch_size: int, training: bool
+        phase: Phase, draw: Draw, isolated: float, generator: torch.Generator, batch_size: int, training: bool
     ) -> tuple[Tensor, Tensor]:
-        batch = encoded.draw(batch_size, generator, frames=phase.frames)
+        batch = draw(batch_size, generator)
         sigmas = phase.noise.draw(batch_size, generator)
         weights = gaussian_weight(sigmas, shift) if settings.timestep_weighting == "diffsynth" else None
         with torch.no_grad():
@@ -66,18 +68,34 @@ def learn(
         error = flow_matching_loss(backbone, batch.latents, contexts, sigmas, generator, weights, training=training)
         return error, sigmas
 
+    def stage(phase: Phase, draw: Draw, *, opens: bool) -> Stage:
+        shape = cast("Tensor", encoded.frame_latents if phase.frames else encoded.latents).shape
+        return Stage(
+            phase.name,
+            1,
+            partial(loss, phase, draw, settings.isolation.share),
+            micro_batch=clips_at_once(backbone, shape),
+            fresh_optimizer=opens and settings.fresh_optimizer,
+        )
+
+    def report() -> dict[str, Tensor]:
+        sizes = binder.gammas() | gate_sizes(gates)
+        gates.clear()
+        return sizes
+
     plan = phases(settings, encoded.kind, shift)
     whole = Phase("evaluation", 0, NoiseLevels(shift), frames=False, per_block=True, temporal=True)
-    with accelerated(backbone):
+    with accelerated(backbone), binder.recorded_gates() as gates:
         fit(
             groups(binder, absorption, settings),
-            [Stage(phase.name, phase.steps, partial(loss, phase, settings.isolation.share)) for phase in plan],
+            [stage(phase, draw, opens=opens) for phase, draw, opens in updates(plan, encoded, settings, seed)],
             settings,
             seed=seed,
             workdir=workdir,
+            lr_lambda=partial(rate_factor, plan=plan, settings=settings),
             progress=progress,
-            report=binder.gammas,
-            evaluation=partial(loss, whole, 0.0),
+            report=report,
+            evaluation=partial(loss, whole, partial(encoded.draw, frames=False), 0.0),
         )
     learned = binder.state_dict() | {"absorption": absorption}
     return {name: tensor.detach().cpu() for name, tensor in learned.items()}
@@ -108,11 +126,16 @@ def initial(backbone: Backbone, kind: str, settings: Settings, seed: int) -> tup
 
 
 def groups(binder: HierarchicalBinder, absorption: nn.Parameter, settings: Settings) -> list[Group]:
-    """All that is trained; gates and absorption tokens may have learning rates of their own."""
+    """All that is trained. The weights of gates have a learning rate of their own, and absorption tokens may have one.
+
+    Adam moves a number by about the learning rate a step, whatever the size of its gradient. A gate adds up one weight
+    for each channel of a normalised token, so at the common rate it could move by 0.8 x width x rate a step. With the
+    rate of its weights divided by the width it moves about as fast as its bias and gamma, which are single numbers.
+    """
     parameters = dict(binder.named_parameters())
-    gates = {name: parameters.pop(name) for name in list(parameters) if "gate." in name}
+    weights = {name: parameters.pop(name) for name in list(parameters) if name.endswith("gate.1.weight")}
     return [
         Group(parameters, settings.learning_rate),
-        Group(gates, settings.gate_learning_rate or settings.learning_rate),
+        Group(weights, settings.gate_learning_rate or settings.learning_rate / binder.width),
         Group({"absorption": absorption}, settings.absorption.learning_rate or settings.learning_rate),
     ]

@@ -8,10 +8,23 @@ beside them, `absorbing_token.weight`. An adapter is `proj` (LayerNorm, Linear, 
 that of a video has `proj_motion` and `gate` besides. Only names and the shape of gamma differ from ours: values and
 dtypes stay, so that there and back gives the same tensors. (Names: github.com/refkxh/BiCo, commit 872f19b.)
 
-What trains as their code does, but for its weights in bfloat16, is
+The row `bico_as_released` of config/paper.yaml trains as their code does in these points:
 
-    bico: {gate: released, noise: {inversion: released}, absorption: {slot: eos}, timestep_weighting: diffsynth,
-           stages: &released {global_steps: 960, all_steps: 1440}, clip_stages: *released}
+* the noise levels of both stages, and the weight of the loss by noise level;
+* 40 % of the samples of an image, of a video's single frames and of its clip in stage global, 60 % in stage all;
+* eight samples a step, one from each of their eight processes;
+* a third of the learning rate in the first step, and an optimiser of its own for a video's clip;
+* captions in shuffled epochs;
+* the absorption token in the place of end-of-sequence, and the constant gate.
+
+It differs in these:
+
+* Captions come from the instructions to the VLM that the whole config uses. Theirs are other ones.
+* Binders and moments are float32. Their models are bfloat16, under DeepSpeed in mixed precision. What DeepSpeed keeps
+  in float32 in their version, and whether it clips gradients, is not known here.
+* The steps are those of 60 captions and 81 frames, and do not change with the number of captions.
+* Their epoch has each caption eight times, in one random order. Ours has it once, so it returns at more even distances.
+* Random numbers are drawn otherwise.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bico.config.benchmark import Kind
@@ -12,6 +13,9 @@ from bico.training.noise import NoiseLevels
 RELEASED_SPLIT = 0.125
 RELEASED_SHARE = 0.8
 """The authors' code parts the schedule at position 0.125 (sigma 0.417 with shift 5), and draws 0.8 from one part."""
+
+WARM_UP_FACTOR = 1 / 3
+"""Of the authors' code: torch's ConstantLR as it comes."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +35,27 @@ class Phase:
 
 def phases(settings: Settings, kind: Kind, shift: float) -> list[Phase]:
     """The schedule of a source. Without temporal decoupling a video's clip is learned as an image is."""
-    frame, clip, first, second = settings.stages, settings.clip_stages, *noise_levels(settings.noise, shift)
+    clip, first, second = settings.clip_stages, *noise_levels(settings.noise, shift)
     if kind == "image" or not settings.temporal_decoupling:
-        stages = frame if kind == "image" else clip
+        stages = settings.stages if kind == "image" else clip
         return [
             Phase("global", stages.global_steps, first, frames=False, per_block=False, temporal=False),
             Phase("all", stages.all_steps, second, frames=False, per_block=True, temporal=False),
         ]
+    frame = settings.frame_stages or settings.stages
     return [
         Phase("frames_global", frame.global_steps, first, frames=True, per_block=False, temporal=False),
         Phase("frames_all", frame.all_steps, second, frames=True, per_block=True, temporal=False),
         Phase("clip_global", clip.global_steps, first, frames=False, per_block=False, temporal=True),
         Phase("clip_all", clip.all_steps, second, frames=False, per_block=True, temporal=True),
     ]
+
+
+def rate_factor(step: int, plan: Sequence[Phase], settings: Settings) -> float:
+    """The factor on the learning rates at a step of these phases: an optimiser warms up in its first steps."""
+    on_frames = sum(phase.steps for phase in plan if phase.frames)
+    since = step - on_frames if settings.fresh_optimizer and step >= on_frames else step
+    return WARM_UP_FACTOR if since < settings.warm_up else 1.0
 
 
 def noise_levels(noise: Noise, shift: float) -> tuple[NoiseLevels, NoiseLevels]:

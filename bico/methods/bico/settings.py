@@ -1,12 +1,13 @@
 """Settings of BiCo and its variants."""
 
+import json
 from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bico.config.benchmark import Kind
 from bico.config.methods import BackboneShape, LearnedSettings, Steps
-from bico.config.section import Count, Positive, Rate, Section, Share
+from bico.config.section import Count, Positive, Rate, Section, Share, problem
 
 
 class Noise(Section):
@@ -72,6 +73,9 @@ class Settings(LearnedSettings):
     stages: Stages = Field(
         default=Stages(), description="Training steps on an image, and on the single frames of a video."
     )
+    frame_stages: Stages | None = Field(
+        default=None, description="Training steps on the single frames of a video; null = those of `stages`."
+    )
     clip_stages: Stages = Field(
         default=Stages(), description="Training steps on the whole clip of a video, after its single frames."
     )
@@ -87,6 +91,27 @@ class Settings(LearnedSettings):
         description=(
             "Weight of the loss by noise level: none, or diffsynth = a Gaussian around sigma 0.5, as in the authors' "
             "code."
+        ),
+    )
+    caption_sampling: Literal["replacement", "epochs"] = Field(
+        default="replacement",
+        description=(
+            "How training picks captions: replacement = each is drawn from all of them; epochs = all of them in random "
+            "order before any comes again, as in the authors' code."
+        ),
+    )
+    warm_up: Count = Field(
+        default=0,
+        description=(
+            "Number of first steps of each optimiser in which the learning rates are a third of their values, as in "
+            "the authors' code; 0 = none."
+        ),
+    )
+    fresh_optimizer: bool = Field(
+        default=False,
+        description=(
+            "Whether a video's clip starts with an optimiser of its own, as in the authors' code: its moments are zero "
+            "and it warms up again; false = it goes on with that of the single frames."
         ),
     )
     absorption: Absorption = Field(
@@ -136,8 +161,9 @@ class Settings(LearnedSettings):
     gate_learning_rate: Rate | None = Field(
         default=None,
         description=(
-            "Learning rate of the learned gate; null = that of the binders. The gate sums over all channels of a "
-            "token, so at the same rate it may change up to `width` times as fast as a binder's scale gamma."
+            "Learning rate of the weights of the learned gate; null = that of the binders, divided by the width of a "
+            "token. The gate sums over all channels of a token. With null the gate changes about as fast as gamma at "
+            "any width. With the binders' rate it can change up to `width` times as fast and leave the range 0 to 1."
         ),
     )
     strength: float = Field(
@@ -146,10 +172,42 @@ class Settings(LearnedSettings):
         description="Factor on what the binders add to a token, at inference: 0 = the plain prompt, 1 = as trained.",
     )
 
+    @model_validator(mode="after")
+    def _all_have_an_effect(self) -> Self:
+        if self.gate == "released" and self.gate_learning_rate is not None:
+            raise problem("gate_learning_rate: the gate 'released' never learns: expected null")
+        unused = {"frame_stages": None, "fresh_optimizer": False, "gate_learning_rate": None}
+        for key, expected in unused.items():
+            if not self.temporal_decoupling and getattr(self, key) != expected:
+                raise problem(
+                    "{key}: it has no effect without 'temporal_decoupling': expected {it}",
+                    key=key,
+                    it=json.dumps(expected),
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _reaches_its_rate(self) -> Self:
+        steps = min(self._steps_of_optimisers())
+        if self.warm_up >= steps:
+            raise problem(
+                "warm_up: {warm_up} steps leave none of an optimiser's {steps} to the full learning rates: expected "
+                "fewer",
+                warm_up=self.warm_up,
+                steps=steps,
+            )
+        return self
+
     def steps_of(self, kind: Kind) -> Steps:
         if kind == "image":
             return Steps(self.stages.total, 0)
-        return Steps(self.stages.total if self.temporal_decoupling else 0, self.clip_stages.total)
+        frames = self.frame_stages or self.stages
+        return Steps(frames.total if self.temporal_decoupling else 0, self.clip_stages.total)
+
+    def _steps_of_optimisers(self) -> list[int]:
+        """Steps of the optimiser of an image, and of that or those of a video."""
+        frames, clip = map(int, self.steps_of("video"))
+        return [self.stages.total, *((frames, clip) if self.fresh_optimizer else (frames + clip,))]
 
     def forward_passes(self) -> float:
         return self.isolation.share
@@ -164,9 +222,11 @@ class Settings(LearnedSettings):
 
     def shortened(self, steps: int) -> Self:
         few = Stages(global_steps=steps, all_steps=steps)
-        return self.model_copy(update={"stages": few, "clip_stages": few, "isolation": Isolation()})
+        stages = {"stages": few, "frame_stages": None, "clip_stages": few}
+        return self.model_copy(update={**stages, "isolation": Isolation()})
 
     def measured(self, steps: int, kind: Kind, num_blocks: int) -> Self:
         last = Stages(global_steps=0, all_steps=steps)  # all binders learn, two branches each if it is a clip
         none = Stages.model_construct(global_steps=0, all_steps=0)  # no clip's single frames: they compile a graph, too
-        return self.model_copy(update={"stages": last if kind == "image" else none, "clip_stages": last})
+        stages = {"stages": last if kind == "image" else none, "frame_stages": None, "clip_stages": last}
+        return self.model_copy(update=stages)

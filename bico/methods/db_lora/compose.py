@@ -52,11 +52,12 @@ def merged(transformer: nn.Module, loras: Sequence[Mapping[str, Tensor]], weight
 
 
 def target_prompt(case: Case, rare_token: str) -> str:
-    """The case's prompt with the rare token before every bound word or phrase."""
+    """The case's prompt with the rare token once for each source, as training has it: at the source's first bound
+    phrase, after the article with which the phrase begins ("A sks beagle dog wearing a collar"), or else before it."""
     prompt = clean(case.prompt)
     if not rare_token:
         return prompt
-    starts = sorted({start for held in spans(prompt, case.bind).values() for start, _ in held}, reverse=True)
-    for start in starts:
-        prompt = f"{prompt[:start]}{rare_token} {prompt[start:]}"
+    for start in sorted((held[0][0] for held in spans(prompt, case.bind).values()), reverse=True):
+        placed = re.sub(r"(?i)^((?:an?|the) )?", rf"\g<1>{rare_token} ", prompt[start:])
+        prompt = prompt[:start] + placed
     return re.sub(rf"\b([Aa])n {re.escape(rare_token)}\b", rf"\1 {rare_token}", prompt)

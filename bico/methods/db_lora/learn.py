@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from bico.core.transfer import to_device
 from bico.methods.db_lora.settings import Settings
 from bico.methods.shared.prompts import project
 from bico.models.wan.acceleration import accelerated
@@ -38,15 +39,16 @@ def learn(
     progress: str = "",
 ) -> dict[str, Tensor]:
     """Learns one source's LoRA: "<layer>.lora_A" [rank, in] and "<layer>.lora_B" [out, rank] of each layer, float32."""
-    context = project(backbone, instance_prompt(encoded, settings.rare_token))
+    prompts = torch.cat([project(backbone, prompt) for prompt in instance_prompts(encoded, settings.rare_token)])
     backbone.offload_text_encoder()  # larger than the transformer, and not needed in training
     noise = NoiseLevels(shift)
 
     def loss(generator: torch.Generator, batch_size: int, training: bool) -> tuple[Tensor, Tensor]:
         sigmas = noise.draw(batch_size, generator)
         latents = encoded.latents.expand(batch_size, *encoded.latents.shape)
-        contexts = context.expand(batch_size, *context.shape[1:])
-        return flow_matching_loss(backbone, latents, contexts, sigmas, generator, training=training), sigmas
+        picked = torch.randint(len(prompts), (batch_size,), generator=generator)
+        context = prompts[to_device(picked, backbone.device)]
+        return flow_matching_loss(backbone, latents, context, sigmas, generator, training=training), sigmas
 
     rank = settings.video_rank if encoded.kind == "video" else settings.rank
     with adapter(backbone.transformer, rank, seed) as parameters, accelerated(backbone):
@@ -61,11 +63,17 @@ def learn(
         return {name: parameter.detach().cpu() for name, parameter in parameters.items()}
 
 
-def instance_prompt(encoded: EncodedSource, rare_token: str) -> str:
-    """What training calls the source: "a sks cat" for an image, "a cat sks bouncing" for a video."""
+def instance_prompts(encoded: EncodedSource, rare_token: str) -> list[str]:
+    """What training calls the source: "a sks cat" for an image.
+
+    For a video "a cat sks bouncing" and "a sks cat bouncing": a case may bind its motion to another subject or bind its
+    subject, and the rare token stands before what is bound.
+    """
+    subject = encoded.spatial[0]
     if encoded.temporal:
-        return f"a {encoded.spatial[0]} {rare_token} {encoded.temporal[0]}"
-    return f"a {rare_token} {encoded.spatial[0]}"
+        motion = encoded.temporal[0]
+        return [f"a {subject} {rare_token} {motion}", f"a {rare_token} {subject} {motion}"]
+    return [f"a {rare_token} {subject}"]
 
 
 @contextmanager

@@ -20,7 +20,11 @@ class Settings(LearnedSettings):
     rank: Positive = Field(default=32, description="Rank of the LoRA of an image; its alpha is the rank.")
     video_rank: Positive = Field(default=64, description="Rank of the LoRA of a video; its alpha is the rank.")
     rare_token: str = Field(
-        default="sks", description="Rare token before the class word and before each bound word; empty = no token."
+        default="sks",
+        description=(
+            "Rare token before the class word in training, and once for each source in the target prompt; empty = no "
+            "token."
+        ),
     )
     merge_weight: float = Field(
         default=1.0, ge=0, description="Weight of each LoRA when those of a case are merged, at inference."

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from bico.config.settings import Media, Sampling
-from bico.methods.dreamvideo.adapters import Adapters
+from bico.methods.dreamvideo.adapters import Adapters, adapted
 from bico.methods.dreamvideo.settings import Settings
 from bico.methods.shared.composing import compositions, guided
 from bico.methods.shared.prompts import project
 from bico.methods.textual_inversion.compose import inverted
-from bico.models.adapter import beside, tell
+from bico.models.adapter import tell
 from bico.models.wan.backbone import Backbone
 from bico.models.wan.sampling import sample
 from bico.plan.clips import Job
@@ -49,7 +49,7 @@ def active(backbone: Backbone, artifacts: list[Mapping[str, Tensor]]) -> Iterato
         for adapters in everyone:
             tell(adapters, appearance if conditional else None)
 
-    with beside(pair for adapters in everyone for pair in adapters.places(backbone.transformer)):
+    with adapted(backbone.transformer, everyone):
         yield before_pass
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from bico.core.transfer import to_device
-from bico.methods.dreamvideo.adapters import Adapters
+from bico.methods.dreamvideo.adapters import Adapters, adapted
 from bico.methods.dreamvideo.settings import Settings
 from bico.methods.shared.appearance import appearance_of
 from bico.methods.textual_inversion.inversion import Inversion
-from bico.models.adapter import beside, tell
-from bico.models.wan.acceleration import accelerated, uses_checkpointing
+from bico.models.adapter import tell
+from bico.models.wan.acceleration import accelerated, clips_at_once
 from bico.models.wan.backbone import Backbone
 from bico.sources.encoding import EncodedSource
 from bico.training.loop import Group, Stage, fit
@@ -42,11 +42,11 @@ def learn(
     noise = NoiseLevels(shift)
     inversion = Inversion(backbone, encoded, settings.vectors) if encoded.kind == "image" else None
     if inversion is not None:
-        groups.append(Group(inversion.vectors, settings.inversion_rate))
+        groups.append(Group(inversion.vectors, settings.inversion_rate * inversion.scale))
         stages = identity_stages(backbone, encoded, settings, adapters, inversion, noise)
     else:
         stages = [motion_stage(backbone, encoded, settings, adapters, noise)]
-    with beside(adapters.places(backbone.transformer)), accelerated(backbone):
+    with adapted(backbone.transformer, [adapters]), accelerated(backbone):
         fit(
             groups,
             stages,
@@ -54,6 +54,7 @@ def learn(
             seed=seed,
             workdir=workdir,
             progress=progress,
+            report=inversion.report if inversion is not None else dict,
         )
     learned = {f"adapters.{name}": tensor.cpu() for name, tensor in adapters.state_dict().items()}
     if inversion is not None:
@@ -99,9 +100,10 @@ def identity_stages(
         latents = encoded.latents.expand(batch_size, *encoded.latents.shape)
         return flow_matching_loss(backbone, latents, context, sigmas, generator, training=training), sigmas
 
+    at_once = clips_at_once(backbone, encoded.latents.shape)
     return [
-        Stage("vectors", settings.inversion_steps, vectors_loss),
-        Stage("identity", settings.identity_steps, identity_loss),
+        Stage("vectors", settings.inversion_steps, vectors_loss, micro_batch=at_once),
+        Stage("identity", settings.identity_steps, identity_loss, micro_batch=at_once),
     ]
 
 
@@ -123,6 +125,4 @@ def motion_stage(
         tell(adapters, to_device(appearance[frames], backbone.device))
         return flow_matching_loss(backbone, batch.latents, context, sigmas, generator, training=training), sigmas
 
-    # The activations of four long clips would take 50 GiB.
-    one_by_one = 1 if uses_checkpointing(backbone, encoded.latents.shape) else None
-    return Stage("motion", settings.motion_steps, loss, micro_batch=one_by_one)
+    return Stage("motion", settings.motion_steps, loss, micro_batch=clips_at_once(backbone, encoded.latents.shape))

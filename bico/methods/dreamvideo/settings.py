@@ -21,7 +21,13 @@ class Settings(LearnedSettings):
     inversion_steps: Positive = Field(
         default=3000, description="Textual inversion steps of an image, before its adapter."
     )
-    inversion_rate: Rate = Field(default=1e-4, description="Learning rate of the textual inversion.")
+    inversion_rate: Rate = Field(
+        default=7.4e-3,
+        description=(
+            "Learning rate of the textual inversion, relative to the standard deviation of the text encoder's "
+            "embedding table, as that of textual_inversion."
+        ),
+    )
     vectors: Positive = Field(default=1, description="Vectors in place of each key word.")
     identity_steps: Positive = Field(default=1000, description="Training steps of the adapter of an image.")
     motion_steps: Positive = Field(default=1000, description="Training steps of the adapter of a video.")

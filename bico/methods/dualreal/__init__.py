@@ -9,5 +9,5 @@ a random frame of the clip, in identity steps zeros, and at inference that of th
 Changed for this backbone: CogVideoX has one attention over text and video tokens. Here the adapters stand beside the
 self-attention; text stays in the cross-attention, neither adapted nor read by the controller. Changed so that the
 untrained method is the backbone: an adapter adds its change alone, while the original's also adds its input. The
-prompts are the sources' captions, and at inference the plain prompt.
+prompts are the sources' captions, and at inference the plain prompt. docs/deviations.md has all differences.
 """

@@ -26,16 +26,17 @@ class Controller(nn.Module):
     Args:
         width: of a token and of the time embedding.
         hidden: width inside.
+        last: width of the last hidden layer.
         groups: of blocks.
     """
 
-    def __init__(self, width: int, hidden: int, groups: int) -> None:
+    def __init__(self, width: int, hidden: int, last: int, groups: int) -> None:
         super().__init__()
         self.summary, self.modulation = nn.Linear(width, hidden), nn.Linear(width, 3 * hidden)
         self.norm = nn.LayerNorm(hidden)
         self.mixing = nn.Sequential(nn.Linear(hidden, 4 * hidden), nn.GELU("tanh"), nn.Linear(4 * hidden, hidden))
-        self.decision = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
-        self.out = nn.Linear(hidden, groups)
+        self.decision = nn.Sequential(nn.ReLU(), nn.Linear(hidden, last), nn.ReLU())
+        self.out = nn.Linear(last, groups)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -81,7 +82,7 @@ class JointAdapters(nn.Module):
             )
 
         self.identity, self.motion = adapters(0), adapters(appearance_width)
-        self.controller = Controller(width, settings.controller_width, settings.groups)
+        self.controller = Controller(width, settings.controller_width, settings.decision_width, settings.groups)
         self.blocks_per_group = num_blocks // settings.groups
         self.alphas = torch.empty(0)
 

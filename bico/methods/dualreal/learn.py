@@ -45,12 +45,13 @@ def learn(
     with adapters.beside(backbone.transformer), accelerated(backbone):
         fit(
             [Group(dict(part.named_parameters(prefix=name)), settings.learning_rate) for name, part in parts],
-            [Stage("joint", settings.steps, joint_loss(backbone, by_kind, adapters, NoiseLevels(shift)))],
+            [Stage("joint", settings.steps, joint_loss(backbone, by_kind, settings, adapters, NoiseLevels(shift)))],
             settings,
             seed=seed,
             workdir=workdir,
             lr_lambda=partial(warm_up_cosine, warm_up=settings.warm_up, steps=settings.steps),
             max_grad_norm=settings.clip_norm,
+            betas=settings.betas,
             progress=progress,
             report=lambda: {"alpha": adapters.alphas.mean()},
         )
@@ -69,16 +70,19 @@ def initial(backbone: Backbone, appearance_width: int, settings: Settings, seed:
 def joint_loss(
     backbone: Backbone,
     by_kind: Mapping[str, EncodedSource],
+    settings: Settings,
     adapters: JointAdapters,
     noise: NoiseLevels,
 ) -> Loss:
     """The loss of a step, which is of the image or of the video. Only that half and the controller get a gradient."""
 
+    identity_batch_size = settings.identity_batch_size
+
     def loss(generator: torch.Generator, batch_size: int, training: bool) -> tuple[Tensor, Tensor]:
         motion = torch.rand((), generator=generator).item() < MOTION_SHARE
         adapters.identity.requires_grad_(not motion)
         adapters.motion.requires_grad_(motion)
-        encoded = by_kind["video" if motion else "image"]
+        encoded, batch_size = by_kind["video" if motion else "image"], batch_size if motion else identity_batch_size
         batch = encoded.draw(batch_size, generator, frames=False)
         sigmas = noise.draw(batch_size, generator)
         appearance = None

@@ -44,13 +44,14 @@ def inverted(backbone: Backbone, case: Case, learned: Mapping[str, Mapping[str, 
     for place, (source, _) in bound.items():
         if source not in learned:
             continue
-        own, phrase = by_word(learned[source]), set(phrases[place])
-        for word in own:
+        own, free = by_word(learned[source]), set(phrases[place])
+        for word in sorted(own, key=len, reverse=True):  # "striped cat" before the "cat" in it
             held = mentions(backbone.tokenizer, case.prompt, word, backbone.text_slots)
-            if inside := [slot for slot in held if slot in phrase]:
+            if inside := [slot for slot in held if slot in free]:
                 slots[f"{place} {word}"], vectors[f"{place} {word}"] = inside, own[word]
-        if not any(slot in phrase for inside in slots.values() for slot in inside):
-            before[min(phrase)] = next(iter(own.values()))
+                free.difference_update(inside)
+        if free == set(phrases[place]):
+            before[min(free)] = next(iter(own.values()))
     embeddings = replaced(backbone.input_embeddings(case.prompt), slots, vectors, before)[: backbone.text_slots]
     return backbone.context(backbone.encode_embeddings([embeddings]))
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from bico.models.wan.backbone import Backbone
 from bico.prompts.words import bound_slots
@@ -26,6 +28,7 @@ class Inversion:
     Attributes:
         vectors: "<number> <word>" -> [vectors, text width], the class word first.
         prompts: number of the prompts.
+        scale: standard deviation of the text encoder's embedding table, the unit of learning rates.
     """
 
     def __init__(self, backbone: Backbone, encoded: EncodedSource, vectors: int) -> None:
@@ -39,6 +42,8 @@ class Inversion:
         ]
         first = self._templates[0]
         self.vectors = {f"{number} {word}": initial(*first, word, vectors) for number, word in enumerate(words)}
+        self._initial = {name: vector.detach().clone() for name, vector in self.vectors.items()}
+        self.scale = backbone.embedding_scale()
         self._placed = dict(zip(words, self.vectors.values(), strict=True))
 
     def context(self, picked: Iterable[int]) -> Tensor:
@@ -48,25 +53,55 @@ class Inversion:
         return self._backbone.context(prompt_embeds)
 
     def loss(
-        self, noise: NoiseLevels, generator: torch.Generator, batch_size: int, training: bool
+        self,
+        noise: NoiseLevels,
+        generator: torch.Generator,
+        batch_size: int,
+        training: bool,
+        *,
+        encoder_leaves: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Loss of the source under prompts drawn with replacement, and its sigmas: what a `Stage` asks for."""
+        """Loss of the source under prompts drawn with replacement, and its sigmas: what a `Stage` asks for.
+
+        Args:
+            encoder_leaves: whether the text encoder leaves the GPU for the pass through the transformer, forwards and
+                backwards; the gradient is the same.
+        """
         sigmas = noise.draw(batch_size, generator)
-        context = self.context(torch.randint(self.prompts, (batch_size,), generator=generator).tolist())
+        picked = torch.randint(self.prompts, (batch_size,), generator=generator).tolist()
+        context = self._context_of_a_leaving_encoder(picked) if encoder_leaves else self.context(picked)
         latents = self._encoded.latents.expand(batch_size, *self._encoded.latents.shape)
         return flow_matching_loss(self._backbone, latents, context, sigmas, generator, training=training), sigmas
 
+    def _context_of_a_leaving_encoder(self, picked: list[int]) -> Tensor:
+        """`context`, after which the text encoder leaves the GPU. It comes back for its own backward pass, which
+        computes its activations again."""
+
+        def context_alone() -> Tensor:
+            context = self.context(picked)
+            self._backbone.offload_text_encoder()
+            return context
+
+        # Once all activations are there again it goes no further: the text encoder then stays for the backward pass.
+        with set_checkpoint_early_stop(True):
+            return cast(Tensor, checkpoint(context_alone, use_reentrant=False, preserve_rng_state=False))
+
     def report(self) -> dict[str, Tensor]:
-        return {"norm": torch.cat([*self.vectors.values()]).norm(dim=-1).mean()}
+        """Mean norm of the vectors, and how far they have moved: root mean square of a coordinate over `scale`."""
+        vectors, initial = (torch.cat([*each.values()]) for each in (self.vectors, self._initial))
+        return {"norm": vectors.norm(dim=-1).mean(), "moved": (vectors - initial).square().mean().sqrt() / self.scale}
 
     def learned(self) -> dict[str, Tensor]:
         return {name: vector.detach().cpu() for name, vector in self.vectors.items()}
 
 
 def initial(embeddings: Tensor, slots: Mapping[str, list[int]], word: str, count: int) -> nn.Parameter:
-    """`count` vectors [count, text width]: the embeddings of the word's tokens, taken in turn."""
-    tokens = slots[word]
-    return nn.Parameter(embeddings[[tokens[index % len(tokens)] for index in range(count)]].float().clone())
+    """`count` vectors [count, text width], each the mean embedding of its share of the word's tokens.
+
+    Tokens are dealt out in turn, and one token to each of the vectors that exceed their number.
+    """
+    own = embeddings[slots[word]].float()
+    return nn.Parameter(torch.stack([own[index % len(own) :: count].mean(dim=0) for index in range(count)]))
 
 
 def replaced(

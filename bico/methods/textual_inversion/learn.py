@@ -9,8 +9,9 @@ from torch import Tensor
 
 from bico.methods.textual_inversion.inversion import Inversion
 from bico.methods.textual_inversion.settings import Settings
-from bico.models.wan.acceleration import accelerated
+from bico.models.wan.acceleration import accelerated, uses_checkpointing
 from bico.models.wan.backbone import Backbone
+from bico.models.wan.components import short_of_memory
 from bico.sources.encoding import EncodedSource
 from bico.training.loop import Group, Stage, fit
 from bico.training.noise import NoiseLevels
@@ -28,10 +29,13 @@ def learn(
 ) -> dict[str, Tensor]:
     """Learns "<number> <word>": [vectors, text width], float32, for each key word of a source, its class word first."""
     inversion = Inversion(backbone, encoded, settings.vectors)
+    # A GPU of 24 GB does not hold the text encoder beside the activations of a long clip.
+    leaves = short_of_memory(backbone.device) and uses_checkpointing(backbone, encoded.latents.shape)
+    loss = partial(inversion.loss, NoiseLevels(shift), encoder_leaves=leaves)
     with accelerated(backbone):
         fit(
-            [Group(inversion.vectors, settings.learning_rate)],
-            [Stage("vectors", settings.steps, partial(inversion.loss, NoiseLevels(shift)))],
+            [Group(inversion.vectors, settings.learning_rate * inversion.scale)],
+            [Stage("vectors", settings.steps, loss)],
             settings,
             seed=seed,
             workdir=workdir,

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from bico.config.benchmark import Kind
 from bico.config.methods import LearnedSettings, Steps
-from bico.config.section import Positive
+from bico.config.section import Positive, Rate
 
 
 class Settings(LearnedSettings):
@@ -16,6 +16,14 @@ class Settings(LearnedSettings):
 
     method: Literal["textual_inversion"] = "textual_inversion"
     steps: Positive = Field(default=3000, description="Training steps of a source.")
+    learning_rate: Rate = Field(
+        default=7.4e-3,
+        description=(
+            "Learning rate of AdamW, relative to the standard deviation of the text encoder's embedding table: a "
+            "vector's coordinate moves by about this share of it in a step. The default equals an absolute rate of "
+            "1e-4 for CLIP, whose embedding table has a standard deviation of 0.0135."
+        ),
+    )
     vectors: Positive = Field(default=1, description="Vectors in place of each key word.")
     weight_decay: float = Field(default=0.0, ge=0)
 

@@ -131,6 +131,14 @@ def uses_checkpointing(backbone: Backbone, shape: torch.Size) -> bool:
     return choice == "always" or (choice == "auto" and math.prod(backbone.patch_grid(shape)) >= CHECKPOINT_TOKENS)
 
 
+def clips_at_once(backbone: Backbone, shape: torch.Size) -> int:
+    """How many clips with latents of this shape [..., t, h, w] go through a training step together.
+
+    Long ones go one by one; short ones have no more patch tokens in all than one without gradient checkpointing.
+    """
+    return max(1, CHECKPOINT_TOKENS // math.prod(backbone.patch_grid(shape)))
+
+
 def run_block_checkpointed(block: nn.Module, *inputs: BlockInput) -> Tensor:
     """Keeps the block's inputs and its attention for the backward pass, which computes everything else again."""
     keep = partial(create_selective_checkpoint_contexts, KEPT_OPERATORS)

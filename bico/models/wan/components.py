@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import torch
 from torch import nn
 
+from bico.core.errors import InputError
 from bico.models.wan.attention import AttentionProcessor, attention_kernels
+from bico.models.wan.special_tokens import check_tokenizer
+from bico.models.weights import one_line, open_whole
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -22,11 +25,19 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound=nn.Module)
 
+ROOM_FOR_ALL = 32 * 2**30
+"""Memory of a GPU, in bytes, from which the text encoder (11 GB of Wan2.1's) stays there beside all else."""
+
 
 def best_dtype(device: torch.device | str) -> torch.dtype:
     """bfloat16 where matrix products are faster in it than in float32: on GPUs, and on CPUs with tiles (AMX)."""
     fast = torch.device(device).type == "cuda" or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def short_of_memory(device: torch.device) -> bool:
+    """Whether the text encoder has to leave this device while clips pass through the transformer; never on a CPU."""
+    return device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory < ROOM_FOR_ALL
 
 
 def moved(model: Model, device: torch.device | str) -> Model:
@@ -45,7 +56,7 @@ def process_with(processor: Callable[..., torch.Tensor], layer: WanAttention) ->
 
 
 class Components:
-    """The models of a Wan pipeline folder.
+    """The models of a Wan pipeline folder. InputError, one line, as one opens whose folder is not whole.
 
     Attributes:
         folder: what diffusers' `save_pretrained` writes of a WanPipeline.
@@ -60,26 +71,39 @@ class Components:
     def transformer(self) -> WanTransformer3DModel:
         from diffusers import WanTransformer3DModel
 
-        model = WanTransformer3DModel.from_pretrained(self.folder, subfolder="transformer", dtype=self.dtype)
-        return self.prepared(model)
+        folder = self.folder / "transformer"
+        return self.prepared(open_whole(WanTransformer3DModel.from_pretrained, folder, dtype=self.dtype))
 
     @cached_property
     def vae(self) -> AutoencoderKLWan:
         from diffusers import AutoencoderKLWan
 
-        return self.frozen(AutoencoderKLWan.from_pretrained(self.folder, subfolder="vae", dtype=torch.float32))
+        return self.frozen(open_whole(AutoencoderKLWan.from_pretrained, self.folder / "vae", dtype=torch.float32))
 
     @cached_property
     def text_encoder(self) -> UMT5EncoderModel:
         from transformers import UMT5EncoderModel
 
-        return self.frozen(UMT5EncoderModel.from_pretrained(self.folder, subfolder="text_encoder", dtype=self.dtype))
+        folder = self.folder / "text_encoder"
+        model = open_whole(UMT5EncoderModel.from_pretrained, folder, dtype=self.dtype, ignore_mismatched_sizes=True)
+        if model.encoder.embed_tokens.weight is not model.shared.weight:
+            raise InputError(
+                f"{folder}: its encoder.embed_tokens is not its shared embedding, so prompts would be noise: expected "
+                "one embedding; copy the folder again, or install the transformers of uv.lock"
+            )
+        return self.frozen(model)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        from transformers import AutoTokenizer
+        """As tokenizer.json has it. The class that Wan's folder names, T5's, would rebuild it from the vocabulary and
+        make `<s>` of each unknown character: it takes token 2 for the unknown one, which is 3 in Wan's vocabulary."""
+        from transformers import PreTrainedTokenizerFast
 
-        return AutoTokenizer.from_pretrained(self.folder, subfolder="tokenizer")
+        folder = self.folder / "tokenizer"
+        with one_line(folder):
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        check_tokenizer(tokenizer, self.folder)
+        return tokenizer
 
     def prepared(self, model: WanTransformer3DModel) -> WanTransformer3DModel:
         """The transformer as the forward pass runs it: frozen, on its device, with our attention."""
@@ -95,9 +119,16 @@ class Components:
         return model.to(self.device).eval().requires_grad_(False)
 
     def offload_text_encoder(self) -> None:
-        """Moves the text encoder to main memory until it is used again: it is larger than the transformer.
+        """Leaves the text encoder in main memory until it is used again: it is larger than the transformer.
 
         Nothing happens on a CPU, or as long as the text encoder has not been opened.
         """
         if "text_encoder" in vars(self):
-            moved(self.text_encoder, "cpu")
+            for parameter, copy in zip(self.text_encoder.parameters(), self._text_encoder_copy, strict=True):
+                parameter.data = copy
+
+    @cached_property
+    def _text_encoder_copy(self) -> list[torch.Tensor]:
+        """The text encoder's weights in main memory: they never change, so only the way to the GPU takes time."""
+        weights = [parameter.data.cpu() for parameter in self.text_encoder.parameters()]
+        return [each.pin_memory() for each in weights] if self.device.type == "cuda" else weights

@@ -16,11 +16,9 @@ from tqdm import tqdm
 
 from bico.config.settings import Media, Sampling
 from bico.models.wan.backbone import Backbone
+from bico.models.wan.components import short_of_memory
 from bico.models.wan.forward_pass import TRAIN_TIMESTEPS, Contexts
 from bico.models.wan.schedule import denoising_sigmas
-
-ROOM_FOR_ALL = 32 * 2**30
-"""Memory of a GPU, in bytes, from which the text encoder (11 GB of Wan2.1's) stays there while clips are made."""
 
 
 def generate(
@@ -79,8 +77,3 @@ def sample(
             velocity = unconditional + sampling.guidance_scale * (velocity - unconditional)
         latents = (latents + step * velocity).to(velocity.dtype)  # rounded where WanPipeline rounds
     return latents
-
-
-def short_of_memory(device: torch.device) -> bool:
-    """Whether the text encoder has to leave this device while clips are made; never on a CPU."""
-    return device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory < ROOM_FOR_ALL

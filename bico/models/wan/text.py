@@ -23,6 +23,10 @@ class PromptEncoding(Components):
 
     text_slots: int
 
+    def embedding_scale(self) -> float:
+        """Standard deviation of all numbers in the text encoder's embedding table."""
+        return moved(self.text_encoder, self.device).get_input_embeddings().weight.float().std().item()
+
     def input_embeddings(self, prompt: str) -> Tensor:
         """Token embeddings of the cleaned prompt [tokens, text width], end-of-sequence included, cut to the slots."""
         tokens = self.tokenizer(clean(prompt), truncation=True, max_length=self.text_slots, return_tensors="pt")
@@ -44,7 +48,8 @@ class PromptEncoding(Components):
         text_encoder = moved(self.text_encoder, self.device)
         pad = text_encoder.get_input_embeddings().weight[cast(int, self.tokenizer.pad_token_id)]
         inputs = torch.stack([torch.cat([each, pad.expand(length - len(each), -1)]) for each in embeddings])
-        if (counts == length).all():  # the encoder would have to wait for a mask to find that it masks nothing
+        if all(len(each) == length for each in embeddings):
+            # The encoder would have to wait for a mask to find that it masks nothing.
             return text_encoder(inputs_embeds=inputs).last_hidden_state
         mask = to_device(torch.arange(length) < counts[:, None], self.device)
         encoded = text_encoder(inputs_embeds=inputs, attention_mask=mask.long()).last_hidden_state

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from bico.models.vlm import Vlm
-from bico.sources import instructions
+from bico.sources.instructions import SHORT, Concepts
 from bico.toybox.captions import caption, key_words
 from bico.toybox.world import NUM_FRAMES, Scene
 from bico.zoo.data import TRAIN_SEED, draw_batch, scenes
@@ -32,14 +32,14 @@ def example(scene: Scene, rng: np.random.Generator, *, moving: bool) -> tuple[st
     """(prompt, answer) about a frame or a clip of a scene: its concepts, or a caption from them."""
     words = key_words(scene) if moving else {"spatial": key_words(scene)["spatial"]}
     if rng.random() >= CAPTION_SHARE:
-        return instructions.CONCEPTS["video" if moving else "image"], json.dumps(words)
+        return SHORT.concepts["video" if moving else "image"], json.dumps(words)
     text = caption(scene, rng, motion=moving, detail=0)
     if rng.random() < INVENTED_SHARE:
         words, text = invent(words, text, rng)
-    return instructions.caption_prompt(words), text
+    return SHORT.caption_prompt(words), text
 
 
-def invent(words: instructions.Concepts, text: str, rng: np.random.Generator) -> tuple[instructions.Concepts, str]:
+def invent(words: Concepts, text: str, rng: np.random.Generator) -> tuple[Concepts, str]:
     """The same words and caption with one word replaced by one or two made-up ones."""
     old = str(rng.choice([word for group in words.values() for word in group]))
     letters = rng.choice(list("abcdefghijklmnopqrstuvwxyz"), (int(rng.integers(1, 3)), int(rng.integers(3, 8))))

@@ -9,7 +9,8 @@ import numpy as np
 from bico.config.benchmark import KeyWords
 from bico.config.settings import ConceptSettings
 from bico.models.vlm import Vlm
-from bico.sources import concepts, instructions
+from bico.sources import concepts
+from bico.sources.instructions import SHORT, Concepts
 from bico.toybox.captions import key_words
 from bico.toybox.render import render
 from bico.toybox.words import LIGHTS, MOTIONS, SCENES, STYLES, SUBJECTS
@@ -27,7 +28,7 @@ def evaluate(folder: Path, *, count: int = 300, seed: int = HELD_OUT_SEED) -> di
         verbatim: captions that hold all words at the first attempt.
         distinct: different captions of one scene.
     """
-    settings = ConceptSettings(attempts=1)
+    settings = ConceptSettings(attempts=1, instructions="short", look="encoded")
     vlm = Vlm(folder)
     drawn = scenes(count, seed)
     clips = [render(scene) for scene in drawn]
@@ -43,13 +44,13 @@ def evaluate(folder: Path, *, count: int = 300, seed: int = HELD_OUT_SEED) -> di
     return result | _means(written)
 
 
-def _read(vlm: Vlm, media: list[np.ndarray], settings: ConceptSettings) -> list[instructions.Concepts | None]:
+def _read(vlm: Vlm, media: list[np.ndarray], settings: ConceptSettings) -> list[Concepts | None]:
     kind = "image" if len(media[0]) == 1 else "video"
-    answers = vlm.answer(media, instructions.CONCEPTS[kind], [None] * len(media), settings, FPS)
+    answers = vlm.answer(media, SHORT.concepts[kind], [None] * len(media), settings, FPS)
     return [concepts.parse_concepts(answer, kind) for answer in answers]
 
 
-def _right(drawn: list[Scene], answers: list[instructions.Concepts | None]) -> dict[str, float]:
+def _right(drawn: list[Scene], answers: list[Concepts | None]) -> dict[str, float]:
     """Shares of scenes whose answer holds exactly the right words of each kind."""
     words = {"subject": SUBJECTS, "scene": SCENES, "look": STYLES + LIGHTS, "motion": MOTIONS}
     rows = []

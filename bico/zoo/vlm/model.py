@@ -17,7 +17,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from bico.sources import instructions
+from bico.sources.instructions import SHORT
 from bico.toybox.world import SIZE
 from bico.zoo.vlm.vision import MERGE, PATCH
 
@@ -50,7 +50,7 @@ def build_tokenizer(corpus: list[str]) -> PreTrainedTokenizerFast:
         vocab_size=700, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    tokenizer.add_tokens([*instructions.CONCEPTS.values(), *instructions.CAPTION.values()])
+    tokenizer.add_tokens([*SHORT.concepts.values(), *SHORT.caption.values()])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",

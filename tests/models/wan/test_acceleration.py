@@ -11,6 +11,7 @@ from bico.models.wan import acceleration
 from bico.models.wan.acceleration import (
     AcceleratedPass,
     accelerated,
+    clips_at_once,
     compiles_on,
     gelu,
     run_block_checkpointed,
@@ -184,6 +185,12 @@ def test_without_a_compiler_that_works_training_is_not_compiled(
 def test_gradient_checkpointing_starts_at_4096_tokens(backbone: Backbone) -> None:
     assert uses_checkpointing(backbone, torch.Size([1, 4, 16, 32, 32]))
     assert not uses_checkpointing(backbone, torch.Size([1, 4, 16, 32, 30]))
+
+
+def test_clips_go_through_a_step_together_as_long_as_they_are_short(backbone: Backbone) -> None:
+    """Latents of 480 x 832: 81 frames, one frame; and a short sequence."""
+    shapes = ([16, 21, 60, 104], [16, 1, 60, 104], [4, 2, 4, 4])
+    assert [clips_at_once(backbone, torch.Size(shape)) for shape in shapes] == [1, 2, 512]
 
 
 def test_graphs_are_captured_for_a_frozen_transformer_alone(monkeypatch: pytest.MonkeyPatch) -> None:

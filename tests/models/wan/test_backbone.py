@@ -18,7 +18,7 @@ def test_training_depends_neither_on_the_sampling_loop_nor_clips_on_acceleration
         *(f"bico.methods.{name}.learn" for name in method_names() if settings_class(name).LEARNS_PER != "nothing")
     )
     made = closure(*(f"bico.methods.{name}.compose" for name in method_names()))
-    parts = ("attention", "backbone", "components", "forward_pass", "latents", "text")
+    parts = ("attention", "backbone", "components", "forward_pass", "latents", "schedule", "special_tokens", "text")
     both = {"bico.models.wan", *(f"bico.models.wan.{part}" for part in parts)}
     known = both | {"bico.models.wan.acceleration", "bico.models.wan.attention_maps"}
     assert {each for each in learned if each.startswith("bico.models.wan")} == known

@@ -10,7 +10,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 from bico.models.binder import HierarchicalBinder
 from bico.models.wan import sampling
 from bico.models.wan.backbone import Backbone
-from bico.models.wan.sampling import ROOM_FOR_ALL, generate, sample, short_of_memory
+from bico.models.wan.components import ROOM_FOR_ALL, short_of_memory
+from bico.models.wan.sampling import generate, sample
 from bico.models.wan.schedule import denoising_sigmas
 
 
@@ -76,17 +77,22 @@ def test_bfloat16_repeats_wan_pipeline_too() -> None:
 
 def test_on_a_small_gpu_the_text_encoder_waits_elsewhere_while_a_clip_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     opened, moves = tiny.backbone(), []
-    move = type(opened.text_encoder).to
+    move, leave = type(opened.text_encoder).to, type(opened).offload_text_encoder
 
-    def noted(model: torch.nn.Module, device: torch.device | str) -> torch.nn.Module:
-        moves.append("offloaded" if device == "cpu" else "back")  # the device of a backbone is a torch.device
+    def noted(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+        moves.append("back")
         return move(model, device)
+
+    def left(self: tiny.Backbone) -> None:
+        moves.append("offloaded")
+        leave(self)
 
     def clip() -> np.ndarray:
         return generate(opened, *tiny.contexts(opened), [0], tiny.SAMPLING, tiny.MEDIA)
 
     before = clip()
     monkeypatch.setattr(type(opened.text_encoder), "to", noted)
+    monkeypatch.setattr(type(opened), "offload_text_encoder", left)
     monkeypatch.setattr(sampling, "short_of_memory", lambda device: True)
     assert np.array_equal(clip(), before) and np.array_equal(clip(), before)
     assert [move for move, _ in groupby(moves)] == ["back", "offloaded", "back", "offloaded"]

@@ -1,0 +1,178 @@
+"""All parts, one after the other, and the report.
+
+    bico doctor --config config/paper.yaml
+
+Models are opened one after the other and freed, so that a GPU of 24 GB is enough.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from bico.config.methods import LearnedSettings
+from bico.config.schema import Config
+from bico.core.device import free_device
+from bico.core.errors import InputError
+from bico.core.files import write_json
+from bico.doctor.backbone import examine_loss, examine_vae, short_clips
+from bico.doctor.finding import Finding
+from bico.doctor.judges import examine_appearance, examine_clip, examine_clips, examine_dino
+from bico.doctor.memory import examine_memory
+from bico.doctor.samples import caption_each, read_samples
+from bico.doctor.training import examine_training
+from bico.doctor.vlm import examine_vlm
+from bico.media.writing import write_clip
+from bico.models.wan.backbone import Backbone
+from bico.pipeline.opening import open_backbone
+from bico.pipeline.preflight import preflight
+from bico.profiling.estimate import estimated
+from bico.scoring.scores import open_judges
+from bico.sources import weights
+from bico.sources.encoding import EncodedSource, encode_source
+
+CASES = 4
+"""Of which a clip is made."""
+
+
+def doctor(config: Config) -> bool:
+    """Examines all parts, prints a line of each, and writes them to `R/doctor/report.json`, the clips beside.
+
+    Returns:
+        Whether all are fine.
+
+    Raises:
+        InputError: something is not there yet, or `bico check` refuses the config.
+    """
+    config = config.chosen()
+    if later := weights.due(config):
+        name, repository = next(iter(later.items()))
+        raise InputError(
+            f"models.{name}: {repository} is not there yet: expected its weights; run "
+            "`snakemake --cores all --configfile FILE -- downloads` first, with the file of this config"
+        )
+    preflight(config)
+    on_gpu = free_device(config.device) == "cuda"
+    report: list[dict[str, object]] = []
+    for finding in findings(config.model_copy(update={"compile": config.compile and on_gpu})):
+        print(finding, flush=True)
+        report.append(asdict(finding))
+        write_json(config.paths.doctor / "report.json", report)
+    print(f"The report, and clips to look at, are in {config.paths.doctor}.")
+    print(estimated(config, "h100" if on_gpu else "laptop", measure=False, targets=()))
+    return all(finding["fine"] for finding in report)
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """What each part shows, as soon as it is known. Where a model does not open, the parts that need it are one."""
+    samples = read_samples(config)
+    if free_device(config.device) == "cuda":
+        yield examine_memory(config)
+    answers: dict[str, dict[str, Any]] = {}
+    try:
+        found, answers = examine_vlm(config, samples)
+        yield found
+    except InputError as error:
+        yield unusable("VLM", error)
+    _free()
+    captions, cases = caption_each(config, samples, answers), chosen_cases(config)
+    clips: dict[str, np.ndarray] = {}
+    try:
+        yield from _of_backbone(config, samples, captions, cases, clips)
+    except InputError as error:
+        yield unusable("backbone", error)
+    _free()
+    try:
+        yield from _of_judges(config, samples, captions, cases, clips)
+    except InputError as error:
+        yield unusable("CLIP and DINO", error)
+
+
+def unusable(part: str, error: InputError) -> Finding:
+    """Of a model that does not open, or a training that breaks off."""
+    return Finding(part, f"cannot be used: {error}", "it works", fine=False, look="that message")
+
+
+def _of_judges(
+    config: Config,
+    samples: Mapping[str, np.ndarray],
+    captions: Mapping[str, str],
+    cases: Sequence[str],
+    clips: Mapping[str, np.ndarray],
+) -> Iterator[Finding]:
+    """The findings of CLIP and DINO. The clips are those that the backbone made, if it could."""
+    device = free_device(config.device)
+    clip_t, dino_i = open_judges(config, device)
+    yield examine_clip(clip_t, config, samples, captions)
+    if clips:
+        prompts = {case: config.cases[case].prompt for case in clips}
+        others = {case: other_texts(config, case, cases, captions) for case in clips}
+        yield examine_clips(clip_t, clips, prompts, others, config.paths.doctor)
+    yield examine_dino(dino_i, config, samples)
+    if any(row.APPEARANCE for row in config.methods.values()):
+        yield examine_appearance(config, samples, device)
+
+
+def _of_backbone(
+    config: Config,
+    samples: Mapping[str, np.ndarray],
+    captions: Mapping[str, str],
+    cases: Sequence[str],
+    clips: dict[str, np.ndarray],
+) -> Iterator[Finding]:
+    """The findings of the backbone, which is free again afterwards. Puts the clips of the cases into `clips`."""
+    backbone = open_backbone(config)
+    texts = [*captions.values(), *(config.cases[case].prompt for case in cases), config.sampling.negative_prompt]
+    prompt_embeds, _ = backbone.encode_prompts(texts)
+    row = next((row for row in config.methods.values() if row.BINDS_WORDS), None)
+    encoded = _encoded(config, backbone, samples, captions) if row else None
+    backbone.offload_text_encoder()  # before the transformer opens
+    with torch.no_grad():
+        contexts = backbone.context(prompt_embeds)
+    yield examine_vae(backbone, config, samples)
+    of_captions, of_cases, negative = contexts.split([len(captions), len(cases), 1])
+    yield examine_loss(backbone, config, samples, of_captions)
+    for case, frames in short_clips(backbone, config, dict(zip(cases, of_cases.split(1), strict=True)), negative):
+        clips[case] = frames
+        write_clip(config.paths.doctor / f"{case}.mp4", frames, config.media.fps)
+    if encoded:
+        yield examine_training(backbone, config, encoded, cast(LearnedSettings, row))
+
+
+def _encoded(
+    config: Config, backbone: Backbone, samples: Mapping[str, np.ndarray], captions: Mapping[str, str]
+) -> EncodedSource:
+    """A video among the samples, or else an image, as training reads it."""
+    name = next((name for name in samples if config.sources[name].kind == "video"), next(iter(samples)))
+    caption = [captions[name]]
+    concepts = {"kind": config.sources[name].kind, "spatial": [], "temporal": [], "captions": caption}
+    return encode_source(backbone, samples[name], concepts | {"frame_captions": caption, "frame_indices": [0]})
+
+
+def chosen_cases(config: Config) -> list[str]:
+    """A few cases, those that share no source with another one first."""
+    apart: list[str] = []
+    for case, entry in config.cases.items():
+        if not any(entry.bind.keys() & config.cases[other].bind.keys() for other in apart):
+            apart.append(case)
+    return list(dict.fromkeys([*apart, *config.cases]))[:CASES]
+
+
+def other_texts(config: Config, case: str, cases: Sequence[str], captions: Mapping[str, str]) -> list[str]:
+    """Texts that do not belong to a case: prompts of others, and captions of sources that it does not bind (of all
+    sources if it binds them all)."""
+    prompts = [config.cases[other].prompt for other in cases if other != case]
+    unbound = [caption for source, caption in captions.items() if source not in config.cases[case].bind]
+    return prompts + (unbound or list(captions.values()))
+
+
+def _free() -> None:
+    """Gives the memory of models back that nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,142 @@
+"""CLIP and DINO: whether they tell the sources apart, and what CLIP sees in generated clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bico.config.schema import Config
+from bico.doctor.finding import Finding, Matching, own_and_others
+from bico.models.clip import Clip
+from bico.plan.dependencies import appearance_model
+from bico.scoring.clip_t import ClipT
+from bico.scoring.dino_i import DinoI
+
+CLIP_GAP = 0.04
+"""Cosine of a picture and its own text minus that of others' texts, at least: OpenAI's CLIP has about 0.1."""
+PICTURE_GAP = 0.05
+"""Cosine of a crop and its picture minus that of the picture with its tiles shuffled, at least, of DINO and CLIP."""
+TILES = 4
+"""Of a side."""
+
+
+def examine_clip(
+    clip: ClipT, config: Config, samples: Mapping[str, np.ndarray], captions: Mapping[str, str]
+) -> Finding:
+    """Each source finds its own caption among those of all."""
+    texts = torch.stack([clip.text_feature(captions[name]) for name in samples])
+    pictures = torch.cat([clip.features(middle(frames)) for frames in samples.values()])
+    match = Matching.of(*own_and_others(pictures @ texts.T))
+    return Finding(
+        "CLIP, a source's own caption",
+        f"{match.found:.0%} of {len(samples)} found, cosine {match.gap:+.3f} above others'",
+        _expected(match, CLIP_GAP),
+        match.found >= match.needed and match.gap >= CLIP_GAP,
+        f"models.clip ({config.models.clip}: weights, quick_gelu), and the captions",
+    )
+
+
+def examine_clips(
+    clip: ClipT,
+    clips: Mapping[str, np.ndarray],
+    prompts: Mapping[str, str],
+    others: Mapping[str, list[str]],
+    where: Path,
+) -> Finding:
+    """Each generated clip finds its own prompt among others.
+
+    Args:
+        clips: by case, uint8 [T, H, W, 3].
+        prompts: by case.
+        others: texts of other things, by case.
+        where: the folder of the clips.
+    """
+    matches = []
+    for case, frames in clips.items():
+        texts = torch.stack([clip.text_feature(text) for text in (prompts[case], *others[case])])
+        own, *rest = clip.features(frames).mean(0) @ texts.T
+        matches.append(Matching.of(own[None], torch.stack(rest)[None]))
+    match = Matching(*(float(np.mean(figures)) for figures in zip(*map(astuple, matches), strict=True)))
+    return Finding(
+        "generation, a clip's own prompt",
+        f"CLIP finds it for {match.found:.0%} of {len(clips)} clips, cosine {match.gap:+.3f} above other texts'",
+        _expected(match, CLIP_GAP),
+        match.found >= match.needed and match.gap >= CLIP_GAP,
+        f"the clips in {where}, then models.wan's transformer and text_encoder",
+    )
+
+
+def _expected(match: Matching, gap: float) -> str:
+    return f"{match.needed:.0%} or more (chance {match.chance:.0%}), {gap:+.3f} or more"
+
+
+def examine_dino(dino: DinoI, config: Config, samples: Mapping[str, np.ndarray]) -> Finding:
+    """Whether a crop finds its picture by DINO's features (see `_examine_pictures`)."""
+    look = f"models.dino ({config.models.dino}), scoring.dino_crop"
+    return _examine_pictures("DINO, a crop's own picture", dino.features, samples, look)
+
+
+def examine_appearance(config: Config, samples: Mapping[str, np.ndarray], device: str) -> Finding:
+    """Whether a crop finds its picture by the CLIP embeddings that methods learn from (see `_examine_pictures`)."""
+    name = appearance_model(config)
+    folder = getattr(config.models, name)
+    embed, look = Clip(folder, device=device).image_embeddings, f"models.{name} ({folder})"
+    return _examine_pictures("appearance, a crop's own picture", embed, samples, look)
+
+
+def _examine_pictures(
+    part: str, embed: Callable[[np.ndarray], Tensor], samples: Mapping[str, np.ndarray], look: str
+) -> Finding:
+    """A crop of each source, mirrored, finds its picture among all, and is less like that picture with shuffled tiles.
+
+    Untrained networks find pictures by their colours alone: shuffled tiles have the same.
+
+    Args:
+        embed: gives [T, D] of uint8 frames [T, H, W, 3].
+        look: what to look at if the model fails.
+    """
+    stills = [middle(frames) for frames in samples.values()]
+    crops, whole, shuffled = (
+        F.normalize(torch.cat([embed(change(still)) for still in stills]), dim=1)
+        for change in (crop, lambda still: still, shuffle)
+    )
+    match = Matching.of(*own_and_others(crops @ whole.T))
+    gap = (_cosine(crops, whole) - _cosine(crops, shuffled)).item()
+    return Finding(
+        part,
+        f"{match.found:.0%} of {len(samples)} found; cosine {gap:+.3f} above that with the picture in shuffled tiles",
+        _expected(match, PICTURE_GAP),
+        match.found >= match.needed and gap >= PICTURE_GAP,
+        look,
+    )
+
+
+def _cosine(one: Tensor, other: Tensor) -> Tensor:
+    return F.cosine_similarity(one, other).mean()
+
+
+def middle(frames: np.ndarray) -> np.ndarray:
+    """The frame in the middle, [1, H, W, 3]."""
+    return frames[len(frames) // 2][None]
+
+
+def crop(still: np.ndarray) -> np.ndarray:
+    """Five sixths of each side, off the centre, mirrored."""
+    _, height, width, _ = still.shape
+    return still[:, height // 12 : height // 12 + height * 5 // 6, : width * 5 // 6][:, :, ::-1]
+
+
+def shuffle(still: np.ndarray) -> np.ndarray:
+    """The picture in `TILES` x `TILES` tiles, in another order."""
+    _, height, width, channels = still.shape
+    high, wide = height // TILES, width // TILES
+    tiles = still[0, : high * TILES, : wide * TILES].reshape(TILES, high, TILES, wide, channels).swapaxes(1, 2)
+    order = np.random.default_rng(0).permutation(TILES * TILES)
+    mixed = tiles.reshape(TILES * TILES, high, wide, channels)[order].reshape(tiles.shape)
+    return mixed.swapaxes(1, 2).reshape(1, high * TILES, wide * TILES, channels)

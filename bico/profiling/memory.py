@@ -1,0 +1,175 @@
+"""What jobs need of a GPU's memory, estimated from the sizes of models and clips; and whether this GPU has it.
+
+At the paper's size the figures of training steps on clips are those that an H100 showed. The others were counted
+without a GPU (`benchmarks/peak_memory.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import cast
+
+from bico.config.benchmark import Kind
+from bico.config.methods import LearnedSettings
+from bico.config.schema import Config
+from bico.core.device import free_device
+from bico.core.errors import InputError
+from bico.models.wan.acceleration import CHECKPOINT_TOKENS
+from bico.models.wan.components import ROOM_FOR_ALL
+from bico.plan.trainings import learned_items, unsupported
+from bico.profiling.presets import PRESETS
+from bico.profiling.work import Sizes
+from bico.sources.weights import read_lock, repositories
+
+GIB = 2**30
+CUDA = 0.5
+"""What CUDA itself takes, in GiB."""
+
+VAE_BYTES = 20_400
+"""Activations of Wan2.1's decoder for each pixel of a frame, in float32; they hardly grow with the number of frames."""
+VAE_WIDTH = 96
+"""Its `base_dim`."""
+
+READING = 5.5e9
+"""Keys, values and activations of Qwen2.5-VL-7B for all that it reads at a time (`READ_TOKENS`), in bytes."""
+VLM_WIDTH = 3584
+"""Its `hidden_size`."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a training step keeps: numbers of two bytes for each patch token and channel.
+
+    Attributes:
+        still: in each block, of stills, which pass without gradient checkpointing.
+        clip: in all, of clips with it, besides the input and the attention of each block.
+        encodes: whether the method opens the text encoder.
+        inverts: kinds of sources for which a step needs the text encoder, too.
+        copies: whether clips are made by a copy of the transformer, beside the original.
+    """
+
+    still: float = 25
+    clip: float = 45
+    encodes: bool = False
+    inverts: frozenset[Kind] = frozenset()
+    copies: bool = False
+
+
+KEPT = {
+    "bico": Kept(),
+    "textual_inversion": Kept(clip=54, encodes=True, inverts=frozenset({"image", "video"})),
+    "db_lora": Kept(still=52, clip=113, encodes=True, copies=True),
+    "dreamvideo": Kept(clip=54, encodes=True, inverts=frozenset({"image"})),
+    "dualreal": Kept(still=45, clip=52),  # all of a batch of stills at once
+}
+"""By method; any other one counts as "bico", which keeps least."""
+
+
+class Memory:
+    """GiB at the peak of a job's GPU, for jobs that open large models.
+
+    Args:
+        roomy: the GPU is so large that the text encoder never leaves it (`ROOM_FOR_ALL`).
+    """
+
+    def __init__(self, config: Config, *, roomy: bool = False) -> None:
+        self.config, self.roomy, self.sizes = config, roomy, Sizes(config)
+        self.number = 4 if config.dtype == "float32" else 2  # bytes of a weight
+
+    def of(self, rule: str, row: str | None = None) -> float:
+        """GiB of a job; 0 of one that needs little.
+
+        Args:
+            row: of the rules `learn` and `generate`.
+        """
+        if rule == "concepts":
+            return self._vlm()
+        if rule == "encode":
+            return self._text_encoder() + self._vae()
+        if rule == "learn" and row is not None:
+            items = learned_items(self.config, row).values()
+            kinds: list[Kind] = [self.config.sources[source].kind for item in items for source in item]
+            settings = cast(LearnedSettings, self.config.methods[row])
+            return max(self._training(settings, kind) for kind in kinds)
+        if rule == "generate" and row is not None:
+            return self._clips(row)
+        return 0.0
+
+    def _training(self, settings: LearnedSettings, kind: Kind) -> float:
+        kept, transformer = KEPT.get(settings.method, KEPT["bico"]), self._transformer()
+        # Weights, gradients and two moments in float32.
+        learned = 16 * settings.parameters(kind, self.sizes.backbone) / GIB
+        encoder = self._text_encoder()
+        opening = transformer + encoder if kept.encodes else transformer
+        has_stills, has_clips = settings.steps_of(kind)
+        peaks, beside = [opening], encoder if kind in kept.inverts else 0.0
+        if has_stills:
+            peaks.append(transformer + beside + self._activations(kept, 1, settings.still_batch_size))
+        if has_clips:
+            frames, there = self.config.media.num_frames, beside if self.roomy else 0.0
+            peaks.append(transformer + there + self._activations(kept, frames, settings.batch_size))
+        return learned + max(peaks)
+
+    def _activations(self, kept: Kept, frames: int, batch_size: int) -> float:
+        tokens, blocks = self.sizes.tokens(self.config.media, frames), self.sizes.transformer["num_layers"]
+        checkpoints = {"always": True, "never": False, "auto": tokens >= CHECKPOINT_TOKENS}
+        together = min(batch_size, max(1, CHECKPOINT_TOKENS // tokens))
+        numbers = 2 * blocks + kept.clip if checkpoints[self.config.gradient_checkpointing] else blocks * kept.still
+        return together * tokens * self.sizes.backbone.width * self.number * numbers / GIB
+
+    def _clips(self, row: str) -> float:
+        settings, backbone = self.config.methods[row], self.sizes.backbone
+        if not settings.denoising_passes(self.config.sampling):
+            return 0.0
+        cases = [case for name, case in self.config.cases.items() if not unsupported(self.config, row, name)]
+        numbers = [sum(settings.parameters(self.config.sources[name].kind, backbone) for name in c.bind) for c in cases]
+        learned = 4 * max(numbers, default=0) / GIB
+        if KEPT.get(settings.method, KEPT["bico"]).copies:
+            learned = self._transformer()
+        encoder, vae = self._text_encoder(), self._vae()
+        return self._transformer() + learned + (encoder + vae if self.roomy else max(encoder, vae))
+
+    def _transformer(self) -> float:
+        width, blocks = self.sizes.backbone.width, self.sizes.transformer["num_layers"]
+        each = 8 * width**2 + 2 * width * self.sizes.backbone.ffn_width
+        return self.number * (blocks * each + width * (8 * width + self.sizes.transformer["text_dim"])) / GIB
+
+    def _text_encoder(self) -> float:
+        path = self.config.models.wan / "text_encoder" / "config.json"
+        shape = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else PRESETS["full"].text_encoder
+        width, heads = shape["d_model"], shape["num_heads"] * shape["d_kv"]
+        layers = shape["num_layers"] * (4 * width * heads + 3 * width * shape["d_ff"])
+        return self.number * (shape["vocab_size"] * width + layers) / GIB
+
+    def _vae(self) -> float:
+        media = self.config.media
+        return media.height * media.width * VAE_BYTES * self.sizes.vae_width / VAE_WIDTH / GIB
+
+    def _vlm(self) -> float:
+        folder = self.config.models.vlm
+        path, width = folder / "config.json", VLM_WIDTH
+        if path.is_file():
+            weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+            entry = json.loads(path.read_text(encoding="utf-8"))
+            width = entry.get("text_config", entry)["hidden_size"]
+        else:
+            weights = 1e9 * read_lock()[repositories(self.config)["vlm"]].gigabytes
+        return (weights + READING * width / VLM_WIDTH) / GIB
+
+
+def check_gpu(config: Config, rule: str, row: str | None = None) -> None:
+    """Raises InputError if the job runs on a GPU, and that is too small for it."""
+    import torch
+
+    if free_device(config.device) == "cpu":
+        return
+    found = torch.cuda.get_device_properties(0)
+    there = found.total_memory / GIB
+    needed = Memory(config, roomy=found.total_memory >= ROOM_FOR_ALL).of(rule, row) + CUDA
+    if there < needed:
+        job, smaller = f"{rule} {row}" if row else rule, "models.vlm" if rule == "concepts" else "'media'"
+        raise InputError(
+            f"{job}: it needs about {needed:.1f} GiB of GPU memory, and {found.name} has {there:.1f} GiB: expected a "
+            f"larger GPU, or a smaller {smaller} in the config"
+        )

@@ -14,8 +14,8 @@ from bico.config.settings import Media, Sampling
 from bico.doctor.finding import Finding, own_and_others
 from bico.doctor.judges import middle
 from bico.models.wan.backbone import Backbone
-from bico.models.wan.forward_pass import TRAIN_TIMESTEPS
 from bico.models.wan.sampling import generate
+from bico.training.loss import flow_matching_loss
 
 LENGTH = 17
 """Frames of a clip that go through the VAE, at most."""
@@ -75,19 +75,18 @@ def examine_loss(backbone: Backbone, config: Config, samples: Mapping[str, np.nd
 
 @torch.no_grad()
 def loss_of_each(backbone: Backbone, media: Iterable[np.ndarray], contexts: Tensor) -> Tensor:
-    """Flow-matching loss (velocity, target noise - latents) on the middle frame of each source under each caption,
-    [sources, captions], averaged over noise levels and noises."""
+    """The loss of training on the middle frame of each source under each caption, [sources, captions], averaged over
+    noise levels and noises."""
     generator, rows = torch.Generator().manual_seed(0), []
     for frames in media:
         latents = backbone.encode_clip(middle(frames))[None].cpu()
         row = torch.zeros(len(contexts))
         for sigma in NOISE_LEVELS * NOISES:
-            noise = torch.randn(latents.shape, generator=generator)
-            noisy, target = (each.to(backbone.device) for each in (torch.lerp(latents, noise, sigma), noise - latents))
-            timestep = torch.full((1,), sigma * TRAIN_TIMESTEPS, device=backbone.device)
+            before = generator.get_state()
             for number, context in enumerate(contexts.split(1)):
-                velocity = backbone.velocity(noisy, timestep, context)
-                row[number] += (velocity.float() - target).square().mean().cpu()
+                generator.set_state(before)  # all captions meet the same noise
+                loss = flow_matching_loss(backbone, latents, context, torch.tensor([sigma]), generator, training=False)
+                row[number] += loss.cpu()
         rows.append(row / (len(NOISE_LEVELS) * NOISES))
     return torch.stack(rows)
 

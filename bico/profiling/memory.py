@@ -158,18 +158,24 @@ class Memory:
         return (weights + READING * width / VLM_WIDTH) / GIB
 
 
-def check_gpu(config: Config, rule: str, row: str | None = None) -> None:
-    """Raises InputError if the job runs on a GPU, and that is too small for it."""
+def on_this_gpu(config: Config) -> tuple[Memory, str, float]:
+    """What jobs need on the GPU of this process, its name, and its GiB."""
     import torch
 
+    found = torch.cuda.get_device_properties(0)
+    memory = Memory(config, roomy=found.total_memory >= ROOM_FOR_ALL)
+    return memory, found.name, found.total_memory / GIB
+
+
+def check_gpu(config: Config, rule: str, row: str | None = None) -> None:
+    """Raises InputError if the job runs on a GPU, and that is too small for it."""
     if free_device(config.device) == "cpu":
         return
-    found = torch.cuda.get_device_properties(0)
-    there = found.total_memory / GIB
-    needed = Memory(config, roomy=found.total_memory >= ROOM_FOR_ALL).of(rule, row) + CUDA
+    memory, name, there = on_this_gpu(config)
+    needed = memory.of(rule, row) + CUDA
     if there < needed:
         job, smaller = f"{rule} {row}" if row else rule, "models.vlm" if rule == "concepts" else "'media'"
         raise InputError(
-            f"{job}: it needs about {needed:.1f} GiB of GPU memory, and {found.name} has {there:.1f} GiB: expected a "
+            f"{job}: it needs about {needed:.1f} GiB of GPU memory, and {name} has {there:.1f} GiB: expected a "
             f"larger GPU, or a smaller {smaller} in the config"
         )

@@ -15,7 +15,7 @@ from bico.config.methods import LearnedSettings
 from bico.config.schema import Config
 from bico.core.device import free_device
 from bico.core.errors import InputError
-from bico.models.wan.acceleration import CHECKPOINT_TOKENS
+from bico.models.wan.acceleration import at_once, checkpoints
 from bico.models.wan.components import ROOM_FOR_ALL
 from bico.plan.trainings import learned_items, unsupported
 from bico.profiling.presets import PRESETS
@@ -113,10 +113,9 @@ class Memory:
 
     def _activations(self, kept: Kept, frames: int, batch_size: int) -> float:
         tokens, blocks = self.sizes.tokens(self.config.media, frames), self.sizes.transformer["num_layers"]
-        checkpoints = {"always": True, "never": False, "auto": tokens >= CHECKPOINT_TOKENS}
-        together = min(batch_size, max(1, CHECKPOINT_TOKENS // tokens))
-        numbers = 2 * blocks + kept.clip if checkpoints[self.config.gradient_checkpointing] else blocks * kept.still
-        return together * tokens * self.sizes.backbone.width * self.number * numbers / GIB
+        checkpointed = checkpoints(self.config.gradient_checkpointing, tokens)
+        numbers = 2 * blocks + kept.clip if checkpointed else blocks * kept.still
+        return min(batch_size, at_once(tokens)) * tokens * self.sizes.backbone.width * self.number * numbers / GIB
 
     def _clips(self, row: str) -> float:
         settings, backbone = self.config.methods[row], self.sizes.backbone

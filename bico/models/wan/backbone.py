@@ -30,6 +30,8 @@ class Backbone(PromptEncoding, LatentSpace, ForwardPass):
         compiles, gradient_checkpointing: see `open`.
     """
 
+    gradient_checkpointing: GradientCheckpointing
+
     def __init__(
         self,
         folder: Path,

@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-SCORES = ("truth_overall", "truth_concept", "truth_prompt", "truth_motion")
+SCORES = ("truth_overall", "truth_concept", "truth_prompt", "truth_motion", "truth_clean")
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from bico.analysis.binding import words_of
 from bico.analysis.one_source import of_one_source
 from bico.config.benchmark import Application
 from bico.config.schema import Config
@@ -63,7 +62,7 @@ def applications(config: Config, backbone: Backbone) -> pd.DataFrame:
 def roles_kept(config: Config, entry: Application) -> set[str]:
     """Roles of the source whose words are bound."""
     bound = " / ".join(as_case(entry).bind[entry.source])
-    words = words_of(scene_of(config.sources[entry.source]))
+    words = scene_of(config.sources[entry.source]).words()
     return {role for role, word in words.items() if re.search(rf"\b{word}\b", bound)}
 
 
@@ -79,8 +78,8 @@ def measure(config: Config, entry: Application, reading: Reading) -> dict[str, f
     own, kept = scene_of(config.sources[entry.source]), roles_kept(config, entry)
     values = {"kept": _match(reading, target(config, entry), kept)}
     if entry.keep:
-        return values | {"gone": 1 - _match(reading, own, set(words_of(own)) - kept)}
-    asked, swapped_in = words_of(target(config, entry)), " / ".join((entry.swap or {}).values())
+        return values | {"gone": 1 - _match(reading, own, set(own.words()) - kept)}
+    asked, swapped_in = target(config, entry).words(), " / ".join((entry.swap or {}).values())
     new = [reading.words[role][word] for role, word in asked.items() if re.search(rf"\b{word}\b", swapped_in)]
     return values | {"changed": float(np.mean(new))}
 

@@ -134,7 +134,7 @@ class Measured:
 
 def _measured(config: Config, row: str | None, backbone: Backbone, probe: Probe, source: str) -> Measured:
     """What a row's clips of a source show; those of the unbound base for None."""
-    words, entry, media = words_of(scene_of(config.sources[source])), config.sources[source], config.media
+    words, entry, media = scene_of(config.sources[source]).words(), config.sources[source], config.media
     whole = Case(prompt=sentence(words), bind={source: list(words.values())})
     own_media = media if entry.kind == "video" else media.model_copy(update={"num_frames": 1})
     own = read_media(config.media_path(source), **dict(own_media))
@@ -197,7 +197,7 @@ def psnr(clip: np.ndarray, own: np.ndarray) -> float:
 def trials(config: Config, source: str) -> Iterator[Trial]:
     """Every role of a source, each among `CONTEXTS` sets of words that the source does not show."""
     scene, seed = scene_of(config.sources[source]), toy_scene(config.sources[source]).seed
-    own = words_of(scene)
+    own = scene.words()
     for number, role in enumerate(own):
         for context in range(CONTEXTS):
             rng = np.random.default_rng([seed, number, context])
@@ -212,13 +212,6 @@ def _other_word(known: tuple[str, ...], own: str | None, rng: np.random.Generato
 
 
 # --- shared ---------------------------------------------------------------------------------------------------------
-
-
-def words_of(scene: Scene) -> dict[str, str]:
-    """role -> word, all that a scene shows."""
-    actor = scene.actors[0]
-    parts = {"subject": actor, "scene": scene.backdrop, "motion": actor.motion, "style": scene.style}
-    return {role: part.word for role, part in (parts | {"light": scene.light}).items() if part is not None}
 
 
 def sentence(words: Mapping[str, str]) -> str:

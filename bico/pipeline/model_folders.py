@@ -25,7 +25,7 @@ WEIGHTS = {
     "clip": ("open_clip_model",),
     "appearance": ("open_clip_model",),
     "dino": ("model",),
-    "probe": ("model",),
+    "probe": ("model", "clutter"),
 }
 ZOO = Path("data/toybox/zoo")
 CORRECT, COPY = "correct the path", "copy it again"

@@ -328,13 +328,18 @@ def absorption(config: Config, *rows: str) -> Dependencies:
 
 def _judging(config: Config) -> dict[str, Any]:
     scoring = config.scoring
-    return {"pooling": scoring.pooling, "dino_crop": scoring.dino_crop, "media": config.media, "cases": config.cases}
+    return {"pooling": scoring.pooling, "dino_crop": scoring.dino_crop, "media": config.media}
+
+
+def _compositions(config: Config) -> dict[str, Any]:
+    """What clips are held against: what cases ask for, and what the scenes of their sources show besides."""
+    return {"cases": config.cases, "scenes": _scenes(config)}
 
 
 def calibrate(config: Config) -> Dependencies:
     return Dependencies(
         code=("bico.scoring.scores",),
-        settings={"seeds": config.seeds, **_judging(config)},
+        settings={"seeds": config.seeds, **_judging(config), **_compositions(config)},
         models=("clip", "dino", "probe"),
         items={"": Item(inputs=_media(config, config.bound()))},
     )
@@ -344,15 +349,14 @@ def score(config: Config, row: str) -> Dependencies:
     reasons = {case: unsupported(config, row, case) for case in config.cases}
     return Dependencies(
         code=("bico.scoring.scores",),
-        settings={"unsupported": reasons, **_judging(config)},
+        settings={"unsupported": reasons, **_judging(config), **_compositions(config)},
         models=("clip", "dino", "probe"),
         items={"": Item(inputs=_media(config, config.bound()))},
     )
 
 
 def published(config: Config) -> Dependencies:
-    settings = {name: value for name, value in _judging(config).items() if name != "cases"}
-    return Dependencies(code=("bico.scoring.published",), settings=settings, models=("clip", "dino"))
+    return Dependencies(code=("bico.scoring.published",), settings=_judging(config), models=("clip", "dino"))
 
 
 def concept_parts(config: Config) -> Dependencies:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from bico.analysis.binding import CONTEXTS, words_of
+from bico.analysis.binding import CONTEXTS
 from bico.config.benchmark import Kind
 from bico.config.methods import BackboneShape, LearnedSettings, MethodSettings
 from bico.config.schema import Config
@@ -153,7 +153,7 @@ class Work:
     def _trials(self, sources: Iterable[str]) -> int:
         """The reconstruction of each, and every role in each context."""
         scenes = [scene_of(self.config.sources[source]) for source in sources if self.config.sources[source].scene]
-        return sum(1 + CONTEXTS * len(words_of(scene)) for scene in scenes)
+        return sum(1 + CONTEXTS * len(scene.words()) for scene in scenes)
 
     def _score(self, method: str) -> tuple[float, float]:
         cases = sum(not unsupported(self.config, method, case) for case in self.config.cases)

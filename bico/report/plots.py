@@ -120,7 +120,9 @@ def scores_figure(rows: pd.DataFrame, columns: list[str]) -> Figure:
         axes.margins(y=0.04)
     panels[0].set_yticks(range(len(rows)), [_label(row) for row in rows.to_dict(orient="records")])
     panels[0].invert_yaxis()
-    figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    named = [axes.get_legend_handles_labels() for axes in panels]  # not every panel has ratings beside its bars
+    entries = {label: handle for handles, labels in named for handle, label in zip(handles, labels, strict=True)}
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -160,7 +162,7 @@ def curves_figure(points: pd.DataFrame, label: str, columns: list[str]) -> Figur
     for axes, method in zip(panels, methods, strict=True):
         of_method = points[points["method"] == method].sort_values("value")
         values = of_method["value"].to_numpy()
-        for score, colour, marker in zip(columns, PALETTE, "osD^", strict=False):
+        for score, colour, marker in zip(columns, PALETTE, "osD^v", strict=False):
             if of_method[score].isna().all():
                 continue
             name = score.removeprefix("truth_").replace("_", "-")
@@ -174,7 +176,7 @@ def curves_figure(points: pd.DataFrame, label: str, columns: list[str]) -> Figur
             axes.minorticks_off()
         axes.set_xticks(values, [f"{value:g}" for value in values])
     panels[0].set_ylabel("score")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

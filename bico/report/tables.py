@@ -41,7 +41,10 @@ MEANING = {
     "truth_prompt": "the words of the prompt are read in the clip",
     "truth_motion": "the subject's path, frame by frame, against the true one, about 0 if still or farther off than "
     "that; where only a word says how it moves, that word's probability",
-    "truth_overall": "case by case the mean of those of the three that the case has: where nothing moves, of two",
+    "truth_overall": "case by case the mean of concept, prompt and motion; where nothing moves, of the first two",
+    "truth_clean": "the clip is free of what its sources show and no word of its prompt names: clutter, another "
+    "subject, scene, style or light. One of them in the clip costs everything, a second one costs no more. It is not "
+    "part of `truth_overall`. A case whose sources show nothing of the kind has no score",
 }
 ASKS = {"clip_t": "truth_prompt", "dino_i": "truth_concept", "motion_fidelity": "truth_motion"}
 """Score that knows no truth -> the truth score that answers the same question."""
@@ -254,7 +257,8 @@ def _legend(config: Config) -> str:
             "more of how well a clip fits."
         )
         lines.append(
-            "- The truth scores run from 0 (another clip: the truth of a case that shares no source) to 100 (the truth "
+            "- The truth scores run from 0 (another clip: the truth of a case that shares no source; for "
+            "`truth_clean` the truth with all put in that one source shows unasked) to 100 (the truth "
             f"itself, rendered and read by the same probe) and may lie outside; raw values in 0..1 at these ends: {raw}"
         )
     lines.append(

@@ -10,7 +10,7 @@ from bico.config.schema import Config
 from bico.plan.trainings import unsupported
 
 SCORES = ("clip_t", "dino_i", "motion_fidelity", "dynamic_degree")
-TRUTH_SCORES = ("truth_concept", "truth_prompt", "truth_motion", "truth_overall")
+TRUTH_SCORES = ("truth_concept", "truth_prompt", "truth_motion", "truth_overall", "truth_clean")
 TRUTH = "truth"
 """What stands for a method where exact renderings are measured like its clips."""
 

@@ -46,17 +46,19 @@ def score(config: Config, method: str, device: str = "cpu") -> None:
 
 def calibrate(config: Config) -> dict[str, dict[str, float]]:
     """Reads every truth clip with the probe, prints both ends of each truth score and writes them to
-    `R/scores/calibration.json`: question -> {"ceiling", "floor"}, raw values in 0..1.
+    `R/scores/calibration.json`: question, or "clean" -> {"ceiling", "floor"}, raw values in 0..1.
 
     Then scores these clips like those of a method, into `R/scores/truth.csv`: what there is to reach.
     """
     from bico.scoring import truth
 
-    truths, readings = truth.read_truths(config, truth.open_probe(config))
-    ends = truth.calibration(truths, readings)
+    probe = truth.open_probe(config)
+    truths, readings = truth.read_truths(config, probe)
+    ends = truth.calibration(truths, readings, truth.read_spoiled(config, probe, truths))
     for question, end in ends.items():
         floor, ceiling = end["floor"], end["ceiling"]
-        print(f"truth_{question}: floor {floor:.3f} (another clip), ceiling {ceiling:.3f} (the truth itself)")
+        other = "the truth with what nobody asked for" if question == truth.CLEAN else "another clip"
+        print(f"truth_{question}: floor {floor:.3f} ({other}), ceiling {ceiling:.3f} (the truth itself)")
     write_json(config.paths.calibration, ends)
     scorer, rows = _Scorer(config, "cpu"), []
     for case_id in truths:

@@ -1,6 +1,6 @@
 """Truth scores: a clip against the exact rendering of its composition, as the probe reads it (Toybox only).
 
-They mirror the paper's three questions to people. Raw values lie in 0..1:
+Three mirror the paper's questions to people; their mean is truth_overall. Raw values lie in 0..1:
 
 * concept: are the instances those of the sources? Hues, pattern, proportions, size of the subject; sky and ground of
   the scene; strength of style and light. Mean over the roles that a source is bound to.
@@ -9,25 +9,36 @@ They mirror the paper's three questions to people. Raw values lie in 0..1:
   of the true one: a still picture has 0, and so has what strays farther still. (How far has no bound: one clip that
   flies off would outweigh ten.) Where only a word says how it moves, that word's probability.
 
+A fourth asks what nobody was asked, and is in no mean:
+
+* clean: is the clip free of what its sources show and no word of its prompt names (`bico.scoring.unasked`)? 1 minus the
+  probability of the thing that is there most probably. It is not a mean over these things, because one case has two of
+  them and another nine: the same scene that leaks would cost much in one and little in another. So it tells whether
+  anything leaks, not how much does. Of two scenes or subjects with the same word it knows no difference.
+
 A calibration puts them on a common scale: 100 = the truth itself, rendered and read by the probe; 0 = another clip, the
-truth of a case that shares no source. A clip can fall a little outside: this scale is not clipped.
+truth of a case that shares no source, and for clean the truth itself with a source's clutter, scene and all else that
+nobody asked for put in. A clip can fall a little outside: this scale is not clipped.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from bico.config.schema import Config
 from bico.media.reading import read_written
+from bico.scoring import unasked
 from bico.toybox.probe import Probe, Reading
-from bico.toybox.render import trajectory
+from bico.toybox.render import render, trajectory
 from bico.toybox.world import Scene
 
 QUESTIONS = ("concept", "prompt", "motion")
+CLEAN = "clean"
 # Below this a case's truth cannot be told from another's, and no scale can be had.
 LEAST_SPAN = 0.02
 
@@ -47,33 +58,28 @@ class Truth:
         bound: the roles that a source plays in it.
         words: role -> word, those that the case asks for.
         sources: all that it is composed of.
+        unasked: what they show that nobody asked for.
     """
 
     scene: Scene
     bound: frozenset[str]
     words: dict[str, str]
     sources: frozenset[str]
+    unasked: unasked.Things = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config, case_id: str) -> Truth:
-        """Reads the case's scene from `R/truth/`."""
+        """Reads the case's scene from `R/truth/`; those of its sources come from the config."""
         scene = Scene.from_dict(json.loads(config.paths.truth_scene(case_id).read_text()))
         case = config.cases[case_id]
         bound = frozenset(role for role, source in (case.truth or {}).items() if source is not None)
-        return cls(scene, bound, asked_words(case.prompt, scene, bound), frozenset(case.bind))
+        words = asked_words(case.prompt, scene, bound)
+        return cls(scene, bound, words, frozenset(case.bind), unasked.of_case(config, case_id, scene))
 
 
 def asked_words(prompt: str, scene: Scene, bound: frozenset[str] = frozenset()) -> dict[str, str]:
     """role -> word, for the scene's words that are bound or stand in the prompt."""
-    actor = scene.actors[0]
-    named = {
-        "subject": actor,
-        "motion": actor.motion,
-        "scene": scene.backdrop,
-        "style": scene.style,
-        "light": scene.light,
-    }
-    words = {role: thing.word for role, thing in named.items() if thing is not None}
+    words = scene.words()
     return {role: word for role, word in words.items() if role in bound or re.search(rf"\b{word}\b", prompt)}
 
 
@@ -108,6 +114,11 @@ def motion(reading: Reading, truth: Truth) -> float:
         apart = np.linalg.norm(path_error(reading, truth))
         return max(0.0, 1 - float(apart / np.linalg.norm(true)))
     return reading.words["motion"].get(truth.words.get("motion", ""), np.nan)
+
+
+def clean(reading: Reading, truth: Truth) -> float:
+    """Probability that nothing is there which nobody asked for; NaN if no source shows any such thing."""
+    return 1 - unasked.most_probable(reading, truth.unasked) if truth.unasked else np.nan
 
 
 def path_error(reading: Reading, truth: Truth) -> np.ndarray:
@@ -156,8 +167,9 @@ def _mean(values: list[float]) -> float:
 
 
 def raw_scores(reading: Reading, truth: Truth) -> dict[str, float]:
-    """The three answers in 0..1, NaN where a question does not arise."""
-    return {"concept": concept(reading, truth), "prompt": prompt(reading, truth), "motion": motion(reading, truth)}
+    """The answers to the three questions and `clean`, in 0..1; NaN where a question does not arise."""
+    answers = {"concept": concept(reading, truth), "prompt": prompt(reading, truth), "motion": motion(reading, truth)}
+    return answers | {CLEAN: clean(reading, truth)}
 
 
 # --- calibration ----------------------------------------------------------------------------------------------------
@@ -170,28 +182,57 @@ def read_truths(config: Config, probe: Probe) -> tuple[dict[str, Truth], dict[st
     return {case_id: Truth.of(config, case_id) for case_id in paths}, readings
 
 
-def calibration(truths: dict[str, Truth], readings: dict[str, Reading]) -> dict[str, dict[str, float]]:
-    """question -> raw ceiling (each truth read as its own answer) and floor (as the answer to every case with which it
-    shares no source), means over cases. Where there is no such pair the floor is 0.
-    """
-    ends: dict[str, dict[str, list[float]]] = {question: {"ceiling": [], "floor": []} for question in QUESTIONS}
-    for asked, truth in truths.items():
-        for shown, reading in readings.items():
-            if shown == asked or truth.sources.isdisjoint(truths[shown].sources):
-                for question, value in raw_scores(reading, truth).items():
-                    ends[question]["ceiling" if shown == asked else "floor"].append(value)
+def read_spoiled(config: Config, probe: Probe, truths: dict[str, Truth]) -> dict[str, list[Reading]]:
+    """case -> what the probe reads in its truth with things put in that nobody asked for: those of each source."""
+    media = config.media
     return {
-        question: {end: float(np.nanmean(values)) if np.isfinite(values).any() else 0.0 for end, values in both.items()}
-        for question, both in ends.items()
+        case_id: [
+            probe.read(render(scene, media.num_frames, media.height)[None])[0]
+            for scene in unasked.spoiled(config, case_id, truth.scene)
+        ]
+        for case_id, truth in truths.items()
     }
 
 
+def calibration(
+    truths: dict[str, Truth], readings: dict[str, Reading], spoiled: dict[str, list[Reading]]
+) -> dict[str, dict[str, float]]:
+    """question, or "clean" -> raw ceiling and floor, means over clips; 0 where there are none.
+
+    The ceiling is each truth read as its own answer. The floor of a question is each truth read as the answer to every
+    case with which it shares no source, that of "clean" is a case's spoiled truths (`read_spoiled`).
+    """
+    own = [(readings[case_id], truth) for case_id, truth in truths.items()]
+    others = [
+        (reading, truth)
+        for truth in truths.values()
+        for shown, reading in readings.items()
+        if truth.sources.isdisjoint(truths[shown].sources)
+    ]
+    unclean = [(reading, truth) for case_id, truth in truths.items() for reading in spoiled[case_id]]
+    return {
+        question: {
+            "ceiling": _average(raw_scores(*pair)[question] for pair in own),
+            "floor": _average(raw_scores(*pair)[question] for pair in (unclean if question == CLEAN else others)),
+        }
+        for question in (*QUESTIONS, CLEAN)
+    }
+
+
+def _average(values: Iterable[float]) -> float:
+    """Mean of those that are defined, or 0."""
+    defined = [value for value in values if np.isfinite(value)]
+    return float(np.mean(defined)) if defined else 0.0
+
+
 def truth_scores(reading: Reading, truth: Truth, ends: dict[str, dict[str, float]]) -> dict[str, float]:
-    """The three truth scores on the calibrated scale, and truth_overall, the mean of those that are defined."""
+    """The truth scores on the calibrated scale; truth_overall is the mean of those of the three questions that are
+    defined.
+    """
     raw = raw_scores(reading, truth)
-    scores = {f"truth_{question}": _scaled(value, **ends[question]) for question, value in raw.items()}
-    defined = [score for score in scores.values() if np.isfinite(score)]
-    return scores | {"truth_overall": _mean(defined)}
+    scores = {f"truth_{question}": _scaled(raw[question], **ends[question]) for question in QUESTIONS}
+    overall = _mean([score for score in scores.values() if np.isfinite(score)])
+    return scores | {"truth_overall": overall, "truth_clean": _scaled(raw[CLEAN], **ends[CLEAN])}
 
 
 def _scaled(raw: float, *, floor: float, ceiling: float) -> float:

@@ -1,7 +1,7 @@
 """The probe: a small network, trained on renders alone, that reads a Toybox clip back into words and parameters.
 
 It is the judge of the truth scores and of the zoo's card: what stands in the clip and where, how it looks and how its
-subject moves, frame by frame. It looks for one subject, the most prominent one.
+subject moves, frame by frame. It looks for one subject, the most prominent one, and for clutter that no caption names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bico.toybox.words import LIGHTS, MOTIONS, PATTERNS, SCENES, STYLES, SUBJECTS
+from bico.core.files import replacing
+from bico.toybox.words import CLUTTER, LIGHTS, MOTIONS, PATTERNS, SCENES, STYLES, SUBJECTS
 from bico.toybox.world import NUM_FRAMES, SIZE
 
 NONE, STILL = "none", "still"
@@ -46,11 +47,13 @@ class Reading:
         words: role -> word -> probability, for the roles in `WORDS`.
         values: hues (`HUES`) and levels (`LEVELS`), all in 0..1.
         trajectory: float32 [9, 4]: centre x, centre y, half extent (frame sides), angle (radians in -pi..pi).
+        clutter: kind (`CLUTTER`) -> probability. Several kinds can be there at once, or none.
     """
 
     words: dict[str, dict[str, float]]
     values: dict[str, float]
     trajectory: np.ndarray
+    clutter: dict[str, float]
 
     def best(self, role: str) -> str:
         """The most probable word of a role."""
@@ -126,6 +129,30 @@ class Look(CutOut):
         return _split(self.head(self.features(clips, poses).mean(dim=1)), LOOK)
 
 
+class ClutterReader(nn.Module):
+    """Which kinds of clutter are in a clip: convolutions over whole frames, averaged over time. It shares no weights
+    with the rest of the probe, and its weights have a file of their own, so that it can be trained alone.
+    """
+
+    FILE, CELLS = "clutter.safetensors", 36
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [_layer(3, 24, 3, 2), _layer(24, 48, 3, 2), _layer(48, 64, 3, 2), _layer(64, 64, 3, 1)]
+        self.net = nn.Sequential(*itertools.chain(*layers))
+        self.head = nn.Linear(64 * self.CELLS, len(CLUTTER))
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """[B, 3, T, 48, 48] in -1..1 to logits [B, 3], in the order of `CLUTTER`."""
+        features = self.net(clips.transpose(1, 2).flatten(0, 1)).flatten(1)
+        return self.head(features.view(len(clips), -1, features.shape[1]).mean(dim=1))
+
+    def save(self, folder: Path) -> None:
+        """Writes the weights, in half precision, to the folder of a probe."""
+        with replacing(folder / self.FILE) as unfinished:
+            save_file(copy.deepcopy(self).half().state_dict(), unfinished)
+
+
 def settle(rough: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     """Exact poses [..., 4] from rough ones [..., 4] and what `Turn` says of them [..., 5]; angles in -pi..pi."""
     centre = rough[..., :2] + rough[..., 2:3] * _rotated(turns[..., :2], rough[..., 3])
@@ -147,8 +174,9 @@ def _rotated(points: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
 
 
 class Probe(nn.Module):
-    """About 0.6 M parameters. Convolutions over frames with attention that follows the subject tell about where it is,
+    """About 0.7 M parameters. Convolutions over frames with attention that follows the subject tell about where it is,
     its motion and the backdrop. There it is cut out to see how it is turned, and cut out upright to read its look.
+    Clutter is read by a network of its own.
     """
 
     GRID = 6
@@ -173,17 +201,19 @@ class Probe(nn.Module):
         self.backdrop = nn.Sequential(
             nn.Linear(width + 12 * self.GRID**2, 128), nn.GELU(), nn.Linear(128, _size(BACKDROP))
         )
-        self.turn, self.look = Turn(), Look()
+        self.turn, self.look, self.clutter = Turn(), Look(), ClutterReader()
         axis = (torch.arange(self.GRID) + 0.5) / self.GRID - 0.5
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).view(-1, 2)
         self.register_buffer("grid", grid, persistent=False)
 
     def forward(self, clips: torch.Tensor) -> dict[str, torch.Tensor]:
-        """[B, 3, 9, 48, 48] in -1..1 to logits by role, points [B, 2] by hue, levels [B], and `poses` [B, 9, 4]."""
+        """[B, 3, 9, 48, 48] in -1..1 to logits by role, points [B, 2] by hue, levels [B], `poses` [B, 9, 4]
+        and logits of `clutter` [B, 3].
+        """
         answers = self.story(clips)
         rough = from_scale(answers["places"])
         poses = settle(rough, self.turn(clips, rough))
-        return answers | self.look(clips, poses) | {"poses": poses}
+        return answers | self.look(clips, poses) | {"poses": poses, "clutter": self.clutter(clips)}
 
     def story(self, clips: torch.Tensor) -> dict[str, torch.Tensor]:
         """About where the subject is, `places` [B, 9, 3] at unit scale; the motion's words; the backdrop."""
@@ -208,7 +238,10 @@ class Probe(nn.Module):
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(copy.deepcopy(self).half().state_dict(), folder / "model.safetensors")
+        weights = copy.deepcopy(self).half().state_dict()
+        own = {key: value for key, value in weights.items() if not key.startswith("clutter.")}
+        save_file(own, folder / "model.safetensors")
+        self.clutter.save(folder)
         config = {"width": self.find.in_features, "num_frames": NUM_FRAMES, "size": SIZE}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
@@ -216,7 +249,9 @@ class Probe(nn.Module):
     def open(cls, folder: Path | str, device: str | torch.device = "cpu") -> Probe:
         """Opens a folder of `save`, ready to read."""
         probe = cls(json.loads((Path(folder) / "config.json").read_text())["width"])
-        probe.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+        clutter = load_file(Path(folder) / ClutterReader.FILE)
+        own = load_file(Path(folder) / "model.safetensors")
+        probe.load_state_dict(own | {f"clutter.{key}": value for key, value in clutter.items()})
         return probe.eval().to(device)
 
 
@@ -269,4 +304,5 @@ def _reading(output: dict[str, torch.Tensor]) -> Reading:
     points = {name: output[name].tolist() for name in HUES}
     hues = {name: float(np.arctan2(sine, cosine) / (2 * np.pi)) % 1.0 for name, (cosine, sine) in points.items()}
     levels = {name: float(output[name].clamp(0, 1)) for name in LEVELS}
-    return Reading(words, hues | levels, output["poses"].numpy())
+    clutter: dict[str, float] = dict(zip(CLUTTER, output["clutter"].sigmoid().tolist(), strict=True))
+    return Reading(words, hues | levels, output["poses"].numpy(), clutter)

@@ -112,6 +112,13 @@ class Scene:
             clutter=tuple(Clutter(**value) for value in data["clutter"]),
         )
 
+    def words(self) -> dict[str, str]:
+        """role -> word, all that the scene shows of its first subject, its backdrop, style and light."""
+        actor = self.actors[0]
+        parts = {"subject": actor, "scene": self.backdrop, "motion": actor.motion}
+        looks = {"style": self.style, "light": self.light}
+        return {role: part.word for role, part in (parts | looks).items() if part is not None}
+
     def still(self) -> Scene:
         """The same scene as a still image: nothing moves."""
         return replace(self, actors=tuple(replace(actor, motion=None) for actor in self.actors))

@@ -1,6 +1,7 @@
 """The entry of the zoo.
 
 python -m bico.zoo vae build/zoo/wan/vae       train one of vae, wan, vlm, clip, dino, probe into a folder
+python -m bico.zoo clutter build/zoo/probe     train anew the part of a trained probe that reads clutter
 python -m bico.zoo install data/toybox/zoo     install all trained models
 python -m bico.zoo card data/toybox/zoo        measure the installed models and write their card
 
@@ -26,6 +27,7 @@ TRAINED = {
     "clip": "bico.zoo.clip",
     "dino": "bico.zoo.dino",
     "probe": "bico.zoo.probe",
+    "clutter": "bico.zoo.clutter",
 }
 
 
@@ -64,8 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "command",
         choices=[*TRAINED, "install", "card"],
-        help="the model to train; or install, which copies all trained models to FOLDER and lists their checksums; or "
-        "card, which measures the models in FOLDER and writes its README.md",
+        help="the model to train (clutter is a part of the probe: FOLDER is that of a trained probe); or install, "
+        "which copies all trained models to FOLDER and lists their checksums; or card, which measures the models in "
+        "FOLDER and writes its README.md",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument(

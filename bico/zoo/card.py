@@ -34,7 +34,8 @@ MODELS: dict[str, tuple[str, Callable[[Path], Measured]]] = {
     "clip": ("open_clip, contrastive on captioned frames", lambda zoo: clip.evaluate(zoo / "clip")),
     "dino": ("timm ViT, contrastive against a momentum teacher", lambda zoo: dino.evaluate(zoo / "dino")),
     "probe": (
-        "the judge of the truth scores, trained on renders alone; shares of right words, mean errors of values",
+        "the judge of the truth scores, trained on renders alone; shares of right words and of right answers whether a "
+        "kind of clutter is there (degraded: in blurred and noisy renders), mean errors of values",
         lambda zoo: probe.evaluate(zoo / "probe"),
     ),
 }
@@ -62,7 +63,8 @@ anew:
     uv run python -m bico.zoo card data/toybox/zoo
 
 Backbone, VLM and probe come from whole runs of their recipes on an H200, the DiT from a later one than the words that
-it reads; how CLIP and DINO came to be is in `docs/log.md`.
+it reads; how CLIP and DINO came to be is in `docs/log.md`. The part of the probe that reads clutter was trained later,
+on one CPU core, by `python -m bico.zoo clutter`; all other weights of the probe stayed as they were.
 
 The VAE keeps every frame. diffusers' `WanPipeline` rounds `num_frames` up for such a VAE: ask it for 8 to get 9.
 """

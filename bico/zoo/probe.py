@@ -3,7 +3,8 @@
     python -m bico.zoo probe FOLDER   about 20 minutes on one core, two on an H200 that trains the DiT as well
 
 Its scenes have a single subject, and some have clutter, styles or light. Blur and coarse noise teach it to read
-generated clips, which are less sharp than renders.
+generated clips, which are less sharp than renders. The part that reads clutter is trained afterwards, on scenes of its
+own (`bico.zoo.clutter`), which takes another seven minutes on one core.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from bico.toybox.probe import HUES, LEVELS, NONE, STILL, WORDS, Probe, Reading, to_scale, turns_of
 from bico.toybox.render import render, trajectory
 from bico.toybox.world import Scene
+from bico.zoo import clutter
 from bico.zoo.data import HELD_OUT_SEED, TRAIN_SEED, clip_pool, degrade, draw_batch, scenes
 from bico.zoo.training import Training
 
@@ -165,6 +167,7 @@ def train(out: Path, *, workdir: Path, steps: int | None = None, seed: int = 0) 
         return {"loss": loss_of(probe.story(clips) | seen, wanted)}
 
     Training("probe", probe, optimizer, workdir / "probe.safetensors", steps, peak=PEAK, max_norm=5.0).run(loss)
+    probe.clutter = clutter.learned(workdir, steps=steps, seed=seed)
     probe.cpu().save(out)
 
 
@@ -175,7 +178,8 @@ def held_out(count: int) -> list[Scene]:
 
 
 def evaluate(folder: Path, *, count: int = 500) -> dict[str, float]:
-    """Shares of right words by role, and mean absolute errors, on held-out renders.
+    """Shares of right words by role and of right answers by kind of clutter, and mean absolute errors, on held-out
+    renders.
 
     Hues are in turns, levels in 0..1; of trajectories the centre and the half extent are in frame sides, the angle in
     degrees.
@@ -186,7 +190,8 @@ def evaluate(folder: Path, *, count: int = 500) -> dict[str, float]:
     truths = [answers(scene) for scene in cast]
     both = list(zip(readings, truths, strict=True))
     words = {role: float(np.mean([reading.best(role) == truth[role] for reading, truth in both])) for role in WORDS}
-    return words | _value_errors(readings, truths) | _path_errors(readings, cast)
+    seen = clutter.evaluate(probe.clutter, count=count)
+    return words | seen | _value_errors(readings, truths) | _path_errors(readings, cast)
 
 
 def _value_errors(readings: list[Reading], truths: list[dict]) -> dict[str, float]:

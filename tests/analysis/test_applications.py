@@ -123,5 +123,5 @@ def test_what_is_kept_does_not_count_as_not_gone(tmp_path):
     values = {"hue_a": actor.hue_a, "hue_b": actor.hue_b, "shape": actor.shape}
     values |= {"sky": (backdrop.sky + 0.5) % 1, "ground": (backdrop.ground + 0.5) % 1}
     still = np.repeat(trajectory(own)[0][:1], 9, axis=0)
-    found = applications.measure(toy_config, toy_config.applications["alone"], Reading(words, values, still))
+    found = applications.measure(toy_config, toy_config.applications["alone"], Reading(words, values, still, {}))
     assert found["kept"] > 0.9 and found["gone"] == pytest.approx(1)

@@ -8,7 +8,7 @@ import toy
 from conftest import ROOT, ZOO, needs_zoo
 
 from bico.analysis import binding
-from bico.analysis.binding import Measured, collect, compared, exact, moved, psnr, sentence, trials, words_of
+from bico.analysis.binding import Measured, collect, compared, exact, moved, psnr, sentence, trials
 from bico.config.benchmark import Case
 from bico.config.reading import load
 from bico.config.settings import Media
@@ -31,7 +31,7 @@ from bico.toybox.world import compose
 def test_every_source_of_the_toybox_is_tried_in_all_its_roles():
     config = load(ROOT / "config" / "toybox.yaml")
     for source in config.sources:
-        own, planned = words_of(scene_of(config.sources[source])), list(trials(config, source))
+        own, planned = scene_of(config.sources[source]).words(), list(trials(config, source))
         assert list(dict.fromkeys(trial.role for trial in planned)) == list(own)
         for trial in planned:
             assert trial.case.bind == {source: [own[trial.role]]}  # a `Case` has its words verbatim
@@ -107,7 +107,7 @@ def photograph(request, tmp_path_factory):
         return [generate(backbone, each, negative, seeds, config.sampling, media) for each in contexts]
 
     def reconstruction() -> list[float]:
-        words = words_of(scene)
+        words = scene.words()
         whole = Case(prompt=sentence(words), bind={source: list(words.values())})
         takes = unbound_and_bound(whole, config.media.model_copy(update=still), [0, 1, 2, 3])
         return [float(np.mean([psnr(clip, own) for clip in clips])) for clips in takes]

@@ -216,3 +216,12 @@ def test_trainings_are_divided_among_jobs_and_know_their_seed(config):
     parts = [records(divided, part) for part in range(3)]
     assert {name: record for part in parts for name, record in part.items()} == whole
     assert sum(map(len, parts)) == 4
+
+
+@pytest.mark.parametrize("step", [dependencies.calibrate, lambda config: dependencies.score(config, "bico")])
+def test_scores_are_stale_when_a_source_shows_something_else_that_nobody_asked_for(small, step):
+    before = load(small)
+    scene = small["sources"]["cat_beach"]["scene"]
+    scene["clutter"] = not scene.get("clutter", False)
+    after = load(small)
+    assert step(before).params(before) != step(after).params(after)

@@ -17,7 +17,7 @@ ROWS = pd.DataFrame(
     {"method": ["base", "bico_tds", "bico"], "configuration": ["", "+ TDS", "full model"]}
     | {f"{name}{end}": [10.0 + shift, 30.0 + shift, 50.0 + shift] for name in (*TRUTH_SCORES, *SCORES)
        for end, shift in (("", 0), ("_low", -12), ("_high", 8))}
-    | {f"paper_{name.removeprefix('truth_')}": [np.nan, 3.0, 5.0] for name in TRUTH_SCORES}
+    | {f"paper_{name}": [np.nan, 3.0, 5.0] for name in ("concept", "prompt", "motion", "overall")}
 )  # fmt: skip
 
 
@@ -27,8 +27,8 @@ def widths(container) -> list[float]:
 
 def test_a_bar_for_each_row_with_its_interval_and_the_papers_rating_beside():
     figure = plots.scores_figure(ROWS, list(TRUTH_SCORES))
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["concept", "prompt", "motion", "overall"]
-    for axes in figure.axes:
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["concept", "prompt", "motion", "overall", "clean"]
+    for axes in figure.axes[:4]:  # people were asked nothing of the last
         ours, paper = (axes.containers[number] for number in (1, 2))  # 0: the intervals
         assert widths(ours) == [10, 30, 50]
         assert widths(paper)[1:] == [50, 100] and np.isnan(widths(paper)[0])
@@ -36,6 +36,9 @@ def test_a_bar_for_each_row_with_its_interval_and_the_papers_rating_beside():
         assert ends[:, 0].tolist() == [-2, 18]
         (upper,) = axes.child_axes
         assert upper._functions[0](np.array([0, 50, 100])).tolist() == [1, 3, 5]
+    assert widths(figure.axes[4].containers[1]) == [10, 30, 50] and len(figure.axes[4].containers) == 2
+    (legend,) = figure.legends
+    assert ["paper" in text.get_text() for text in legend.get_texts()] == [False, True]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["base", "+ TDS", "full model"]
 

@@ -163,6 +163,19 @@ def test_truth_columns_come_with_the_probe(tmp_path):
     assert "| clip_t          |  truth_prompt |     1 |             |" in text  # one clip ranks nothing
 
 
+def test_a_case_whose_sources_show_nothing_unasked_is_counted_without_a_score_for_it(tmp_path):
+    models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
+    config = toy.config(tmp_path, models=models, methods={"bico": {}})
+    others = {"seed": 0, "status": "ok"} | dict.fromkeys((*SCORES, *TRUTH_SCORES), 50.0)
+    clean = zip(config.cases, (80.0, np.nan, 40.0), strict=True)
+    rows = [{"case": case} | others | {"truth_clean": value} for case, value in clean]
+    write_text(tmp_path / "scores/bico.csv", pd.DataFrame(rows).to_csv(index=False))
+    write_truth(config)
+    row = tables.write_table(config, "table1").iloc[0]
+    assert (row["truth_clean"], row["truth_overall"]) == (60, 50)
+    assert (row["cases"], row["clips"], row["missing"], row["not_supported"]) == (3, 3, 0, 0)
+
+
 def test_a_probe_alone_brings_no_truth(tmp_path):
     models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
     config = toy.config(tmp_path, models=models, methods={"bico": {}})

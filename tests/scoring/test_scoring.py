@@ -187,7 +187,8 @@ def benchmark(tmp_path_factory):
     toy.write_media(config)
     probe = Probe.open(PROBE)
     truths, readings = truth.read_truths(config, probe)
-    return config, probe, truths, readings, truth.calibration(truths, readings)
+    ends = truth.calibration(truths, readings, truth.read_spoiled(config, probe, truths))
+    return config, probe, truths, readings, ends
 
 
 def _mean_scores(pairs, ends):
@@ -252,7 +253,7 @@ def test_calibration_and_scores_through_files(benchmark, judges, tmp_path):
     truth = pd.read_csv(tmp_path / "scores/truth.csv")
     assert truth[list(results.TRUTH_SCORES)].mean().to_numpy() == pytest.approx(100, abs=0.1)
     pd.testing.assert_frame_equal(truth, tables["bico"], atol=5)  # whose clips are the truths, written once more
-    assert list(tables["bico"].columns[-4:]) == list(results.TRUTH_SCORES)
+    assert list(tables["bico"].columns[-len(results.TRUTH_SCORES) :]) == list(results.TRUTH_SCORES)
     assert tables["bico"].truth_overall.mean() == pytest.approx(100, abs=0.1)
     assert tables["base"].truth_overall.mean() < 40
     before = (tmp_path / "scores/bico.csv").read_bytes()
@@ -300,7 +301,7 @@ def test_a_subject_of_another_size_that_moves_alike_has_no_path_error(tmp_path):
     scene = toy.truth_scene(toy.config(tmp_path), "robot_spins")
     wanted = truth.Truth(scene, frozenset({"motion"}), {}, frozenset())
     larger = trajectory(scene)[0] * np.float32([1, 1, 1.5, 1])
-    assert truth.path_error(Reading({}, {}, larger), wanted) == pytest.approx(np.zeros(9), abs=1e-6)
+    assert truth.path_error(Reading({}, {}, larger, {}), wanted) == pytest.approx(np.zeros(9), abs=1e-6)
 
 
 def test_looks_count_by_their_word_and_by_how_strong_they_are(tmp_path):
@@ -309,7 +310,7 @@ def test_looks_count_by_their_word_and_by_how_strong_they_are(tmp_path):
     )
     wanted = truth.Truth(scene, frozenset({"style", "light"}), {}, frozenset())
     words = {"style": {"sepia": 0.7}, "light": {"fog": 0.6}}
-    reading = Reading(words, {"style_amount": 0.8, "light_amount": 0.9}, trajectory(scene)[0])
+    reading = Reading(words, {"style_amount": 0.8, "light_amount": 0.9}, trajectory(scene)[0], {})
     parts = truth.concept_parts(reading, wanted)
     assert parts["style"] == pytest.approx({"word": 0.7, "amount": 0.9})
     assert parts["light"] == pytest.approx({"word": 0.6, "amount": 0.5})
@@ -318,7 +319,7 @@ def test_looks_count_by_their_word_and_by_how_strong_they_are(tmp_path):
 @needs_probe
 def test_a_question_whose_truth_cannot_be_told_from_others_has_no_scale(benchmark):
     _, _, truths, readings, _ = benchmark
-    ends = {question: {"floor": 0.5, "ceiling": 0.51} for question in truth.QUESTIONS}
+    ends = {question: {"floor": 0.5, "ceiling": 0.51} for question in (*truth.QUESTIONS, truth.CLEAN)}
     scores = truth.truth_scores(readings["cat_bounces"], truths["cat_bounces"], ends)
     assert np.isnan(list(scores.values())).all()
 

@@ -35,7 +35,10 @@ def test_frames_are_picked_evenly_and_stills_repeated():
 
 def test_hues_are_angles_of_points():
     output = {role: torch.zeros(len(words)) for role, words in probe.WORDS.items()}
-    output |= {hue: torch.tensor([0.0, 1.0]) for hue in probe.HUES} | {"poses": torch.zeros(9, 4)}
+    output |= {hue: torch.tensor([0.0, 1.0]) for hue in probe.HUES} | {
+        "poses": torch.zeros(9, 4),
+        "clutter": torch.zeros(3),
+    }
     output |= {level: torch.tensor(1.5) for level in probe.LEVELS}
     values = probe._reading(output).values
     assert values == pytest.approx(dict.fromkeys(probe.HUES, 0.25) | dict.fromkeys(probe.LEVELS, 1.0))
@@ -78,3 +81,5 @@ def test_the_shipped_probe_is_small_and_right():
     assert figures["subject"] >= 0.9
     assert figures["motion"] >= 0.9
     assert figures["centre_error"] < 0.05
+    kinds = {name: share for name, share in figures.items() if name.startswith("clutter")}
+    assert len(kinds) == 6 and min(kinds.values()) >= 0.93, kinds  # each kind, on renders and on degraded ones

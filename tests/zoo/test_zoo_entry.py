@@ -18,6 +18,7 @@ from bico.zoo.install import MODELS, install
         (["giraffe", "out"], "invalid choice: 'giraffe'"),
         (["vae"], "the following arguments are required: FOLDER"),
         (["wan", "nowhere"], "nowhere/vae: no VAE"),
+        (["clutter", "nowhere"], "nowhere: no probe there"),
         (["install", "--workdir", "nowhere", "out"], "nowhere/wan: no such folder"),
         (["card", "nowhere"], "nowhere/wan/vae: no such folder"),
     ],

@@ -6,9 +6,10 @@ import torch
 
 from bico.toybox import probe
 from bico.toybox.render import render
+from bico.toybox.words import CLUTTER
 from bico.toybox.world import sample_scene
+from bico.zoo import clutter, training
 from bico.zoo import probe as zoo_probe
-from bico.zoo import training
 from bico.zoo.data import scenes
 
 
@@ -51,6 +52,8 @@ def test_training_resumes_exactly(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setitem(zoo_probe.POOL, "cpu", 12)
     monkeypatch.setitem(zoo_probe.BATCH, "cpu", 2)
+    monkeypatch.setattr(clutter, "POOL", 12)
+    monkeypatch.setattr(clutter, "BATCH", 2)
     monkeypatch.setattr(training, "CHECKPOINT_EVERY", 2)
     zoo_probe.train(tmp_path / "straight", workdir=tmp_path / "a", steps=4)
     calls, loss_of = [], zoo_probe.loss_of
@@ -65,5 +68,27 @@ def test_training_resumes_exactly(tmp_path, monkeypatch):
         patched.setattr(zoo_probe, "loss_of", stopped)
         zoo_probe.train(tmp_path / "resumed", workdir=tmp_path / "b", steps=4)
     zoo_probe.train(tmp_path / "resumed", workdir=tmp_path / "b", steps=4)
-    files = [tmp_path / name / "model.safetensors" for name in ("straight", "resumed")]
-    assert files[0].read_bytes() == files[1].read_bytes()
+    for file in ("model.safetensors", "clutter.safetensors"):
+        straight, resumed = (tmp_path / name / file for name in ("straight", "resumed"))
+        assert straight.read_bytes() == resumed.read_bytes(), file
+
+
+def test_clutter_is_taught_to_a_probe_that_stays_as_it_is_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setattr(clutter, "POOL", 12)
+    monkeypatch.setattr(clutter, "BATCH", 2)
+    probe.Probe().save(tmp_path / "probe")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "probe").iterdir()}
+    clutter.train(tmp_path / "probe", workdir=tmp_path / "work", steps=2)
+    after = {path.name: path.read_bytes() for path in (tmp_path / "probe").iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"clutter.safetensors"}
+    assert before.keys() == after.keys()
+
+
+def test_half_of_the_scenes_that_teach_clutter_have_some_of_every_kind():
+    cast = clutter.scenes(400, 7)
+    wanted = clutter.targets(cast)
+    assert 0.4 < (wanted.sum(dim=1) > 0).float().mean() < 0.6
+    assert (wanted.mean(dim=0) > 0.15).all()
+    (kind,) = (item.kind for item in next(scene for scene in cast if len(scene.clutter) == 1).clutter)
+    first = next(row for row, scene in zip(wanted, cast, strict=True) if len(scene.clutter) == 1)
+    assert first.tolist() == [float(kind == name) for name in CLUTTER]

@@ -1,0 +1,76 @@
+"""What a case's sources show and nobody asked for: the things by which `truth_clean` knows a leak (Toybox only).
+
+A thing is a word of a role (the source's subject, scene, style or light) that neither the exact composition nor the
+prompt has, or a kind of clutter. A motion is none of them: `truth_motion` tells whether it is the right one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from bico.config.schema import Config
+from bico.toybox.probe import Reading
+from bico.toybox.scenes import scene_of
+from bico.toybox.world import Scene
+
+ROLES = ("subject", "scene", "style", "light")
+CLUTTER = "clutter"
+Things = dict[str, frozenset[str]]
+"""role -> words, and "clutter" -> kinds; what has none is left out."""
+
+
+def of_case(config: Config, case_id: str, composition: Scene) -> Things:
+    """What any source of a case shows unasked."""
+    found = [of_source(scene, composition, config.cases[case_id].prompt) for scene in _scenes(config, case_id)]
+    named = dict.fromkeys(name for things in found for name in things)
+    return {name: frozenset().union(*(things.get(name, ()) for things in found)) for name in named}
+
+
+def of_source(scene: Scene, composition: Scene, prompt: str) -> Things:
+    """What one source shows unasked, given the case's exact composition."""
+    own, right = scene.words(), composition.words()
+    things = {
+        role: frozenset({own[role]})
+        for role in ROLES
+        if role in own and own[role] != right.get(role) and not re.search(rf"\b{own[role]}\b", prompt)
+    }
+    kinds = frozenset(item.kind for item in scene.clutter)
+    return things | ({CLUTTER: kinds} if kinds else {})
+
+
+def most_probable(reading: Reading, things: Things) -> float:
+    """Probability of the thing that the clip shows most probably. Words of one role exclude each other, so theirs are
+    added up; each kind of clutter is there or not for itself.
+    """
+    replaced = [sum(reading.words[role][word] for word in things[role]) for role in ROLES if role in things]
+    return max(replaced + [reading.clutter[kind] for kind in things.get(CLUTTER, ())])
+
+
+def spoiled(config: Config, case_id: str, composition: Scene) -> Iterator[Scene]:
+    """The exact composition with all that one source shows unasked put in, once for each source that shows any."""
+    for scene in _scenes(config, case_id):
+        things = of_source(scene, composition, config.cases[case_id].prompt)
+        if things:
+            yield _with(composition, scene, things)
+
+
+def _with(composition: Scene, scene: Scene, things: Things) -> Scene:
+    """A subject that replaces the right one stands and moves as that one does."""
+    actor = composition.actors[0]
+    if "subject" in things:
+        actor = replace(scene.actors[0], motion=actor.motion, x=actor.x, y=actor.y)
+    return Scene(
+        actors=(actor,),
+        backdrop=scene.backdrop if "scene" in things else composition.backdrop,
+        style=scene.style if "style" in things else composition.style,
+        light=scene.light if "light" in things else composition.light,
+        clutter=scene.clutter,
+    )
+
+
+def _scenes(config: Config, case_id: str) -> list[Scene]:
+    """Of the case's sources, but for a user's own files, of which nothing is known."""
+    entries = [config.sources[source] for source in config.cases[case_id].bind]
+    return [scene_of(entry) for entry in entries if entry.scene]

@@ -7,6 +7,7 @@ uv run snakemake --cores all --config split=tuning                           the
 uv run snakemake --cores all everything                                      all tables and figures
 uv run snakemake --cores all results/figures/table2.png                      ablations of BiCo, as a table and drawn
 uv run snakemake --cores all results/binding.csv                             what was learned of each source alone
+uv run snakemake --cores all results/controls.csv                            can each of BiCo's ingredients be judged here?
 uv run snakemake --cores all results/rating/pages                            pages on which people rate the clips
 uv run snakemake --report results/report.html -- everything                  one page of all that `everything` made
 """
@@ -35,6 +36,7 @@ localrules:
     table,
     plot,
     training_plot,
+    controls,
     curve,
     downloads,
     everything,
@@ -64,6 +66,7 @@ include: "workflow/rules/binding.smk"
 include: "workflow/rules/applications.smk"
 include: "workflow/rules/absorption.smk"
 include: "workflow/rules/score.smk"
+include: "workflow/rules/controls.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/plots.smk"
 include: "workflow/rules/figures.smk"
@@ -78,6 +81,7 @@ rule downloads:
 
 
 # All tables and figures that the config has: `all`, ablations, curves, trainings, parts of the concept, binding, applications, absorption.
+# Not the controls, whose verdicts tables 2 and 3 have from the next run on.
 rule everything:
     input:
         rules.all.input,

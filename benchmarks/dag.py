@@ -57,7 +57,7 @@ def large(results: Path, jobs: int) -> dict[str, Any]:
     settings = config["methods"]["bico"] | {"method": "bico"}
     sources = {f"source_{number}": source(number) for number in range(SOURCES)}
     rows = {f"bico_{number}": settings | {"learning_rate": 1e-3 + number * 1e-6} for number in range(ROWS)}
-    for section in ("tuning", "tables", "curves", "applications"):
+    for section in ("tuning", "tables", "curves", "applications", "controls"):
         config.pop(section, None)
     return config | {
         "results": str(results),

@@ -81,7 +81,7 @@ def small(toybox, stub_zoo, tmp_path) -> dict:
     toybox["models"] = {name: folder and str(stub_zoo / name) for name, folder in toybox["models"].items()}
     toybox["sources"] = {name: toybox["sources"][name] for name in ("cat_beach", "fish_bouncing")}
     toybox["cases"] = {"cat_bouncing_in_the_city": toybox["cases"]["cat_bouncing_in_the_city"]}
-    toybox["applications"] = {}
+    toybox["applications"] = toybox["controls"] = {}
     toybox["seeds"] = [0]
     toybox["compile"] = False  # takes longer than all else
     del toybox["tuning"]

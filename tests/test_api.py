@@ -53,7 +53,8 @@ def benchmark(_toybox, tmp_path_factory) -> Config:
         "own": {"prompt": PROMPT, "bind": {"cat_beach": ["cat", "beach"], "fish_bouncing": ["bouncing"]}}
     }
     values["methods"] = {name: values["methods"][name] for name in ("base", "bico")}
-    values |= {"tables": {"table1": {"base": None, "bico": None}}, "curves": {}, "applications": {}, "tuning": None}
+    values |= {"tables": {"table1": {"base": None, "bico": None}}, "curves": {}, "applications": {}}
+    values |= {"controls": {}, "tuning": None}
     config = load(values)
     for source in config.sources:
         write_source(config, source)

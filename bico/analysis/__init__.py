@@ -1,4 +1,4 @@
-"""What was learned, looked at closely: binding and leaks, applications, the absorption token, the concept in parts.
+"""What was learned, looked at closely: binding and leaks, applications, absorption, the concept in parts, controls.
 
-Beside the benchmark's tables; all of it needs the Toybox's truth.
+Beside the benchmark's tables; most of it needs the Toybox's truth.
 """

@@ -1,8 +1,16 @@
-"""Commands that look closely at what was learned: binding, applications, absorption, parts of the concept score."""
+"""Commands that look closely at what was learned: binding, applications, absorption, parts of the concept, controls."""
 
 from __future__ import annotations
 
-from bico.cli.arguments import ConfigFile, Row, known, open_with_probe
+from typing import TYPE_CHECKING
+
+from bico.cli.arguments import ConfigFile, Row, known, open_config, open_with_probe
+from bico.core.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bico.config.schema import Config
 
 
 def unbound(*, config: ConfigFile) -> None:
@@ -56,3 +64,45 @@ def concept_parts(*, config: ConfigFile) -> None:
     from bico.analysis.concept_parts import measure_parts
 
     measure_parts(opened, list(opened.table("table1")))
+
+
+def control_diversification(*, config: ConfigFile) -> None:
+    """Measure what rows gain in the caption that they were trained on, and in new sentences."""
+    opened = _open_with_control(config, "diversification")
+    from bico.analysis.sentences import gains
+    from bico.pipeline.opening import open_backbone
+
+    gains(opened, open_backbone(opened))
+
+
+def control_twins(*, config: ConfigFile) -> None:
+    """Learn every Toybox source with clutter if it has none, and without if it has some."""
+    opened = _open_with_control(config, "absorption")
+    from bico.pipeline.twins import learn_twins
+
+    learn_twins(opened)
+
+
+def control_absorption(*, config: ConfigFile) -> None:
+    """Measure whether a source's clutter shows in clips that bind its subject or its scene."""
+    opened = _open_with_control(config, "absorption")
+    from bico.analysis.clutter import clutter_in_clips
+    from bico.pipeline.opening import open_backbone
+
+    clutter_in_clips(opened, open_backbone(opened))
+
+
+def controls(*, config: ConfigFile) -> None:
+    """Write the table of controls: does each ingredient of BiCo show where it has to matter?"""
+    opened = open_config(config)
+    if not opened.controls.rows():
+        raise InputError("controls: none in the config: expected rows to compare, see config/reference.yaml")
+    from bico.analysis.controls import controls
+
+    controls(opened)
+
+
+def _open_with_control(path: Path, ingredient: str) -> Config:
+    opened = open_config(path)
+    known("control", ingredient, opened.controls.rows())
+    return opened

@@ -51,6 +51,10 @@ COMMANDS = {
         analysis.applications,
         analysis.absorption,
         analysis.concept_parts,
+        analysis.control_diversification,
+        analysis.control_twins,
+        analysis.control_absorption,
+        analysis.controls,
     ],
     "Checkpoints and weights": [checkpoints.import_, checkpoints.export, checkpoints.pin_weights],
 }

@@ -124,6 +124,15 @@ class Layout:
         """The clip of a decomposition or an edit."""
         return self.results / f"applications/{row}/{name}/{seed}.mp4"
 
+    def control(self, ingredient: str) -> Path:
+        """What is measured for the control of an ingredient alone."""
+        return self.results / f"controls/{ingredient}.csv"
+
+    @property
+    def twins(self) -> "Layout":
+        """Where the sources that only controls learn stand, as those of a benchmark do."""
+        return Layout(self.results / "controls")
+
     # What people look at
 
     def figure(self, name: str, suffix: str = "png") -> Path:

@@ -75,6 +75,7 @@ EXAMPLE: dict[str, Any] = {
             "swap": {"fish": "cat"},
         },
     },
+    "controls": {"diversification": {"lacks": "bico_weak", "has": "bico"}, "absorption": {"row": "bico_weak"}},
     "tuning": {
         "sources": {"rocket_city": {"kind": "image", "scene": {"seed": 8001, "subject": "rocket", "scene": "city"}}},
         "cases": {"rocket_sliding": {"prompt": "a rocket sliding in fog", "bind": {"rocket_city": ["rocket"]}}},

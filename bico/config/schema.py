@@ -12,6 +12,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator, mo
 from pydantic_core import PydanticCustomError
 
 from bico.config.benchmark import Application, Benchmark
+from bico.config.controls import Controls
 from bico.config.layout import Layout
 from bico.config.methods import MethodSettings, method_names, settings_class
 from bico.config.section import Count, Name, Positive, Section, Words, describe, nearest, problem
@@ -161,6 +162,13 @@ class Config(Benchmark):
             "prompt, editing replaces a word of what the source shows. The probe scores the clips."
         ),
     )
+    controls: Controls = Field(
+        default=Controls(),
+        description=(
+            "Positive controls: what each ingredient of BiCo does where it has to matter. If a control shows no "
+            "effect, tables 2 and 3 cannot judge the ingredient here. The target <results>/controls.csv makes them."
+        ),
+    )
     tuning: Benchmark | None = Field(
         default=None,
         description=(
@@ -234,6 +242,22 @@ class Config(Benchmark):
                 )  # fmt: skip
         return self
 
+    @model_validator(mode="after")
+    def _controls_fit(self) -> "Config":
+        for name, rows in self.controls.rows().items():
+            for row in rows:
+                if row not in self.methods:
+                    raise problem(
+                        "controls.{name}: no row '{row}': {hint}", name=name, row=row, hint=nearest(row, self.methods)
+                    )
+                if name in ("diversification", "absorption") and not self.methods[row].BINDS_WORDS:
+                    raise problem("controls.{name}: row '{row}': expected a row that binds words", name=name, row=row)
+            if name in ("diversification", "absorption") and not any(each.scene for each in self.sources.values()):
+                raise problem("controls.{name}: no source has a Toybox 'scene': expected null", name=name)
+        if self.controls.absorption and not self.models.probe:
+            raise problem("controls.absorption: clutter is read by models.probe, which is null: expected null")
+        return self
+
     @field_validator("seeds", "learning_seeds")
     @classmethod
     def _different(cls, seeds: list[int]) -> list[int]:
@@ -290,6 +314,7 @@ class Config(Benchmark):
                 "cases": self.tuning.cases,
                 "tuning": None,
                 "applications": {},
+                "controls": Controls(),
                 "split": "table",
             }
         )

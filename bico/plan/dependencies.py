@@ -20,6 +20,7 @@ from bico.config.schema import Config
 from bico.core.fingerprints import PACKAGE, code_digest, file_digest, folder_digest
 from bico.core.records import Record
 from bico.plan.clips import jobs
+from bico.plan.controls import twins
 from bico.plan.trainings import (
     applying_rows,
     artifact_path,
@@ -323,6 +324,59 @@ def absorption(config: Config, *rows: str) -> Dependencies:
     )
 
 
+def control_diversification(config: Config) -> Dependencies:
+    rows = config.controls.rows()["diversification"]
+    return Dependencies(
+        code=("bico.analysis.sentences",),
+        settings={
+            "rows": {row: config.methods[row].effective() for row in rows},
+            "shift": config.learning_shift,
+            "text_slots": config.text_slots,
+            "dtype": config.dtype,
+            "learning_seeds": config.learning_seeds,
+            "scenes": _scenes(config),
+        },
+        models=("wan",),
+    )
+
+
+def control_twins(config: Config) -> Dependencies:
+    benchmark = twins(config)
+    (row,) = benchmark.methods
+    encoding, learning = encode(benchmark, config.dtype), learn(benchmark, row, 0, config.dtype)
+    return Dependencies(
+        code=("bico.pipeline.twins", *learning.code),
+        settings={"scenes": _scenes(benchmark), **encoding.settings, **learning.settings},
+        models=("wan",),
+        items=learning.items,
+    )
+
+
+def control_absorption(config: Config) -> Dependencies:
+    (row,) = config.controls.rows()["absorption"]
+    settings = config.methods[row]
+    return Dependencies(
+        code=("bico.analysis.clutter", module_of(settings.method, "compose")),
+        settings={"row": {row: settings.effective()}, **_clips_of_sources(config)},
+        models=("wan", "probe"),
+    )
+
+
+def controls(config: Config) -> Dependencies:
+    kinds = {case: [config.sources[source].kind for source in entry.bind] for case, entry in config.cases.items()}
+    return Dependencies(
+        code=("bico.analysis.controls",),
+        settings={
+            "controls": config.controls,
+            "scoring": config.scoring,
+            "seeds": config.seeds,
+            "learning_seeds": config.learning_seeds,
+            "kinds": kinds,
+            "truths": config.truths,
+        },
+    )
+
+
 # --- scores ---------------------------------------------------------------------------------------------------------
 
 
@@ -386,6 +440,7 @@ def table(config: Config, name: str) -> Dependencies:
             "seeds": config.seeds,
             "learning_seeds": config.learning_seeds,
             "rows": list(config.table(name).items()),
+            "controls": sorted(config.controls.rows()) if name != "table1" else None,
         },
         pages=(f"report/paper_{name}.csv",),
     )

@@ -18,6 +18,7 @@ from typing import cast
 
 import torch
 
+from bico.config.controls import Controls
 from bico.config.methods import LearnedSettings, method_names
 from bico.config.schema import Config, Tables
 from bico.core.errors import InputError
@@ -110,6 +111,7 @@ def handful(config: Config, results: Path, size: int) -> Config:
             "tables": Tables(),
             "curves": {},
             "applications": {},
+            "controls": Controls(),
             "tuning": None,
         }
     )

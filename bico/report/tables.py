@@ -17,6 +17,7 @@ from bico.core.files import write_csv, write_text
 from bico.core.fingerprints import code_digest, folder_digest
 from bico.report import statistics
 from bico.report.answers import QUESTIONS, agreement, counted_answers
+from bico.report.controls import verdicts
 from bico.report.statistics import (
     bootstrap,
     case_means,
@@ -60,9 +61,7 @@ def write_table(config: Config, name: str) -> pd.DataFrame:
         [_row(config, row, scores[row], cast("pd.Series", paper.loc[number or 0])) for row, number in rows.items()]
     )
     write_csv(config.paths.table(name), table, decimals=2)
-    write_text(
-        config.paths.table(name, "md"), _document(config, TITLES[name], table, scores, _judged(answers, outdated))
-    )
+    write_text(config.paths.table(name, "md"), _document(config, name, table, scores, _judged(answers, outdated)))
     return table
 
 
@@ -101,14 +100,14 @@ def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> d
     return counts | scores | human | figures
 
 
-def _document(config: Config, title: str, table: pd.DataFrame, scores: dict[str, pd.DataFrame], judged: str) -> str:
+def _document(config: Config, name: str, table: pd.DataFrame, scores: dict[str, pd.DataFrame], judged: str) -> str:
     columns = score_columns(config)
     rows = _rows(table) + ([_truth(config, columns)] if _has_truth(config) else [])
     parts = [
-        f"# {title}: {config.name}",
+        f"# {TITLES[name]}: {config.name}",
         _counts(table),
         _markdown(["method", *columns], [[row["method"], *(_cell(row, column) for column in columns)] for row in rows]),
-        _legend(config),
+        _legend(config, name),
     ]
     if REFERENCE in scores and len(scores) > 1:
         compared = [*columns, *(HUMAN if table["human_ratings"].any() else ())]
@@ -247,7 +246,7 @@ def _judged(answers: pd.DataFrame, outdated: int) -> str:
     )
 
 
-def _legend(config: Config) -> str:
+def _legend(config: Config, name: str) -> str:
     lines = [f"- `{column}`: {MEANING[column]}" for column in score_columns(config)]
     if _has_truth(config):
         ends = json.loads(config.paths.calibration.read_text())
@@ -261,6 +260,8 @@ def _legend(config: Config) -> str:
             "`truth_clean` the truth with all put in that one source shows unasked) to 100 (the truth "
             f"itself, rendered and read by the same probe) and may lie outside; raw values in 0..1 at these ends: {raw}"
         )
+    if name in ("table2", "table3"):
+        lines += verdicts(config)
     lines.append(
         f"- In brackets: 95 % interval, {config.scoring.bootstrap} bootstrap resamples of the cases (seeds of a case "
         f"are averaged first); none where fewer than {statistics.FEWEST} cases have a score. `missing` and "

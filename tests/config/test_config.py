@@ -60,6 +60,8 @@ def test_ablations_differ_from_the_full_model_in_what_they_take_away():
         "bico_not_inverted": {"noise"},
         "bico_sigma": {"noise"},
         "bico_released": {"noise"},
+        "bico_low_noise": {"noise"},
+        "bico_high_noise": {"noise"},
         **{f"bico_{length}": {"stages", "clip_stages"} for length in ("quarter", "half", "double")},
         **{f"bico_strength_{percent}": {"strength"} for percent in (0, 30, 60, 140)},
     }
@@ -87,6 +89,7 @@ def test_split_tuning_runs_the_tuning_set_in_a_folder_of_its_own(toybox):
     tuning = load(toybox | {"split": "tuning"}).chosen()
     assert set(tuning.cases) == set(toybox["tuning"]["cases"]) and str(tuning.results) == "results/tuning"
     assert toybox["applications"] and not tuning.applications  # of sources that it does not have
+    assert toybox["controls"] and not tuning.controls.rows()
     del toybox["tuning"]
     assert "no tuning set" in problem(toybox | {"split": "tuning"})
 
@@ -194,7 +197,7 @@ def test_a_method_that_is_half_done(before, after, expected, tmp_path, toybox, m
     own = ModuleType("bico.methods.own")
     exec(code, vars(own))
     monkeypatch.setitem(sys.modules, "bico.methods.own", own)
-    config = toybox | {"methods": {"own": {}}, "tables": {}, "curves": {}, "applications": {}}
+    config = toybox | {"methods": {"own": {}}, "tables": {}, "curves": {}, "applications": {}, "controls": {}}
     if expected is None:
         assert load(config).methods["own"].weight == 1.0
     else:
@@ -204,7 +207,7 @@ def test_a_method_that_is_half_done(before, after, expected, tmp_path, toybox, m
 
 def test_a_row_may_be_a_variant_of_a_method(toybox):
     methods = {"bico": {}, "bico_no_tds": {"method": "bico", "temporal_decoupling": False}}
-    config = load(toybox | {"methods": methods, "tables": {}, "curves": {}})
+    config = load(toybox | {"methods": methods, "tables": {}, "curves": {}, "controls": {}})
     assert config.methods["bico_no_tds"].method == "bico" and not config.methods["bico_no_tds"].temporal_decoupling
 
 
@@ -325,3 +328,30 @@ def test_files_that_are_no_yaml_are_refused(tmp_path):
     (tmp_path / "list.yaml").write_text("[1, 2]")
     with pytest.raises(InputError, match=r"list.yaml: expected"):
         load(tmp_path / "list.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"hierarchi": None}, "controls: unknown key 'hierarchi': did you mean 'hierarchy'?"),
+        (
+            {"hierarchy": {"lacks": "bico_globl", "has": "bico"}},
+            "controls.hierarchy: no row 'bico_globl': did",
+        ),
+        ({"hierarchy": {"lacks": "bico", "has": "bico"}}, "controls.hierarchy: 'lacks' and 'has' are both 'bico'"),
+        ({"absorption": {"row": "db_lora"}}, "controls.absorption: row 'db_lora': expected a row that binds words"),
+    ],
+)
+def test_a_control_that_compares_nothing_is_refused(toybox, change, expected):
+    assert expected in problem(toybox | {"controls": change})
+
+
+def test_controls_that_need_the_toybox_are_refused_without_it(toybox):
+    toybox["models"]["probe"], toybox["applications"] = None, {}
+    assert "controls.absorption: clutter is read by models.probe, which is null" in problem(toybox)
+    for name, source in toybox["sources"].items():
+        source.pop("scene")
+        source["file"] = f"{name}.png"
+    for case in toybox["cases"].values():
+        del case["truth"]
+    assert "controls.diversification: no source has a Toybox 'scene'" in problem(toybox)

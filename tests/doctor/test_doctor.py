@@ -43,7 +43,7 @@ def examined(toybox, tmp_path, monkeypatch) -> dict:
     monkeypatch.chdir(ROOT)
     methods = {row: toybox["methods"][row] for row in ("bico", "dualreal")}  # dualreal learns from CLIP's embeddings
     toybox |= {"results": str(tmp_path / "results"), "compile": False, "methods": methods}
-    toybox |= {"tables": {"table1": dict.fromkeys(methods)}, "curves": {}, "applications": {}}
+    toybox |= {"tables": {"table1": dict.fromkeys(methods)}, "curves": {}, "applications": {}, "controls": {}}
     del toybox["tuning"]
     return toybox
 

@@ -78,6 +78,30 @@ def test_a_table_asks_for_its_own_rows_and_no_others(small, config_file):
     assert due("table3").items() >= {"learn": 5, "generate": 5, "score": 5}.items()
 
 
+def test_controls_run_the_rows_that_they_compare(small, _toybox, config_file):
+    small["controls"] = _toybox["controls"]
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    output = snakemake("-n", "--configfile", config_file, "--", f"{small['results']}/controls.csv").stdout
+    expected = {"control_diversification": 1, "control_twins": 1, "control_absorption": 1, "controls": 1}
+    assert jobs(output).items() >= (expected | {"learn": 7, "generate": 6, "score": 6, "encode": 1}).items()
+    compared = {row for rows in load(small).controls.rows().values() for row in rows}
+    assert set(re.findall(r"output: .*/learned/(\w+)/part0.json", output)) == compared
+    scored = compared - {"bico_diversified"}  # its binders alone are looked at
+    assert set(re.findall(r"output: .*/scores/(\w+).csv", output)) - {"calibration", "truth"} == scored
+
+
+def test_tables_of_parts_keep_controls_up_to_date_once_they_are_there(small, _toybox, config_file):
+    small["controls"] = {"hierarchy": _toybox["controls"]["hierarchy"]}
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+
+    def due(table: str) -> dict[str, int]:
+        return jobs(snakemake("-n", "--configfile", config_file, "--", f"{small['results']}/{table}.csv").stdout)
+
+    assert "controls" not in due("table2")
+    write_text(Path(small["results"]) / "controls.csv", "made with other settings")
+    assert due("table2")["controls"] == due("table3")["controls"] == 1 and "controls" not in due("table1")
+
+
 def test_a_config_of_ones_own_is_not_mixed_with_the_default_one(config_file, small):
     done = snakemake(
         "--configfile", config_file, "--cores", 1, "--", Path(small["results"]) / "media" / "cat_beach.png"
@@ -175,11 +199,12 @@ def test_every_rule_has_the_params_of_its_own_step(checkout, config_file, small)
     """A rule with another step's params would leave old results in place."""
     small["applications"] = {"alone": {"source": "fish_bouncing", "prompt": "a fish in Paris", "keep": ["fish"]}}
     small["curves"] = {"knob": {"label": "of the knob", "rows": {"base": 0, "bico": 1}}}
+    small["controls"] = {"diversification": {"lacks": "bico_tds", "has": "bico"}, "absorption": {"row": "bico_tds"}}
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     results, config = Path(small["results"]), load(small)
     targets = ["table1.csv", "concept_parts.csv", "binding.csv", "applications.csv", "absorption.csv", "gallery.html"]
     targets += ["figures/table1.png", "figures/training/bico.png", "figures/curves/knob.png", "rating/pages"]
-    targets += ["figures/cases/cat_bouncing_in_the_city.png", "published.csv"]
+    targets += ["figures/cases/cat_bouncing_in_the_city.png", "published.csv", "controls.csv"]
     found = told(checkout, config_file, *(results / name for name in targets))
     arguments = {
         "render": ("cat_beach",), "encode": ("auto",), "learn": ("bico", 0, "auto"), "generate": ("bico", "auto"),
@@ -233,9 +258,10 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
         name: entry for name, entry in _toybox["applications"].items() if entry["source"] in small["sources"]
     }
     small["curves"] = {"knob": {"label": "of 0 and 1", "rows": {"base": 0, "bico": 1}}}
+    small["controls"] = {"diversification": {"lacks": "bico_tds", "has": "bico"}, "absorption": {"row": "bico_tds"}}
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     results = Path(small["results"])
-    more = "concept_parts.csv", "applications.csv", "figures/absorption.pdf", "figures/curves/knob.png"
+    more = "concept_parts.csv", "applications.csv", "figures/absorption.pdf", "figures/curves/knob.png", "controls.csv"
     done = snakemake("--configfile", config_file, "--", "all", *(results / name for name in more))
     assert done.returncode == 0, done.stdout[-4000:]
     assert all((results / name).exists() for name in more)

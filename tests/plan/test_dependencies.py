@@ -32,6 +32,11 @@ def config(small) -> Config:
     small["sources"]["cat_beach"]["concepts"] = {"spatial": ["cat"], "temporal": []}
     small["applications"] = {"alone": {"source": "fish_bouncing", "prompt": "a fish in space", "keep": ["fish"]}}
     small["curves"] = {"knob": {"label": "of the knob", "rows": {"base": 0, "bico": 1}}}
+    small["controls"] = {
+        "diversification": {"lacks": "bico_hierarchical", "has": "bico_diversified"},
+        "absorption": {"row": "bico_tds"},
+        "hierarchy": {"lacks": "bico_global", "has": "bico_hierarchical"},
+    }
     small["seeds"], small["learning_seeds"] = [3, 4], [3, 4]
     return load(small)
 
@@ -48,6 +53,8 @@ def steps(config: Config) -> Iterator[Dependencies]:
         "applications",
         "calibrate",
     ):
+        yield getattr(dependencies, step)(config)
+    for step in ("control_diversification", "control_twins", "control_absorption", "controls"):
         yield getattr(dependencies, step)(config)
     for step in ("published", "concept_parts", "plot", "figures", "gallery", "rating"):
         yield getattr(dependencies, step)(config)
@@ -100,7 +107,7 @@ def test_no_setting_is_forgotten(config):
             continue
         if after == before:
             forgotten.append(".".join(map(str, path)))
-    assert forgotten == [] and looked_up <= {"cases", "methods", "tables", "applications"}, looked_up
+    assert forgotten == [] and looked_up <= {"cases", "methods", "tables", "applications", "controls"}, looked_up
 
 
 @pytest.mark.parametrize("setting", ["seeds", "learning_seeds"])

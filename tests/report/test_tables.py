@@ -266,6 +266,12 @@ def test_of_too_few_cases_there_is_no_interval(tmp_path, monkeypatch):
     assert pd.read_csv(tmp_path / "table2.csv").filter(regex="truth.*_(low|high)").isna().all(axis=None)
 
 
+def test_the_legend_of_parts_quotes_the_controls_and_that_of_methods_does_not(scored, tmp_path):
+    assert "- The config has no `controls`" in ablation(tmp_path / "parts", dict.fromkeys(FULL_FIRST, 50))
+    tables.write_table(scored, "table1")
+    assert "controls" not in (tmp_path / "table1.md").read_text()
+
+
 def test_words_that_no_caption_names_are_told(tmp_path):
     for source in ("red_cat", "bouncing_car"):
         write_text(tmp_path / f"concepts/{source}.json", '{"captions": ["a cat at the beach"]}')

@@ -1,6 +1,10 @@
 # Scores of a table's rows and what people say of their clips in, the table out.
 
 ANSWERS = sorted(map(str, AT.rating_answers.glob("*.csv")))
+# Once somebody has asked for the controls, legends quote them, and they stay up to date with the tables.
+CONTROLS = (
+    [AT.table("controls")] if CONTROLLED and AT.table("controls").exists() else []
+)
 
 
 rule table:
@@ -10,6 +14,7 @@ rule table:
             rules.generate.output.manifest, method=CONFIG.table(w.table)
         ),
         answers=ANSWERS,
+        controls=lambda w: CONTROLS if w.table != "table1" else [],
         truth=list(rules.calibrate.output) if CONFIG.models.probe else [],
     output:
         csv=report(

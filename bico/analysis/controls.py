@@ -1,0 +1,150 @@
+"""Positive controls: does the benchmark see each ingredient of BiCo where it has to matter?
+
+A control compares two conditions, with the ingredient or its cause and without, by measures that have to be higher with
+it. A measure whose interval lies above zero moves. An ingredient of which no measure moves cannot be judged by the rows
+of a table that lack it: the benchmark might not show it whatever it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+
+import numpy as np
+import pandas as pd
+
+from bico.config.schema import Config
+from bico.core.files import write_csv
+from bico.report.statistics import bootstrap, case_means, paired_difference
+from bico.report.tables import ASKS
+from bico.scoring.results import read_scores
+
+MEASURES = {
+    "temporal_decoupling": ("truth_overall", "truth_concept"),
+    "reverse_training": ("truth_overall", "truth_motion"),
+    "hierarchy": ("truth_overall", "truth_concept", "truth_motion"),
+}
+"""Scores by which two rows are compared."""
+GAIN, KEPT, CLUTTER = (
+    "gain in loss, %",
+    "gain in new sentences minus gain in the first caption",
+    "probability of clutter",
+)
+
+Line = dict[str, object]
+
+
+def controls(config: Config) -> pd.DataFrame:
+    """Writes `R/controls.csv` and returns it: a line for each measure of each control of the config.
+
+    Columns: ingredient, measure, over (which sources or cases, all of which `count` have a value), without and with
+    (the two conditions), value_without and value_with, difference (with - without), its 95 % interval (bootstrap over
+    sources or cases, and over trainings), moves (yes = the interval lies above zero, no, or "too few" sources or cases
+    for an interval; empty where nothing is expected and the line only stands beside another).
+    """
+    lines = [line for ingredient in config.controls.rows() for line in CONTROLS[ingredient](config)]
+    table = pd.DataFrame(lines)
+    write_csv(config.paths.table("controls"), table)
+    return table
+
+
+def _diversification(config: Config) -> Iterator[Line]:
+    lacks, has = config.controls.rows()["diversification"]
+    gains = pd.read_csv(config.paths.control("diversification"))
+
+    def of(row: str, column: str) -> np.ndarray:
+        table = gains[gains["method"] == row].pivot(index="learning_seed", columns="source", values=column)
+        return table.reindex(config.learning_seeds).to_numpy()
+
+    kept = {row: of(row, "new") - of(row, "own") for row in (lacks, has)}
+    over = "sources"
+    yield _line(config, "diversification", KEPT, over, (lacks, kept[lacks]), (has, kept[has]))
+    for row in (lacks, has):
+        new, own = (f"{row}, new sentences", of(row, "new")), (f"{row}, first caption", of(row, "own"))
+        yield _line(config, "diversification", GAIN, over, new, own, expected=False)
+
+
+def _absorption(config: Config) -> Iterator[Line]:
+    (row,) = config.controls.rows()["absorption"]
+    clips = pd.read_csv(config.paths.control("absorption"))
+    for role, of_role in clips.groupby("bound", sort=False):
+        without, having = (
+            case_means(config, of_role[of_role["clutter"] == clutter], "probability") for clutter in (False, True)
+        )
+        over = f"sources, of which the {role} is bound"
+        yield _line(config, "absorption", CLUTTER, over, (f"{row}, no clutter", without), (f"{row}, clutter", having))
+
+
+def _temporal_decoupling(config: Config) -> Iterator[Line]:
+    mixed = {case for case, entry in config.cases.items() if len({config.sources[s].kind for s in entry.bind}) == 2}
+    yield from _of_rows(config, "temporal_decoupling", "cases that mix images and videos", mixed)
+    if others := config.cases.keys() - mixed:
+        yield from _of_rows(config, "temporal_decoupling", "other cases", others, expected=False)
+
+
+def _reverse_training(config: Config) -> Iterator[Line]:
+    return _of_rows(config, "reverse_training", "cases", config.cases)
+
+
+def _hierarchy(config: Config) -> Iterator[Line]:
+    return _of_rows(config, "hierarchy", "cases", config.cases)
+
+
+CONTROLS: dict[str, Callable[[Config], Iterator[Line]]] = {
+    "diversification": _diversification,
+    "absorption": _absorption,
+    "temporal_decoupling": _temporal_decoupling,
+    "reverse_training": _reverse_training,
+    "hierarchy": _hierarchy,
+}
+
+
+def _of_rows(
+    config: Config, ingredient: str, over: str, cases: Collection[str], *, expected: bool = True
+) -> Iterator[Line]:
+    """Two rows, by the scores of these cases."""
+    rows = config.controls.rows()[ingredient]
+    scores = {row: read_scores(config, row) for row in rows}
+    for measure in measures(config, ingredient):
+        without, having = (
+            (row, case_means(config, table[table["case"].isin(cases)], measure)) for row, table in scores.items()
+        )
+        yield _line(config, ingredient, measure, over, without, having, expected=expected)
+
+
+def measures(config: Config, ingredient: str) -> list[str]:
+    """Scores by which two rows are compared; without a truth, those that answer the same questions without it."""
+    if config.models.probe and config.truths:
+        return list(MEASURES[ingredient])
+    instead = {truth: score for score, truth in ASKS.items()}
+    return [instead[measure] for measure in MEASURES[ingredient] if measure in instead]
+
+
+def _line(
+    config: Config,
+    ingredient: str,
+    measure: str,
+    over: str,
+    without: tuple[str, np.ndarray],
+    having: tuple[str, np.ndarray],
+    *,
+    expected: bool = True,
+) -> Line:
+    """Both conditions are named, each with its values [trainings, sources or cases]; only pairs count."""
+    pairs = np.isfinite(without[1]) & np.isfinite(having[1])
+    means = [float(values[pairs].mean()) if pairs.any() else np.nan for _, values in (without, having)]
+    difference, low, high = paired_difference(having[1], without[1], **bootstrap(config))
+    moves = "too few" if np.isnan(low) else "yes" if low > 0 else "no"
+    return {
+        "ingredient": ingredient,
+        "measure": measure,
+        "over": over,
+        "count": int(pairs.any(axis=0).sum()),
+        "without": without[0],
+        "with": having[0],
+        "value_without": means[0],
+        "value_with": means[1],
+        "difference": difference,
+        "difference_low": low,
+        "difference_high": high,
+        "moves": moves if expected else "",
+    }

@@ -1,0 +1,128 @@
+"""The control of diversification: does a binder do in new sentences what it does in the one that it was trained on?
+
+The loss on the source's own image or clip tells: how much lower is it with the binder than without, in the source's
+first caption, and in sentences that say the same otherwise? All words pass through the binder, as in training, and all
+losses are at the same noises. A row trained on one caption saw the first one alone.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from bico.config.schema import Config
+from bico.core.files import write_csv
+from bico.methods.bico.absorption import with_absorption
+from bico.methods.bico.artifact import LearnedBinder
+from bico.methods.bico.settings import Absorption
+from bico.models.binder import HierarchicalBinder
+from bico.models.wan.backbone import Backbone
+from bico.models.wan.forward_pass import Contexts
+from bico.models.wan.schedule import shifted
+from bico.plan.trainings import artifact_path, learned_items
+from bico.sources.encoding import EncodedSource
+from bico.toybox.captions import caption
+from bico.toybox.scenes import scene_of, toy_scene
+from bico.training.loss import flow_matching_loss
+from bico.training.randomness import step_generator
+
+SENTENCES = 8
+"""New ones for each source, at most: a short scene can be said in few ways."""
+DRAWS = 50
+"""Sentences that are drawn to find different ones."""
+NOISES = 8
+"""Noise levels, evenly spaced in the schedule, each with a noise of its own."""
+
+
+def gains(config: Config, backbone: Backbone) -> pd.DataFrame:
+    """Writes `R/controls/diversification.csv` and returns it: a row per row of the config, source and training.
+
+    Columns: method, source, learning_seed, own (gain in the first caption), new (mean gain in new sentences). A gain is
+    how much lower the loss is than that of the frozen backbone in the same sentence, in % of the latter.
+    """
+    found, shift = [], config.learning_shift
+    for source in measured_sources(config):
+        encoded = EncodedSource.load(config.paths.encoded(source))
+        own = encoded.prompt_embeds[:1], encoded.token_counts[:1]
+        prompts = {"own": own, "new": backbone.encode_prompts(new_sentences(config, source))}
+        unbound = {which: losses(backbone, encoded.latents, *each, shift) for which, each in prompts.items()}
+        for row, seed in product(config.controls.rows()["diversification"], config.learning_seeds):
+            binder = LearnedBinder.load(artifact_path(config, row, source, seed)).on(backbone)
+            bound = {which: losses(backbone, encoded.latents, *each, shift, binder) for which, each in prompts.items()}
+            gained = {which: gain(unbound[which], bound[which]) for which in prompts}
+            found.append({"method": row, "source": source, "learning_seed": seed} | gained)
+    table = pd.DataFrame(found)
+    write_csv(config.paths.control("diversification"), table)
+    return table
+
+
+def gain(unbound: np.ndarray, bound: np.ndarray) -> float:
+    """How much lower losses [N] are with a binder than without, in %, mean over sentences."""
+    return float(np.mean(100 * (1 - bound / unbound)))
+
+
+def measured_sources(config: Config) -> list[str]:
+    """Toybox sources that both rows learn, in the order of their names."""
+    lacks, has = (learned_items(config, row) for row in config.controls.rows()["diversification"])
+    return [source for source in lacks if source in has and config.sources[source].scene]
+
+
+def new_sentences(config: Config, source: str) -> list[str]:
+    """What the source shows, in sentences of its key words that are not its first caption."""
+    entry, scene = config.sources[source], scene_of(config.sources[source])
+    own = json.loads(config.paths.concepts(source).read_text(encoding="utf-8"))["captions"][0]
+    rng = np.random.default_rng([toy_scene(entry).seed, 2])
+    drawn = dict.fromkeys(caption(scene, rng, motion=entry.kind == "video", detail=0) for _ in range(DRAWS))
+    return [sentence for sentence in drawn if sentence != own][:SENTENCES]
+
+
+@torch.no_grad()
+def losses(
+    backbone: Backbone,
+    latents: Tensor,
+    prompt_embeds: Tensor,
+    token_counts: Tensor,
+    shift: float,
+    binder: HierarchicalBinder | None = None,
+) -> np.ndarray:
+    """Flow-matching loss under each prompt, float [N], mean over `NOISES` noise levels.
+
+    Args:
+        latents: of the source, [C, t, h, w].
+        prompt_embeds: [N, L, D].
+        token_counts: with end-of-sequence, [N], in main memory.
+        binder: through which all words pass; None = the frozen backbone alone.
+    """
+    return np.array(
+        [
+            _loss(
+                backbone, latents, _contexts(backbone, prompt_embeds[n : n + 1], token_counts[n : n + 1], binder), shift
+            )
+            for n in range(len(token_counts))
+        ]
+    )
+
+
+def _contexts(
+    backbone: Backbone, prompt_embeds: Tensor, token_counts: Tensor, binder: HierarchicalBinder | None
+) -> Contexts:
+    context = backbone.context(prompt_embeds).float()
+    if binder is None:
+        return context
+    none = torch.zeros(0, backbone.width, device=context.device)
+    return binder.to(context.device)(*with_absorption(context, token_counts, none, Absorption()))
+
+
+def _loss(backbone: Backbone, latents: Tensor, contexts: Contexts, shift: float) -> float:
+    """One noise at a time: parts of a batch would draw other noises."""
+    sigmas = [torch.tensor([shifted((place + 0.5) / NOISES, shift)]) for place in range(NOISES)]
+    errors = [
+        flow_matching_loss(backbone, latents[None], contexts, sigma, step_generator(0, place), training=False)
+        for place, sigma in enumerate(sigmas)
+    ]
+    return float(torch.stack(errors).mean())

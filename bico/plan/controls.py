@@ -1,0 +1,45 @@
+"""Sources that only the control of absorption learns."""
+
+from __future__ import annotations
+
+from bico.config.benchmark import Case, Source
+from bico.config.controls import Controls
+from bico.config.schema import Config, Tables
+from bico.plan.trainings import learned_items, once
+
+
+@once
+def twins(config: Config) -> Config:
+    """Every Toybox source that the row of `controls.absorption` learns, with clutter if it has none and without if it
+    has some: a benchmark of its own in `R/controls`, of one row.
+
+    The scene of a twin is else the same, because clutter is drawn last. Each is learned for a case of its own.
+    """
+    assert config.controls.absorption is not None
+    row = config.controls.absorption.row
+    sources = {name: entry for name in learned_items(config, row) if (entry := config.sources[name]).scene}
+    return config.model_copy(
+        update={
+            "results": config.paths.twins.results,
+            "sources": {name: _twin(entry) for name, entry in sources.items()},
+            "cases": {name: _alone(name, entry) for name, entry in sources.items()},
+            "methods": {row: config.methods[row]},
+            "parts": 1,
+            "tables": Tables(),
+            "curves": {},
+            "applications": {},
+            "controls": Controls(),
+            "tuning": None,
+        }
+    )
+
+
+def _twin(entry: Source) -> Source:
+    assert entry.scene is not None
+    scene = entry.scene.model_copy(update={"clutter": not entry.scene.clutter})
+    return entry.model_copy(update={"scene": scene})
+
+
+def _alone(name: str, entry: Source) -> Case:
+    assert entry.scene is not None
+    return Case(prompt=f"a {entry.scene.subject}", bind={name: [entry.scene.subject]})

@@ -1,0 +1,41 @@
+"""What the legend of a table of BiCo's parts says of the controls: which ingredients can be judged here at all."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pandas as pd
+
+from bico.config.controls import Ingredient
+from bico.config.schema import Config
+
+
+def verdicts(config: Config) -> list[str]:
+    """Lines in Markdown, from `R/controls.csv` if it is there."""
+    path = config.paths.table("controls")
+    unknown = "whether this benchmark can show what an ingredient of BiCo does is not known"
+    if not config.controls.rows():
+        return [f"- The config has no `controls`: {unknown}."]
+    if not path.is_file():
+        return [f"- No controls yet: {unknown}. `uv run snakemake --cores all {path}`, with this config, measures it."]
+    table = pd.read_csv(path, keep_default_na=False)
+    of_ingredient = {name: table[table["ingredient"] == name] for name in get_args(Ingredient)}
+    return [
+        "- Controls (`controls.csv`) measure each ingredient of BiCo where it has to matter. If nothing moves there, "
+        "the rows above cannot judge the ingredient:",
+        *(f"  - {name.replace('_', ' ')} {verdict(lines)}" for name, lines in of_ingredient.items()),
+    ]
+
+
+def verdict(lines: pd.DataFrame) -> str:
+    """On one ingredient, of which these are the lines of the table."""
+    answers = {"moves": "yes", "does not move": "no", "too few cases to tell": "too few"}
+    of_answer = {told: lines[lines["moves"] == answer] for told, answer in answers.items()}
+    measures = "; ".join(f"{told}: {_names(found)}" for told, found in of_answer.items() if len(found))
+    if not measures:
+        return "has no control in this config: whether it can be judged here is not known."
+    return f"{'can' if len(of_answer['moves']) else 'cannot'} be judged here ({measures})."
+
+
+def _names(lines: pd.DataFrame) -> str:
+    return ", ".join(f"{line['measure']} over {line['over']}" for line in lines.to_dict(orient="records"))

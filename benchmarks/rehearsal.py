@@ -225,6 +225,7 @@ def rehearsed(
     table = config["tables"]["table1"]
     config["tables"] = {"table1": {row: table[row] for row in rows or table}}
     config["methods"] = {row: config["methods"][row] for row in config["tables"]["table1"]}
+    config["controls"] = {}  # their rows are none of these
     return config
 
 

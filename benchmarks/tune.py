@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args()
     config, candidates = (yaml.safe_load(path.read_text()) for path in (options.config, options.candidates))
-    for section in ("tables", "curves"):  # candidates are rows of no other
+    for section in ("tables", "curves", "controls"):  # candidates are rows of no other
         config.pop(section, None)
     entries = rows(config["methods"], candidates)
     folder = Path(config["results"]) / "tuning"

@@ -14,7 +14,7 @@ import pandas as pd
 
 from bico.config.schema import Config
 from bico.core.files import write_csv
-from bico.report.statistics import bootstrap, case_means, paired_difference
+from bico.report.statistics import bootstrap, case_interval, case_means, paired_difference
 from bico.report.tables import ASKS
 from bico.scoring.results import read_scores
 
@@ -25,8 +25,8 @@ MEASURES = {
 }
 """Scores by which two rows are compared."""
 GAIN, KEPT, CLUTTER = (
-    "gain in loss, %",
-    "gain in new sentences minus gain in the first caption",
+    "reduction of the loss, %",
+    "reduction of the loss in new sentences minus that in the first caption, % points",
     "probability of clutter",
 )
 
@@ -38,8 +38,9 @@ def controls(config: Config) -> pd.DataFrame:
 
     Columns: ingredient, measure, over (which sources or cases, all of which `count` have a value), without and with
     (the two conditions), value_without and value_with, difference (with - without), its 95 % interval (bootstrap over
-    sources or cases, and over trainings), moves (yes = the interval lies above zero, no, or "too few" sources or cases
-    for an interval; empty where nothing is expected and the line only stands beside another).
+    sources or cases, and over trainings), moves (yes = the interval lies above zero, opposite = below it, no = it holds
+    zero, or "too few" sources or cases for an interval; empty where nothing is expected and the line only stands beside
+    another).
     """
     lines = [line for ingredient in config.controls.rows() for line in CONTROLS[ingredient](config)]
     table = pd.DataFrame(lines)
@@ -70,7 +71,7 @@ def _absorption(config: Config) -> Iterator[Line]:
         without, having = (
             case_means(config, of_role[of_role["clutter"] == clutter], "probability") for clutter in (False, True)
         )
-        over = f"sources, of which the {role} is bound"
+        over = f"sources ({role} bound)"
         yield _line(config, "absorption", CLUTTER, over, (f"{row}, no clutter", without), (f"{row}, clutter", having))
 
 
@@ -81,20 +82,12 @@ def _temporal_decoupling(config: Config) -> Iterator[Line]:
         yield from _of_rows(config, "temporal_decoupling", "other cases", others, expected=False)
 
 
-def _reverse_training(config: Config) -> Iterator[Line]:
-    return _of_rows(config, "reverse_training", "cases", config.cases)
-
-
-def _hierarchy(config: Config) -> Iterator[Line]:
-    return _of_rows(config, "hierarchy", "cases", config.cases)
-
-
 CONTROLS: dict[str, Callable[[Config], Iterator[Line]]] = {
     "diversification": _diversification,
     "absorption": _absorption,
     "temporal_decoupling": _temporal_decoupling,
-    "reverse_training": _reverse_training,
-    "hierarchy": _hierarchy,
+    "reverse_training": lambda config: _of_rows(config, "reverse_training", "cases", config.cases),
+    "hierarchy": lambda config: _of_rows(config, "hierarchy", "cases", config.cases),
 }
 
 
@@ -131,9 +124,9 @@ def _line(
 ) -> Line:
     """Both conditions are named, each with its values [trainings, sources or cases]; only pairs count."""
     pairs = np.isfinite(without[1]) & np.isfinite(having[1])
-    means = [float(values[pairs].mean()) if pairs.any() else np.nan for _, values in (without, having)]
+    means = [case_interval(np.where(pairs, each[1], np.nan), **bootstrap(config))[0] for each in (without, having)]
     difference, low, high = paired_difference(having[1], without[1], **bootstrap(config))
-    moves = "too few" if np.isnan(low) else "yes" if low > 0 else "no"
+    moves = "too few" if np.isnan(low) else "yes" if low > 0 else "opposite" if high < 0 else "no"
     return {
         "ingredient": ingredient,
         "measure": measure,

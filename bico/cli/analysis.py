@@ -69,24 +69,24 @@ def concept_parts(*, config: ConfigFile) -> None:
 def control_diversification(*, config: ConfigFile) -> None:
     """Measure what rows gain in the caption that they were trained on, and in new sentences."""
     opened = _open_with_control(config, "diversification")
-    from bico.analysis.sentences import gains
+    from bico.analysis.control_diversification import gains
     from bico.pipeline.opening import open_backbone
 
     gains(opened, open_backbone(opened))
 
 
-def control_twins(*, config: ConfigFile) -> None:
+def control_counterparts(*, config: ConfigFile) -> None:
     """Learn every Toybox source with clutter if it has none, and without if it has some."""
     opened = _open_with_control(config, "absorption")
-    from bico.pipeline.twins import learn_twins
+    from bico.pipeline.counterparts import learn_counterparts
 
-    learn_twins(opened)
+    learn_counterparts(opened)
 
 
 def control_absorption(*, config: ConfigFile) -> None:
     """Measure whether a source's clutter shows in clips that bind its subject or its scene."""
     opened = _open_with_control(config, "absorption")
-    from bico.analysis.clutter import clutter_in_clips
+    from bico.analysis.control_absorption import clutter_in_clips
     from bico.pipeline.opening import open_backbone
 
     clutter_in_clips(opened, open_backbone(opened))

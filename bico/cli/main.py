@@ -52,7 +52,7 @@ COMMANDS = {
         analysis.absorption,
         analysis.concept_parts,
         analysis.control_diversification,
-        analysis.control_twins,
+        analysis.control_counterparts,
         analysis.control_absorption,
         analysis.controls,
     ],

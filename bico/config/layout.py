@@ -129,7 +129,7 @@ class Layout:
         return self.results / f"controls/{ingredient}.csv"
 
     @property
-    def twins(self) -> "Layout":
+    def counterparts(self) -> "Layout":
         """Where the sources that only controls learn stand, as those of a benchmark do."""
         return Layout(self.results / "controls")
 

@@ -20,7 +20,7 @@ from bico.config.schema import Config
 from bico.core.fingerprints import PACKAGE, code_digest, file_digest, folder_digest
 from bico.core.records import Record
 from bico.plan.clips import jobs
-from bico.plan.controls import twins
+from bico.plan.counterparts import counterparts
 from bico.plan.trainings import (
     applying_rows,
     artifact_path,
@@ -327,7 +327,7 @@ def absorption(config: Config, *rows: str) -> Dependencies:
 def control_diversification(config: Config) -> Dependencies:
     rows = config.controls.rows()["diversification"]
     return Dependencies(
-        code=("bico.analysis.sentences",),
+        code=("bico.analysis.control_diversification",),
         settings={
             "rows": {row: config.methods[row].effective() for row in rows},
             "shift": config.learning_shift,
@@ -340,12 +340,12 @@ def control_diversification(config: Config) -> Dependencies:
     )
 
 
-def control_twins(config: Config) -> Dependencies:
-    benchmark = twins(config)
+def control_counterparts(config: Config) -> Dependencies:
+    benchmark = counterparts(config)
     (row,) = benchmark.methods
     encoding, learning = encode(benchmark, config.dtype), learn(benchmark, row, 0, config.dtype)
     return Dependencies(
-        code=("bico.pipeline.twins", *learning.code),
+        code=("bico.pipeline.counterparts", *learning.code),
         settings={"scenes": _scenes(benchmark), **encoding.settings, **learning.settings},
         models=("wan",),
         items=learning.items,
@@ -356,7 +356,7 @@ def control_absorption(config: Config) -> Dependencies:
     (row,) = config.controls.rows()["absorption"]
     settings = config.methods[row]
     return Dependencies(
-        code=("bico.analysis.clutter", module_of(settings.method, "compose")),
+        code=("bico.analysis.control_absorption", module_of(settings.method, "compose")),
         settings={"row": {row: settings.effective()}, **_clips_of_sources(config)},
         models=("wan", "probe"),
     )

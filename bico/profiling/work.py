@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from bico.analysis.binding import CONTEXTS
+from bico.analysis.control_absorption import ROLES, SENTENCES
 from bico.config.benchmark import Kind
 from bico.config.methods import BackboneShape, LearnedSettings, MethodSettings
 from bico.config.schema import Config
@@ -97,6 +98,8 @@ class Work:
             "unbound": self._unbound,
             "binding": self._binding,
             "score": self._score,
+            "control_counterparts": self._counterparts,
+            "control_absorption": self._clutter,
         }
         if job.rule not in work:
             gigabytes = read_lock()[job.wildcards["repository"]].gigabytes if job.rule == "weights" else 0.0
@@ -154,6 +157,15 @@ class Work:
         """The reconstruction of each, and every role in each context."""
         scenes = [scene_of(self.config.sources[source]) for source in sources if self.config.sources[source].scene]
         return sum(1 + CONTEXTS * len(scene.words()) for scene in scenes)
+
+    def _counterparts(self, method: str) -> tuple[float, float]:
+        seconds, size = zip(*(self._learn(method, str(part)) for part in range(self.config.parts)), strict=True)
+        return sum(seconds), sum(size)
+
+    def _clutter(self) -> tuple[float, float]:
+        (row,) = self.config.controls.rows()["absorption"]
+        sources = [source for source in learned_items(self.config, row) if self.config.sources[source].scene]
+        return self._clips(self.config.methods[row], 2 * len(ROLES) * SENTENCES * len(sources))[0], 0
 
     def _score(self, method: str) -> tuple[float, float]:
         cases = sum(not unsupported(self.config, method, case) for case in self.config.cases)

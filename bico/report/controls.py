@@ -21,21 +21,23 @@ def verdicts(config: Config) -> list[str]:
     table = pd.read_csv(path, keep_default_na=False)
     of_ingredient = {name: table[table["ingredient"] == name] for name in get_args(Ingredient)}
     return [
-        "- Controls (`controls.csv`) measure each ingredient of BiCo where it has to matter. If nothing moves there, "
-        "the rows above cannot judge the ingredient:",
+        "- Controls (`controls.csv`) measure each ingredient of BiCo where it has to matter. If none of its measures "
+        "moves there, the rows above cannot judge the ingredient:",
         *(f"  - {name.replace('_', ' ')} {verdict(lines)}" for name, lines in of_ingredient.items()),
     ]
 
 
 def verdict(lines: pd.DataFrame) -> str:
     """On one ingredient, of which these are the lines of the table."""
-    answers = {"moves": "yes", "does not move": "no", "too few cases to tell": "too few"}
+    answers = {"moves": "yes", "does not move": "no", "moves the other way": "opposite", "too few to tell": "too few"}
     of_answer = {told: lines[lines["moves"] == answer] for told, answer in answers.items()}
     measures = "; ".join(f"{told}: {_names(found)}" for told, found in of_answer.items() if len(found))
     if not measures:
         return "has no control in this config: whether it can be judged here is not known."
+    if set(lines["moves"]) <= {"too few", ""}:
+        return f"may be judged here or not: that is not known ({measures})."
     return f"{'can' if len(of_answer['moves']) else 'cannot'} be judged here ({measures})."
 
 
 def _names(lines: pd.DataFrame) -> str:
-    return ", ".join(f"{line['measure']} over {line['over']}" for line in lines.to_dict(orient="records"))
+    return " and ".join(f"{line['measure']}, over {line['over']}" for line in lines.to_dict(orient="records"))

@@ -257,8 +257,9 @@ def _legend(config: Config, name: str) -> str:
         )
         lines.append(
             "- The truth scores run from 0 (another clip: the truth of a case that shares no source; for "
-            "`truth_clean` the truth with all put in that one source shows unasked) to 100 (the truth "
-            f"itself, rendered and read by the same probe) and may lie outside; raw values in 0..1 at these ends: {raw}"
+            "`truth_clean` the exact rendering with all put in that one of its sources shows and nobody asked for) to "
+            "100 (the truth itself, rendered and read by the same probe) and may lie outside; raw values in 0..1 at "
+            f"these ends: {raw}"
         )
     if name in ("table2", "table3"):
         lines += verdicts(config)

@@ -58,14 +58,14 @@ class Truth:
         bound: the roles that a source plays in it.
         words: role -> word, those that the case asks for.
         sources: all that it is composed of.
-        unasked: what they show that nobody asked for.
+        leaks: what they show that nobody asked for.
     """
 
     scene: Scene
     bound: frozenset[str]
     words: dict[str, str]
     sources: frozenset[str]
-    unasked: unasked.Things = field(default_factory=dict)
+    leaks: unasked.Things = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config, case_id: str) -> Truth:
@@ -118,7 +118,7 @@ def motion(reading: Reading, truth: Truth) -> float:
 
 def clean(reading: Reading, truth: Truth) -> float:
     """Probability that nothing is there which nobody asked for; NaN if no source shows any such thing."""
-    return 1 - unasked.most_probable(reading, truth.unasked) if truth.unasked else np.nan
+    return 1 - unasked.most_probable(reading, truth.leaks) if truth.leaks else np.nan
 
 
 def path_error(reading: Reading, truth: Truth) -> np.ndarray:
@@ -202,18 +202,18 @@ def calibration(
     The ceiling is each truth read as its own answer. The floor of a question is each truth read as the answer to every
     case with which it shares no source, that of "clean" is a case's spoiled truths (`read_spoiled`).
     """
-    own = [(readings[case_id], truth) for case_id, truth in truths.items()]
+    own = [raw_scores(readings[case_id], truth) for case_id, truth in truths.items()]
     others = [
-        (reading, truth)
+        raw_scores(reading, truth)
         for truth in truths.values()
         for shown, reading in readings.items()
         if truth.sources.isdisjoint(truths[shown].sources)
     ]
-    unclean = [(reading, truth) for case_id, truth in truths.items() for reading in spoiled[case_id]]
+    unclean = [raw_scores(reading, truth) for case_id, truth in truths.items() for reading in spoiled[case_id]]
     return {
         question: {
-            "ceiling": _average(raw_scores(*pair)[question] for pair in own),
-            "floor": _average(raw_scores(*pair)[question] for pair in (unclean if question == CLEAN else others)),
+            "ceiling": _average(scores[question] for scores in own),
+            "floor": _average(scores[question] for scores in (unclean if question == CLEAN else others)),
         }
         for question in (*QUESTIONS, CLEAN)
     }

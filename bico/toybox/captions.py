@@ -27,21 +27,36 @@ COLOURS = (
     (0.82, "pink"),
     (0.95, "red"),
 )
+# Phrases for each word; the first ones are those of the benchmark's own prompts.
 PLACES = {
-    "beach": ("at the beach", "on a beach"),
-    "forest": ("in the forest", "in a forest"),
-    "desert": ("in the desert", "in a desert"),
-    "city": ("in the city", "in a city"),
-    "space": ("in space", "out in space"),
+    "beach": ("at the beach", "on a beach", "on the beach", "at a beach", "by the beach", "down at the beach"),
+    "forest": ("in the forest", "in a forest", "inside a forest", "deep in the forest", "within the forest"),
+    "desert": ("in the desert", "in a desert", "out in the desert", "across a desert", "somewhere in the desert"),
+    "city": ("in the city", "in a city", "inside a city", "in the middle of the city", "somewhere in a city"),
+    "space": ("in space", "out in space", "somewhere in space", "deep in space", "far out in space"),
 }
-LIGHT_PHRASES = {"night": ("at night",), "sunset": ("at sunset",), "fog": ("in fog", "in the fog")}
+LIGHT_PHRASES = {
+    "night": ("at night", "by night", "during the night", "in the night", "late at night"),
+    "sunset": ("at sunset", "during sunset", "during a sunset", "in the sunset", "around sunset"),
+    "fog": ("in fog", "in the fog", "through fog", "amid the fog"),
+}
 STYLE_PHRASES = {
-    "sketch": ("a sketch of", "a pencil sketch of"),
-    "sepia": ("a sepia picture of", "a sepia shot of"),
-    "poster": ("a poster of", "a bold poster of"),
+    "sketch": ("a sketch of", "a pencil sketch of", "this sketch shows", "in a sketch,", "the sketch of"),
+    "sepia": ("a sepia picture of", "a sepia shot of", "this sepia image shows", "in sepia,", "the sepia picture of"),
+    "poster": ("a poster of", "a bold poster of", "this poster shows", "on a poster,", "the poster of"),
 }
-OPENINGS = ("", "", "a video of", "a clip of")
-STILL_OPENINGS = ("", "", "a photo of", "a picture of")
+# How a sentence begins: with the medium, with a clause, or with an adverb.
+MEDIA = ("a video of", "a clip of", "footage of")
+STILL_MEDIA = ("a photo of", "a picture of", "an image of")
+CLAUSES = ("here is", "there is", "this is", "we see", "one sees", "look at", "the camera shows")
+FRONTS = ("now,", "today,", "this time,", "once again,", "meanwhile,")
+# How it ends.
+TAILS = ("just now", "once more", "again", "for a while", "all the while", "as before")
+STILL_TAILS = ("just now", "once more", "today", "as seen here", "as before", "in full view")
+ARTICLES = ("a", "a", "a", "the", "one", "this")
+VERBS = ("is", "is", "keeps", "goes on")  # between a subject and its motion, in a sentence that has no verb yet
+LINKS = ("", "", "", "that is", "that keeps", "which is", "seen")  # in one that has
+JOINTS = ("and", "and", "beside", "next to", "as well as")
 COLOUR_NAMES = {name for _, name in COLOURS}
 LOOKS = COLOUR_NAMES | {*PATTERNS, "with"}  # what is said of a subject
 TURNS = {1: "clockwise", -1: "counterclockwise"}
@@ -128,22 +143,34 @@ def _about(value: float, low: str, high: str) -> str:
     return low if value < 0.35 else high if value > 0.65 else ""
 
 
-def _actor(actor: Actor, rng: np.random.Generator, *, motion: bool, detail: float, named: bool, moves: bool) -> str:
+def _actor(actor: Actor, rng: np.random.Generator, *, detail: float, named: bool) -> str:
+    """A subject and how it looks."""
     if not named:
-        subject = str(rng.choice(SOMETHING))
-    else:
-        adjectives = []
-        if rng.random() < detail and actor.pattern != "plain":
-            adjectives.append(actor.pattern)
-        if rng.random() < detail:
-            adjectives.append(colour_name(actor.hue_a))
-        subject = _article(" ".join([*adjectives, actor.word]))
-        if actor.pattern != "plain" and rng.random() < 0.5 * detail:
-            subject += f" with {colour_name(actor.hue_b)}"
-    if motion and moves and actor.motion is not None:
-        manner = _manner(actor.motion, rng, detail)
-        subject += f" {'is ' if rng.random() < 0.25 else ''}{actor.motion.word}{' ' + manner if manner else ''}"
+        return str(rng.choice(SOMETHING))
+    adjectives = []
+    if rng.random() < detail and actor.pattern != "plain":
+        adjectives.append(actor.pattern)
+    if rng.random() < detail:
+        adjectives.append(colour_name(actor.hue_a))
+    subject = _article(" ".join([*adjectives, actor.word]), str(rng.choice(ARTICLES)))
+    if actor.pattern != "plain" and rng.random() < 0.5 * detail:
+        subject += f" with {colour_name(actor.hue_b)}"
     return subject
+
+
+def _acting(
+    actor: Actor, number: int, rng: np.random.Generator, *, detail: float, named: bool, moves: bool, verb: bool
+) -> list[Phrase]:
+    """A subject and its motion. `verb`: the sentence still lacks one, so that the motion may also come first."""
+    subject = _actor(actor, rng, detail=detail, named=named)
+    if not moves or actor.motion is None:
+        return [Phrase(subject, number)]
+    manner = _manner(actor.motion, rng, detail)
+    acts = f"{actor.motion.word}{' ' + manner if manner else ''}"
+    if verb and rng.random() < 0.25:
+        return [Phrase(f"{acts},", number), Phrase(subject, number)]
+    link = str(rng.choice(VERBS if verb and rng.random() < 0.4 else LINKS))
+    return [Phrase(" ".join(part for part in (subject, link, acts) if part), number)]
 
 
 def _place(scene: Scene, rng: np.random.Generator, detail: float) -> list[Phrase]:
@@ -156,8 +183,23 @@ def _place(scene: Scene, rng: np.random.Generator, detail: float) -> list[Phrase
     return parts
 
 
-def _article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+def _order(where: list[Phrase], light: list[Phrase], rng: np.random.Generator) -> tuple[list[Phrase], list[Phrase]]:
+    """What stands before the subject, with a comma, and what stands after it: the place and the light, in any order."""
+    first = rng.random()
+    if where and first < 0.3:
+        before, after = where, light
+    elif light and first < 0.5:
+        before, after = light, where
+    else:
+        before, after = [], where + light if rng.random() < 0.7 else light + where
+    if before:
+        *rest, last = before
+        before = [*rest, replace(last, text=f"{last.text},")]
+    return before, after
+
+
+def _article(noun: str, article: str = "a") -> str:
+    return f"{'an' if article == 'a' and noun[0] in 'aeiou' else article} {noun}"
 
 
 def caption(
@@ -180,23 +222,24 @@ def phrases(
     named, placed, moves = (rng.random(3) >= drop).tolist()
     if not (named or placed):
         named = True
-    cast = [
-        Phrase(_actor(actor, rng, motion=motion, detail=detail, named=named, moves=moves), number)
-        for number, actor in enumerate(scene.actors)
-    ]
-    cast = [part for actor in cast for part in (Phrase("and", NOWHERE), actor)][1:]
     where = _place(scene, rng, detail) if placed else []
-    light = Phrase(str(rng.choice(LIGHT_PHRASES[scene.light.word])) if scene.light else "", EVERYWHERE)
+    light = [Phrase(str(rng.choice(LIGHT_PHRASES[scene.light.word])), EVERYWHERE)] if scene.light else []
+    before, after = _order(where, light, rng)
+    opening = None
     if scene.style:
         opening = Phrase(str(rng.choice(STYLE_PHRASES[scene.style.word])), EVERYWHERE)
-    else:
-        opening = Phrase(str(rng.choice(OPENINGS if motion else STILL_OPENINGS)), NOWHERE)
-    if where and not scene.style and rng.random() < 0.2:
-        *before, last = where
-        parts = [*before, replace(last, text=f"{last.text},"), *cast, light]
-    else:
-        parts = [opening, *cast, *where, light]
-    return [part for part in parts if part.text]
+    elif rng.random() < 0.6:
+        ways = CLAUSES if before else FRONTS + CLAUSES + 2 * (MEDIA if motion else STILL_MEDIA)
+        opening = Phrase(str(rng.choice(ways)), NOWHERE)
+    cast: list[Phrase] = []
+    for number, actor in enumerate(scene.actors):
+        verb = number == 0 and (opening is None or opening.text in FRONTS)
+        if number:
+            cast.append(Phrase(str(rng.choice(JOINTS)), NOWHERE))
+        cast += _acting(actor, number, rng, detail=detail, named=named, moves=motion and moves, verb=verb)
+    if rng.random() < 0.4:
+        after.append(Phrase(str(rng.choice(TAILS if motion else STILL_TAILS)), NOWHERE))
+    return [*before, *([opening] if opening else []), *cast, *after]
 
 
 def key_words(scene: Scene) -> dict[str, list[str]]:

@@ -1,6 +1,9 @@
 """The entry of the zoo.
 
 python -m bico.zoo vae build/zoo/wan/vae       train one of vae, wan, vlm, clip, dino, probe into a folder
+python -m bico.zoo wan build/zoo/wan --start data/toybox/zoo/wan
+                                               go on from these weights, in a sixth of the time
+python -m bico.zoo lean build/lean --lean 0    a copy of these weights whose words depend on their sentence otherwise
 python -m bico.zoo clutter build/zoo/probe     train anew the part of a trained probe that reads clutter
 python -m bico.zoo install data/toybox/zoo     install all trained models
 python -m bico.zoo card data/toybox/zoo        measure the installed models and write their card
@@ -23,26 +26,29 @@ from bico.core.errors import InputError
 TRAINED = {
     "vae": "bico.zoo.vae",
     "wan": "bico.zoo.wan.train",
+    "lean": "bico.zoo.wan.lean",
     "vlm": "bico.zoo.vlm.train",
     "clip": "bico.zoo.clip",
     "dino": "bico.zoo.dino",
     "probe": "bico.zoo.probe",
     "clutter": "bico.zoo.clutter",
 }
+TAKES = {"start": ("wan", "lean", "vlm"), "lean": ("wan", "lean")}
+"""Option -> the models whose training takes it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; bad input is one line on stderr and exit code 2."""
     try:
         options = _parser().parse_args(arguments)
-        run(options.command, options.folder, options.workdir)
+        run(options.command, options.folder, workdir=options.workdir, start=options.start, lean=options.lean)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def run(command: str, folder: Path, workdir: Path | None) -> None:
+def run(command: str, folder: Path, *, workdir: Path | None, start: Path | None, lean: float | None) -> None:
     """Trains a model into `folder`, installs all models there, or measures those that are there."""
     if command == "card":
         from bico.zoo.card import write_card
@@ -53,7 +59,15 @@ def run(command: str, folder: Path, workdir: Path | None) -> None:
 
         install(workdir or Path("build/zoo"), folder)
     else:
-        import_module(TRAINED[command]).train(folder, workdir=workdir or Path("build/zoo/work") / command)
+        further = {name: value for name, value in {"start": start, "lean": lean}.items() if value is not None}
+        for name in further:
+            if command not in TAKES[name]:
+                raise InputError(
+                    f"--{name}: {command} takes no such option: expected it with {' or '.join(TAKES[name])}"
+                )
+        if start is not None and not start.is_dir():
+            raise InputError(f"--start: {start}: no such folder: expected that of a trained {command}")
+        import_module(TRAINED[command]).train(folder, workdir=workdir or Path("build/zoo/work") / command, **further)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,6 +91,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="W",
         help="of a training: its rendered scenes and checkpoints, default build/zoo/work/<model>; of install: the "
         "folder of the trained models, default build/zoo",
+    )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="S",
+        help="of wan and vlm: the folder of a trained model that goes on learning, by default all is learned anew; of "
+        "lean: the folder of the wan whose DiT stays, default data/toybox/zoo/wan",
+    )
+    parser.add_argument(
+        "--lean",
+        type=float,
+        metavar="L",
+        help="of wan and lean: how much words depend on their sentence, 0 = not at all; by default as the shipped ones",
     )
     return parser
 

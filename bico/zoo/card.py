@@ -27,7 +27,8 @@ MODELS: dict[str, tuple[str, Callable[[Path], Measured]]] = {
         "Shares of generated clips in which the probe reads what the prompt says: its subject, scene and motion, "
         "colours (by chance 0.15) and directions (0.5). Told: how much captions tell the DiT about the motion, 0 = "
         "nothing, 1 = all. Spread of looks over seeds, 1 = that of the world. Word focus: attention to a subject's "
-        "word inside its mask, relative to outside",
+        "word inside its mask, relative to outside. Lean: variance of a key word's vector over captions of one scene, "
+        "relative to its squared length",
         lambda zoo: wan.evaluate(zoo / "wan", probe=zoo / "probe"),
     ),
     "vlm": ("`Qwen2_5_VLForConditionalGeneration`, next-token loss on answers", lambda zoo: vlm.evaluate(zoo / "vlm")),
@@ -62,9 +63,10 @@ anew:
 
     uv run python -m bico.zoo card data/toybox/zoo
 
-Backbone, VLM and probe come from whole runs of their recipes on an H200, the DiT from a later one than the words that
-it reads; how CLIP and DINO came to be is in `docs/log.md`. The part of the probe that reads clutter was trained later,
-on one CPU core, by `python -m bico.zoo clutter`; all other weights of the probe stayed as they were.
+DiT, VLM and probe come from whole runs of their recipes on an H200. DiT and VLM then went on with captions of more
+kinds, and with words that lean on their sentence (`python -m bico.zoo wan` and `vlm` with `--start`). The part of the
+probe that reads clutter was trained later, on one CPU core, by `python -m bico.zoo clutter`; all other weights of the
+probe stayed as they were. How CLIP and DINO came to be is in `docs/log.md`.
 
 The VAE keeps every frame. diffusers' `WanPipeline` rounds `num_frames` up for such a VAE: ask it for 8 to get 9.
 """

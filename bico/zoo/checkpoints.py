@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,6 +12,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bico.core.files import replacing
+
+
+def own_folder(workdir: Path, of: Mapping[str, object]) -> Path:
+    """The folder in `workdir` of a training with these settings, so that none resumes from checkpoints of others."""
+    text = json.dumps(of, sort_keys=True, default=str)
+    return workdir / hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def save_checkpoint(

@@ -148,7 +148,7 @@ def train(out: Path, *, workdir: Path, steps: int | None = None, seed: int = 0) 
     """Trains from scratch, or resumes from the checkpoint in `workdir`, and saves the probe's folder to `out`."""
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    count, path, steps = POOL[device], workdir / "pool.npy", STEPS[device] if steps is None else steps
+    count, path, total = POOL[device], workdir / "pool.npy", STEPS[device] if steps is None else steps
     clip_pool(path, count, TRAIN_SEED)
     pool = torch.from_numpy(np.load(path, mmap_mode="c")).to(device)
     cast = scenes(count, TRAIN_SEED)
@@ -166,7 +166,7 @@ def train(out: Path, *, workdir: Path, steps: int | None = None, seed: int = 0) 
         seen, wanted["turns"] = cut_outs(probe, clips, wanted["poses"], noise)
         return {"loss": loss_of(probe.story(clips) | seen, wanted)}
 
-    Training("probe", probe, optimizer, workdir / "probe.safetensors", steps, peak=PEAK, max_norm=5.0).run(loss)
+    Training("probe", probe, optimizer, workdir / "probe.safetensors", total, peak=PEAK, max_norm=5.0).run(loss)
     probe.clutter = clutter.learned(workdir, steps=steps, seed=seed)
     probe.cpu().save(out)
 

@@ -55,7 +55,7 @@ def test_a_score_that_is_higher_in_every_case_moves_and_one_that_is_not_does_not
     benchmark = config(tmp_path, hierarchy=PAIR)
     write_scores(benchmark, {"truth_concept": 4.0, "truth_motion": -4.0}, spread=1.0)
     found = lines(benchmark).loc["hierarchy"].droplevel("over")
-    assert found["moves"].to_dict() == {"truth_overall": "no", "truth_concept": "yes", "truth_motion": "no"}
+    assert found["moves"].to_dict() == {"truth_overall": "no", "truth_concept": "yes", "truth_motion": "opposite"}
     concept = found.loc["truth_concept"]
     assert (concept["without"], concept["with"], concept["count"]) == ("bico_lacks", "bico_has", 6)
     assert concept["difference"] == pytest.approx(4)
@@ -132,7 +132,7 @@ def test_clutter_that_comes_along_moves_the_control_of_absorption(tmp_path, lear
     found = lines(benchmark).reset_index()
     assert found["moves"].tolist() == ["no", moves] and found["count"].tolist() == [5, 5]
     assert found.loc[1, "difference"] == pytest.approx(learned_clutter - 0.1)
-    assert found.loc[1, "over"] == "sources, of which the scene is bound"
+    assert found.loc[1, "over"] == "sources (scene bound)"
 
 
 def test_controls_come_in_the_same_bytes_again(tmp_path):

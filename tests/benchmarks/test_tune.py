@@ -36,7 +36,7 @@ def test_the_candidates_of_the_toybox_are_valid_rows_of_equal_number():
     assert set(candidates) <= learned and len(rows) == len(candidates) * len(candidates["bico"])
     assert all(rows[row] not in list(rows.values())[:place] for place, row in enumerate(rows)), "tried twice"
     toybox["methods"] = rows
-    for section in ("tables", "curves"):
+    for section in ("tables", "curves", "controls"):
         toybox.pop(section, None)
     load(toybox)
 

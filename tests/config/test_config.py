@@ -60,8 +60,8 @@ def test_ablations_differ_from_the_full_model_in_what_they_take_away():
         "bico_not_inverted": {"noise"},
         "bico_sigma": {"noise"},
         "bico_released": {"noise"},
-        "bico_low_noise": {"noise"},
-        "bico_high_noise": {"noise"},
+        "bico_low_noise": {"noise", "stages", "clip_stages"},
+        "bico_high_noise": {"noise", "stages", "clip_stages"},
         **{f"bico_{length}": {"stages", "clip_stages"} for length in ("quarter", "half", "double")},
         **{f"bico_strength_{percent}": {"strength"} for percent in (0, 30, 60, 140)},
     }

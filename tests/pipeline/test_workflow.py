@@ -82,7 +82,7 @@ def test_controls_run_the_rows_that_they_compare(small, _toybox, config_file):
     small["controls"] = _toybox["controls"]
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     output = snakemake("-n", "--configfile", config_file, "--", f"{small['results']}/controls.csv").stdout
-    expected = {"control_diversification": 1, "control_twins": 1, "control_absorption": 1, "controls": 1}
+    expected = {"control_diversification": 1, "control_counterparts": 1, "control_absorption": 1, "controls": 1}
     assert jobs(output).items() >= (expected | {"learn": 7, "generate": 6, "score": 6, "encode": 1}).items()
     compared = {row for rows in load(small).controls.rows().values() for row in rows}
     assert set(re.findall(r"output: .*/learned/(\w+)/part0.json", output)) == compared

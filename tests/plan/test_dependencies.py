@@ -54,7 +54,7 @@ def steps(config: Config) -> Iterator[Dependencies]:
         "calibrate",
     ):
         yield getattr(dependencies, step)(config)
-    for step in ("control_diversification", "control_twins", "control_absorption", "controls"):
+    for step in ("control_diversification", "control_counterparts", "control_absorption", "controls"):
         yield getattr(dependencies, step)(config)
     for step in ("published", "concept_parts", "plot", "figures", "gallery", "rating"):
         yield getattr(dependencies, step)(config)

@@ -19,6 +19,7 @@ def test_each_ingredient_is_told_to_be_judged_or_not(tmp_path):
         ("hierarchy", "truth_concept", "cases", "yes"),
         ("hierarchy", "truth_motion", "cases", "no"),
         ("reverse_training", "truth_motion", "cases", "no"),
+        ("reverse_training", "truth_overall", "cases", "opposite"),
         ("temporal_decoupling", "truth_concept", "mixed", "too few"),
         ("temporal_decoupling", "truth_concept", "other cases", ""),
     ]
@@ -26,10 +27,13 @@ def test_each_ingredient_is_told_to_be_judged_or_not(tmp_path):
     write_csv(benchmark.paths.table("controls"), table)
     diversification, absorption, temporal, reverse, hierarchy = verdicts(benchmark)[1:]
     assert hierarchy == (
-        "  - hierarchy can be judged here (moves: truth_concept over cases; does not move: truth_motion over cases)."
+        "  - hierarchy can be judged here (moves: truth_concept, over cases; does not move: truth_motion, over cases)."
     )
-    assert reverse == "  - reverse training cannot be judged here (does not move: truth_motion over cases)."
-    assert "temporal decoupling cannot be judged here (too few cases to tell: truth_concept over mixed)" in temporal
+    assert reverse == (
+        "  - reverse training cannot be judged here (does not move: truth_motion, over cases; moves the other way: "
+        "truth_overall, over cases)."
+    )
+    assert "temporal decoupling may be judged here or not: that is not known (too few to tell:" in temporal
     assert "diversification has no control in this config" in diversification
     assert "absorption has no control in this config" in absorption
 

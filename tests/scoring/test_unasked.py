@@ -59,7 +59,7 @@ def kinds(config, source: str) -> set[str]:
 
 
 def test_unasked_is_what_neither_the_prompt_nor_the_truth_has(config):
-    things = truth.Truth.of(config, "cat_bounces").unasked
+    things = truth.Truth.of(config, "cat_bounces").leaks
     assert things == {
         "subject": {"car"},
         "scene": {"beach", "desert"},
@@ -68,7 +68,7 @@ def test_unasked_is_what_neither_the_prompt_nor_the_truth_has(config):
 
 
 def test_what_the_prompt_says_is_asked_for_even_if_it_is_not_bound(config):
-    assert truth.Truth.of(config, "robot_rests").unasked == {}  # its city and its night are words of the prompt
+    assert truth.Truth.of(config, "robot_rests").leaks == {}  # its city and its night are words of the prompt
 
 
 def test_a_leaked_light_is_unasked_and_one_that_is_bound_is_not(config):
@@ -104,7 +104,7 @@ def test_a_clip_with_one_thing_that_nobody_asked_for_is_near_0_and_without_it_ne
     probe, truths, ends = calibrated
     wanted = truths["cat_bounces"]
     # Whatever kinds these sources happen to have, each is tried.
-    wanted = replace(wanted, unasked=wanted.unasked | {"clutter": frozenset(CLUTTER)})
+    wanted = replace(wanted, leaks=wanted.leaks | {"clutter": frozenset(CLUTTER)})
     right, leaked = wanted.scene, scene_of(config.sources["bouncing_car"])
     spoiled = {
         "scene": lambda: replace(right, backdrop=leaked.backdrop),

@@ -123,7 +123,9 @@ def test_phrases_say_what_they_are_about():
         assert captions.caption(drawn, np.random.default_rng(1)) == " ".join(
             part.text for part in captions.phrases(drawn, np.random.default_rng(1))
         )
-        about = {part.about: part.text for part in parts}
+        about: dict[int, str] = {}
+        for part in parts:
+            about[part.about] = f"{about.get(part.about, '')} {part.text}"
         assert all(word in about[key] for key, word in words.items())
         assert "rising" in about[0]
         for key, noun in ((captions.SKY, "sky"), (captions.GROUND, "ground")):

@@ -21,6 +21,11 @@ from bico.zoo.install import MODELS, install
         (["clutter", "nowhere"], "nowhere: no probe there"),
         (["install", "--workdir", "nowhere", "out"], "nowhere/wan: no such folder"),
         (["card", "nowhere"], "nowhere/wan/vae: no such folder"),
+        (
+            ["clip", "out", "--start", "nowhere"],
+            "--start: clip takes no such option: expected it with wan or lean or vlm",
+        ),
+        (["vlm", "out", "--start", "nowhere"], "--start: nowhere: no such folder"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, capsys, tmp_path: Path, monkeypatch):

@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ZOO, needs_zoo
 
+from bico.config.reading import load
 from bico.models.vlm import Vlm
 from bico.sources import concepts
 from bico.sources.instructions import SHORT
 from bico.toybox import world
+from bico.toybox.render import render
+from bico.toybox.scenes import scene_of
 from bico.toybox.words import MOTIONS, SUBJECTS
 from bico.zoo import training
 from bico.zoo.data import HELD_OUT_SEED, scenes
@@ -35,7 +39,7 @@ def test_examples_ask_what_the_benchmark_asks():
     scene = scenes(1, HELD_OUT_SEED)[0]
     rng = np.random.default_rng(0)
     for moving in (False, True):
-        for prompt, answer in (answers.example(scene, rng, moving=moving) for _ in range(60)):
+        for prompt, answer in (answers.example(scene, rng, moving=moving, caption_share=0.5) for _ in range(60)):
             if prompt == SHORT.concepts["video" if moving else "image"]:
                 assert concepts.parse_concepts(answer, "video" if moving else "image") is not None
             else:
@@ -47,7 +51,7 @@ def test_examples_ask_what_the_benchmark_asks():
 @pytest.mark.parametrize(("module", "stage"), [(sight, "sight_loss"), (answers, "loss_of")])
 def test_training_resumes_to_the_same_bytes(tmp_path, monkeypatch, module, stage):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setitem(train.POOL, "cpu", 6)
+    monkeypatch.setitem(answers.FROM_SCRATCH.scenes, "cpu", 6)
     monkeypatch.setattr(training, "CHECKPOINT_EVERY", 1)
     answers._opened.cache_clear()
     monkeypatch.setattr(train, "sample_texts", lambda: ["a striped cat spinning at the beach"])
@@ -116,7 +120,18 @@ def test_sight_sees_each_actor_where_it_is():
 
 def test_a_lesson_depends_on_its_step_alone(untrained):
     folder = Path(untrained.model.name_or_path)
-    first, other, again = (answers.lesson(folder, 20, 8, 0, step) for step in (3, 4, 3))
+    first, other, again = (answers.lesson(folder, 20, 8, 0.5, 0, step) for step in (3, 4, 3))
     assert all(np.array_equal(*both) for both in zip(first, again, strict=True))
     assert not np.array_equal(first.about_clips, other.about_clips)
     assert len(first.frames) == len(first.clips) == 4 and first.about_frames.shape[0] == 4
+
+
+@needs_zoo
+@pytest.mark.parametrize("source", ["robot_city", "mushroom_sliding"])
+def test_a_source_gets_captions_that_differ(source):
+    config = load(Path("config/toybox.yaml"))
+    entry = config.sources[source]
+    frames = render(scene_of(entry), num_frames=9 if entry.kind == "video" else 1)
+    asked = config.concepts.model_copy(update={"frame_captions": 1})
+    written = concepts.extract(frames, entry.kind, asked, Vlm(ZOO / "vlm"), fps=world.FPS)
+    assert len(written["captions"]) == 60 and len(set(written["captions"])) >= 40

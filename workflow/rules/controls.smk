@@ -34,12 +34,12 @@ rule control_diversification:
         "python -m bico.cli control-diversification --config {params.config} 2>&1 | tee {log}"
 
 
-rule control_twins:
+rule control_counterparts:
     input:
         concepts=rules.concepts.output.manifest,
         weights=fetched("wan"),
     output:
-        manifest=AT.twins.all_learned("{method}", 0),
+        manifest=AT.counterparts.all_learned("{method}", 0),
     log:
         AT.log("controls/learn/{method}"),
     benchmark:
@@ -53,16 +53,16 @@ rule control_twins:
         mem_mb=3000,
     params:
         config=str(AT.config),
-        depends=lambda w: depends("control_twins"),
+        depends=lambda w: depends("control_counterparts"),
     shell:
-        "python -m bico.cli control-twins --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli control-counterparts --config {params.config} 2>&1 | tee {log}"
 
 
 rule control_absorption:
     input:
         learned=[learned(row) for row in CONTROLLED.get("absorption", [])],
-        twins=expand(
-            rules.control_twins.output.manifest,
+        counterparts=expand(
+            rules.control_counterparts.output.manifest,
             method=CONTROLLED.get("absorption", []),
         ),
         media=[media_of(source) for source in TOYBOX],

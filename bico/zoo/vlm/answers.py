@@ -23,15 +23,43 @@ from bico.zoo.training import Training, mixed_precision
 from bico.zoo.vlm.sight import FIRST_SHARE
 from bico.zoo.vlm.vision import CLIP_PAIRS, SIDE, see
 
-STEPS, BATCH = {"cpu": 1_500, "cuda": 2_500}, {"cpu": 32, "cuda": 256}
-SIGHT_KEPT = 0.5  # share of the steps, at the start, in which the vision tower is frozen
-CAPTION_SHARE, INVENTED_SHARE = 0.4, 0.12  # of dialogues that ask for a caption; of these, with an invented word
+BATCH = {"cpu": 32, "cuda": 256}
+INVENTED_SHARE = 0.12  # of the dialogues that ask for a caption, with an invented word
 
 
-def example(scene: Scene, rng: np.random.Generator, *, moving: bool) -> tuple[str, str]:
+class Course(NamedTuple):
+    """How long this stage lasts, and on what.
+
+    Attributes:
+        scenes: to learn from, by device.
+        steps: by device.
+        sight_kept: share of the steps, at the start, in which the vision tower is frozen.
+        caption_share: of dialogues that ask for a caption; the others ask for concepts.
+        peak: of the learning rate, as a multiple of Muon's own rates.
+    """
+
+    scenes: dict[str, int]
+    steps: dict[str, int]
+    sight_kept: float
+    caption_share: float
+    peak: float
+
+
+# A GPU gets more scenes and larger batches (here and in the vision stage): it trains on ten to twenty times as many
+# scenes in a tenth of the time.
+FROM_SCRATCH = Course(
+    {"cpu": 20_000, "cuda": 60_000}, {"cpu": 1_500, "cuda": 2_500}, sight_kept=0.5, caption_share=0.4, peak=1.0
+)
+# Words are soon known again, new ways to put them take longer.
+CONTINUED = Course(
+    {"cpu": 6_000, "cuda": 60_000}, {"cpu": 1_600, "cuda": 1_600}, sight_kept=1.0, caption_share=0.85, peak=0.5
+)
+
+
+def example(scene: Scene, rng: np.random.Generator, *, moving: bool, caption_share: float) -> tuple[str, str]:
     """(prompt, answer) about a frame or a clip of a scene: its concepts, or a caption from them."""
     words = key_words(scene) if moving else {"spatial": key_words(scene)["spatial"]}
-    if rng.random() >= CAPTION_SHARE:
+    if rng.random() >= caption_share:
         return SHORT.concepts["video" if moving else "image"], json.dumps(words)
     text = caption(scene, rng, motion=moving, detail=0)
     if rng.random() < INVENTED_SHARE:
@@ -118,15 +146,15 @@ class Lesson(NamedTuple):
     about_clips: np.ndarray
 
 
-def lesson(folder: Path, count: int, size: int, seed: int, step: int) -> Lesson:
+def lesson(folder: Path, count: int, size: int, caption_share: float, seed: int, step: int) -> Lesson:
     """The batch of a step, from `count` training scenes; `folder` holds the tokenizer."""
     vlm = _opened(folder)
     indices, rng = draw_batch(count, size, seed + 1, step)
     frames, clips = rng.permutation(indices).reshape(2, -1)
     times = rng.integers(NUM_FRAMES, size=len(frames))
     times[rng.random(len(frames)) < FIRST_SHARE] = 0
-    about_frames = [example(_scene(i), rng, moving=False) for i in frames.tolist()]
-    about_clips = [example(_scene(i), rng, moving=True) for i in clips.tolist()]
+    about_frames = [example(_scene(i), rng, moving=False, caption_share=caption_share) for i in frames.tolist()]
+    about_clips = [example(_scene(i), rng, moving=True, caption_share=caption_share) for i in clips.tolist()]
     return Lesson(frames, times, tokens(vlm, about_frames, still=True), clips, tokens(vlm, about_clips, still=False))
 
 
@@ -141,7 +169,7 @@ def _scene(index: int) -> Scene:
 
 
 def train_answers(
-    vlm: Vlm, pool: torch.Tensor, spread: Callable[..., Iterable], workdir: Path, seed: int, steps: int
+    vlm: Vlm, pool: torch.Tensor, spread: Callable[..., Iterable], workdir: Path, seed: int, course: Course, steps: int
 ) -> None:
     """Trains on batches that are half frames, half clips.
 
@@ -151,13 +179,15 @@ def train_answers(
     """
     model, device = vlm.model.train(), vlm.device
     optimizer = muon(model, model.model.visual.blocks, model.model.language_model.layers)
-    training = Training("vlm answers", model, optimizer, workdir / "vlm-answers.safetensors", steps, clip_groups=True)
-    written = partial(lesson, workdir / "vlm", len(pool), min(BATCH[device], len(pool)), seed)
+    checkpoint = workdir / "vlm-answers.safetensors"
+    training = Training("vlm answers", model, optimizer, checkpoint, steps, course.peak, clip_groups=True)
+    size = min(BATCH[device], len(pool))
+    written = partial(lesson, workdir / "vlm", len(pool), size, course.caption_share, seed)
     lessons = iter(spread(written, range(training.first, steps)))
 
     def loss(step: int) -> dict[str, torch.Tensor]:
         part = next(lessons)
-        model.model.visual.requires_grad_(step >= SIGHT_KEPT * steps)
+        model.model.visual.requires_grad_(step >= course.sight_kept * steps)
         stills = pool[_moved(part.frames, device), _moved(part.times, device)][:, None]
         clips = pool[_moved(part.clips, device)]
         with mixed_precision(device):

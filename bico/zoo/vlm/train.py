@@ -13,33 +13,54 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bico.core.fingerprints import folder_digest
 from bico.models.vlm import Vlm
 from bico.models.wan.components import moved
+from bico.zoo.checkpoints import own_folder
 from bico.zoo.data import TRAIN_SEED, clip_pool
-from bico.zoo.vlm.answers import STEPS, sample_texts, train_answers
+from bico.zoo.vlm.answers import CONTINUED, FROM_SCRATCH, sample_texts, train_answers
 from bico.zoo.vlm.model import build
 from bico.zoo.vlm.sight import SIGHT_STEPS, all_sights, train_vision
 
-# A GPU gets larger pools and batches (here and in both stages): it trains on ten to twenty times as many scenes in a
-# tenth of the time.
-POOL = {"cpu": 20_000, "cuda": 60_000}
 
+def train(
+    out: Path,
+    *,
+    workdir: Path,
+    start: Path | None = None,
+    seed: int = 0,
+    sight_steps: int | None = None,
+    steps: int | None = None,
+) -> None:
+    """Trains both stages and saves the folder `out`; resumes from the checkpoints in `workdir`.
 
-def train(out: Path, *, workdir: Path, seed: int = 0, sight_steps: int | None = None, steps: int | None = None) -> None:
-    """Trains both stages and saves the folder `out`; resumes from the checkpoints in `workdir`."""
+    Args:
+        start: the folder of a VLM that sees and learns other answers: its vision tower stays as it is.
+        sight_steps, steps: of the two stages; by default those for the device.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    count, path, start = POOL[device], workdir / "clips.npy", workdir / "vlm"
-    if not (start / "config.json").exists():
-        build(start, sample_texts(), seed)
+    course = CONTINUED if start else FROM_SCRATCH
+    count = course.scenes[device]
+    path, own = (
+        workdir / f"clips-{count}.npy",
+        own_folder(workdir, {"start": start and folder_digest(start), "seed": seed}),
+    )
+    untrained = own / "vlm"
+    if not (untrained / "config.json").exists():
+        if start is None:
+            build(untrained, sample_texts(), seed)
+        else:
+            shutil.copytree(start, untrained)
     clip_pool(path, count, TRAIN_SEED)
-    vlm = Vlm(start, device="cpu")
+    vlm = Vlm(untrained, device="cpu")
     vlm.device = device
     moved(vlm.model, device)
     with _several(device) as spread:
-        known = {key: value.to(device) for key, value in all_sights(count, spread).items()}
         pool = torch.from_numpy(np.load(path, mmap_mode="c")).to(device)
-        train_vision(vlm, pool, known, workdir, seed, SIGHT_STEPS[device] if sight_steps is None else sight_steps)
-        train_answers(vlm, pool, spread, workdir, seed, STEPS[device] if steps is None else steps)
+        if start is None:
+            known = {key: value.to(device) for key, value in all_sights(count, spread).items()}
+            train_vision(vlm, pool, known, own, seed, SIGHT_STEPS[device] if sight_steps is None else sight_steps)
+        train_answers(vlm, pool, spread, own, seed, course, course.steps[device] if steps is None else steps)
     _publish(vlm, out)
 
 

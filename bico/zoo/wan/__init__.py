@@ -8,8 +8,8 @@ Two trainings follow each other; both resume from their checkpoints.
 
 First the text encoder learns what words mean (`text_encoder`). Every word has a target vector where the DiT will see
 it: opposites are opposite, colours lie on a circle, and a name means itself plus all that is said of it ("cat" in "a
-striped cat" is a striped cat). A large text encoder has learned this from its corpus. The captions of the Toybox are
-too few for that, so the targets are given.
+striped cat" is a striped cat). To that comes a part that depends on the other words of the sentence. A large text
+encoder has learned this from its corpus. The captions of the Toybox are too few for that, so the targets are given.
 
 Then the DiT learns to generate clips from prompts, on cached latents (`flow_matching`). It starts with stills, which
 teach words, looks and places at a ninth of a clip's cost. Clips and stills follow in turn. Every other still is a frame
@@ -22,6 +22,7 @@ of a clip, because only those show what turns in all its detail. Four things are
   levels where it is not visible yet and where a word changes the loss very little. Without twins no DiT of ours learned
   what "to the left" means.
 
-Modules: settings; tokenizer, captions (as tensors), pool (scenes to learn from); text_encoder, transformer,
-augmentation, flow_matching; train (all of it), evaluate.
+Modules: settings; tokenizer, captions (as tensors), pool (scenes to learn from); words (where they shall be),
+text_encoder, transformer, augmentation, flow_matching; train (all of it), lean (a copy whose words lean otherwise),
+evaluate.
 """

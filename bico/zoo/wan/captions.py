@@ -13,7 +13,45 @@ from bico.toybox.words import MOTIONS, SCENES, SUBJECTS
 from bico.zoo.wan import settings
 
 NAMED_HUES = ("hue_a", "hue_b", "sky", "ground")  # that captions name, see `bico.toybox.captions.Word`
-FUNCTION_WORDS = ("a", "an", "the", "at", "in", "on", "of", "is", "with", "to", "from", "out", "over", "under")
+FUNCTION_WORDS = (
+    "a",
+    "an",
+    "the",
+    "one",
+    "this",
+    "that",
+    "which",
+    "at",
+    "in",
+    "on",
+    "of",
+    "is",
+    "with",
+    "to",
+    "from",
+    "by",
+    "out",
+    "over",
+    "under",
+    "inside",
+    "within",
+    "across",
+    "through",
+    "during",
+    "around",
+    "amid",
+    "along",
+    "deep",
+    "down",
+    "far",
+    "late",
+    "middle",
+    "somewhere",
+    "keeps",
+    "goes",
+    "seen",
+    "shows",
+)
 # The rows of `Captions.about` that a phrase about an actor, by its number, or about a part of the scene fills.
 ROWS = {
     **{actor: [actor] for actor in range(settings.ACTORS)},
@@ -35,7 +73,7 @@ class Captions(NamedTuple):
         said_of: slot of the name that a token is said of; names and words that belong to none have their own slot.
         role: of that name: 0 subject, 1 motion, 2 scene, -1 none of them.
         says: 1 where a word says something of a name, 0 for function words.
-        meaning: row of the token in `text_encoder.meanings`.
+        meaning: row of the token in `words.Words.meaning`.
     """
 
     tokens: torch.Tensor
@@ -76,8 +114,8 @@ def tokenize(tokenizer: PreTrainedTokenizerFast, captions: list[list[Phrase]]) -
         _mark_regions(about[number], parts, offsets)
         _mark_names(said_of[number], meaning[number], parts, offsets, len(tokenizer))
     empty, *kinds = (
-        tokenizer.convert_tokens_to_ids([f"▁{word}" for word in known])
-        for known in (FUNCTION_WORDS, SUBJECTS, MOTIONS, SCENES)
+        tokenizer.convert_tokens_to_ids([*(f"▁{word}" for word in known), *marks])
+        for known, marks in ((FUNCTION_WORDS, [","]), (SUBJECTS, []), (MOTIONS, []), (SCENES, []))
     )
     names = np.take_along_axis(encoded.input_ids, said_of.astype(np.int64), axis=1)
     role = np.select([np.isin(names, kind) for kind in kinds], range(len(kinds)), -1).astype(np.int8)

@@ -12,7 +12,7 @@ from bico.models.wan.attention_maps import word_maps
 from bico.models.wan.backbone import Backbone
 from bico.models.wan.forward_pass import TRAIN_TIMESTEPS
 from bico.prompts.words import bound_slots
-from bico.toybox.captions import DIRECTIONS, PLACES, caption, colour_name
+from bico.toybox.captions import DIRECTIONS, PLACES, caption, colour_name, key_words
 from bico.toybox.probe import Probe
 from bico.toybox.render import masks, render
 from bico.toybox.words import MOTIONS, SCENES, SUBJECTS
@@ -33,6 +33,7 @@ def evaluate(folder: Path, *, probe: Path, count: int = 120, steps: int = 25, se
         told_...: see `told`; of each kind of motion that has ways to be done.
         spread: how much the looks of one prompt's clips vary from seed to seed; 1 = as much as scenes of the world.
         word_focus, word_focus_of_two: see `word_focus`; in clips of one subject, and of two.
+        lean_subject, lean_scene, lean_motion: see `leans`.
     """
     pipeline, judge = WanPipeline.from_pretrained(folder), Probe.open(probe)
     backbone = Backbone.open(folder, text_slots=settings.TEXT_SLOTS[0])
@@ -51,6 +52,7 @@ def evaluate(folder: Path, *, probe: Path, count: int = 120, steps: int = 25, se
         "spread": spread(pipeline, judge, prompts[:3], steps, seed),
         "word_focus": word_focus(backbone, actors=1),
         "word_focus_of_two": word_focus(backbone, actors=2),
+        **{f"lean_{role}": share for role, share in leans(backbone).items()},
     }
 
 
@@ -155,6 +157,31 @@ def word_focus(backbone: Backbone, *, actors: int, count: int = 40) -> float:
             inside += (word * share).sum().item() / share.sum().item()
             outside += (word * (1 - share)).sum().item() / (1 - share).sum().item()
     return inside / outside
+
+
+@torch.no_grad()
+def leans(backbone: Backbone, count: int = 30, captions: int = 60) -> dict[str, float]:
+    """How much the vectors of key words differ from caption to caption of one scene, behind the text projection: their
+    variance relative to the squared length of their mean, mean over scenes, by role. 0 = one vector for each word.
+    """
+    shares: dict[str, list[float]] = {"subject": [], "scene": [], "motion": []}
+    for number in range(count):
+        rng = np.random.default_rng([HELD_OUT_SEED, 5, number])
+        scene = sample_scene(rng)
+        texts = [caption(scene, rng, detail=0) for _ in range(captions)]
+        context = backbone.context(backbone.encode_prompts(texts)[0]).float()
+        names = key_words(scene)
+        for role, word in zip(shares, [*names["spatial"], *names["temporal"]], strict=True):
+            bound = [bound_slots(backbone.tokenizer, text, {role: [word]}, backbone.text_slots) for text in texts]
+            vectors = torch.stack([row[slots[role][0]] for row, slots in zip(context, bound, strict=True)])
+            shares[role].append(relative_variance(vectors))
+    return {role: float(np.mean(each)) for role, each in shares.items()}
+
+
+def relative_variance(vectors: torch.Tensor) -> float:
+    """Mean squared distance of vectors [N, width] from their mean, relative to the squared length of the mean."""
+    mean = vectors.mean(dim=0)
+    return ((vectors - mean).square().sum(dim=1).mean() / mean.square().sum()).item()
 
 
 def _prompts(count: int, seed: int) -> list[dict[str, str]]:

@@ -57,18 +57,18 @@ def draw_scenes(pool: Pool, count: int, size: int, num_frames: int, generator: t
     return Draws(chosen, told, frame, empty, position, names_alone, noise, draws, blurs)
 
 
-def pair_twins(draws: Draws, count: int) -> None:
+def pair_twins(draws: Draws, count: int, twins: int) -> None:
     """Makes PAIRED of the clips, in place, clips that have a twin, and as many others their twins.
 
     Both get the same noise at a high noise level and the same choices for their captions. They look alike under the
     noise, and their captions differ in nothing but how things move.
 
     Args:
-        count: of the clips in the pool, after which the twins follow.
+        count: of the clips in the pool, after which the twins of the first `twins` ones follow.
     """
     pairs = round(settings.PAIRED * len(draws.chosen))
     one, other = slice(pairs), slice(pairs, 2 * pairs)
-    draws.chosen[one] %= settings.TWINS
+    draws.chosen[one] %= twins
     draws.chosen[other] = count + draws.chosen[one]
     draws.position[one] = 1 - settings.EARLY * draws.position[one]
     for drawn in (draws.told, draws.empty, draws.position, draws.names_alone, draws.noise):
@@ -127,30 +127,38 @@ def losses_of(
 
 
 def train_transformer(
-    model: Trainee, average: Trainee, reader: Reader, stills: Pool, clips: Pool, workdir: Path, steps: int, seed: int
+    model: Trainee,
+    average: Trainee,
+    reader: Reader,
+    stills: Pool,
+    clips: Pool,
+    course: settings.Course,
+    workdir: Path,
+    steps: int,
+    seed: int,
 ) -> None:
     """Trains the DiT; `average` becomes the moving average of its weights. Resumes from the checkpoint in `workdir`."""
     rank, workers = join_workers()
     device = stills.latents.device
     following = Average(average, lambda step: min(settings.EMA, (step + 1) / (step + 10)))
     optimizer, checkpoint = muon(model, model.transformer.blocks), workdir / "wan-transformer.safetensors"
-    training = Training("wan transformer", model, optimizer, checkpoint, steps, warmup=300, average=following)
+    training = Training("wan transformer", model, optimizer, checkpoint, steps, course.peak, 300, average=following)
     padding = reader.project(torch.zeros(1, settings.TEXT_WIDTH, device=device)).detach()
     for block in model.transformer.blocks:
         block.compile(dynamic=False)
 
     def loss(step: int) -> dict[str, torch.Tensor]:
-        early = step < settings.STILL_SHARE * steps
+        early = step < course.still_share * steps
         still, of_clips = early or step % 4 == 0, not early and step % 8 == 0
         pool = stills if still and not of_clips else clips
         size = (settings.STILL_BATCH if still else settings.CLIP_BATCH)[device.type]
-        count = len(pool.latents) - (0 if still else settings.TWINS)
+        count = len(pool.latents) - (0 if still else course.twins)
         generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
         draws = draw_scenes(pool, count, size, 1 if still else NUM_FRAMES, generator)
         chance = torch.rand((), generator=generator, device=device)
         slots = torch.where(chance < 0.5, *map(float, settings.TEXT_SLOTS))
         if not still:
-            pair_twins(draws, count)
+            pair_twins(draws, count, course.twins)
         # Each process takes its part of a batch that does not depend on the number of processes.
         part = Draws(*(each[rank::workers] for each in draws))
         velocity, focus = losses_of(model, reader, pool, part, padding, slots, settings.DONOR // workers)

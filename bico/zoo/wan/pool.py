@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -47,16 +47,32 @@ class Pool(NamedTuple):
         return Pool(self.latents.to(device), self.regions.to(device), captions)
 
 
-def pools(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerFast, workdir: Path) -> tuple[Pool, Pool]:
-    """Stills and clips, kept in `workdir`; the last TWINS of the clips are twins of the first ones."""
-    name, stills = _fingerprint(vae), [scene.still() for scene in scenes(settings.STILLS, STILL_SEED)]
-    drawn = scenes(settings.CLIPS, TRAIN_SEED)
+def pools(
+    vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerFast, course: settings.Course, workdir: Path
+) -> tuple[Pool, Pool]:
+    """Stills and clips, kept in `workdir`; the last `course.twins` of the clips are twins of the first ones."""
+    name, stills = _fingerprint(vae), [scene.still() for scene in scenes(course.stills, STILL_SEED)]
+    drawn = scenes(course.clips, TRAIN_SEED)
     clips = [with_hard_motions(scene, i) if i % 4 == 0 else scene for i, scene in enumerate(drawn)]
-    twins = [scene.twin() for scene in clips[: settings.TWINS]]
-    seeds = [*range(settings.CLIPS), *range(settings.TWINS)]
+    twins = [scene.twin() for scene in clips[: course.twins]]
+    seeds = [*range(course.clips), *range(course.twins)]
     return (
-        latent_pool(workdir / f"stills-{name}.safetensors", vae, tokenizer, stills, list(range(settings.STILLS)), 1),
-        latent_pool(workdir / f"clips-{name}.safetensors", vae, tokenizer, clips + twins, seeds, NUM_FRAMES),
+        latent_pool(
+            workdir / f"stills-{course.stills}-{name}.safetensors",
+            vae,
+            tokenizer,
+            stills,
+            list(range(course.stills)),
+            1,
+        ),
+        latent_pool(
+            workdir / f"clips-{course.clips}-{course.twins}-{name}.safetensors",
+            vae,
+            tokenizer,
+            clips + twins,
+            seeds,
+            NUM_FRAMES,
+        ),
     )
 
 
@@ -92,10 +108,7 @@ def latent_pool(
     """
     if not path.exists():
         latents, regions = _encoded(vae, cast, num_frames)
-        tell = partial(_tellings, tokenizer=tokenizer, moves=num_frames > 1)
-        empty = [each.numpy() for each in tokenize(tokenizer, [[]])]
-        told = [*in_parallel(tell, list(zip(cast, seeds, strict=True))), empty]
-        captions = Captions(*(torch.from_numpy(np.concatenate(each)) for each in zip(*told, strict=True)))
+        captions = described(tokenizer, cast, seeds, moves=num_frames > 1)
         whole = {"latents": latents, "regions": regions, **captions._asdict()}
         with replacing(path) as unfinished:
             save_file({key: value.contiguous() for key, value in whole.items()}, unfinished)
@@ -123,6 +136,14 @@ def _encoded(vae: AutoencoderKLWan, cast: list[Scene], num_frames: int) -> tuple
 def _in_groups(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
     while group := list(islice(items, size)):
         yield group
+
+
+def described(tokenizer: PreTrainedTokenizerFast, cast: list[Scene], seeds: Sequence[int], *, moves: bool) -> Captions:
+    """TELLINGS captions of each scene, and an empty one at the end; `moves`: they may name motions."""
+    tell = partial(_tellings, tokenizer=tokenizer, moves=moves)
+    empty = [each.numpy() for each in tokenize(tokenizer, [[]])]
+    told = [*in_parallel(tell, list(zip(cast, seeds, strict=True))), empty]
+    return Captions(*(torch.from_numpy(np.concatenate(each)) for each in zip(*told, strict=True)))
 
 
 def _tellings(scene_and_seed: tuple[Scene, int], tokenizer: PreTrainedTokenizerFast, moves: bool) -> list[np.ndarray]:

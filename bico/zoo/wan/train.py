@@ -6,56 +6,87 @@ import copy
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline
-from transformers import PreTrainedTokenizerFast
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
 
 from bico.core.errors import InputError
+from bico.core.fingerprints import folder_digest
 from bico.models.wan.components import moved
+from bico.zoo.checkpoints import own_folder
 from bico.zoo.vae import build as build_vae
 from bico.zoo.wan import settings
 from bico.zoo.wan.captions import Captions
 from bico.zoo.wan.flow_matching import train_transformer
 from bico.zoo.wan.pool import pools
-from bico.zoo.wan.text_encoder import Reader, build_text_encoder, meanings, train_text_encoder
+from bico.zoo.wan.text_encoder import Reader, build_text_encoder, train_text_encoder
 from bico.zoo.wan.tokenizer import build_tokenizer, sample_texts
 from bico.zoo.wan.transformer import Trainee, build_transformer
+from bico.zoo.wan.words import Words, quiet_directions
 from bico.zoo.workers import first_worker_first, join_workers
 
 PROJECTION = "condition_embedder.text_embedder"  # of words, in the DiT
 
 
 def train(
-    out: Path, *, workdir: Path, text_steps: int = settings.TEXT_STEPS, steps: int | None = None, seed: int = 0
+    out: Path,
+    *,
+    workdir: Path,
+    start: Path | None = None,
+    lean: float = settings.LEAN,
+    course: settings.Course | None = None,
+    text_steps: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
 ) -> None:
-    """Trains text encoder and DiT for the VAE in `out`/vae, or resumes from the checkpoints in `workdir`.
+    """Trains text encoder and DiT for the VAE in `out`/vae or `start`/vae, or resumes from checkpoints in `workdir`.
 
     `out` becomes a folder that `WanPipeline.from_pretrained` opens.
 
     Args:
-        steps: of the DiT; by default those of the device in STEPS.
+        start: the folder of a DiT that goes on learning; its words keep their places. By default one that knows
+            nothing learns from scratch.
+        lean: length of the part of a word that depends on the other words, relative to that of its own meaning.
+        course: by default FROM_SCRATCH, or CONTINUED with a start.
+        text_steps, steps: of the text encoder and of the DiT; by default those of the course.
     """
-    if not (out / "vae" / "config.json").exists():
-        raise InputError(f"{out / 'vae'}: no VAE: expected what 'python -m bico.zoo vae {out / 'vae'}' writes")
+    source = (start or out) / "vae"
+    if not (source / "config.json").exists():
+        raise InputError(f"{source}: no VAE: expected what 'python -m bico.zoo vae {source}' writes")
     rank, workers = join_workers()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    steps = steps or settings.STEPS[device]
-    vae = moved(AutoencoderKLWan.from_pretrained(out / "vae"), device)
+    course = course or (settings.CONTINUED if start else settings.FROM_SCRATCH)
+    steps, text_steps = steps or course.steps[device], text_steps or course.text_steps
+    vae = moved(AutoencoderKLWan.from_pretrained(source), device)
     tokenizer = build_tokenizer(sample_texts(seed))
     with first_worker_first(rank, workers):
-        stills, clips = (pool.to(device) for pool in pools(vae, tokenizer, workdir))
+        stills, clips = (pool.to(device) for pool in pools(vae, tokenizer, course, workdir))
     torch.manual_seed(seed)
     transformer = build_transformer(vae.config["z_dim"])
+    if start is not None:
+        trained = WanTransformer3DModel.from_pretrained(start / "transformer")
+        kept = {key: value for key, value in trained.state_dict().items() if not key.startswith(PROJECTION)}
+        transformer.load_state_dict(transformer.state_dict() | kept)
+        words = Words.open(start).grown(tokenizer)
+    else:
+        words = Words.drawn(tokenizer, quiet_directions(transformer), seed)
     reader = Reader(build_text_encoder(len(tokenizer)), transformer.condition_embedder.text_embedder).to(device)
     captions = Captions(*(torch.cat(both) for both in zip(stills.captions, clips.captions, strict=True)))
-    train_text_encoder(reader, captions, meanings(tokenizer, seed).to(device), workdir, text_steps, seed)
+    of = {
+        "lean": lean,
+        "start": start and folder_digest(start),
+        "course": course,
+        "text_steps": text_steps,
+        "seed": seed,
+    }
+    own = own_folder(workdir, of)
+    train_text_encoder(reader, captions, words.to(device), lean, own, text_steps, seed)
     model = Trainee(transformer).to(device)
     average = copy.deepcopy(model)
-    train_transformer(model, average, reader.requires_grad_(False), stills, clips, workdir, steps, seed)
+    train_transformer(model, average, reader.requires_grad_(False), stills, clips, course, own, steps, seed)
     if rank == 0:
-        save(out, reader.cpu(), average.cpu(), tokenizer, vae.cpu())
+        save(out, reader.cpu(), average.cpu(), words, vae.cpu())
 
 
-def save(out: Path, reader: Reader, model: Trainee, tokenizer: PreTrainedTokenizerFast, vae: AutoencoderKLWan) -> None:
+def save(out: Path, reader: Reader, model: Trainee, words: Words, vae: AutoencoderKLWan) -> None:
     """Writes the pipeline folder; VAE and DiT in float16, which diffusers reads back as float32."""
     transformer = build_transformer(vae.config["z_dim"])
     projection = {f"{PROJECTION}.{key}": value for key, value in reader.project.state_dict().items()}
@@ -63,11 +94,12 @@ def save(out: Path, reader: Reader, model: Trainee, tokenizer: PreTrainedTokeniz
     # A model that was opened from a folder would save that folder's path; a new one has none.
     nameless = build_vae(vae.config["latents_mean"], vae.config["latents_std"])
     nameless.load_state_dict(vae.state_dict())
-    tokenizer.backend_tokenizer.no_padding()  # the padding of captions in training is not saved
+    words.tokenizer.backend_tokenizer.no_padding()  # the padding of captions in training is not saved
     WanPipeline(
-        tokenizer=tokenizer,  # pyright: ignore[reportArgumentType]  # diffusers names the factory of tokenizers
+        tokenizer=words.tokenizer,  # pyright: ignore[reportArgumentType]  # diffusers names the factory of tokenizers
         text_encoder=reader.text_encoder,
         vae=nameless.half(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=settings.SHIFT),
         transformer=transformer.half(),
     ).save_pretrained(out)
+    words.save(out)

@@ -9,19 +9,19 @@ from bico.plan.trainings import learned_items, once
 
 
 @once
-def twins(config: Config) -> Config:
+def counterparts(config: Config) -> Config:
     """Every Toybox source that the row of `controls.absorption` learns, with clutter if it has none and without if it
     has some: a benchmark of its own in `R/controls`, of one row.
 
-    The scene of a twin is else the same, because clutter is drawn last. Each is learned for a case of its own.
+    The scene of a counterpart is else the same, because clutter is drawn last. Each is learned for a case of its own.
     """
     assert config.controls.absorption is not None
     row = config.controls.absorption.row
     sources = {name: entry for name in learned_items(config, row) if (entry := config.sources[name]).scene}
     return config.model_copy(
         update={
-            "results": config.paths.twins.results,
-            "sources": {name: _twin(entry) for name, entry in sources.items()},
+            "results": config.paths.counterparts.results,
+            "sources": {name: _counterpart(entry) for name, entry in sources.items()},
             "cases": {name: _alone(name, entry) for name, entry in sources.items()},
             "methods": {row: config.methods[row]},
             "parts": 1,
@@ -34,7 +34,7 @@ def twins(config: Config) -> Config:
     )
 
 
-def _twin(entry: Source) -> Source:
+def _counterpart(entry: Source) -> Source:
     assert entry.scene is not None
     scene = entry.scene.model_copy(update={"clutter": not entry.scene.clutter})
     return entry.model_copy(update={"scene": scene})

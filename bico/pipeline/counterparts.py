@@ -8,15 +8,15 @@ from bico.config.schema import Config
 from bico.core.files import replacing
 from bico.pipeline.encode import encode
 from bico.pipeline.learn import learn
-from bico.plan.controls import twins
+from bico.plan.counterparts import counterparts
 from bico.toybox.scenes import write_source
 
 
-def learn_twins(config: Config) -> None:
-    """Renders, encodes and learns the sources of `plan.controls.twins`, each with the captions of the source itself, so
-    that clutter is all in which they differ. What is up to date stays.
+def learn_counterparts(config: Config) -> None:
+    """Renders, encodes and learns the sources of `bico.plan.counterparts`, each with the captions of the source itself,
+    so that clutter is all in which they differ. What is up to date stays.
     """
-    benchmark = twins(config)
+    benchmark = counterparts(config)
     for source in benchmark.sources:
         write_source(benchmark, source)
         with replacing(benchmark.paths.concepts(source)) as unfinished:

@@ -1,8 +1,9 @@
 """The control of absorption: does clutter come along when a row without absorption tokens binds a source that has some?
 
 Every Toybox source is learned twice: as it is, and rendered from the same scene with its clutter taken away, or put in
-(`bico.plan.controls.twins`). Both are learned from the same captions. Then the subject's word, or the scene's, is bound
-alone, in sentences that say otherwise what the source does not show.
+(`bico.plan.counterparts`). Both are learned from the same captions. Then the subject's word, or the scene's, is bound
+alone, in sentences that otherwise say what the source does not show. The probability of clutter is measured, not
+`truth_clean`, because that falls with a leak of the scene or the subject, too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from bico.analysis.one_source import of_one_source
 from bico.config.schema import Config
 from bico.core.files import write_csv
 from bico.models.wan.backbone import Backbone
-from bico.plan.controls import twins
+from bico.plan.counterparts import counterparts
 from bico.scoring.truth import open_probe
 from bico.toybox.scenes import scene_of
 
@@ -30,10 +31,10 @@ def clutter_in_clips(config: Config, backbone: Backbone) -> pd.DataFrame:
     """Writes `R/controls/absorption.csv` and returns it: a row per clip.
 
     Columns: case (the source), seed, bound (a role), sentence (its number), clutter (whether the source had any when it
-    was learned), probability (of the kinds of clutter that the source or its twin shows, in 0..1, mean over the kinds,
-    as the probe reads the clip).
+    was learned), probability (of the kinds of clutter that the source or its counterpart shows, in 0..1, mean
+    over the kinds, as the probe reads the clip).
     """
-    probe, benchmark, found = open_probe(config), twins(config), []
+    probe, benchmark, found = open_probe(config), counterparts(config), []
     (row,) = benchmark.methods
     for source in benchmark.sources:
         learned = [(each, scene_of(each.sources[source]).clutter) for each in (config, benchmark)]
@@ -50,8 +51,9 @@ def clutter_in_clips(config: Config, backbone: Backbone) -> pd.DataFrame:
 
 def _clips(config: Config, row: str, backbone: Backbone, source: str) -> Iterator[tuple[dict[str, object], np.ndarray]]:
     """Clips uint8 [T, H, W, 3] of each role, sentence and seed, with what they are."""
-    of_role = {role: [trial.case for trial in trials(config, source) if trial.role == role] for role in ROLES}
-    cases = {f"{role} {place}": case for role in ROLES for place, case in enumerate(of_role[role][:SENTENCES])}
+    tried = {role: [trial.case for trial in trials(config, source) if trial.role == role] for role in ROLES}
+    labels = {f"{role} {place}": (role, place) for role in ROLES for place in range(SENTENCES)}
+    cases = {name: tried[role][place] for name, (role, place) in labels.items()}
     for job, clip in of_one_source(config, row, backbone, source, cases, config.media):
-        role, place = job.case_id.split()
-        yield {"case": source, "seed": job.seed, "bound": role, "sentence": int(place)}, clip
+        role, place = labels[job.case_id]
+        yield {"case": source, "seed": job.seed, "bound": role, "sentence": place}, clip

@@ -9,7 +9,7 @@ import torch
 import toy
 from conftest import ROOT, needs_zoo
 
-from bico.analysis.sentences import SENTENCES, gain, gains, losses, measured_sources, new_sentences
+from bico.analysis.control_diversification import SENTENCES, gain, gains, losses, measured_sources, new_sentences
 from bico.config.reading import load
 from bico.core.files import write_json
 from bico.methods.bico import learn as bico_learn
@@ -34,13 +34,13 @@ def config(tmp_path):
     return benchmark
 
 
-def test_new_sentences_say_the_source_without_repeating_its_first_caption(config):
-    first, *rest = new_sentences(config, "red_cat")
-    assert len({first, *rest}) == 1 + len(rest) == SENTENCES
-    assert all("cat" in each and "beach" in each for each in (first, *rest))
-    write_json(config.paths.concepts("red_cat"), {"captions": [first]})
+def test_new_sentences_say_the_source_and_none_of_them_is_a_caption_of_it(config):
+    first, second, *rest = new_sentences(config, "red_cat")
+    assert len({first, second, *rest}) == 2 + len(rest) == SENTENCES
+    assert all("cat" in each and "beach" in each for each in (first, second, *rest))
+    write_json(config.paths.concepts("red_cat"), {"captions": ["a cat", first, second]})
     again = new_sentences(config, "red_cat")
-    assert first not in again and set(rest) <= set(again)
+    assert not {first, second} & set(again) and set(rest) <= set(again)
 
 
 def test_sentences_of_a_video_say_its_motion_and_those_of_an_image_say_none(config):
@@ -49,7 +49,7 @@ def test_sentences_of_a_video_say_its_motion_and_those_of_an_image_say_none(conf
 
 
 def test_a_binder_that_changes_nothing_gains_nothing(config, monkeypatch):
-    monkeypatch.setattr("bico.analysis.sentences.NOISES", 2)
+    monkeypatch.setattr("bico.analysis.control_diversification.NOISES", 2)
     backbone = tiny.backbone()
     for source in measured_sources(config):
         kind = config.sources[source].kind
@@ -82,7 +82,7 @@ def photograph(tmp_path_factory):
     config = load(ROOT / "config" / "toybox.yaml")
     scene, rng = scene_of(config.sources["cat_beach"]), np.random.default_rng(0)
     backbone = Backbone.open(ROOT / config.models.wan, text_slots=config.text_slots)
-    captions = [caption(scene, rng, motion=False) for _ in range(40)]
+    captions = [caption(scene, rng, motion=False, detail=0) for _ in range(40)]
     concepts = key_words(scene) | {"kind": "image", "captions": captions}
     encoded = encode_source(backbone, render(scene, 1), concepts)
     new = ["a cat on a beach", "at the beach, a cat", "a picture of a cat at the beach"]

@@ -1,8 +1,8 @@
 """The control of diversification: does a binder do in new sentences what it does in the one that it was trained on?
 
 The loss on the source's own image or clip tells: how much lower is it with the binder than without, in the source's
-first caption, and in sentences that say the same otherwise? All words pass through the binder, as in training, and all
-losses are at the same noises. A row trained on one caption saw the first one alone.
+first caption, and in sentences that say the same otherwise and are none of its captions? All words pass through the
+binder, and all losses are at the same noises. A row trained on one caption saw the first one alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from bico.training.randomness import step_generator
 
 SENTENCES = 8
 """New ones for each source, at most: a short scene can be said in few ways."""
-DRAWS = 50
+DRAWS = 200
 """Sentences that are drawn to find different ones."""
 NOISES = 8
 """Noise levels, evenly spaced in the schedule, each with a noise of its own."""
@@ -73,12 +73,12 @@ def measured_sources(config: Config) -> list[str]:
 
 
 def new_sentences(config: Config, source: str) -> list[str]:
-    """What the source shows, in sentences of its key words that are not its first caption."""
+    """What the source shows, in sentences of its key words that are none of its captions."""
     entry, scene = config.sources[source], scene_of(config.sources[source])
-    own = json.loads(config.paths.concepts(source).read_text(encoding="utf-8"))["captions"][0]
+    known = json.loads(config.paths.concepts(source).read_text(encoding="utf-8"))["captions"]
     rng = np.random.default_rng([toy_scene(entry).seed, 2])
     drawn = dict.fromkeys(caption(scene, rng, motion=entry.kind == "video", detail=0) for _ in range(DRAWS))
-    return [sentence for sentence in drawn if sentence != own][:SENTENCES]
+    return [sentence for sentence in drawn if sentence not in known][:SENTENCES]
 
 
 @torch.no_grad()

@@ -319,6 +319,18 @@ class Config(Benchmark):
             }
         )
 
+    def alone(self, **update: Any) -> "Config":
+        """The same with other sources, cases and rows, and without all that names those of this one."""
+        empty = {
+            "parts": 1,
+            "tables": Tables(),
+            "curves": {},
+            "applications": {},
+            "controls": Controls(),
+            "tuning": None,
+        }
+        return self.model_copy(update=empty | update)
+
     def to_yaml(self) -> str:
         """The whole configuration with every default filled in; `load` reads it back to an equal `Config`."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bico.config.benchmark import Case, Source
-from bico.config.controls import Controls
-from bico.config.schema import Config, Tables
+from bico.config.schema import Config
 from bico.plan.trainings import learned_items, once
 
 
@@ -18,19 +17,11 @@ def counterparts(config: Config) -> Config:
     assert config.controls.absorption is not None
     row = config.controls.absorption.row
     sources = {name: entry for name in learned_items(config, row) if (entry := config.sources[name]).scene}
-    return config.model_copy(
-        update={
-            "results": config.paths.counterparts.results,
-            "sources": {name: _counterpart(entry) for name, entry in sources.items()},
-            "cases": {name: _alone(name, entry) for name, entry in sources.items()},
-            "methods": {row: config.methods[row]},
-            "parts": 1,
-            "tables": Tables(),
-            "curves": {},
-            "applications": {},
-            "controls": Controls(),
-            "tuning": None,
-        }
+    return config.alone(
+        results=config.paths.counterparts.results,
+        sources={name: _counterpart(entry) for name, entry in sources.items()},
+        cases={name: _alone(name, entry) for name, entry in sources.items()},
+        methods={row: config.methods[row]},
     )
 
 

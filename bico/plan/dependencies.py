@@ -8,7 +8,7 @@ here; code is followed from the step's module along its imports (`bico.core.fing
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -312,14 +312,7 @@ def absorption(config: Config, *rows: str) -> Dependencies:
     """Of the two rows that are compared: with the absorption token, and without."""
     return Dependencies(
         code=("bico.analysis.absorption",),
-        settings={
-            "rows": {row: config.methods[row].effective() for row in rows},
-            "media": config.media,
-            "text_slots": config.text_slots,
-            "dtype": config.dtype,
-            "learning_seeds": config.learning_seeds,
-            "scenes": _scenes(config),
-        },
+        settings={"media": config.media, **_compared(config, rows)},
         models=("wan",),
     )
 
@@ -328,16 +321,20 @@ def control_diversification(config: Config) -> Dependencies:
     rows = config.controls.rows()["diversification"]
     return Dependencies(
         code=("bico.analysis.control_diversification",),
-        settings={
-            "rows": {row: config.methods[row].effective() for row in rows},
-            "shift": config.learning_shift,
-            "text_slots": config.text_slots,
-            "dtype": config.dtype,
-            "learning_seeds": config.learning_seeds,
-            "scenes": _scenes(config),
-        },
+        settings={"shift": config.learning_shift, **_compared(config, rows)},
         models=("wan",),
     )
+
+
+def _compared(config: Config, rows: Iterable[str]) -> dict[str, Any]:
+    """On what two rows depend that are compared on the sources themselves, without a clip."""
+    return {
+        "rows": {row: config.methods[row].effective() for row in rows},
+        "text_slots": config.text_slots,
+        "dtype": config.dtype,
+        "learning_seeds": config.learning_seeds,
+        "scenes": _scenes(config),
+    }
 
 
 def control_counterparts(config: Config) -> Dependencies:

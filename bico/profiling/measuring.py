@@ -18,9 +18,8 @@ from typing import cast
 
 import torch
 
-from bico.config.controls import Controls
 from bico.config.methods import LearnedSettings, method_names
-from bico.config.schema import Config, Tables
+from bico.config.schema import Config
 from bico.core.errors import InputError
 from bico.core.files import write_text
 from bico.methods.base.settings import Settings as PlainPrompt
@@ -96,24 +95,16 @@ def handful(config: Config, results: Path, size: int) -> Config:
 
     case = max(config.cases, key=fitting)
     methods = {settings.method: settings.shortened(STEPS) for settings in reversed(config.methods.values())}
-    return config.model_copy(
-        update={
-            "results": results,
-            "models": config.models.model_copy(update={"probe": None}),
-            "sources": {source: config.sources[source] for source in config.cases[case].bind},
-            "cases": {case: config.cases[case]},
-            "seeds": list(range(size)),
-            "learning_seeds": config.learning_seeds[:1],
-            "concepts": config.concepts.model_copy(update={"captions": 10 * size, "frame_captions": 1}),
-            "sampling": config.sampling.model_copy(update={"steps": min(config.sampling.steps, STEPS)}),
-            "methods": {"base": PlainPrompt()} | {name: methods[name] for name in method_names() if name in methods},
-            "parts": 1,
-            "tables": Tables(),
-            "curves": {},
-            "applications": {},
-            "controls": Controls(),
-            "tuning": None,
-        }
+    return config.alone(
+        results=results,
+        models=config.models.model_copy(update={"probe": None}),
+        sources={source: config.sources[source] for source in config.cases[case].bind},
+        cases={case: config.cases[case]},
+        seeds=list(range(size)),
+        learning_seeds=config.learning_seeds[:1],
+        concepts=config.concepts.model_copy(update={"captions": 10 * size, "frame_captions": 1}),
+        sampling=config.sampling.model_copy(update={"steps": min(config.sampling.steps, STEPS)}),
+        methods={"base": PlainPrompt()} | {name: methods[name] for name in method_names() if name in methods},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +41,6 @@ FUNCTION_WORDS = (
     "during",
     "around",
     "amid",
-    "along",
     "deep",
     "down",
     "far",
@@ -94,6 +94,11 @@ class Captions(NamedTuple):
         """float32 [N, L, L]: 1 where the word of the column is said of the name of the row."""
         rows = torch.nn.functional.one_hot(self.said_of.long(), self.said_of.shape[1]).transpose(1, 2)
         return rows * self.says[:, None].float()
+
+    @classmethod
+    def joined(cls, parts: Iterable[Captions]) -> Captions:
+        """The captions of all parts, one after the other."""
+        return cls(*map(torch.cat, zip(*parts, strict=True)))
 
     def at(self, rows: torch.Tensor) -> Captions:
         """The captions of these rows."""

@@ -50,7 +50,7 @@ def train(
     transformer = WanTransformer3DModel.from_pretrained(start / "transformer")
     vae = AutoencoderKLWan.from_pretrained(start / "vae")
     told = [described(words.tokenizer, cast, range(count), moves=moves) for moves in (False, True)]
-    captions = Captions(*(torch.cat(both) for both in zip(*told, strict=True)))
+    captions = Captions.joined(told)
     torch.manual_seed(seed)
     project = transformer.condition_embedder.text_embedder
     reader = Reader(build_text_encoder(len(words.tokenizer)), project)

@@ -69,7 +69,7 @@ def train(
     else:
         words = Words.drawn(tokenizer, quiet_directions(transformer), seed)
     reader = Reader(build_text_encoder(len(tokenizer)), transformer.condition_embedder.text_embedder).to(device)
-    captions = Captions(*(torch.cat(both) for both in zip(stills.captions, clips.captions, strict=True)))
+    captions = Captions.joined([stills.captions, clips.captions])
     of = {
         "lean": lean,
         "start": start and folder_digest(start),

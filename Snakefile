@@ -77,7 +77,7 @@ include: "workflow/rules/rating.smk"
 rule downloads:
     input:
         fetched(*WEIGHTS),
-        {*map(media_of, CONFIG.sources)} & {*rules.authors.output.media},
+        {*media_of(CONFIG.sources)} & {*rules.authors.output.media},
 
 
 # All tables and figures that the config has: `all`, ablations, curves, trainings, parts of the concept, binding, applications, absorption.

@@ -20,7 +20,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from bico.core.tables import read_lines
+
 ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ("s", "cpu_time", "max_rss")
+UNMEASURED = ("NA", "-")  # of a job that ended before it was looked at
 IMPORT = re.compile(r"import time:\s+(\d+) \|")
 GPU_MEMORY = re.compile(r"^GPU memory: (.+) GiB", re.MULTILINE)
 
@@ -62,7 +66,8 @@ def jobs(results: Path) -> pd.DataFrame:
     rows = []
     for path in sorted((results / "benchmarks").rglob("*.tsv")):
         job = path.relative_to(results / "benchmarks").with_suffix("")
-        measured = pd.read_csv(path, sep="\t").iloc[0]
+        (line, *_) = read_lines(path, MEASURED, delimiter="\t").values()
+        measured = {name: float("nan" if line[name] in UNMEASURED else line[name]) for name in MEASURED}
         log = results / "logs" / f"{job}.log"
         told = log.read_text(encoding="utf-8")
         rows.append(

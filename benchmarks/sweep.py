@@ -20,6 +20,8 @@ import matplotlib
 import pandas as pd
 import yaml
 
+from bico.config.reading import read_yaml
+from bico.core.tables import read_table
 from bico.report.plots import AXES, curves_figure
 from bico.report.style import STYLE, save
 from bico.scoring.results import TRUTH_SCORES
@@ -33,7 +35,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("config/toybox.yaml"))
     parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args()
-    config = yaml.safe_load(options.config.read_text())
+    config = read_yaml(options.config)
     folder = Path(config["results"]) / "sweeps"
     config |= {"results": str(folder / "work"), "split": "tuning", "tables": {"table1": dict.fromkeys(options.rows)}}
     parts = [run(with_value(config, options.key.split("."), value), value, options.cores) for value in options.values]
@@ -63,7 +65,9 @@ def run(config: dict[str, Any], value: Any, cores: int) -> pd.DataFrame:
     done = subprocess.run([sys.executable, "-m", *map(str, command)], capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stdout[-3000:] + done.stderr[-3000:])
-    return pd.read_csv(target).assign(value=value)
+    rows = ((row,) for row in config["tables"]["table1"])
+    types = {"method": str, "configuration": str}
+    return read_table(target, types, by=("method",), expected=rows).assign(value=value)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from bico.config.reading import read_yaml
+from bico.core.tables import read_table
+
 SCORES = ("truth_overall", "truth_concept", "truth_prompt", "truth_motion", "truth_clean")
 
 
@@ -32,7 +35,7 @@ def main() -> None:
     parser.add_argument("--trainings", type=int, default=2, help="of every candidate; the clips take them in turn")
     parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args()
-    config, candidates = (yaml.safe_load(path.read_text()) for path in (options.config, options.candidates))
+    config, candidates = map(read_yaml, (options.config, options.candidates))
     for section in ("tables", "curves", "controls"):  # candidates are rows of no other
         config.pop(section, None)
     entries = rows(config["methods"], candidates)
@@ -43,7 +46,10 @@ def main() -> None:
     trial.write_text(yaml.safe_dump(config | {"methods": {"base": {}} | entries}, sort_keys=False))
     command = ["snakemake", "--cores", str(options.cores), "--configfile", trial, "--config", "split=tuning", "--"]
     subprocess.run([sys.executable, "-m", *map(str, command), str(folder / "table1.csv")], check=True)
-    text = report(pd.read_csv(folder / "table1.csv", index_col="method"), candidates)
+    types = {"method": str, "configuration": str}
+    made = [(row,) for row in ("base", *entries)]
+    table = read_table(folder / "table1.csv", types, by=("method",), expected=made).set_index("method")
+    text = report(table, candidates)
     (folder / "choices.md").write_text(text)
     print(text)
 

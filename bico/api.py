@@ -131,15 +131,16 @@ def open_vlm(folder: Path | str, *, device: Literal["auto", "cpu", "cuda"] = "au
 # --- sources and their captions -------------------------------------------------------------------------------------
 
 
-def read_media(path: Path | str, media: Media = MEDIA) -> np.ndarray:
+def read_media(path: Path | str, media: Media = MEDIA, start: float = 0) -> np.ndarray:
     """An image as uint8 [1, H, W, 3] or a video as uint8 [T, H, W, 3], RGB, in the size and length of `media`.
 
-    It is resized to cover the frame and cropped at its centre; a video is resampled to `media.fps` from its start on.
+    It is resized to cover the frame and cropped at its centre; a video is resampled to `media.fps` from
+    `start` seconds on.
 
     Raises:
         InputError: the file cannot be read.
     """
-    return reading.read_media(Path(path), **dict(media))
+    return reading.read_media(Path(path), **dict(media), start=start)
 
 
 def ask_captions(
@@ -154,7 +155,7 @@ def ask_captions(
 
     Args:
         frames: uint8 [T, H, W, 3]; T = 1 for an image.
-        key_words: given by hand; the VLM then writes captions alone.
+        key_words: given by hand; without spatial ones the VLM names those, else it writes captions alone.
         settings: what is asked, how many captions, and how they are sampled. With `look` "original" the VLM is shown
             `frames` in their own size, four for each second. The Toybox's VLM needs those of config/toybox.yaml.
         fps: frames per second of `frames`.
@@ -243,7 +244,8 @@ def learn_binder(
             from its checkpoint; with other arguments it empties that folder. None = nothing is kept.
 
     Raises:
-        InputError: frames, captions and settings that do not fit, or a loss that is not finite.
+        InputError: frames, captions and settings that do not fit, a loss that is not finite, or another process that
+            is at work in `workdir`.
     """
     _check_frames(backbone, frames)
     if captions["kind"] != _kind(frames):
@@ -253,22 +255,22 @@ def learn_binder(
             "captions: there are no spatial key words: expected one at least, these settings learn by them"
         )
     encoded = encode_source(backbone, frames, captions)
-    with tempfile.TemporaryDirectory() as unkept:
-        folder = Path(unkept)
-        if workdir is not None:
-            record = {
-                "settings": settings.learning(),
-                "shift": shift,
-                "seed": seed,
-                "captions": captions,
-                "frames": hashlib.sha256(frames.tobytes()).hexdigest(),
-                "backbone": folder_digest(backbone.folder),
-                "text_slots": backbone.text_slots,
-                "dtype": str(backbone.dtype),
-                "compiles": backbone.compiles,
-                "code": code_digest("bico.api"),
-            }
-            folder = checkpoints(Path(workdir) / f"{source}.safetensors", record)
+    record = {
+        "settings": settings.learning(),
+        "shift": shift,
+        "seed": seed,
+        "captions": captions,
+        "frames": hashlib.sha256(frames.tobytes()).hexdigest(),
+        "backbone": folder_digest(backbone.folder),
+        "text_slots": backbone.text_slots,
+        "dtype": str(backbone.dtype),
+        "compiles": backbone.compiles,
+        "code": code_digest("bico.api"),
+    }
+    with (
+        tempfile.TemporaryDirectory() as unkept,
+        checkpoints(Path(workdir or unkept) / f"{source}.safetensors", record) as folder,
+    ):
         tensors = learn(
             backbone, encoded, settings, shift=shift, seed=seed, workdir=folder, progress=f"{source} {seed}"
         )

@@ -8,11 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 from files import write_weights
+from hypothesis import HealthCheck, settings
 
 from bico.pipeline.model_folders import ENTRY_FILES
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "data" / "toybox" / "zoo"
+
+# The same examples in every run, however slow the machine.
+settings.register_profile(
+    "repeatable", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as a job has; two processes of two threads each wait for one another
 

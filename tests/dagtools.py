@@ -36,9 +36,9 @@ def jobs(output: str) -> dict[str, int]:
 def pretend_results(checkout: Path, config_file: Path, *targets: str) -> None:
     """Runs the DAG with commands that only make the outputs, empty."""
     for rules in (checkout / "workflow" / "rules").glob("*.smk"):
-        pretended = "mkdir -p {output.folder}; touch {output.page} #"
+        pretended = "mkdir -p {output.folder:q}; touch {output.page:q} #"
         text = rules.read_text().replace("python -m bico.cli gallery", pretended)
-        text = text.replace("python -m bico.cli", "touch {output} #")
+        text = text.replace("python -m bico.cli", "touch {output:q} #")
         rules.write_text(text)
     done = snakemake("--configfile", config_file, "--", *targets, folder=checkout)
     assert done.returncode == 0, done.stdout

@@ -24,6 +24,7 @@ from bico.config.benchmark import Case
 from bico.config.schema import Config
 from bico.config.settings import Media
 from bico.core.files import write_csv, write_json
+from bico.core.tables import read_table
 from bico.media.reading import read_media
 from bico.models.wan.backbone import Backbone
 from bico.plan.trainings import learned_items
@@ -76,7 +77,7 @@ def unbound(config: Config, backbone: Backbone) -> None:
     And what there is to gain, as `binding` would: `R/binding/truth.csv`.
     """
     probe = truth.open_probe(config)
-    sources = [source for source, entry in config.sources.items() if entry.scene]
+    sources = measured_sources(config, TRUTH)
     values = {source: _measured(config, None, backbone, probe, source) for source in sources}
     rows = []
     for source, before in values.items():
@@ -93,7 +94,7 @@ def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
     """
     probe, rows = truth.open_probe(config), []
     plain = json.loads((config.paths.unbound).read_text())
-    for source in (name for name in learned_items(config, row) if config.sources[name].scene):
+    for source in measured_sources(config, row):
         before, after = Measured(**plain[source]), _measured(config, row, backbone, probe, source)
         rows += compared(config, row, source, before, after)
     return _write(config, row, rows)
@@ -102,9 +103,12 @@ def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
 def collect(config: Config) -> pd.DataFrame:
     """`R/binding.csv`: exact renderings and all methods, and for each the mean over its sources (source "all")."""
     rows = [row for row in config.table("table1") if config.methods[row].LEARNS_PER == "source"]
-    parts = []
+    by, parts = ("method", "source", "bound", "measured"), []
+    types = dict.fromkeys((*by, "kind"), str) | {"clips": int}
     for row in [TRUTH, *rows]:
-        table = pd.read_csv(config.paths.binding(row))
+        sources = measured_sources(config, row)
+        expected = [(row, source, *pair) for source in sources for pair in measurements(config, source)]
+        table = read_table(config.paths.binding(row), types, by=by, expected=expected)
         parts.append(table)
         for (bound, measured), group in table.groupby(["bound", "measured"], sort=False):
             means = group[["unbound", "bound_value"]].mean().to_dict()
@@ -184,6 +188,18 @@ def compared(config: Config, row: str, source: str, before: Measured, after: Mea
             pairs.setdefault((trial.role, measured), []).append((value, bound[measured]))
     for (role, measured), values in pairs.items():
         yield _row(config, row, source, role, measured, *zip(*values, strict=True))
+
+
+def measured_sources(config: Config, row: str) -> list[str]:
+    """Toybox sources that a row has learned; all, of exact renderings (row "truth")."""
+    names = config.sources if row == TRUTH else learned_items(config, row)
+    return [name for name in names if config.sources[name].scene]
+
+
+def measurements(config: Config, source: str) -> list[tuple[str, str]]:
+    """(bound, measured) of each row that `compared` gives of a source."""
+    pairs = [(trial.role, role) for trial in trials(config, source) for role in {trial.role: ""} | trial.words]
+    return [("everything", "psnr"), *dict.fromkeys(pairs)]
 
 
 def psnr(clip: np.ndarray, own: np.ndarray) -> float:

@@ -18,13 +18,10 @@ from bico.analysis.one_source import of_one_source
 from bico.config.schema import Config
 from bico.core.files import write_csv
 from bico.models.wan.backbone import Backbone
+from bico.plan.controls import ROLES, SENTENCES
 from bico.plan.counterparts import counterparts
 from bico.scoring.truth import open_probe
 from bico.toybox.scenes import scene_of
-
-ROLES = ("subject", "scene")
-SENTENCES = 2
-"""In which each role is bound."""
 
 
 def clutter_in_clips(config: Config, backbone: Backbone) -> pd.DataFrame:

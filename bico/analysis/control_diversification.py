@@ -24,7 +24,8 @@ from bico.models.binder import HierarchicalBinder
 from bico.models.wan.backbone import Backbone
 from bico.models.wan.forward_pass import Contexts
 from bico.models.wan.schedule import shifted
-from bico.plan.trainings import artifact_path, learned_items
+from bico.plan.controls import measured_sources
+from bico.plan.trainings import artifact_path
 from bico.sources.encoding import EncodedSource
 from bico.toybox.captions import caption
 from bico.toybox.scenes import scene_of, toy_scene
@@ -64,12 +65,6 @@ def gains(config: Config, backbone: Backbone) -> pd.DataFrame:
 def gain(unbound: np.ndarray, bound: np.ndarray) -> float:
     """How much lower losses [N] are with a binder than without, in %, mean over sentences."""
     return float(np.mean(100 * (1 - bound / unbound)))
-
-
-def measured_sources(config: Config) -> list[str]:
-    """Toybox sources that both rows learn, in the order of their names."""
-    lacks, has = (learned_items(config, row) for row in config.controls.rows()["diversification"])
-    return [source for source in lacks if source in has and config.sources[source].scene]
 
 
 def new_sentences(config: Config, source: str) -> list[str]:

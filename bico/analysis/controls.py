@@ -14,6 +14,8 @@ import pandas as pd
 
 from bico.config.schema import Config
 from bico.core.files import write_csv
+from bico.core.tables import read_table
+from bico.plan.controls import clips_compared, trainings_compared
 from bico.report.statistics import bootstrap, case_interval, case_means, paired_difference
 from bico.report.tables import ASKS
 from bico.scoring.results import read_scores
@@ -50,7 +52,8 @@ def controls(config: Config) -> pd.DataFrame:
 
 def _diversification(config: Config) -> Iterator[Line]:
     lacks, has = config.controls.rows()["diversification"]
-    gains = pd.read_csv(config.paths.control("diversification"))
+    types, compared = {"method": str, "source": str, "learning_seed": int}, trainings_compared(config)
+    gains = read_table(config.paths.control("diversification"), types, by=tuple(types), expected=compared)
 
     def of(row: str, column: str) -> np.ndarray:
         table = gains[gains["method"] == row].pivot(index="learning_seed", columns="source", values=column)
@@ -66,7 +69,8 @@ def _diversification(config: Config) -> Iterator[Line]:
 
 def _absorption(config: Config) -> Iterator[Line]:
     (row,) = config.controls.rows()["absorption"]
-    clips = pd.read_csv(config.paths.control("absorption"))
+    types = {"case": str, "seed": int, "bound": str, "sentence": int, "clutter": bool}
+    clips = read_table(config.paths.control("absorption"), types, by=tuple(types), expected=clips_compared(config))
     for role, of_role in clips.groupby("bound", sort=False):
         without, having = (
             case_means(config, of_role[of_role["clutter"] == clutter], "probability") for clutter in (False, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bico.core.errors import InputError
+from bico.core.files import check_writable
 
 
 def import_(checkpoint: Path, out: Path) -> None:
@@ -23,10 +23,8 @@ def export(artifact: Path, out: Path) -> None:
 
 
 def _written(convert: Callable[[Path, Path], None], source: Path, out: Path) -> None:
-    try:
-        convert(source, out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}): name another file") from None
+    check_writable(out, reads=(source,))
+    convert(source, out)
 
 
 def pin_weights() -> None:

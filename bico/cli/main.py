@@ -8,8 +8,12 @@ bico learn --config results/config.yaml bico 0
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 
 from cyclopts import App, CycloptsError, Group
@@ -17,6 +21,7 @@ from cyclopts import App, CycloptsError, Group
 from bico.cli import analysis, before, checkpoints, methods, own_files, results, sources
 from bico.cli.arguments import forget_configs, is_result
 from bico.core.errors import InputError
+from bico.core.files import FULL
 
 COMMANDS = {
     "Your own files": [own_files.compose, own_files.decompose, own_files.edit],
@@ -43,6 +48,7 @@ COMMANDS = {
         results.figures,
         results.gallery,
         results.rating,
+        results.verify,
     ],
     "Steps: what was learned, looked at closely": [
         analysis.unbound,
@@ -74,7 +80,14 @@ for heading, commands in COMMANDS.items():
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command: its exit code, 0 if it names none; 2, and one line on stderr, for bad input."""
+    """Runs one command and returns its exit code.
+
+    0: it is done. 2, and one line on stderr: bad input, no command, or a disk that takes no file. 130 and 143, and one
+    line: it was interrupted, or terminated.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # an ASCII terminal shows "é" as "\\xe9"
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("bico").setLevel(logging.INFO)  # not that of all libraries
     forget_configs()
@@ -82,18 +95,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given:
         return _refused("which command? `bico --help` lists them all")
     try:
-        status = app(given, exit_on_error=False, print_error=False)
+        with _terminable():
+            status = app(given, exit_on_error=False, print_error=False)
         _tell_gpu_memory()
     except InputError as error:
         return _refused(str(error))
     except CycloptsError as error:
         return _refused(" ".join(str(error).split()))  # it may have several lines
-    except FileNotFoundError as error:
-        if not is_result(Path(str(error.filename))):
+    except OSError as error:
+        if (reason := _why(error)) is None:
             raise
-        what = "expected what an earlier step makes; Snakemake runs all in order"
-        return _refused(f"{error.filename}: not there: {what}")
+        return _refused(reason)
+    except (KeyboardInterrupt, _Terminated) as error:
+        print("stopped: what is finished is kept", file=sys.stderr)
+        return 128 + (signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
     return status or 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM, by which a scheduler ends a job: temporary folders are removed and locks let go on the way out."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """For as long as the context lasts, SIGTERM raises. Signals can be handled in the main thread alone."""
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _why(error: OSError) -> str | None:
+    """One line for what is no fault of the program."""
+    if isinstance(error.filename, str) and is_result(Path(error.filename)) and isinstance(error, FileNotFoundError):
+        return f"{error.filename}: not there: expected what an earlier step makes; Snakemake runs all in order"
+    if error.errno in FULL or isinstance(error, PermissionError):
+        return f"{error.filename or 'a file'}: {error.strerror}: expected room, and leave to read and write"
+    if "temporary directory" in str(error):
+        return f"{error.strerror}: expected room in one of them, or set TMPDIR"
+    return None
 
 
 def _refused(reason: str) -> int:

@@ -57,6 +57,27 @@ def plot(table: TableName, /, *, config: ConfigFile) -> None:
     plot(opened, table)
 
 
+def verify(
+    results: Annotated[Path, Parameter(help="A folder of results.")],
+    /,
+    *,
+    mend: Annotated[bool, Parameter(negative="", help="Let the next run make again what is damaged.")] = False,
+) -> int:
+    """Compare sources, captions, binders and clips of a folder of results with their records; exit code 1 if one is
+    damaged or not there."""
+    from bico.core.errors import InputError
+    from bico.core.records import verify
+
+    if not results.is_dir():
+        raise InputError(f"{results}: no such folder: expected one of results")
+    records, problems = verify(results, mend=mend)
+    for problem in problems:
+        print(problem)
+    what_next = "the next run makes them again" if mend else "--mend lets the next run make them again"
+    print(f"{records} files compared, {len(problems)} do not match{f': {what_next}' if problems else ''}")
+    return 1 if problems else 0
+
+
 def _with_table(path: Path, table: str) -> Config:
     from bico.config.schema import Tables
 

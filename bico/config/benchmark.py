@@ -1,13 +1,13 @@
 """Sources, and the cases that compose them."""
 
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bico.config.section import Count, Name, Section, Words, nearest, problem
+from bico.config.section import Count, FilePath, Name, Section, Words, nearest, problem
 from bico.core.errors import InputError
+from bico.prompts.text import whole
 from bico.prompts.words import spans, swapped
 
 Kind = Literal["image", "video"]
@@ -34,17 +34,27 @@ class ToyScene(Section):
 class KeyWords(Section):
     """Key concepts of a source, given by hand instead of asked from the VLM."""
 
-    spatial: list[Words] = Field(min_length=1, description="Words for objects, colours, style and lighting.")
+    spatial: list[Words] | None = Field(
+        default=None,
+        min_length=1,
+        description="Words for objects, colours, style and lighting; null = the VLM names them.",
+    )
     temporal: list[Words] = Field(
         default=[], description="Words for motion, speed and change of view; only for a video."
     )
+
+    @model_validator(mode="after")
+    def _some(self) -> "KeyWords":
+        if not (self.spatial or self.temporal):
+            raise problem("expected words under 'spatial', 'temporal' or both; without 'concepts' the VLM names them")
+        return self
 
 
 class Source(Section):
     """An image or a clip from which concepts are taken: the user's own file, or a scene of the Toybox."""
 
     kind: Kind = Field(description="image or video.")
-    file: Path | None = Field(
+    file: FilePath | None = Field(
         default=None,
         description=(
             "File of your own: an image (JPEG, PNG, WebP, ...) or a video (MP4, MOV, WebM, GIF, ...) of any size, "
@@ -52,11 +62,17 @@ class Source(Section):
             "relative to the folder where the command runs. A source has either `file` or `scene`."
         ),
     )
+    start: float = Field(
+        default=0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Where a video's file is read from, in seconds of its own time.",
+    )
     scene: ToyScene | None = Field(
         default=None, description="Toybox scene to render. A source has either `file` or `scene`."
     )
     concepts: KeyWords | None = Field(default=None, description="Key words of the source; null = the VLM names them.")
-    binder: Path | None = Field(
+    binder: FilePath | None = Field(
         default=None,
         description=(
             "Binder that the rows of BiCo use instead of training one: from another run "
@@ -71,6 +87,8 @@ class Source(Section):
             raise problem("expected either 'file' (own media) or 'scene' (Toybox), not both or none")
         if self.scene and (self.scene.motion is not None) != (self.kind == "video"):
             raise problem("'scene.motion' belongs to videos: expected a word for a video, null for an image")
+        if self.start and (self.kind == "image" or self.scene):
+            raise problem("'start' belongs to a video's 'file': expected 0 for an image and for a Toybox scene")
         if self.concepts and self.concepts.temporal and self.kind == "image":
             raise problem("'concepts.temporal' belongs to videos: expected an empty list for an image")
         return self
@@ -135,7 +153,7 @@ class Application(Section):
         if (self.keep is None) == (self.swap is None):
             raise problem("expected either 'keep' (decomposition) or 'swap' (editing), not both or none")
         for word in self.swap or ():
-            if not re.search(rf"\b{re.escape(word)}\b", self.prompt):
+            if not re.search(whole(word), self.prompt):
                 raise problem("'{w}' is not in the prompt '{p}': expected words of it", w=word, p=self.prompt)
         if self.swap and not swapped(self.prompt, self.swap)[1]:
             raise problem("'swap' leaves no word of '{p}' to the source: expected one at least", p=self.prompt)

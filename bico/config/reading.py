@@ -1,5 +1,7 @@
-"""Reading a benchmark from YAML, in which no key may stand twice."""
+"""Reading a benchmark from YAML, in which a value is what it looks like, and no key stands twice."""
 
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,26 +23,66 @@ def load(source: Path | str | Mapping[str, Any], *, name: str = "config") -> Con
     return checked(Config, source, name=name)
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that stands twice in a mapping is an error: the first would be lost without a word."""
+PLAIN = {
+    "str": r".*",
+    "int": r"[-+]?(0|[1-9][0-9]*)",
+    "float": r"[-+]?[0-9.]+(e[-+]?[0-9]+)?|[-+]?\.(inf|nan)",
+    "bool": r"true|false",
+    "null": r".*",
+    "merge": r"<<",
+}
+"""Type of a YAML scalar -> how a config may write it.
+
+YAML knows other ways, which look like something else: 010 is 8, 1:30 is 90, `on` and `no` are true and false, and
+2024-01-01 is a date.
+"""
+
+
+class _Surprise(yaml.MarkedYAMLError):
+    """YAML that does not mean what it looks like."""
+
+    def __init__(self, node: yaml.Node, problem: str):
+        super().__init__(problem=problem, problem_mark=node.start_mark)
+
+
+class _Strict(yaml.SafeLoader):
+    """YAML without surprises: a value is what it looks like, every key is one word, and none stands twice."""
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        text, kind = node.value, node.tag.rpartition(":")[2]
+        if re.fullmatch(PLAIN.get(kind, "(?!)"), text, re.IGNORECASE | re.DOTALL):
+            return node
+        if kind in ("int", "float", "bool"):
+            value = json.dumps(self.construct_object(node))
+            raise _Surprise(node, f"{text} would be read as {value}: write {value}, or '{text}' for text")
+        what = "a date" if kind == "timestamp" else f"of YAML's type {kind}"
+        raise _Surprise(node, f"{text} would be read as {what}: write '{text}', in quotes, for text")
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node, seen = super().compose_mapping_node(anchor), {}
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _Surprise(key, "a key in braces or brackets: expected a word; put text with braces in quotes")
             if key.value in seen and key.value != "<<":
-                problem = f"the key '{key.value}' stands there twice, first in line {seen[key.value].line + 1}"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                first = seen[key.value].line + 1
+                raise _Surprise(key, f"the key '{key.value}' stands there twice, first in line {first}")
             seen[key.value] = key.start_mark
         return node
 
+    def construct_document(self, node: yaml.Node) -> Any:
+        return self.construct_object(node, deep=True)  # which refuses a value that holds itself
+
 
 def read_yaml(path: Path) -> Any:
-    """The values of a YAML file. Raises InputError, one line, if it cannot be read or a key stands there twice."""
+    """The values of a YAML file. Raises InputError, one line, if it cannot be read, a key stands there twice or is no
+    single word, or a value would be read as something that it does not look like."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Strict)
     except OSError as error:
         raise InputError(f"{path}: cannot read this config ({error.strerror}): expected a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""
-        raise InputError(f"{path}{line}: not valid YAML: {str(error).splitlines()[0]}") from None
+        what = "" if isinstance(error, _Surprise) else "not valid YAML: "
+        raise InputError(f"{path}{line}: {what}{str(error).splitlines()[0]}") from None

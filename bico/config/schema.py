@@ -15,7 +15,7 @@ from bico.config.benchmark import Application, Benchmark
 from bico.config.controls import Controls
 from bico.config.layout import Layout
 from bico.config.methods import MethodSettings, method_names, settings_class
-from bico.config.section import Count, Name, Positive, Section, Words, describe, nearest, problem
+from bico.config.section import Count, FilePath, Name, Positive, Section, Words, describe, nearest, problem
 from bico.config.settings import ConceptSettings, Media, Models, Rating, Sampling, Scoring
 
 
@@ -53,16 +53,16 @@ class Config(Benchmark):
     name: Name = Field(
         description="Name of the benchmark in headings: letters, digits and underscores, as in all names."
     )
-    results: Path = Field(default=Path("results"), description="Folder into which everything is written.")
+    results: FilePath = Field(default=Path("results"), description="Folder into which everything is written.")
     models: Models = Field(description="Folders of the models, each in the format of its own library.")
-    weights_store: Path = Field(
+    weights_store: FilePath = Field(
         default=Path("data/weights"),
         description=(
             "Folder of downloaded models, which several runs may share. Models whose folders are in it are downloaded "
             "and checked as config/weights.lock says."
         ),
     )
-    authors_page: Path = Field(
+    authors_page: FilePath = Field(
         default=Path("data/authors"),
         description="Folder of the authors' project page. Sources whose files are in it are downloaded.",
     )

@@ -4,9 +4,10 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, LiteralString, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from bico.core.errors import InputError
@@ -21,14 +22,30 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}"
 
 
+LONGEST_NAME = 100  # of 255 bytes that a file's name may have; the longest ending and a row's logs need some of them
+
+
 def _path_part(name: str) -> str:
     """Names become parts of paths; without hyphens none collides with the "case-..." of methods that learn per case."""
     if not re.fullmatch(r"[A-Za-z0-9]\w*", name, re.ASCII):
-        raise problem("expected a name of letters, digits and underscores, got '{name}'", name=name)
+        raise problem("expected a name of letters, digits and underscores, got '{name}'", name=name[:60])
+    if len(name) > LONGEST_NAME:
+        raise problem(
+            "expected a name of {most} characters at most, got {count}: '{name}...'",
+            most=LONGEST_NAME, count=len(name), name=name[:40],
+        )  # fmt: skip
     return name
 
 
+def _file_path(path: Any) -> Any:
+    """Not every text is a path: "" would be the folder where the command runs."""
+    if path == "" or "\0" in str(path):
+        raise problem("expected a path, got {it}", it=repr(str(path)[:60]))
+    return path
+
+
 Name = Annotated[str, AfterValidator(_path_part)]
+FilePath = Annotated[Path, BeforeValidator(_file_path)]
 Words = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -92,6 +109,8 @@ def describe(error: ValidationError) -> str:
         message = "missing, and there is no default"
     elif first["type"] not in ("benchmark", "below"):
         message += f", got {json.dumps(first['input'], default=str, ensure_ascii=False)[:60]}"
+    if first["type"] == "string_type" and isinstance(first["input"], bool | int | float):
+        message += ": put it in quotes"
     where = ".".join(map(str, first["loc"]))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if not where:

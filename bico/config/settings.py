@@ -1,11 +1,10 @@
 """Settings that all methods share: models, sizes, captions, sampling, scores, the human study."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from bico.config.section import Count, Positive, Section, problem
+from bico.config.section import Count, FilePath, Positive, Section, problem
 
 WAN_NEGATIVE_PROMPT = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
@@ -19,40 +18,35 @@ crowded background, walking backwards, and the like: what clips are to keep away
 class Models(Section):
     """Folders of the models, each in its own library's format."""
 
-    wan: Path = Field(
+    wan: FilePath = Field(
         description="Backbone that all methods share: a WanPipeline of diffusers, such as Wan2.1-T2V-1.3B-Diffusers."
     )
-    vlm: Path = Field(
+    vlm: FilePath = Field(
         description="VLM that names concepts and writes captions: Qwen2.5-VL of transformers, such as the 7B-Instruct."
     )
-    clip: Path = Field(
+    clip: FilePath = Field(
         description=(
             "CLIP for CLIP-T: a folder of open_clip (open_clip_config.json and weights), here ViT-B/32; the paper does "
             "not say which."
         )
     )
-    appearance: Path | None = Field(
+    appearance: FilePath | None = Field(
         default=None,
         description=(
             "CLIP for the frame embeddings from which dreamvideo and dualreal learn: a folder of open_clip, in both "
             "originals ViT-H/14; null = `clip`."
         ),
     )
-    dino: Path = Field(description="DINO for DINO-I: a ViT of timm (config.json and weights), in the paper ViT-S/16.")
-    probe: Path | None = Field(
+    dino: FilePath = Field(
+        description="DINO for DINO-I: a ViT of timm (config.json and weights), in the paper ViT-S/16."
+    )
+    probe: FilePath | None = Field(
         default=None,
         description=(
             "Probe network that recognises what a Toybox clip shows, for the truth scores; null = no truth scores, as "
             "for photographs, whose truth is not known."
         ),
     )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_empty_path(cls, folder: object) -> object:
-        if folder == "":  # Path("") would be the folder where the command runs
-            raise problem("expected the path of a folder, got ''")
-        return folder
 
 
 class Media(Section):

@@ -1,33 +1,57 @@
-"""What is up to date survives a rerun.
+"""What is up to date survives a rerun, and what is read is what was written.
 
-One job makes many things (the clips of a row, the binders of all sources): models open once. Beside each stands a
-JSON of all that it depends on, so that a run which was cut off, or one with a new source, makes what is missing and
-nothing else. What Snakemake knows is the manifest, written last of all.
+One job makes many things (the clips of a row, the binders of all sources): models open once. Beside each stands its
+record, a JSON of all that it was made from and of the digest of its own file. So a run which was cut off, or one with a
+new source, makes what is missing and nothing else, and a file that was damaged since is found when it is read. What
+Snakemake knows is the manifest, written last of all.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
+import os
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from bico.core.files import write_json
+from bico.core.errors import InputError
+from bico.core.files import clear_unfinished, write_json
 from bico.core.fingerprints import file_digest
 from bico.core.progress import progress
+
+log = logging.getLogger("bico")
+
+FORCE = "nobody knows whether its file is whole: run the step that makes it again, with --forcerun"
 
 Record = Mapping[str, Any]
 """All that a thing depends on, as JSON values."""
 
+SUFFIX = ".made_from.json"
+DIGEST, MANIFEST = "sha256", "manifest"
+"""What a record holds besides: the file's digest, and its manifest, as a path from the file's folder."""
+PATIENCE = 60.0  # seconds: a file server may hold the lock of a node that is gone
+
 
 def beside(path: Path) -> Path:
     """Where the record of a thing stands."""
-    return path.with_name(f"{path.name}.made_from.json")
+    return path.with_name(f"{path.name}{SUFFIX}")
 
 
 def is_current(path: Path, record: Record) -> bool:
-    return path.is_file() and _holds(beside(path), record)
+    """Whether a thing was made from just this, and is what was written then."""
+    found = _read(beside(path)) or {}
+    if not path.is_file() or {key: found[key] for key in found if key not in (DIGEST, MANIFEST)} != record:
+        return False
+    if _digest(path) == found.get(DIGEST):
+        return True
+    log.warning("%s: damaged: it is not what was written; it is made again", path)
+    return False
 
 
 def forget(path: Path) -> None:
@@ -36,19 +60,87 @@ def forget(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def remember(path: Path, record: Record) -> None:
-    """Call it when the thing is there."""
-    write_json(beside(path), record)
+def remember(path: Path, record: Record, manifest: Path | None = None) -> str:
+    """Call it when the thing is there; returns its SHA-256.
+
+    Args:
+        manifest: what makes a run make the thing again when it is gone; None = the thing itself.
+    """
+    digest = file_digest(path)
+    known = os.path.relpath(manifest or path, path.parent)
+    write_json(beside(path), {**record, DIGEST: digest, MANIFEST: known})
+    return digest
 
 
-def checkpoints(path: Path, record: Record) -> Path:
-    """Where a thing that takes long leaves checkpoints: beside it as `.ckpt`, emptied if they are of another record."""
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file that is about to be read.
+
+    Raises:
+        InputError: it has a record, and is not what was written; or its record cannot be read. The manifest of a
+            damaged file is removed, so that the next run makes the file again.
+    """
+    digest, record = _digest(path), _read(beside(path)) or {}
+    if DIGEST not in record and beside(path).exists():
+        raise InputError(f"{beside(path)}: damaged: {FORCE}")
+    if record.get(DIGEST, digest) == digest:
+        return digest
+    if _give_up(path, record):
+        raise InputError(f"{path}: damaged: it is not what was written: run again, and it is made again")
+    raise InputError(f"{path}: damaged: it is not what was written: delete it, and the next run makes it again")
+
+
+def intact(path: Path) -> Path:
+    """The path of a file that is about to be read, compared with its record if it has one; see `digest_of`."""
+    if beside(path).exists():
+        digest_of(path)
+    return path
+
+
+@contextmanager
+def checkpoints(path: Path, record: Record) -> Iterator[Path]:
+    """Where a thing that takes long leaves checkpoints: beside it as `.ckpt`, emptied if they are of another record.
+
+    Raises InputError if another process is at work there.
+    """
     folder = path.with_suffix(".ckpt")
     begun = folder / "begun_from.json"
-    if not _holds(begun, record):
-        shutil.rmtree(folder, ignore_errors=True)
-        write_json(begun, record)
-    return folder
+    with alone(folder):
+        if _read(begun) != record:
+            begun.unlink(missing_ok=True)  # first: what is left of the rest by a kill is nobody's
+            shutil.rmtree(folder, ignore_errors=True)
+            write_json(begun, record)
+        yield folder
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """For as long as the context lasts, no other process gets into it for this path.
+
+    Raises InputError if one still is in it after a minute.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _lock_of(path).open("a") as lock:
+        started = time.monotonic()
+        while not _locked(lock, path):
+            if time.monotonic() - started > PATIENCE:
+                at_work = f"another process is at work on it (lock {_lock_of(path).name})"
+                raise InputError(f"{path}: {at_work}: wait for its end, or name another folder")
+            time.sleep(min(1.0, PATIENCE))
+        yield
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _locked(lock: IO[str], path: Path) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # a file system of a cluster may know no locks
+        log.warning("%s: not locked (%s): let one process at a time work on it", path, error.strerror)
+    return True
 
 
 def make_all(
@@ -56,18 +148,92 @@ def make_all(
 ) -> None:
     """Calls `make(name)` for everything that is not up to date, then writes the manifest: name -> sha256.
 
+    What there is of a thing stays until its successor takes its place.
+
     Args:
         label: of the progress lines in the log.
-        things: name -> its file, which `make` writes, and its record.
+        things: name -> its file, which `make` writes, whole or not at all, and its record.
+
+    Raises:
+        InputError: another process makes them.
     """
-    stale = [name for name, thing in things.items() if not is_current(*thing)]
-    for name in progress(label, stale):
-        path, record = things[name]
-        forget(path)
-        make(name)
-        remember(path, record)
-    write_json(manifest, {name: file_digest(path) for name, (path, _) in things.items()})
+    with alone(manifest):
+        stale = [name for name, thing in things.items() if not is_current(*thing)]
+        for name in things.keys() - stale:
+            _list(things[name][0], manifest)
+        for name in progress(label, stale):
+            path, record = things[name]
+            clear_unfinished(path)
+            make(name)
+            remember(path, record, manifest)
+            shutil.rmtree(path.with_suffix(".ckpt"), ignore_errors=True)
+            _lock_of(path.with_suffix(".ckpt")).unlink(missing_ok=True)
+        write_json(manifest, {name: _digest(path) for name, (path, _) in things.items()})
 
 
-def _holds(file: Path, record: Record) -> bool:
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8")) == record
+def _list(path: Path, manifest: Path) -> None:
+    """Says in the record of a thing which manifest lists it: a part's things are others when a source is added."""
+    record, known = _read(beside(path)) or {}, os.path.relpath(manifest, path.parent)
+    if record.get(MANIFEST) != known:
+        write_json(beside(path), record | {MANIFEST: known})
+
+
+def verify(folder: Path, *, mend: bool = False) -> tuple[int, list[str]]:
+    """Compares all that has a record in a folder, and below, with it.
+
+    Args:
+        mend: manifests of damaged files are removed, so that the next run makes these files again.
+
+    Returns:
+        How many records there are, and a line for each that does not fit its file.
+    """
+    problems, records = [], sorted(folder.rglob(f"*{SUFFIX}"))
+    for file in records:
+        path, record = file.with_name(file.name.removesuffix(SUFFIX)), _read(file) or {}
+        if DIGEST not in record:
+            problems.append(f"{file}: the record cannot be read: {FORCE}")
+        elif not path.is_file():
+            problems.append(f"{path}: not there")
+        elif file_digest(path) != record[DIGEST]:
+            problems.append(f"{path}: damaged")
+        else:
+            continue
+        if mend and DIGEST in record and not _give_up(path, record):
+            problems[-1] += ": delete it"
+    return len(records), problems
+
+
+def _give_up(path: Path, record: Record) -> bool:
+    """Removes the manifest of a thing, so that the next run makes the thing again; False if it has none.
+
+    The thing itself stays: a file that a user has copied together with its record, and edited, looks damaged, too.
+    """
+    manifest = path.parent / record[MANIFEST]
+    if manifest == path:
+        return False
+    manifest.unlink(missing_ok=True)
+    return True
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """What stands in a record; None if there is none, or none that can be read."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:  # no JSON, or no text
+        found = None
+    if isinstance(found, dict):
+        return found
+    log.warning("%s: damaged, so it counts as none", file)
+    return None
+
+
+def _digest(path: Path) -> str:
+    stat = path.stat()
+    return _digest_of_state(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache  # a binder of 600 MB is read for each of many clips
+def _digest_of_state(path: Path, size: int, time: int) -> str:
+    return file_digest(path)

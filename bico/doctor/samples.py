@@ -44,7 +44,7 @@ def read_samples(config: Config) -> dict[str, np.ndarray]:
 def _frames(config: Config, name: str) -> np.ndarray:
     source, path = config.sources[name], config.media_path(name)
     if path.is_file():
-        return read_media(path, **dict(config.media))
+        return read_media(path, **dict(config.media), start=source.start)
     frames = config.media.num_frames if source.kind == "video" else 1
     return render(scene_of(source), num_frames=frames, size=config.media.height)
 

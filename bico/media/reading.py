@@ -1,13 +1,16 @@
 """Images and clips from files, as uint8 arrays [T, H, W, 3] in RGB; an image has T = 1.
 
-Videos go through ffmpeg: it applies rotation metadata, non-square pixels and variable frame rates before we see a
-frame, and decodes no more than is asked for.
+ffmpeg reads the videos that people bring, and decord the clips that `write_clip` wrote. decord is the faster for small
+clips, but right for 4:4:4 alone: it darkens 4:2:0 and 10 bit by one to two levels of 255, takes neighbours for frames
+that are damaged, hidden or in a transport stream, and opens neither Ogg nor animated PNG or WebP
+(`benchmarks/reading.py` measures all that).
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,64 +18,85 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from bico.core.errors import InputError
+from bico.core.records import intact
 from bico.media.ffmpeg import run_ffmpeg
-from bico.media.inspecting import broken_image, is_image, open_image, timing
+from bico.media.inspecting import Video, check_start, inspect_video, is_image, opened
+from bico.media.writing import subsampled
 
 if TYPE_CHECKING:
     from bico.config.settings import Media
 
+log = logging.getLogger("bico")
+
 EXACT = "flags=bicubic+accurate_rnd+full_chroma_int"
 """Of ffmpeg's scaler: bicubic, exact in its arithmetic and in full resolution of colour."""
+TO_SDR = (
+    "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,tonemap=mobius:desat=0,"
+    "zscale=transfer=bt709:matrix=bt709:range=limited,format=yuv444p10le"
+)
+"""Filters that bring HLG and PQ into the range of a screen; 203 nits are the white of its graphics (ITU-R BT.2408)."""
 
 
 def read_media(
-    path: Path, *, height: int, width: int, num_frames: int, fps: float, read: Literal["time", "first"] = "time"
+    path: Path,
+    *,
+    height: int,
+    width: int,
+    num_frames: int,
+    fps: float,
+    read: Literal["time", "first"] = "time",
+    start: float = 0,
 ) -> np.ndarray:
     """Reads an image as uint8 [1, H, W, 3] or a video as uint8 [num_frames, H, W, 3].
 
     Both are resized to cover the frame and cropped at its centre, rotation metadata applied. A video is resampled to
-    `fps` from its start on, or by `read` = "first" its first frames are taken, whatever their rate; one too short for
-    that is spread over all frames. Raises InputError if it cannot be read.
+    `fps` from `start` seconds on, or by `read` = "first" its first frames from there are taken, whatever their rate;
+    one too short for that is spread over all frames. Raises InputError if it cannot be read.
     """
-    if is_image(path):
+    if is_image(intact(path)):
         return np.asarray(ImageOps.fit(_upright(path), (width, height), Image.Resampling.BICUBIC))[None]
-    indices, _ = _taken(path, num_frames, fps, read)
-    return _decode(path, indices, _cover(height, width))
+    video = inspect_video(path)
+    check_start(path, video, start)
+    indices, _ = _taken(video, num_frames, fps, read, start)
+    return _decode(path, video, indices, _cover(height, width))
 
 
-def read_original(path: Path, media: Media) -> tuple[np.ndarray, float]:
+def read_original(path: Path, media: Media, start: float = 0) -> tuple[np.ndarray, float]:
     """The frames that `read_media` takes of a file, uint8 [T, H, W, 3], but whole and in the file's own size.
 
     Beside them their rate in frames a second of the file's own time, on average; of an image, T = 1, it means nothing.
     Raises InputError if it cannot be read.
     """
-    if is_image(path):
+    if is_image(intact(path)):
         return np.asarray(_upright(path))[None], media.fps
-    indices, rate = _taken(path, media.num_frames, media.fps, media.read)
-    return _decode(path, indices), rate
+    video = inspect_video(path)
+    check_start(path, video, start)
+    indices, rate = _taken(video, media.num_frames, media.fps, media.read, start)
+    return _decode(path, video, indices), rate
 
 
 def read_written(path: Path, media: Media) -> np.ndarray:
-    """A clip that `write_clip` wrote, uint8 [T, H, W, 3]: as `read_media` gives it, in half the time.
+    """A clip that `write_clip` wrote, uint8 [T, H, W, 3]: as `read_media` gives it, but much faster.
 
-    Raises InputError if it cannot be read.
+    Raises InputError unless it has just the frames and the size of `media`.
     """
-    return _decode(path, list(range(media.num_frames)), _cover(media.height, media.width))
+    expected = media.num_frames, media.height, media.width, 3
+    frames = read_clip(intact(path)) if subsampled(media.height, media.width) else _decode_444(intact(path))
+    if frames.shape != expected:
+        found, wanted = ("{0} frames of {2} x {1}".format(*shape) for shape in (frames.shape, expected))
+        raise InputError(f"{path}: {found}: expected {wanted}, delete the clip to have it made again")
+    return frames
 
 
 def read_clip(path: Path) -> np.ndarray:
     """All frames of a video as they are, uint8 [T, H, W, 3]. Raises InputError if it cannot be read."""
-    times, _ = timing(path)
-    return _decode(path, list(range(len(times))))
+    return _decode(path, inspect_video(path))
 
 
 def _upright(path: Path) -> Image.Image:
     """An image in RGB as one looks at it: turned as its metadata say, on white."""
-    try:
-        with open_image(path) as image:
-            upright = ImageOps.exif_transpose(_eight_bits(image)).convert("RGBA")
-    except (OSError, SyntaxError) as error:
-        raise broken_image(path, error) from None
+    with opened(path) as image:
+        upright = ImageOps.exif_transpose(_eight_bits(image)).convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
 
 
@@ -90,49 +114,106 @@ def _cover(height: int, width: int) -> str:
     return f"scale={width}:{height}:force_original_aspect_ratio=increase:{EXACT},crop={width}:{height}"
 
 
-def _decode(path: Path, indices: list[int], fit: str = f"scale={EXACT}") -> np.ndarray:
-    """Frames of a video, uint8 [len(indices), H, W, 3], after the filters `fit`; by default in their own size."""
-    wanted = sorted(set(indices))
-    select = "+".join(f"eq(n,{index})" for index in wanted)
+def _decode(path: Path, video: Video, indices: list[int] | None = None, fit: str = f"scale={EXACT}") -> np.ndarray:
+    """Frames of a video, uint8 [T, H, W, 3], after the filters `fit`; by default all of them in their own size.
+
+    Raises InputError if one of them is missing, or damaged.
+    """
+    wanted = list(range(len(video.times))) if indices is None else sorted(set(indices))
+    filters = [f"select='{_windows(video, wanted)}'"] if indices is not None else []
+    filters += [TO_SDR] if video.hdr else []
     done = run_ffmpeg(
         [
-            *["-i", f"file:{path}", "-map", "0:v:0", "-fps_mode", "passthrough", "-frames:v", str(len(wanted))],
-            *["-vf", f"select='{select}',scale=iw*sar:ih,setsar=1,{fit}"],
-            *["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"],
-        ]
+            *(["-threads", "1"] if video.serial else []),
+            *["-fflags", "+genpts", "-i", f"file:{path}", "-map", "0:V:0", "-fps_mode", "passthrough"],
+            *["-frames:v", str(len(wanted)), "-vf", ",".join([*filters, "scale=iw*sar:ih", "setsar=1", fit])],
+            *["-f", "image2pipe", "-c:v", "pam", "-pix_fmt", "rgba" if video.transparent else "rgb24", "-"],
+        ],
+        say="level+warning",
     )
+    said = done.stderr.decode(errors="replace")
+    if "No such filter" in said:
+        raise InputError(f"{path}: an HDR video, and this ffmpeg cannot tone-map it: export it as SDR")
     frames = _pictures(done.stdout)
     if not len(frames):
         raise InputError(f"{path}: no frame of this video can be decoded: expected a whole file, export it again")
-    # A packet that gives no frame makes the last ones be missing: the last there is stands for them.
-    return frames[[min(wanted.index(index), len(frames) - 1) for index in indices]]
+    # Of what is damaged ffmpeg makes up what it can, of its neighbours.
+    if len(frames) < len(wanted) or re.search("corrupt decoded frame|Error submitting packet", said):
+        until = video.times[wanted[-1]]
+        raise InputError(
+            f"{path}: the video is damaged between 0 and {until:.3g} s: expected whole frames, copy or export it again"
+        )
+    if complaint := re.search(r"^\[\w+ @ \w+\] \[error\] (.*)", said, re.M):
+        log.warning("notice: %s: its decoder says '%s', look at its frames", path, complaint[1])
+    return frames if indices is None else frames[[bisect_left(wanted, index) for index in indices]]
+
+
+def _windows(video: Video, wanted: list[int]) -> str:
+    """Whether ffmpeg selects a frame: the first that is nearer to the time of one that is wanted than to any other."""
+    edges = [-1e9, *((before + after) / 2 for before, after in zip(video.times, video.times[1:], strict=False)), 1e9]
+    windows = [(edges[index] + video.first, edges[index + 1] + video.first) for index in wanted]
+    return "+".join(
+        f"gte(t,{lower:.6f})*lt(t,{upper:.6f})*not(gte(prev_selected_t,{lower:.6f}))" for lower, upper in windows
+    )
 
 
 def _pictures(stream: bytes) -> np.ndarray:
-    """PPM pictures of one size, uint8 [T, H, W, 3]; one that broke off does not count."""
-    header = re.match(rb"P6\n(\d+) (\d+)\n255\n", stream)
+    """PAM pictures of one size on white, uint8 [T, H, W, 3]; one that broke off does not count."""
+    header = re.match(rb"P7\nWIDTH (\d+)\nHEIGHT (\d+)\nDEPTH (\d)\n.*?ENDHDR\n", stream, re.S)
     if header is None:
         return np.empty((0, 1, 1, 3), np.uint8)
-    width, height = map(int, header.groups())
-    length = header.end() + height * width * 3
+    width, height, depth = map(int, header.groups())
+    length = header.end() + height * width * depth
     whole = len(stream) // length
     pixels = np.frombuffer(stream, np.uint8, whole * length).reshape(whole, length)[:, header.end() :]
-    return pixels.reshape(whole, height, width, 3)
+    frames = pixels.reshape(whole, height, width, depth)
+    if depth == 3:
+        return frames
+    opacity = frames[..., 3:].astype(np.uint16)
+    return ((frames[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
 
 
-def _taken(path: Path, num_frames: int, fps: float, read: Literal["time", "first"]) -> tuple[list[int], float]:
-    """Which frames of a video are read, and how many of them pass in a second of its own time."""
-    times, seconds = timing(path)
+def _decode_444(path: Path) -> np.ndarray:
+    """All frames of an H.264 clip in 4:4:4, uint8 [T, H, W, 3]. Raises InputError if it is missing or damaged."""
+    import decord  # takes a while to load
+
+    decord.logging.set_level(decord.logging.QUIET)
+    try:
+        reader = decord.VideoReader(str(path), num_threads=1)
+        return np.stack([_unpadded(reader[index].asnumpy()) for index in range(len(reader))])
+    except (decord.DECORDError, RuntimeError):
+        raise InputError(
+            f"{path}: this clip cannot be decoded: expected a whole one, delete it to have it made again"
+        ) from None
+
+
+def _unpadded(frame: np.ndarray) -> np.ndarray:
+    """A frame uint8 [H, W, 3] of decord's, which takes what pads the lines of some sizes for channels: [H, W, 4]."""
+    height, width, _ = frame.shape
+    return frame.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3)
+
+
+def _taken(
+    video: Video, num_frames: int, fps: float, read: Literal["time", "first"], start: float
+) -> tuple[list[int], float]:
+    """Which frames of a video are read from `start` on, and how many of them pass in a second of its own time."""
+    before = bisect_right(video.times, start + video.rounded) - 1
+    times, seconds = [max(0.0, time - start) for time in video.times[before:]], video.seconds - start
     if read == "first" and len(times) >= num_frames:
-        return list(range(num_frames)), num_frames / [*times, seconds][num_frames]
-    return _frame_indices(times, seconds, num_frames, fps), 1 / _step(seconds, num_frames, fps)
+        return list(range(before, before + num_frames)), num_frames / [*times, seconds][num_frames]
+    indices = _frame_indices(times, seconds, num_frames, fps, video.rounded)
+    return [before + index for index in indices], 1 / _step(seconds, num_frames, fps)
 
 
-def _frame_indices(times: list[float], seconds: float, num_frames: int, fps: float) -> list[int]:
-    """Which frames are seen at `num_frames` moments, 1 / fps apart or, if the video is too short, spread over it."""
-    # Some containers round times to a millisecond: a frame that starts that much later is the one that is seen.
+def _frame_indices(
+    times: list[float], seconds: float, num_frames: int, fps: float, rounded: float = 0.001
+) -> list[int]:
+    """Which frames are seen at `num_frames` moments, 1 / fps apart or, if the video is too short, spread over it.
+
+    A frame that starts later by what its time may be `rounded`, in seconds, is seen, too.
+    """
     step = _step(seconds, num_frames, fps)
-    return [bisect_right(times, moment * step + 1e-3) - 1 for moment in range(num_frames)]
+    return [bisect_right(times, moment * step + rounded) - 1 for moment in range(num_frames)]
 
 
 def _step(seconds: float, num_frames: int, fps: float) -> float:

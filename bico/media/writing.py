@@ -28,17 +28,21 @@ def write_image(path: Path, image: np.ndarray) -> None:
 def write_clip(path: Path, frames: np.ndarray, fps: float) -> None:
     """Writes uint8 [T, H, W, 3] as an MP4 that is almost lossless; the same frames give the same bytes."""
     _, height, width, _ = frames.shape
-    subsampled = min(height, width) >= SMALL and height % 2 == 0 and width % 2 == 0
     with replacing(path) as unfinished:
         ffmpeg(
             *["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"],
             *["-vf", "scale=out_color_matrix=bt709:flags=accurate_rnd+full_chroma_int", *BT709],
-            *["-c:v", "libx264", "-crf", str(CRF), "-pix_fmt", "yuv420p" if subsampled else "yuv444p"],
+            *["-c:v", "libx264", "-crf", str(CRF), "-pix_fmt", "yuv420p" if subsampled(height, width) else "yuv444p"],
             # One thread and no version strings: the same bytes on every run. The index in front lets browsers start.
             *["-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart"],
             *["-f", "mp4", "-y", str(unfinished)],
             stdin=np.ascontiguousarray(frames).tobytes(),
         )
+
+
+def subsampled(height: int, width: int) -> bool:
+    """Whether `write_clip` halves the resolution of colour at this size."""
+    return min(height, width) >= SMALL and height % 2 == 0 and width % 2 == 0
 
 
 def compressed(path: Path, crf: int) -> bytes:

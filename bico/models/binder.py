@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from bico.core.transfer import to_device
+from bico.models.binder_form import WIDTH
 
 Gate = Literal["learned", "released"]
 """How a binder of two branches mixes them: see `TwoBranchBinder` and `ReleasedBinder`."""
@@ -123,10 +124,9 @@ class HierarchicalBinder(nn.Module):
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], num_blocks: int) -> HierarchicalBinder:
         """The binder of what BiCo learned of a source; the tensors' names and shapes tell its form."""
-        width = tensors["shared.spatial.0.weight"].shape[0]
         with torch.device("meta"):  # at full size random weights, soon forgotten, take longer than all else here
             binder = cls(
-                width,
+                tensors[WIDTH].shape[0],
                 num_blocks,
                 two_branch="shared.temporal.0.weight" in tensors,
                 gate="released" if "shared.softmax_gate.1.weight" in tensors else "learned",

@@ -19,7 +19,7 @@ def appearance(config: Config) -> None:
     clip = Clip(getattr(config.models, dependencies.appearance_model(config)), device=free_device(config.device))
 
     def make(source: str) -> None:
-        frames = read_media(config.media_path(source), **dict(config.media))
+        frames = read_media(config.media_path(source), **dict(config.media), start=config.sources[source].start)
         with replacing(config.paths.appearance(source)) as unfinished:
             save_file({"appearance": clip.image_embeddings(frames).cpu()}, unfinished)
 

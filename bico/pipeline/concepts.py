@@ -39,7 +39,7 @@ def concepts(config: Config) -> None:
 
 def shown(config: Config, source: str) -> tuple[np.ndarray, float]:
     """What the VLM is shown of a source, uint8 [T, H, W, 3], and its frames per second."""
-    path = config.media_path(source)
+    path, start = config.media_path(source), config.sources[source].start
     if config.concepts.look == "original":
-        return read_original(path, config.media)
-    return read_media(path, **dict(config.media)), config.media.fps
+        return read_original(path, config.media, start)
+    return read_media(path, **dict(config.media), start=start), config.media.fps

@@ -18,7 +18,7 @@ def encode(config: Config) -> None:
 
     def make(source: str) -> None:
         found = json.loads(config.paths.concepts(source).read_text(encoding="utf-8"))
-        frames = read_media(config.media_path(source), **dict(config.media))
+        frames = read_media(config.media_path(source), **dict(config.media), start=config.sources[source].start)
         encode_source(backbone, frames, found).save(config.paths.encoded(source))
 
     depends = dependencies.encode(config, str(backbone.dtype))

@@ -9,10 +9,9 @@ import torch
 
 from bico.config.schema import Config
 from bico.core.errors import InputError
-from bico.core.files import write_json
-from bico.core.fingerprints import file_digest
+from bico.core.files import clear_unfinished, write_json
 from bico.core.progress import progress
-from bico.core.records import Record, forget, is_current, remember
+from bico.core.records import Record, alone, digest_of, forget, is_current, remember
 from bico.media.writing import write_clip
 from bico.methods.shared.protocol import compose_of
 from bico.models.wan.backbone import Backbone
@@ -33,7 +32,11 @@ def generate(config: Config, row: str) -> None:
     Raises:
         InputError: every clip that the method supports fails, or the device does.
     """
-    backbone = open_backbone(config)
+    with alone(config.paths.all_clips(row)):
+        _generate(config, row, open_backbone(config))
+
+
+def _generate(config: Config, row: str, backbone: Backbone) -> None:
     depends = dependencies.generate(config, row, str(backbone.dtype))
     planned = {}
     for job in jobs(config, row):
@@ -57,7 +60,7 @@ def generate(config: Config, row: str) -> None:
 
 def _digest(path: Path) -> str | None:
     """Of a clip in the manifest: all that Snakemake compares, to tell whether what was made of the clips is stale."""
-    return file_digest(path) if path.exists() else None
+    return digest_of(path) if path.exists() else None
 
 
 def _make(
@@ -66,12 +69,13 @@ def _make(
     """Makes these clips one after the other; yields how each ended, as the manifest says it.
 
     The method gets all of them at once, since what the seeds of a composition share is made once; after a clip that
-    fails, it gets the rest anew.
+    fails, it gets the rest anew. An old clip stays until its successor is there, or has failed.
     """
     settings, clips = config.methods[row], None
     for number, (job, path, record) in enumerate(stale):
-        forget(path)
+        clear_unfinished(path)
         if reason := unsupported(config, row, job.case_id):
+            forget(path)
             yield {"status": "not supported", "error": reason}
             continue
         try:
@@ -88,10 +92,11 @@ def _make(
                 ) from error
             traceback.print_exc()
             clips = None
+            forget(path)
             yield {"status": "failed", "error": f"{type(error).__name__}: {error}"}
             continue
         write_clip(path, clip, config.media.fps)
-        remember(path, record)
+        remember(path, record, config.paths.all_clips(row))
         yield OK
 
 

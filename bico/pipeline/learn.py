@@ -32,20 +32,19 @@ def learn(config: Config, row: str, part: int) -> None:
         item, seed = trainings[name]
         data = {source: encoded_source(config, row, source) for source in sources[item]}
         artifact, record = things[name]
-        workdir = checkpoints(artifact, record)  # survive a failure
-        tensors = learn_of(settings.method)(
-            backbone,
-            data if settings.LEARNS_PER == "case" else data[item],
-            settings,
-            shift=config.learning_shift,
-            seed=seed,
-            workdir=workdir,
-            progress=f"{row} {name}",
-        )
-        with replacing(config.paths.metrics(row, item, seed)) as unfinished:
-            shutil.copyfile(workdir / METRICS, unfinished)
-        save_artifact(artifact, tensors, provenance(settings, item))
-        shutil.rmtree(workdir)
+        with checkpoints(artifact, record) as workdir:  # they survive a failure
+            tensors = learn_of(settings.method)(
+                backbone,
+                data if settings.LEARNS_PER == "case" else data[item],
+                settings,
+                shift=config.learning_shift,
+                seed=seed,
+                workdir=workdir,
+                progress=f"{row} {name}",
+            )
+            with replacing(config.paths.metrics(row, item, seed)) as unfinished:
+                shutil.copyfile(workdir / METRICS, unfinished)
+            save_artifact(artifact, tensors, provenance(settings, item))
 
     things = {
         name: (config.paths.artifact(row, *training), depends.record(config, name))

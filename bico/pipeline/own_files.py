@@ -17,6 +17,8 @@ from bico.config.reading import load
 from bico.config.schema import Config
 from bico.config.section import checked
 from bico.core.errors import InputError
+from bico.core.files import check_writable, replacing
+from bico.core.records import intact
 from bico.media.inspecting import media_kind
 from bico.pipeline.preflight import preflight
 from bico.plan.clips import as_case
@@ -48,7 +50,7 @@ def compose(
         like: the benchmark whose models, sizes and training are taken.
         bind: an image or a video each, and the word that it gives its look or motion.
         out: an .mp4 file.
-        spatial, temporal: key words of files, by which the VLM is not asked for them.
+        spatial, temporal: key words of files, for which the VLM is then not asked.
         steps: of denoising; None = as in `like`.
         seed: of the clip's noise.
         workdir: keeps what is computed on the way; None = nothing is kept.
@@ -61,11 +63,9 @@ def compose(
     from bico.pipeline.generate import generate
     from bico.pipeline.learn import learn
 
-    for folder in (out.parent, *([workdir] if workdir else [])):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder}: no folder can be made there ({error.strerror}): name another") from None
+    check_writable(out, reads=tuple(path for path, _ in bind))
+    if workdir:
+        check_writable(workdir / "config.yaml")
     with tempfile.TemporaryDirectory() if workdir is None else nullcontext(workdir) as folder:
         key_words = {"spatial": spatial, "temporal": temporal}
         config = composition(like, prompt, bind, key_words, results=Path(folder), steps=steps, seed=seed)
@@ -78,7 +78,8 @@ def compose(
         encode(config)
         learn(config, ROW, part=0)
         generate(config, ROW)
-        shutil.copyfile(config.paths.clip(ROW, CASE, seed), out)
+        with replacing(out) as unfinished:
+            shutil.copyfile(intact(config.paths.clip(ROW, CASE, seed)), unfinished)
 
 
 def swapped_case(prompt: str, swap: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:
@@ -116,7 +117,7 @@ def composition(
     """A benchmark of one case: files bound to words; models, sizes and training as in `like`.
 
     Args:
-        key_words: spatial and temporal ones of files; where a file has any, the VLM is not asked for its.
+        key_words: spatial and temporal ones of files. The VLM names the spatial ones of a file that has none.
     """
     files = list(dict.fromkeys(path for path, _ in bind))
     sources = dict(zip(source_names(path.stem for path in files), files, strict=True))

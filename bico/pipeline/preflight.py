@@ -5,16 +5,20 @@ Quick (under a second) and without heavy imports.
 
 import logging
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from bico.config.benchmark import ToyScene
+from bico.config.reading import load
 from bico.config.schema import Config
 from bico.config.settings import Media
 from bico.core.errors import InputError
 from bico.media.inspecting import check_media, check_shape
+from bico.models.binder_form import ABSORPTION, EXPECTED, compare_shapes, form, misfit
 from bico.models.weights import check_activation
 from bico.pipeline.model_folders import ENTRY_FILES, check_model, read_json
 from bico.prompts.slots import slots, word_offsets
@@ -32,13 +36,24 @@ log = logging.getLogger("bico")
 def check(config: Config) -> None:
     """Runs all checks and prints what there is; a source that no case binds is a notice."""
     config = config.chosen()
+    check_folders(config)
     preflight(config)
+    check_numbers(config)
     counts = f"{len(config.sources)} sources, {len(config.cases)} cases, {len(config.methods)} rows"
     print(f"{config.name}: {counts}, all fine")
     used = {*config.bound(), *(application.source for application in config.applications.values())}
     for source in config.sources:
         if source not in used:
             log.warning("notice: sources.%s: no case binds it", source)
+
+
+def check_numbers(config: Config) -> None:
+    """All numbers in binders that are given are finite. This reads them, which at full size takes seconds each."""
+    for source in config.sources.values():
+        if source.binder:
+            from bico.training.binders import load_binder  # opens torch
+
+            load_binder(source.binder)
 
 
 def preflight(config: Config) -> None:
@@ -60,7 +75,7 @@ def preflight(config: Config) -> None:
         if source.scene is not None:
             check_words(f"sources.{name}.scene", source.scene)
         elif source.file is not None and not authors_page.due(config, name):
-            check_media(source.file, source.kind)
+            check_media(source.file, source.kind, start=source.start, frame=(config.media.width, config.media.height))
             if source.kind == "image" and config.concepts.look == "original":
                 check_shape(source.file)
     if "wan" not in fetched_later:
@@ -83,6 +98,27 @@ def check_questions(config: Config) -> None:
             )
 
 
+def check_folders(config: Config) -> None:
+    """Rules can name the folders into which they write."""
+    for key in ("results", "weights_store", "authors_page"):
+        folder = str(getattr(config, key))
+        if re.search(r"[{}]|[^\S ]|^[-~]", folder):
+            raise InputError(
+                f"{key}: {folder!r}: expected a path without braces (Snakemake's wildcards), tabs and line breaks that "
+                "begins with neither '-' nor '~'; name another folder"
+            )
+
+
+def check_own_config(config: Config, given: Path) -> None:
+    """A config that a user wrote is not what a run writes its own to."""
+    kept = config.paths.config
+    if kept.exists() and kept.samefile(given) and load(kept) != config:
+        raise InputError(
+            f"results: {config.results}: a run keeps its config there as {kept.name}, and this one would be "
+            "overwritten: move it, or name another folder"
+        )
+
+
 def check_results(folder: Path) -> None:
     """The results can be written."""
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
@@ -103,23 +139,28 @@ def check_size(wan: Path, media: Media) -> None:
 
 
 def check_binders(config: Config) -> None:
-    """Binders that are given are there, and as wide as the backbone's tokens."""
-    given = {name: source.binder for name, source in config.sources.items() if source.binder}
-    for name, path in given.items():
-        where = f"{path}: sources.{name}.binder"
-        try:
-            with safe_open(path, framework="numpy") as file:
-                (width,) = file.get_slice("shared.spatial.0.weight").get_shape()
-        except OSError as error:
-            raise InputError(
-                f"{where} cannot be read ({error}): expected a file that is there and yours to read"
-            ) from None
-        except SafetensorError:
-            raise InputError(f"{where} is no binder: expected what BiCo learned, or `bico import` wrote") from None
-        transformer = _wan(config.models.wan, "transformer")
-        expected = transformer["num_attention_heads"] * transformer["attention_head_dim"]
-        if width != expected:
-            raise InputError(f"{where} is for tokens of width {width}: expected {expected}, that of models.wan")
+    """Binders that are given are there, whole, and of the backbone's form. Their numbers are not read."""
+    for name, source in config.sources.items():
+        if source.binder:
+            try:
+                check_form(source.binder, _wan(config.models.wan, "transformer"))
+            except InputError as error:
+                raise InputError(f"sources.{name}.binder: {error}") from None
+
+
+def check_form(path: Path, transformer: Mapping[str, Any]) -> None:
+    """Names and shapes in the file of a binder are those for this transformer."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error}): expected a file that is there and yours to read") from None
+    except SafetensorError:
+        found = {}
+    compare_shapes(path, found, form(path, found), optional=ABSORPTION, expected=EXPECTED)
+    width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
+    if reason := misfit(found, width, transformer["num_layers"]):
+        raise InputError(f"{path} {reason}: learn it with models.wan")
 
 
 def _wan(folder: Path, part: str) -> dict[str, Any]:

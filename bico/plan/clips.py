@@ -23,6 +23,8 @@ class Job:
     """What was learned, by source id; methods that learn per case: {"case": path}."""
     media: dict[str, Path] = field(default_factory=dict)
     """The sources' files, by source id."""
+    starts: dict[str, float] = field(default_factory=dict)
+    """Where those that are videos are read from, in seconds, by source id; 0 where it is not said."""
 
 
 def jobs(config: Config, row: str) -> Iterator[Job]:
@@ -35,10 +37,11 @@ def jobs(config: Config, row: str) -> Iterator[Job]:
             "case": {"case": f"case-{case_id}"},
         }[learns_per]
         media = {source: config.media_path(source) for source in case.bind}
+        starts = {source: config.sources[source].start for source in case.bind}
         for seed in config.seeds:
             trained = learning_seed(config, seed)
             artifacts = {name: artifact_path(config, row, item, trained) for name, item in items.items()}
-            yield Job(case_id, case, seed, artifacts, media)
+            yield Job(case_id, case, seed, artifacts, media, starts)
 
 
 def as_case(application: Application) -> Case:

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from bico.config.methods import module_of
 from bico.config.schema import Config
 from bico.core.fingerprints import PACKAGE, code_digest, file_digest, folder_digest
-from bico.core.records import Record
+from bico.core.records import Record, digest_of
 from bico.plan.clips import jobs
 from bico.plan.counterparts import counterparts
 from bico.plan.trainings import (
@@ -67,17 +67,20 @@ class Dependencies:
     items: Mapping[str, Item] = field(default_factory=dict)
 
     def record(self, config: Config, name: str) -> Record:
-        """What goes beside the file of one thing: the values, and digests of files and models as they are now."""
+        """What goes beside the file of one thing: the values, and digests of files and models as they are now.
+
+        Raises InputError if a file that an earlier step made is damaged.
+        """
         item = self.items[name]
         models = {model: folder_digest(getattr(config.models, model)) for model in self.models}
-        inputs = {what: file_digest(path) for what, path in item.inputs.items()}
+        inputs = {what: digest_of(path) for what, path in item.inputs.items()}
         return _plain({"settings": self.settings, **item.own, "models": models, "inputs": inputs} | self._code())
 
     def params(self, config: Config) -> str:
         """The same for a rule, as JSON, before any file is there.
 
-        Models that are fetched are inputs of the rule instead, and so is what other rules make. A user's own files are
-        told by size and time: Snakemake sees by itself only that a file is newer, and a copy may be older.
+        Models that are fetched are inputs of the rule instead, and so is what other rules make. Files that users bring
+        along are told by size and time. As inputs they would only be seen to be newer, and a copy may be older.
         """
         digests, own = _digests_of_models(config), own_files(config)
         used = {path for item in self.items.values() for path in item.inputs.values()} if own else set()
@@ -104,10 +107,16 @@ def _digests_of_models(config: Config) -> dict[str, str | None]:
 
 @once
 def own_files(config: Config) -> dict[Path, list[int]]:
-    """Files that a user brings along (media, binders that were learned elsewhere), each with its size and time."""
+    """Files that users bring along, each with its size and time: media, binders that were learned elsewhere, and what
+    raters send back."""
     files = {file for entry in config.sources.values() for file in (entry.file, entry.binder) if file}
+    files.update(_answers(config))
     there = (file for file in files if not file.is_relative_to(config.authors_page) and file.exists())
     return {file: [file.stat().st_size, file.stat().st_mtime_ns] for file in there}
+
+
+def _answers(config: Config) -> list[Path]:
+    return sorted(config.paths.rating_answers.glob("*.csv"))
 
 
 def _described(part: Any) -> Any:
@@ -124,8 +133,10 @@ def _scenes(config: Config) -> Values:
     return {name: entry.scene for name, entry in config.sources.items() if entry.scene}
 
 
-def _media(config: Config, sources: list[str]) -> dict[str, Path]:
-    return {source: config.media_path(source) for source in sources}
+def _bound_media(config: Config) -> dict[str, Item]:
+    """The media of all sources that cases bind, for what looks at all of them."""
+    files = {source: config.media_path(source) for source in config.bound()}
+    return {"": Item({"starts": {source: config.sources[source].start for source in files}}, files)}
 
 
 # --- sources --------------------------------------------------------------------------------------------------------
@@ -150,7 +161,10 @@ def concepts(config: Config) -> Dependencies:
         settings={"concepts": config.concepts, "media": config.media},
         models=("vlm",),
         items={
-            source: Item({"kind": entry.kind, "concepts": entry.concepts}, {"media": config.media_path(source)})
+            source: Item(
+                {"kind": entry.kind, "concepts": entry.concepts, "start": entry.start},
+                {"media": config.media_path(source)},
+            )
             for source, entry in config.sources.items()
         },
     )
@@ -168,8 +182,10 @@ def encode(config: Config, dtype: str) -> Dependencies:
         settings={"media": config.media, "text_slots": config.text_slots, "dtype": dtype},
         models=("wan",),
         items={
-            source: Item(inputs={"media": config.media_path(source), "concepts": config.paths.concepts(source)})
-            for source in config.sources
+            source: Item(
+                {"start": entry.start}, {"media": config.media_path(source), "concepts": config.paths.concepts(source)}
+            )
+            for source, entry in config.sources.items()
         },
     )
 
@@ -184,7 +200,10 @@ def appearance(config: Config) -> Dependencies:
         code=("bico.pipeline.appearance",),
         settings={"media": config.media},
         models=(appearance_model(config),),
-        items={source: Item(inputs={"media": config.media_path(source)}) for source in config.sources},
+        items={
+            source: Item({"start": entry.start}, {"media": config.media_path(source)})
+            for source, entry in config.sources.items()
+        },
     )
 
 
@@ -239,6 +258,7 @@ def generate(config: Config, row: str, dtype: str) -> Dependencies:
                     "seed": job.seed,
                     "learning_seed": learning_seed(config, job.seed),
                     "unsupported": unsupported(config, row, job.case_id),
+                    **({} if job.artifacts else {"starts": job.starts}),
                 },
                 job.artifacts or job.media,
             )
@@ -392,7 +412,7 @@ def calibrate(config: Config) -> Dependencies:
         code=("bico.scoring.scores",),
         settings={"seeds": config.seeds, **_judging(config), **_compositions(config)},
         models=("clip", "dino", "probe"),
-        items={"": Item(inputs=_media(config, config.bound()))},
+        items=_bound_media(config),
     )
 
 
@@ -402,7 +422,7 @@ def score(config: Config, row: str) -> Dependencies:
         code=("bico.scoring.scores",),
         settings={"unsupported": reasons, **_judging(config), **_compositions(config)},
         models=("clip", "dino", "probe"),
-        items={"": Item(inputs=_media(config, config.bound()))},
+        items=_bound_media(config),
     )
 
 
@@ -440,6 +460,7 @@ def table(config: Config, name: str) -> Dependencies:
             "controls": sorted(config.controls.rows()) if name != "table1" else None,
         },
         pages=(f"report/paper_{name}.csv",),
+        items={"": Item(inputs={path.name: path for path in _answers(config)})},
     )
 
 
@@ -466,7 +487,7 @@ def figures(config: Config) -> Dependencies:
         "media": config.media,
         "seed": config.seeds[0],
     }
-    return Dependencies(code=("bico.report.figures",), settings=settings)
+    return Dependencies(code=("bico.report.figures",), settings=settings, items=_bound_media(config))
 
 
 def gallery(config: Config) -> Dependencies:
@@ -480,6 +501,7 @@ def gallery(config: Config) -> Dependencies:
             "seeds": config.seeds,
         },
         pages=("report/gallery.html", "report/page.js"),
+        items=_bound_media(config),
     )
 
 
@@ -494,4 +516,5 @@ def rating(config: Config) -> Dependencies:
             "cases": {case: [entry.prompt, entry.bind] for case, entry in config.cases.items()},
         },
         pages=("report/rating.html", "report/page.js"),
+        items=_bound_media(config),
     )

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import cast
 
 from bico.analysis.binding import CONTEXTS
-from bico.analysis.control_absorption import ROLES, SENTENCES
 from bico.config.benchmark import Kind
 from bico.config.methods import BackboneShape, LearnedSettings, MethodSettings
 from bico.config.schema import Config
 from bico.config.settings import Media
 from bico.methods.base.settings import Settings as PlainPrompt
+from bico.plan.controls import ROLES, SENTENCES
 from bico.plan.dependencies import appearance_model
 from bico.plan.trainings import learned_items, trainings_of_part, unsupported
 from bico.profiling.costs import Costs

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from bico.prompts.text import UNSPACED
+
 DETERMINERS = "a an the this that these those some any each every another both all no not such"
 PRONOUNS = (
     "i me my mine you your yours he him himself his she her herself hers it its itself we us our ours they them "
@@ -27,8 +29,8 @@ FUNCTION_WORDS = frozenset(
 
 
 def stems(text: str) -> dict[str, str]:
-    """Stem -> word, in small letters, of each word of a text, in order."""
-    return {_stem(word): word for word in re.findall(r"[^\W_]+", text.lower())}
+    """Stem -> word, in small letters, of each word of a text, in order; in Chinese and Japanese, of each character."""
+    return {_stem(word): word for word in re.findall(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+", text.lower())}
 
 
 def content_words(phrase: str) -> dict[str, str]:

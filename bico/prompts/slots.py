@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from bico.core.errors import InputError
-from bico.prompts.text import clean
+from bico.prompts.text import clean, whole
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -88,7 +88,7 @@ def mentions(tokenizer: PreTrainedTokenizerFast, text: str, word: str, text_slot
 
     A text of more tokens than slots is cut there, as in WanPipeline: what stands beyond is no mention.
     """
-    found = re.finditer(rf"(?<!\w){re.escape(clean(word))}(?!\w)", clean(text), re.IGNORECASE)
+    found = re.finditer(whole(clean(word)), clean(text), re.IGNORECASE)
     bound = {word: [match.span() for match in found]}
     return slots(text, bound, word_offsets(_encoded(tokenizer, clean(text)))[: text_slots - 1])[word]
 

@@ -1,11 +1,26 @@
-"""A prompt as Wan's text encoder reads it."""
+"""A prompt as Wan's text encoder reads it, and how a word is found in it."""
 
 import html
+import re
 
 import ftfy
+
+UNSPACED = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Characters of Chinese and Japanese, for a pattern's brackets: no space stands between words of these."""
 
 
 def clean(text: str) -> str:
     """The text as Wan's text encoder reads it: mojibake repaired, HTML entities resolved, white space single."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split())
+
+
+def whole(phrase: str) -> str:
+    """A pattern that finds a phrase as whole words: no letter or digit stands beside it at an edge that is one itself.
+
+    In Chinese and Japanese every place is an edge, so "猫" is found in "一只猫在跑".
+    """
+    edge = rf"[^\W{UNSPACED}]"
+    before = rf"(?<!{edge})" if re.match(edge, phrase) else ""
+    after = rf"(?!{edge})" if re.search(rf"{edge}\Z", phrase) else ""
+    return before + re.escape(phrase) + after

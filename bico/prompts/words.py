@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bico.core.errors import InputError
 from bico.prompts.slots import Span, overlap, slots, token_offsets
-from bico.prompts.text import clean
+from bico.prompts.text import clean, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -28,8 +28,7 @@ def spans(prompt: str, bindings: Mapping[str, Sequence[str]]) -> dict[str, list[
     taken: dict[str, list[Span]] = {source: [] for source in bindings}
     for source, word in sorted(words, key=lambda pair: -len(pair[1])):
         held = [span for placed in taken.values() for span in placed]
-        whole = re.sub(r"^\b|\b$", r"\\b", re.escape(word))  # punctuation has no boundary to keep to
-        found = [match.span() for match in re.finditer(whole, text)]
+        found = [match.span() for match in re.finditer(whole(word), text)]
         free = [span for span in found if not any(overlap(span, other) for other in held)]
         if not free:
             reason = "is bound already wherever it stands in" if found else "is not in"
@@ -44,7 +43,7 @@ def swapped(prompt: str, swap: Mapping[str, str]) -> tuple[str, list[str]]:
     Args:
         swap: word of the prompt -> what stands in its place.
     """
-    pieces = re.split(rf"\b({'|'.join(map(re.escape, swap))})\b", prompt)
+    pieces = re.split(f"({'|'.join(map(whole, swap))})", prompt)
     unchanged = [piece.strip() for piece in pieces[::2] if piece.strip()]
     return "".join(swap.get(piece, piece) for piece in pieces), unchanged
 

@@ -9,15 +9,14 @@ count on for the clips that are still the same.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bico.config.schema import Config
 from bico.core.errors import InputError
+from bico.core.tables import read_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +40,7 @@ def read_answers(config: Config) -> list[dict[str, str]]:
     keys = {path.stem: _key(path) for path in sorted(config.paths.rating_keys.glob("*.csv"))}
     answers, places = [], {}
     for path in sorted(config.paths.rating_answers.glob("*.csv")):
-        for number, line in _lines(path):
+        for number, line in read_lines(path, COLUMNS).items():
             where = f"{path}, row {number}"
             clip = _item(where, line, keys)
             item = line["study"], line["rater"], line["item"]
@@ -101,21 +100,7 @@ def checksums(config: Config, row: str) -> dict[tuple[str, int], str | None]:
 
 
 def _key(path: Path) -> Key:
-    with path.open(encoding="utf-8", newline="") as file:
-        return {(line["rater"], line["item"]): line for line in csv.DictReader(file)}
-
-
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Lines of a file of answers, with their numbers; the header is row 1."""
-    text = path.read_bytes().decode("utf-8-sig", errors="replace")  # what is no text has no such header
-    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        found = ",".join(reader.fieldnames or ())[:60]
-        raise InputError(
-            f"{path}, row 1: expected the columns {','.join(COLUMNS)}, as a page saves them, got {found!r}"
-        )
-    for line in reader:
-        yield reader.line_num, line
+    return {(line["rater"], line["item"]): line for line in read_lines(path, ("rater", "item", *CLIP)).values()}
 
 
 def _item(where: str, line: dict[str, str], keys: dict[str, Key]) -> dict[str, str]:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from bico.config.controls import Ingredient
 from bico.config.schema import Config
+from bico.core.tables import read_table
 
 
 def verdicts(config: Config) -> list[str]:
@@ -18,7 +19,7 @@ def verdicts(config: Config) -> list[str]:
         return [f"- The config has no `controls`: {unknown}."]
     if not path.is_file():
         return [f"- No controls yet: {unknown}. `uv run snakemake --cores all {path}`, with this config, measures it."]
-    table = pd.read_csv(path, keep_default_na=False)
+    table = read_table(path, dict.fromkeys(("ingredient", "measure", "over", "without", "with", "moves"), str))
     of_ingredient = {name: table[table["ingredient"] == name] for name in get_args(Ingredient)}
     return [
         "- Controls (`controls.csv`) measure each ingredient of BiCo where it has to matter. If none of its measures "

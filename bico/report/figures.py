@@ -54,7 +54,7 @@ def strip(title: str, rows: list[Row], media: Media) -> Figure:
 def _sources(config: Config, case: Case) -> list[Row]:
     rows = []
     for number, (source, words) in enumerate(case.bind.items()):
-        frames = read_media(config.media_path(source), **dict(config.media))
+        frames = read_media(config.media_path(source), **dict(config.media), start=config.sources[source].start)
         rows.append((f"{source}\n→ {', '.join(words)}", PALETTE[number % len(PALETTE)], frames))
     return rows
 

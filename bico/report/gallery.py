@@ -20,11 +20,12 @@ import pandas as pd
 from bico.config.benchmark import Case
 from bico.config.schema import Config
 from bico.core.files import write_text
+from bico.core.records import intact
 from bico.media.writing import compressed
 from bico.prompts.text import clean
 from bico.prompts.words import spans
 from bico.report.style import PALETTE
-from bico.scoring.results import clip_statuses, score_columns, status_told
+from bico.scoring.results import clip_statuses, read_scores, score_columns, status_told
 
 PAGE = Path(__file__).with_name("gallery.html")
 SCRIPT = Path(__file__).with_name("page.js")
@@ -116,7 +117,7 @@ def _clip(
 
 def _scores(config: Config, row: str) -> pd.DataFrame:
     """The scores shown below a clip, by case and seed: those against the truth, or else all others."""
-    table = pd.read_csv(config.paths.scores(row), index_col=["case", "seed"])
+    table = read_scores(config, row).set_index(["case", "seed"])
     shown = [name for name in score_columns(config) if name == "truth_overall" or not config.models.probe]
     return table[shown]
 
@@ -125,14 +126,14 @@ def _copied(folder: Path, file: Path, name: str) -> str:
     """Copies a file into the gallery and returns its address there."""
     target = folder / f"{name}{file.suffix.lower()}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(file, target)
+    shutil.copyfile(intact(file), target)
     return target.relative_to(folder).as_posix()
 
 
 def embedded(file: Path, crf: int = 23) -> str:
     """The file itself as its address; a large video as a smaller one, in H.264 of this quality (lower is better)."""
     kind, _ = mimetypes.guess_type(file)
-    content = file.read_bytes()
+    content = intact(file).read_bytes()
     if len(content) > LARGE and kind and kind.startswith("video/"):
         kind, content = "video/mp4", compressed(file, crf)
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

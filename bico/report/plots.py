@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from bico.config.schema import Config
 from bico.core.errors import InputError
+from bico.core.tables import read_table
 from bico.plan.trainings import learner, trainings
 from bico.report.statistics import row_intervals
 from bico.report.style import INK, PALETTE, PAPER, STYLE, save_pair
@@ -50,7 +51,9 @@ SMOOTHING = 10  # a loss is averaged over this part of its stage: a tenth
 
 def plot(config: Config, table: str) -> list[Path]:
     """Draws `R/<table>.csv` into `R/figures/<table>.png` and `.pdf`."""
-    rows = pd.read_csv(config.paths.table(table)).fillna({"configuration": ""})
+    names = ((row,) for row in config.table(table))
+    types = {"method": str, "configuration": str}
+    rows = read_table(config.paths.table(table), types, by=("method",), expected=names)
     columns = [column for column in drawn_columns(config) if rows[column].notna().any()]
     with matplotlib.rc_context(STYLE | AXES):
         return save_pair(scores_figure(rows, columns), config.paths.figure(table))

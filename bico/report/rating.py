@@ -164,8 +164,9 @@ class _Show:
 
     def _source(self, name: str) -> str:
         """A source as the methods see it: cropped, as long as the clips, and in a format that browsers play."""
-        frames = read_media(self.config.media_path(name), **dict(self.config.media))
-        if self.config.sources[name].kind == "image":
+        source = self.config.sources[name]
+        frames = read_media(self.config.media_path(name), **dict(self.config.media), start=source.start)
+        if source.kind == "image":
             write_image(self.folder / "source.png", frames[0])
             return embedded(self.folder / "source.png")
         write_clip(self.folder / "source.mp4", frames, self.config.media.fps)

@@ -15,6 +15,7 @@ from bico.config.methods import module_of
 from bico.config.schema import Config
 from bico.core.files import write_csv, write_text
 from bico.core.fingerprints import code_digest, folder_digest
+from bico.core.tables import read_table
 from bico.report import statistics
 from bico.report.answers import QUESTIONS, agreement, counted_answers
 from bico.report.controls import verdicts
@@ -68,7 +69,7 @@ def write_table(config: Config, name: str) -> pd.DataFrame:
 def published(name: str) -> pd.DataFrame:
     """A table of the paper (arXiv 2512.09824 v2): CLIP-T and DINO-I x100, human ratings from 1 to 5, and what it calls
     its rows. Indexed by their numbers; row 0 is empty."""
-    table = pd.read_csv(PAPER / f"paper_{name}.csv", index_col="row")
+    table = read_table(PAPER / f"paper_{name}.csv", {"row": int, "configuration": str}).set_index("row")
     return table.reindex([0, *table.index]).fillna({"configuration": ""})
 
 

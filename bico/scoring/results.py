@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 
 import pandas as pd
 
 from bico.config.schema import Config
+from bico.core.tables import read_table
 from bico.plan.trainings import unsupported
 
 SCORES = ("clip_t", "dino_i", "motion_fidelity", "dynamic_degree")
@@ -35,8 +37,14 @@ def status_told(config: Config, method: str, case_id: str, status: str) -> str:
 
 
 def read_scores(config: Config, method: str) -> pd.DataFrame:
-    """A row per case and seed, as `score` wrote them."""
-    return pd.read_csv(config.paths.scores(method))
+    """A row per case and seed, as `score` wrote them, in the order of the config.
+
+    Raises:
+        InputError: the file has not just these rows.
+    """
+    types = {"case": str, "seed": int, "status": str} | dict.fromkeys(score_columns(config), float)
+    clips = product(config.truths if method == TRUTH else config.cases, config.seeds)
+    return read_table(config.paths.scores(method), types, by=("case", "seed"), expected=clips)
 
 
 def _status(config: Config, method: str, clip: tuple[str, int], promised: str) -> str:

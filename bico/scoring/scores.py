@@ -85,26 +85,31 @@ class Judges:
         from bico.scoring.motion import tracks
 
         self.clip_t, self.dino_i = open_judges(config, device)
-        source = cache(lambda path: read_media(path, **dict(config.media)))
-        self.reference = cache(lambda path: self.dino_i.reference(source(path)))
-        self.tracks = cache(lambda path: tracks(source(path)))
+        source = cache(lambda path, start: read_media(path, **dict(config.media), start=start))
+        self.reference = cache(lambda path, start: self.dino_i.reference(source(path, start)))
+        self.tracks = cache(lambda path, start: tracks(source(path, start)))
 
     def score(
-        self, frames: np.ndarray, prompt: str, sources: Mapping[str, Path], videos: Iterable[str], fps: float
+        self,
+        frames: np.ndarray,
+        prompt: str,
+        sources: Mapping[str, tuple[Path, float]],
+        videos: Iterable[str],
+        fps: float,
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """The scores of one clip, and its values frame by frame.
 
         Args:
             frames: uint8 [T, H, W, 3].
-            sources: their files, by name; `videos` are those whose motion counts.
+            sources: their files, each with the second from which on it is read, by name; the motion of `videos` counts.
             fps: of the clip.
         """
         from bico.scoring.motion import motion_scores
 
         clip_t, clip_frames = self.clip_t.score(frames, prompt)
-        dino_i, dino_frames = self.dino_i.score(frames, {name: self.reference(path) for name, path in sources.items()})
+        dino_i, dino_frames = self.dino_i.score(frames, {name: self.reference(*file) for name, file in sources.items()})
         scores = {"clip_t": clip_t, "dino_i": dino_i}
-        scores |= motion_scores(frames, [self.tracks(sources[video]) for video in videos], fps)
+        scores |= motion_scores(frames, [self.tracks(*sources[video]) for video in videos], fps)
         return scores, {"clip_t": clip_frames, "dino_i": dino_frames}
 
 
@@ -122,7 +127,7 @@ class _Scorer:
     def score(self, case_id: str, path: Path) -> tuple[dict[str, float], dict[str, Any]]:
         """The scores of one clip, and its values frame by frame."""
         case, frames = self.config.cases[case_id], read_written(path, self.config.media)
-        sources = {source: self.config.media_path(source) for source in case.bind}
+        sources = {source: (self.config.media_path(source), self.config.sources[source].start) for source in case.bind}
         videos = [source for source in case.bind if self.config.sources[source].kind == "video"]
         scores, values = self.judges.score(frames, case.prompt, sources, videos, self.config.media.fps)
         if self.config.models.probe and case.truth:

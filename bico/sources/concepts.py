@@ -20,6 +20,7 @@ import numpy as np
 
 from bico.core.errors import InputError
 from bico.media.frames import spread
+from bico.prompts.text import whole
 from bico.sources.instructions import INSTRUCTIONS, Concepts, Instructions, template
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def keys(kind: Kind) -> tuple[str, ...]:
 
 def holds(caption: str, words: Iterable[str]) -> bool:
     """Whether every word stands in the caption verbatim, as whole words; upper and lower case count as the same."""
-    return all(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", caption, re.IGNORECASE) for word in words)
+    return all(re.search(whole(word), caption, re.IGNORECASE) for word in words)
 
 
 MARKER = re.compile(r"(?:(?:[-*•]|\d+[.)])\s+)?(?:\**caption(?: \d+)?\**:\**\s*)?", re.IGNORECASE)
@@ -172,7 +173,7 @@ def extract(
     Args:
         frames: uint8 [T, H, W, 3] of any size; T = 1 for an image, else the frames that training reads.
         fps: frames per second of `frames`.
-        key_words: concepts given by hand; only captions are asked for then.
+        key_words: concepts given by hand; where they have spatial ones, only captions are asked for.
 
     Returns:
         {"kind", "spatial", "temporal", "captions" [N], "frame_captions" [F], "frame_indices" [F], "counts"}; for an
@@ -184,10 +185,9 @@ def extract(
         InputError: no valid JSON after `settings.attempts` answers.
     """
     interview = Interview(vlm, settings, fps)
-    if key_words is None:
-        concepts = interview.concepts(frames, kind)
-    else:
-        concepts = {key: list(getattr(key_words, key)) for key in keys(kind)}
+    given = key_words.model_dump(exclude_none=True) if key_words else {}
+    named = given if "spatial" in given else interview.concepts(frames, kind) | given
+    concepts = {key: named[key] for key in keys(kind)}
     indices = spread(len(frames), settings.frame_captions or len(frames)) if kind == "video" else []
     captions = interview.captions([frames], concepts, settings.captions, group=1)
     frame_captions = []

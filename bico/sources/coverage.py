@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bico.core.errors import InputError
 from bico.core.files import write_csv
+from bico.core.records import intact
 from bico.prompts.content_words import FUNCTION_WORDS, content_words, stems
 
 if TYPE_CHECKING:
@@ -169,4 +170,4 @@ def _quoted(words: list[str]) -> str:
 
 def _found(config: Config, source: str) -> dict[str, Any]:
     """Key words, captions and counts of a source."""
-    return json.loads(config.paths.concepts(source).read_text(encoding="utf-8"))
+    return json.loads(intact(config.paths.concepts(source)).read_text(encoding="utf-8"))

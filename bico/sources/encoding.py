@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bico.config.benchmark import Kind
 from bico.core.files import replacing
+from bico.core.records import intact
 from bico.models.wan.backbone import Backbone
 from bico.prompts.slots import mentions
 
@@ -88,7 +89,8 @@ class EncodedSource:
 
     @classmethod
     def load(cls, path: Path) -> EncodedSource:
-        with safe_open(path, framework="pt") as file:
+        """Raises InputError if the file is damaged."""
+        with safe_open(intact(path), framework="pt") as file:
             words = json.loads(file.metadata()["words"])
             return cls(**words, **{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 

@@ -11,6 +11,7 @@ import numpy as np
 from bico.config.benchmark import Role, Source, ToyScene
 from bico.config.schema import Config
 from bico.core.files import write_json
+from bico.core.records import remember
 from bico.media.writing import write_clip, write_image
 from bico.toybox.render import render
 from bico.toybox.words import LIGHTS, MOTIONS, SCENES, STYLES, SUBJECTS
@@ -26,6 +27,7 @@ def write_source(config: Config, source: str) -> None:
         write_clip(path, frames, config.media.fps)
     else:
         write_image(path, frames[0])
+    remember(path, {})
     write_json(path.with_suffix(".json"), scene.to_dict())
 
 
@@ -33,6 +35,7 @@ def write_truth(config: Config, case: str) -> None:
     """Renders what a case should show to `R/truth/<case>.mp4`, and writes its scene to the JSON beside it."""
     scene, path = truth_of(config, case), config.paths.truth(case)
     write_clip(path, render(scene, num_frames=config.media.num_frames, size=config.media.height), config.media.fps)
+    remember(path, {})
     write_json(path.with_suffix(".json"), scene.to_dict())
 
 

@@ -8,7 +8,7 @@ import toy
 from conftest import ROOT, ZOO, needs_zoo
 
 from bico.analysis import binding
-from bico.analysis.binding import Measured, collect, compared, exact, moved, psnr, sentence, trials
+from bico.analysis.binding import Measured, collect, compared, exact, measurements, moved, psnr, sentence, trials
 from bico.config.benchmark import Case
 from bico.config.reading import load
 from bico.config.settings import Media
@@ -164,6 +164,7 @@ def test_a_source_is_compared_take_by_take(tmp_path):
     ]
     rows = list(compared(config, "bico", "red_cat", Measured([20.0, 21.0], before), Measured([24.0, 26.0], after)))
     assert (rows[0]["measured"], rows[0]["gain"], rows[0]["gain_low"], rows[0]["gain_high"]) == ("psnr", 4.5, 4, 5)
+    assert {(row["bound"], row["measured"]) for row in rows} == {*measurements(config, "red_cat")}
     alone = {(row["bound"], row["measured"]): row for row in rows[1:]}
     assert alone.keys() == {(role, other) for role in ("subject", "scene") for other in ("subject", "scene", "motion")}
     assert alone["subject", "subject"]["gain"] == pytest.approx(0.05) and alone["subject", "scene"]["gain"] == 0
@@ -173,18 +174,19 @@ def test_a_source_is_compared_take_by_take(tmp_path):
 def test_the_table_holds_every_method_and_the_means_over_sources(tmp_path):
     config = toy.config(tmp_path, methods={"base": {}, "bico": {}, "db_lora": {}})
     (tmp_path / "binding").mkdir()
-    for method, gains in {"truth": (0.6, 0.7), "bico": (0.2, 0.4), "db_lora": (0.1, 0.1)}.items():
+    for method, mean in {"truth": 0.6, "bico": 0.3, "db_lora": 0.1}.items():
         rows = [
-            {"method": method, "source": source, "kind": "image", "bound": "subject", "measured": "subject",
+            {"method": method, "source": source, "kind": "image", "bound": bound, "measured": role,
              "clips": 8, "unbound": 0.3, "bound_value": 0.3 + gain, "gain": gain, "gain_low": 0.0, "gain_high": 1.0}
-            for source, gain in zip(("red_cat", "old_robot"), gains, strict=True)
+            for source, gain in zip(config.sources, mean + np.linspace(-0.1, 0.1, 5), strict=True)
+            for bound, role in measurements(config, source)
         ]  # fmt: skip
         pd.DataFrame(rows).to_csv(tmp_path / "binding" / f"{method}.csv", index=False)
     collect(config)
     table = pd.read_csv(tmp_path / "binding.csv")
-    assert len(table) == 9 and table["method"].iloc[0] == "truth"
+    assert set(table["method"]) == {"truth", "bico", "db_lora"} and table["method"].iloc[0] == "truth"
     mean = table[(table["method"] == "bico") & (table["source"] == "all")].iloc[0]
-    assert mean["gain"] == pytest.approx(0.3) and mean["clips"] == 16
+    assert mean["gain"] == pytest.approx(0.3) and mean["clips"] == 5 * 8
     assert 0.2 <= mean["gain_low"] <= mean["gain_high"] <= 0.4
 
 

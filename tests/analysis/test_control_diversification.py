@@ -9,12 +9,13 @@ import torch
 import toy
 from conftest import ROOT, needs_zoo
 
-from bico.analysis.control_diversification import SENTENCES, gain, gains, losses, measured_sources, new_sentences
+from bico.analysis.control_diversification import SENTENCES, gain, gains, losses, new_sentences
 from bico.config.reading import load
 from bico.core.files import write_json
 from bico.methods.bico import learn as bico_learn
 from bico.models.binder import HierarchicalBinder
 from bico.models.wan.backbone import Backbone
+from bico.plan.controls import measured_sources
 from bico.plan.trainings import artifact_path
 from bico.sources.encoding import encode_source
 from bico.toybox.captions import caption, key_words

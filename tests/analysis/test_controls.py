@@ -121,11 +121,12 @@ def test_what_one_caption_loses_in_new_sentences_is_compared_with_what_many_lose
 def test_clutter_that_comes_along_moves_the_control_of_absorption(tmp_path, learned_clutter, moves):
     benchmark = config(tmp_path, absorption={"row": "bico_lacks"})
     rows = [
-        {"case": source, "seed": seed, "bound": role, "sentence": 0, "clutter": clutter}
+        {"case": source, "seed": seed, "bound": role, "sentence": sentence, "clutter": clutter}
         | {"probability": (learned_clutter if clutter and role == "scene" else 0.1) + 0.01 * seed}
         for source in benchmark.sources
         for clutter in (True, False)
         for role in ("subject", "scene")
+        for sentence in (0, 1)
         for seed in benchmark.seeds
     ]
     write_csv(benchmark.paths.control("absorption"), pd.DataFrame(rows))

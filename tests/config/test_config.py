@@ -269,7 +269,11 @@ def test_cases_that_a_method_cannot_take(method, kinds, reason):
         ("methods.db_lora.merge_weight", float("nan"), "merge_weight: expected a finite number, got NaN"),
         ("curves.strength.rows.bico", float("inf"), "curves.strength.rows.bico: expected a finite number"),
         ("results", 3, "my.yaml: results: expected a path, got 3"),
-        ("models.clip", "", "my.yaml: models.clip: expected the path of a folder, got ''"),
+        ("models.clip", "", "my.yaml: models.clip: expected a path, got ''"),
+        ("results", "", "my.yaml: results: expected a path, got ''"),
+        ("sources.cat_beach", {"kind": "image", "file": "a\0b"}, "cat_beach.file: expected a path, got 'a\\x00b'"),
+        ("sources." + "x" * 240, {}, "expected a name of 100 characters at most, got 240: 'xxx"),
+        ("methods.a/b", {"method": "bico"}, "expected a name of letters, digits and underscores, got 'a/b'"),
         ("compile", "perhaps", "compile: expected true or false, got"),
         ("seeds", [], "seeds: expected at least 1 item, got []"),
         ("cases", 3, "cases: expected keys with values, got 3"),
@@ -288,6 +292,9 @@ def test_cases_that_a_method_cannot_take(method, kinds, reason):
         ("sources.cat_beach.kind", "audio", "sources.cat_beach.kind: expected 'image' or 'video', got \"audio\""),
         ("sources.cat_beach.file", "cat.png", "sources.cat_beach: expected either 'file' (own media) or 'scene'"),
         ("sources.cat_beach.scene.motion", "bouncing", "sources.cat_beach: 'scene.motion' belongs to videos"),
+        ("sources.cat_beach.start", 1, "sources.cat_beach: 'start' belongs to a video's 'file': expected 0"),
+        ("sources.fish_bouncing.start", 1, "sources.fish_bouncing: 'start' belongs to a video's 'file': expected 0"),
+        ("sources.fish_bouncing.start", -1, "sources.fish_bouncing.start: expected"),
         ("sources.my cat", {"kind": "image", "file": "x"}, "expected a name of letters, digits and underscores"),
         (f"{CASE}.bind", {"cat_beach": ["dog"]}, "'dog' (bound to cat_beach) is not in the prompt"),
         (f"{CASE}.bind.cat_beech", ["city"], "no source 'cat_beech': did you mean 'cat_beach'?"),
@@ -313,10 +320,50 @@ def test_a_missing_section_is_named(toybox):
 def test_a_key_that_stands_there_twice_is_refused(tmp_path):
     text = "methods:\n  one: &one {steps: 3}\n  two: {<<: *one, steps: 4}\n  one: {steps: 5}\n"
     (tmp_path / "twice.yaml").write_text(text)
-    with pytest.raises(
-        InputError, match=r"twice.yaml \(line 4\): .* the key 'one' stands there twice, first in line 2"
-    ):
+    with pytest.raises(InputError, match=r"twice.yaml \(line 4\): the key 'one' stands there twice, first in line 2"):
         load(tmp_path / "twice.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seeds: [010]", "010 would be read as 8: write 8, or '010' for text"),
+        ("seeds: [0x10]", "0x10 would be read as 16: write 16"),
+        ("seeds: [1_000]", "1_000 would be read as 1000: write 1000"),
+        ("name: 007", "007 would be read as 7: write 7, or '007' for text"),
+        ("cases:\n\n  no: {}", "no would be read as false: write false, or 'no' for text"),
+        ("compile: on", "on would be read as true: write true, or 'on' for text"),
+        ("media: {fps: 1:30}", "1:30 would be read as 90: write 90, or '1:30' for text"),
+        ("cases: {2024-01-01: {}}", "2024-01-01 would be read as a date: write '2024-01-01', in quotes"),
+        ("name: =", "= would be read as of YAML's type value: write '=', in quotes"),
+        ("prompt: {{prompt}}", "a key in braces or brackets: expected a word; put text with braces in quotes"),
+        ("prompt: {[a]: b}", "a key in braces or brackets: expected a word"),
+        ("seeds: &all [*all]", "not valid YAML: found unconstructable recursive node"),
+        ("seeds: [" + "9" * 5000 + "]", "not valid YAML: Exceeds the limit"),
+    ],
+)
+def test_a_value_that_does_not_mean_what_it_looks_like_is_refused(text, expected, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert expected in str(caught.value) and "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_names_stay_what_they_are_called(toybox, tmp_path):
+    """Those that YAML takes for text, and those in quotes; others are refused."""
+    case = yaml.safe_dump(toybox["cases"].pop("cat_bouncing_in_the_city"), default_flow_style=True).strip()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(toybox | {"cases": None}).replace("cases: null", ""))
+
+    def read(names: str) -> list[str]:
+        lines = "\n".join(f"  {name}: {case}" for name in names.split())
+        (tmp_path / "cases.yaml").write_text(f"{(tmp_path / 'config.yaml').read_text()}\ncases:\n{lines}\n")
+        return list(load(tmp_path / "cases.yaml").cases)
+
+    assert read("NA nan 1e3 008 '007' 'no' 'null'") == ["NA", "nan", "1e3", "008", "007", "no", "null"]
+    for name, told in {"2024": "2024", "true": "true", "~": "null"}.items():
+        with pytest.raises(InputError, match=rf"cases\.\w+\.\[key\]: expected text, got {told}"):
+            read(name)
 
 
 def test_files_that_are_no_yaml_are_refused(tmp_path):

@@ -50,7 +50,7 @@ def test_small_clip_survives_writing_and_reading(tmp_path):
 
 
 def test_real_size_is_what_every_player_shows(tmp_path):
-    write_clip(tmp_path / "a.mp4", np.repeat(moving_square(5, 256, 64), 1, axis=0), fps=8)
+    write_clip(tmp_path / "a.mp4", moving_square(5, 256, 64), fps=8)
     reader = imageio_ffmpeg.read_frames(str(tmp_path / "a.mp4"))
     assert next(reader)["pix_fmt"].startswith("yuv420p")
     reader.close()
@@ -217,6 +217,15 @@ def test_clips_of_a_package_are_read():
         assert clip.shape == (9, 48, 48, 3) and clip.std() > 10
 
 
+def test_a_video_is_read_from_its_start_on(tmp_path):
+    clip = numbered(40)
+    write_clip(tmp_path / "a.mp4", clip, fps=25)
+    taken = read_media(tmp_path / "a.mp4", **SIZE, read="first", start=0.4)
+    assert np.abs(taken.mean((1, 2, 3)) - clip[10:19].mean((1, 2, 3))).max() < 1.5
+    found, rate = read_original(tmp_path / "a.mp4", Media(**SIZE, read="first"), start=0.4)
+    assert np.array_equal(found, taken) and rate == pytest.approx(25)
+
+
 # --- what is wrong --------------------------------------------------------------------------------------------------
 
 
@@ -282,3 +291,44 @@ def test_a_duration_that_is_rounded_makes_no_frame_be_skipped():
 def test_a_video_of_just_as_many_frames_gives_each_whatever_its_rate(tmp_path):
     write_clip(tmp_path / "a.mp4", numbered(9), fps=4)
     assert numbers(read_media(tmp_path / "a.mp4", **SIZE, read="first")) == list(range(9))
+
+
+def test_clips_of_ours_have_just_the_frames_and_the_size_of_the_config(tmp_path):
+    for frames, size in ((8, 48), (10, 48), (9, 64)):
+        write_clip(tmp_path / "a.mp4", moving_square(frames, size), fps=8)
+        with pytest.raises(InputError, match="9 frames of 48 x 48"):
+            read_written(tmp_path / "a.mp4", Media(**SIZE))
+    for content in (b"", b"no clip", (tmp_path / "a.mp4").read_bytes()[:2000]):
+        (tmp_path / "b.mp4").write_bytes(content)
+        with pytest.raises(InputError, match="delete it to have it made again"):
+            read_written(tmp_path / "b.mp4", Media(**SIZE))
+    with pytest.raises(InputError):
+        read_written(tmp_path / "none.mp4", Media(**SIZE))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (32, 48), (48, 48), (50, 34), (64, 64), (96, 64), (257, 300)])
+def test_both_readers_give_the_same_of_small_clips(tmp_path, size):
+    """decord takes what pads the lines of some widths for a channel."""
+    height, width = size
+    clip = np.random.default_rng(0).integers(0, 256, (5, height, width, 3), np.uint8)
+    write_clip(tmp_path / "a.mp4", clip, fps=8)
+    media = Media(height=height, width=width, num_frames=5, fps=8)
+    assert np.array_equal(read_written(tmp_path / "a.mp4", media), read_clip(tmp_path / "a.mp4"))
+
+
+def test_large_clips_of_ours_keep_their_light(tmp_path):
+    """4:2:0, which decord would darken by a level or more."""
+    clip = moving_square(5, 256, 64)
+    write_clip(tmp_path / "a.mp4", clip, fps=8)
+    back = read_written(tmp_path / "a.mp4", Media(height=256, width=256, num_frames=5, fps=8))
+    assert abs(back.mean() - clip.mean()) < 0.3
+
+
+@pytest.mark.parametrize(("width", "height", "noticed"), [(90, 160, True), (160, 90, False), (150, 100, False)])
+def test_a_crop_that_loses_much_is_said(tmp_path, caplog, width, height, noticed):
+    write_image(tmp_path / "a.png", np.zeros((height, width, 3), np.uint8))
+    write_clip(tmp_path / "a.mp4", np.zeros((3, height, width, 3), np.uint8), fps=8)
+    for name, kind in (("a.png", "image"), ("a.mp4", "video")):
+        caplog.clear()
+        check_media(tmp_path / name, kind, frame=(832, 480))
+        assert ("lie outside the crop" in caplog.text) == noticed

@@ -148,9 +148,15 @@ def test_an_imported_binder_composes(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, capsys) -> None:
     theirs = saved(checkpoint(motion=False), tmp_path / "theirs.safetensors")
-    for out in (tmp_path, tmp_path / "theirs.safetensors" / "ours.safetensors"):
+    for out, reason in {
+        tmp_path: "this is a folder",
+        tmp_path / "theirs.safetensors" / "ours.safetensors": "no file can be written there (",
+        tmp_path / "theirs.safetensors": f"this is {theirs}, which is read",
+    }.items():
         assert run("import", theirs, out) == 2
-        assert capsys.readouterr().err.startswith(f"error: {out}: cannot be written (")
+        told = capsys.readouterr().err
+        assert told.startswith(f"error: {out}: {reason}") and told.count("\n") == 1
+    assert set(load_file(theirs)) == set(checkpoint(motion=False))
 
 
 def test_a_source_is_learned_with_the_authors_gate_and_exported(tmp_path: Path) -> None:

@@ -1,6 +1,12 @@
 """The command line: one command per step, errors of one line, and a composition without any config."""
 
+import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -100,8 +106,26 @@ def test_key_words_of_files_are_taken_instead_of_the_vlm_s(small, tmp_path):
     config = composition(load(small), "a cat at the beach", bind, key_words, **where)
     assert {name: source.file for name, source in config.sources.items()} == {"cat": first, "cat_2": second}
     assert config.sources["cat"].concepts is None and config.sources["cat_2"].concepts.spatial == ["beach", "sand"]
+    write_clip(tmp_path / "ball.mp4", moving_square(9), fps=8)
+    bind_clip, moves = (
+        [(tmp_path / "ball.mp4", "cat")],
+        {"spatial": [], "temporal": [(tmp_path / "ball.mp4", "bouncing")]},
+    )
+    concepts = composition(load(small), "a cat", bind_clip, moves, **where).sources["ball"].concepts
+    assert (concepts.spatial, concepts.temporal) == (None, ["bouncing"])
     with pytest.raises(InputError, match=r"--temporal: dog.jpg is bound to no word: expected one of"):
         composition(load(small), "a cat", bind[:1], {"temporal": [(Path("dog.jpg"), "running")]}, **where)
+
+
+def test_a_name_that_an_ascii_terminal_cannot_show_ends_no_command(small, tmp_path, monkeypatch):
+    """The clip was written, and then came a traceback."""
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setattr("bico.pipeline.own_files.compose", lambda *arguments, **options: None)
+    arguments = ["compose", "--config", write(small, tmp_path), "--prompt", "a cat", "--bind", "cat.jpg=cat"]
+    assert main([*arguments, "--out", "café.mp4"]) == 0
+    terminal.flush()
+    assert terminal.buffer.getvalue() == b"caf\\xe9.mp4\n"
 
 
 def test_a_benchmark_without_bico_cannot_compose(small, tmp_path, capsys):
@@ -165,6 +189,46 @@ def test_a_key_word_of_the_one_file_needs_no_file(tmp_path, capsys):
     files = [str(tmp_path / "cat.jpg"), "--out", str(tmp_path / "out.mp4"), "--spatial", "cat.jpg=cat"]
     assert main(["decompose", *files, "--prompt", "a cat", "--keep", "cat"]) == 2
     assert "'cat.jpg=cat': expected a WORD of the one file, such as cat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["cat.mp4", "link.mp4"])
+def test_a_file_that_is_bound_is_never_overwritten(quick, tmp_path, capsys, out):
+    write_clip(tmp_path / "cat.mp4", moving_square(9), fps=8)
+    (tmp_path / "link.mp4").symlink_to("cat.mp4")
+    before = (tmp_path / "cat.mp4").read_bytes()
+    arguments = ["decompose", str(tmp_path / "cat.mp4"), "--config", quick, "--prompt", "a cat", "--keep", "cat"]
+    assert main([*arguments, "--out", str(tmp_path / out)]) == 2
+    assert "which is read: expected another name" in capsys.readouterr().err
+    assert (tmp_path / "cat.mp4").read_bytes() == before and (tmp_path / "link.mp4").is_symlink()
+
+
+@pytest.mark.parametrize("option", ["--out", "--workdir"])
+def test_an_output_that_cannot_be_written_is_told_before_any_work(quick, tmp_path, capsys, monkeypatch, option):
+    monkeypatch.setattr("bico.pipeline.concepts.concepts", lambda config: pytest.fail("too late"))
+    arguments = ["decompose", str(tmp_path / "cat.jpg"), "--config", quick, "--prompt", "a cat", "--keep", "cat"]
+    values = {"--out": str(tmp_path / "out.mp4")} | {option: "/proc/x.mp4" if option == "--out" else "/proc/x"}
+    assert main([*arguments, *(text for pair in values.items() for text in pair)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: /proc/x") and "no file can be written there" in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_that_is_stopped_says_so_in_one_line_and_leaves_no_temporary_folder(quick, tmp_path, stop, code):
+    """Stopped as soon as it has begun to work in its temporary folder."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    arguments = ["decompose", str(tmp_path / "cat.jpg"), "--config", quick, "--prompt", "a cat", "--keep", "cat"]
+    command = [sys.executable, "-m", "bico.cli", *arguments, "--out", str(tmp_path / "out.mp4")]
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  a shell's background jobs ignore it
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heard) as running:
+        while not [*temporary.glob("*/concepts")]:
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.send_signal(stop)
+        told = running.communicate()[1]
+    assert running.returncode == code and told.splitlines()[-1] == "stopped: what is finished is kept"
+    assert "Traceback" not in told and not [*temporary.glob("tmp*")]
 
 
 def test_a_word_is_swapped_once(quick, tmp_path, capsys):

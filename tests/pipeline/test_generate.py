@@ -15,6 +15,7 @@ from bico.config.reading import load
 from bico.config.schema import Config
 from bico.core.errors import InputError
 from bico.core.fingerprints import file_digest
+from bico.core.records import remember
 from bico.pipeline.generate import generate
 from bico.plan import dependencies
 
@@ -123,6 +124,30 @@ def test_a_clip_that_fails_leaves_no_older_one(made, config, monkeypatch):
     _, manifest = made(1, error=ValueError("no such token"))
     assert [entry["sha256"] is None for entry in manifest] == [False, True, False]
     assert len(list(config.results.rglob("*.mp4"))) == 2
+
+
+def test_clips_that_a_stopped_run_did_not_come_to_are_still_there(made, config, monkeypatch):
+    made()
+    monkeypatch.setattr(dependencies, "code_digest", lambda *modules: "other code")
+    with pytest.raises(KeyboardInterrupt):
+        made(1, error=KeyboardInterrupt())
+    assert len(list(config.results.rglob("*.mp4"))) == 3
+    assert made()[0] == [1, 2]
+
+
+def test_a_damaged_clip_is_made_again(made, config):
+    made()
+    clip = config.paths.clip("base", "cat_bouncing_in_the_city", 1)
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[: len(whole) // 2])
+    assert made()[0] == [1] and clip.read_bytes() == whole
+
+
+def test_a_file_of_an_earlier_step_that_is_damaged_stops_this_one(made, config):
+    source = config.media_path("cat_beach")
+    remember(source, {}, config.paths.table("manifest", "json"))
+    source.write_bytes(b"a bit flipped")
+    assert made() == ([], f"{source}: damaged: it is not what was written: run again, and it is made again")
 
 
 def test_the_manifest_tells_what_is_in_the_clips(made, config):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from files import write_weights
 from PIL import Image
 from safetensors.numpy import save_file
@@ -16,8 +17,11 @@ from safetensors.numpy import save_file
 from bico.config.reading import load
 from bico.core.errors import InputError
 from bico.core.fingerprints import file_digest
+from bico.media.writing import write_clip
+from bico.models.binder import HierarchicalBinder
 from bico.pipeline.model_folders import listed
-from bico.pipeline.preflight import preflight
+from bico.pipeline.preflight import check, check_own_config, preflight
+from bico.training.artifacts import save_artifact
 
 
 def problem(config: dict) -> str:
@@ -53,6 +57,17 @@ def test_a_broken_source_is_named(small, tmp_path):
     config = own_media(small, tmp_path)
     (tmp_path / "cat.jpg").write_bytes(b"")
     assert "cat.jpg: the file is empty" in problem(config)
+
+
+def test_a_video_that_ends_before_its_start(small, tmp_path):
+    config = own_media(small, tmp_path)
+    write_clip(tmp_path / "fish.mp4", np.zeros((16, 48, 48, 3), np.uint8), fps=8)
+    config["sources"]["fish_bouncing"] = {"kind": "video", "file": str(tmp_path / "fish.mp4"), "start": 1.5}
+    preflight(load(config))
+    config["sources"]["fish_bouncing"]["start"] = 2.5
+    assert problem(config) == (
+        f"{tmp_path}/fish.mp4: start: 2.5 s, but this video ends after 2 s: expected an earlier start"
+    )
 
 
 def test_a_picture_that_is_too_long_for_the_vlm(small, tmp_path):
@@ -185,14 +200,33 @@ def test_frames_of_no_whole_number_of_patches(small):
 
 
 def test_binders_that_do_not_fit(small, tmp_path):
-    path = small["sources"]["cat_beach"]["binder"] = str(tmp_path / "binder.safetensors")
-    assert problem(small).startswith(f"{path}: sources.cat_beach.binder cannot be read (No such file")
+    path = small["sources"]["cat_beach"]["binder"] = tmp_path / "binder.safetensors"
+    small["sources"]["cat_beach"]["binder"] = str(path)
+    where = f"sources.cat_beach.binder: {path}"
+    assert problem(small).startswith(f"{where}: cannot be read (No such file")
     save_file({"something": np.zeros(3)}, path)
-    assert "is no binder" in problem(small)
-    save_file({"shared.spatial.0.weight": np.zeros(12)}, path)
-    assert "is for tokens of width 12: expected 8" in problem(small)
-    save_file({"shared.spatial.0.weight": np.zeros(8)}, path)
-    preflight(load(small))
+    assert problem(small).startswith(f"{where}: there is no binder in it")
+    for width, blocks in ((12, 6), (8, 3)):
+        save_artifact(path, HierarchicalBinder(width, blocks).state_dict(), {"source": "cat"})
+        expected = f"{where} has width {width} and {blocks} blocks: expected width 8 and 6 blocks"
+        assert problem(small).startswith(expected)
+    binder = HierarchicalBinder(8, 6).state_dict()
+    narrow = binder | {"blocks.0.spatial.1.weight": torch.zeros(8, 7)}
+    nan = binder | {"blocks.0.spatial.4.bias": torch.full((8,), torch.nan)}
+    lacking = {name: tensor for name, tensor in binder.items() if name != "blocks.0.gamma"}
+    for tensors, expected in (
+        (narrow, "of another shape: blocks.0.spatial.1.weight [8, 7] instead of [8, 8]"),
+        (lacking, "missing: blocks.0.gamma"),
+        (binder | {"else": torch.zeros(1)}, "unknown: else"),
+    ):
+        save_artifact(path, tensors, {"source": "cat"})
+        assert problem(small).startswith(f"{where}: {expected}")
+    save_artifact(path, nan, {"source": "cat"})
+    preflight(load(small))  # which does not read the numbers
+    with pytest.raises(InputError, match=r"not finite: blocks.0.spatial.4.bias"):
+        check(load(small))
+    save_artifact(path, binder, {"source": "cat"})
+    check(load(small))
 
 
 def test_results_that_cannot_be_written(small, tmp_path):
@@ -249,3 +283,15 @@ def test_a_token_that_is_bound_twice(small):
 def test_the_list_of_another_folder_that_begins_alike_is_not_this_one_s(tmp_path):
     (tmp_path / "SHA256SUMS").write_text("12  wan/config.json\n34  wan_large/config.json\n")
     assert listed(tmp_path / "wan") == {tmp_path / "wan" / "config.json": "12"}
+
+
+def test_a_config_in_the_folder_of_results_is_not_overwritten(small, tmp_path):
+    path = tmp_path / "results" / "config.yaml"
+    config = load(small)
+    check_own_config(config, path)  # not there yet
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(config.to_yaml().replace("seeds:\n- 0", "seeds:\n- 1"))
+    with pytest.raises(InputError, match="this one would be overwritten: move it"):
+        check_own_config(config, path)
+    path.write_text(config.to_yaml())
+    check_own_config(config, path)  # the config that an earlier run kept

@@ -78,6 +78,45 @@ def test_faults_cost_time_and_nothing_else(small, _toybox, tmp_path, checkout):
         assert learned_so_far(tmp_path, row)[1][: len(lines)] == lines  # and what was begun goes on: seconds and all
 
 
+PREEMPTED = """
+rule preempted:
+    output: "done"
+    resources: mem_mb=500
+    shell: "echo begun >> tries; sleep 20; touch {output}"
+"""
+
+
+@pytest.mark.slurm
+@pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
+def test_a_job_that_is_preempted_runs_again(tmp_path):
+    """Without requeueing, Snakemake waited for it without end. It is started from an interactive job, too, whose memory
+    must not stand beside that of the rule."""
+    run, tries = tmp_path / "run", tmp_path / "run" / "tries"
+    run.mkdir()
+    (run / "Snakefile").write_text(PREEMPTED)
+    profile = yaml.safe_load((ROOT / PROFILE).read_text())
+    del profile["set-resources"]
+    (run / "config.yaml").write_text(
+        yaml.safe_dump(profile | {"slurm-init-seconds-before-status-checks": 8, "latency-wait": 5})
+    )
+    interactive = {"SLURM_JOB_ID": "999", "SLURM_MEM_PER_CPU": "100", "SLURM_CPUS_PER_TASK": "4", "SLURM_NTASKS": "3"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = [sys.executable, "-m", "snakemake", "--profile", str(run), "done"]
+    with cluster(tmp_path / "cluster"), (tmp_path / "log").open("w") as log:
+        environment = os.environ | interactive | {"PATH": path}
+        started = subprocess.Popen(command, cwd=run, env=environment, stdout=log, stderr=log)
+        try:
+            wait_for(tries.exists, "the job's start", seconds=240)
+            urgent = ["--partition=urgent", "--exclusive", "--nodes=2", "--output=/dev/null", "--wrap=sleep 5"]
+            assert slurm("sbatch", *urgent)
+            assert started.wait(timeout=400) == 0, (tmp_path / "log").read_text()
+            names = [job["what"] for job in queue("preempted", "")]
+        finally:
+            started.kill()
+            started.wait()
+    assert len(tries.read_text().splitlines()) == 2 and len(names) == 1
+
+
 def few(small: dict, models: dict, media: Path) -> dict:
     """Three rows, one case of one's own media, few steps, many checkpoints; without the truth, to have fewer jobs."""
     rendered = load(small | {"results": str(media)})
@@ -105,13 +144,14 @@ def few(small: dict, models: dict, media: Path) -> dict:
 
 def with_faults(profile: dict) -> dict:
     """The profile with a place for each fault: n2 is for the first attempt of one row's learning alone, and clips have
-    one minute, then two."""
+    one minute, then two. Snakemake alone submits again."""
     node = f"'--nodelist=n2' if wildcards.method == '{NODELESS}' and attempt == 1 else '--nodelist=n1'"
     for resources in profile["set-resources"].values():
         resources["slurm_extra"] = "'--nodelist=n1'"
     profile["set-resources"]["learn"]["slurm_extra"] = node
     profile["set-resources"]["generate"]["runtime"] = "attempt"
-    return profile | {"slurm-init-seconds-before-status-checks": 8, "latency-wait": 5}
+    del profile["slurm-requeue"]  # it would go to the node again that is down
+    return profile | {"slurm-no-requeue": True, "slurm-init-seconds-before-status-checks": 8, "latency-wait": 5}
 
 
 @contextmanager

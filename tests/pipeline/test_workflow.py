@@ -1,22 +1,27 @@
 """The DAG: what it runs, what an edit makes it run again, and that it runs as a whole and then rests."""
 
+import os
 import re
+import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, needs_zoo
 from dagtools import jobs, pretend_results, snakemake
-from safetensors.numpy import save_file
+from PIL import Image
 
 from bico.config.reading import load
+from bico.core.errors import InputError
 from bico.core.files import write_text
+from bico.models.binder import HierarchicalBinder
+from bico.pipeline.preflight import check
 from bico.plan import dependencies
 from bico.report.answers import COLUMNS
 from bico.sources import authors_page as authors
 from bico.sources.weights import read_lock
+from bico.training.artifacts import save_artifact
 
 # --- what runs ------------------------------------------------------------------------------------------------------
 
@@ -55,13 +60,14 @@ def test_rows_that_learn_the_same_learn_once(small, config_file):
 
 def test_a_binder_that_is_given_is_not_learned(small, config_file, tmp_path):
     given = tmp_path / "given.safetensors"
-    save_file({"shared.spatial.0.weight": np.zeros(8)}, given)
+    save_artifact(given, HierarchicalBinder(8, 6).state_dict(), {"source": "cat"})
     for source in small["sources"].values():
         source["binder"] = str(given)
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
-    output = snakemake("-n", "--configfile", config_file).stdout
-    assert jobs(output)["learn"] == 4  # all but bico and bico_isolated
-    assert re.search(rf"rule generate:\n    input: .*{given}.*\n    output: .*/clips/bico.json", output)
+    found = jobs(snakemake("-n", "--configfile", config_file).stdout)
+    assert found["learn"] == 4  # all but bico and bico_isolated
+    config = load(small)
+    assert str(given) in dependencies.generate(config, "bico", "auto").params(config)
 
 
 def test_what_a_row_learns_can_be_divided_among_jobs(small, config_file):
@@ -237,6 +243,53 @@ def test_rules_know_the_models_that_they_fetch(checkout, config_file, small, tmp
     }  # fmt: skip
     assert all(pin.revision in found["weights"][0] for pin in lock.values())
     assert authors.COMMIT in found["authors"][0]
+
+
+# --- any path, any text, any date -----------------------------------------------------------------------------------
+
+
+def test_commands_get_whatever_the_folder_of_results_is_called(small, config_file, tmp_path):
+    results = tmp_path / 'out (v2), it\'s my $HOME & "run"; ü'
+    config_file.write_text(yaml.safe_dump(small | {"results": str(results)}, sort_keys=False))
+    done = snakemake("--configfile", config_file, "--", results / "media" / "cat_beach.png")
+    assert done.returncode == 0, done.stdout
+    assert (results / "media/cat_beach.png").exists() and (results / "logs/render/cat_beach.png.log").exists()
+    for rules in (ROOT / "workflow" / "rules").glob("*.smk"):
+        for command in re.findall(r'"(python -m bico.cli .*)"', rules.read_text()):
+            assert re.findall(r"{[^}]*}", command) == re.findall(r"{[^}]*:q}", command), command
+
+
+@pytest.mark.parametrize("folder", ["out{1}", "{results}", "-out", "~/out", "out\n"])
+def test_folders_that_rules_cannot_name_are_refused(small, folder):
+    for key in ("results", "weights_store", "authors_page"):
+        with pytest.raises(InputError, match=rf"^{key}: .*: expected a path without braces"):
+            check(load(small | {key: folder}))
+
+
+def test_files_of_tomorrow_and_prompts_with_braces_run_once(small, config_file, checkout, tmp_path):
+    """A camera's clock, or another time zone: the first job failed on every run, because its output was older."""
+    cat, tomorrow = tmp_path / "cat {1}.jpg", time.time() + 86400
+    Image.new("RGB", (64, 48), "orange").save(cat)
+    small["sources"]["cat_beach"] = {"kind": "image", "file": str(cat)}
+    case = {"prompt": "a {cat} bouncing", "bind": {"cat_beach": ["cat"], "fish_bouncing": ["bouncing"]}}
+    small |= {"cases": {"shown": case}, "models": small["models"] | {"probe": None}}
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    keys, results = "rater,item,case,method,seed,sha256\n1,1,shown,base,0,\n", Path(small["results"])
+    write_text(results / "rating/keys/0123abcd.csv", keys)
+    answers = results / "rating/answers/1.csv"
+    write_text(answers, f"{','.join(COLUMNS)}\n0123abcd,1,1,5,4,3\n")
+    for path in (cat, answers):
+        os.utime(path, (tomorrow, tomorrow))
+    pretend_results(checkout, config_file)
+
+    def scheduled() -> dict[str, int]:
+        return jobs(snakemake("-n", "--configfile", config_file, folder=checkout).stdout)
+
+    assert scheduled() == {}
+    os.utime(answers)
+    assert scheduled() == {"all": 1, "table": 1, "plot": 1}
+    os.utime(cat)
+    assert scheduled().items() >= {"concepts": 1, "figures": 1, "gallery": 1, "score": 8}.items()
 
 
 # --- the whole way --------------------------------------------------------------------------------------------------

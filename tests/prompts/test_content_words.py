@@ -47,5 +47,9 @@ def test_other_words_do_not(two):
     assert len(stems(two)) == 2
 
 
+def test_characters_of_chinese_count_one_by_one():
+    assert set(content_words("海滩")) <= set(stems("一只猫在海滩上跳")) and "狗" not in stems("一只猫")
+
+
 def test_of_a_phrase_without_content_words_all_words_count():
     assert words("in it") == ["in", "it"]

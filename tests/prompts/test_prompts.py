@@ -1,12 +1,16 @@
+from itertools import pairwise
+
 import pytest
 import tiny
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
 from bico.core.errors import InputError
 from bico.prompts.slots import mentions, token_offsets
 from bico.prompts.text import clean
-from bico.prompts.words import bound_slots, spans
+from bico.prompts.words import bound_slots, spans, swapped
 
 TOKENIZER = tiny.tokenizer()
 
@@ -65,6 +69,15 @@ def test_the_nth_binding_of_a_repeated_word_is_its_nth_occurrence() -> None:
 
 def test_a_phrase_may_begin_and_end_with_punctuation() -> None:
     assert spans("a robot, at the beach.", {"a": ["a", ", at the beach."]}) == {"a": [(0, 1), (7, 22)]}
+
+
+def test_words_of_chinese_and_japanese_are_found_without_spaces() -> None:
+    assert spans("一只猫在海滩上跳", {"a": ["猫"], "b": ["海滩", "跳"]}) == {"a": [(2, 3)], "b": [(4, 6), (7, 8)]}
+    assert spans("ビーチで跳ねる猫", {"a": ["猫"], "b": ["跳ねる"]}) == {"a": [(7, 8)], "b": [(4, 7)]}
+    assert spans("一只cat在跳", {"a": ["cat"]}) == {"a": [(2, 5)]}
+    assert swapped("一只猫在海滩上跳", {"猫": "狗"}) == ("一只狗在海滩上跳", ["一只", "在海滩上跳"])
+    with pytest.raises(InputError, match="is not in the prompt"):
+        spans("一群cats在跳", {"a": ["cat"]})
 
 
 def test_a_phrase_keeps_its_words_from_a_shorter_binding() -> None:
@@ -132,3 +145,17 @@ def test_a_lone_space_token_belongs_to_nobody_where_the_tokenizer_puts_it_in() -
     assert [tokens[slot] for slot in owned["a"]] == list("robot")
     assert [tokens[slot] for slot in owned["b"]] == ["▁video"]
     assert [tokens[slot] for slot in mentions(sentencepiece, prompt, "robot", tiny.TEXT_SLOTS)] == list("robot")
+
+
+@given(st.lists(st.sampled_from(["a", "cat", "cats", "blue-cat", "café", "(cat)", "cat's"]), min_size=1), st.data())
+def test_words_of_any_prompt_are_found_each_in_a_place_of_its_own(words, data):
+    owners = data.draw(st.lists(st.sampled_from(["first", "second", None]), min_size=len(words), max_size=len(words)))
+    bind = {name: [word for word, owner in zip(words, owners, strict=True) if owner == name] for name in owners if name}
+    prompt = "  ".join(words)
+    found = spans(prompt, bind)
+    text = clean(prompt)
+    assert {name: sorted(text[start:end] for start, end in held) for name, held in found.items()} == {
+        name: sorted(bound) for name, bound in bind.items()
+    }
+    held = sorted(span for owned in found.values() for span in owned)
+    assert all(end <= start for (_, end), (start, _) in pairwise(held))

@@ -23,7 +23,9 @@ def test_each_ingredient_is_told_to_be_judged_or_not(tmp_path):
         ("temporal_decoupling", "truth_concept", "mixed", "too few"),
         ("temporal_decoupling", "truth_concept", "other cases", ""),
     ]
-    table = pd.DataFrame(rows, columns=["ingredient", "measure", "over", "moves"])
+    table = pd.DataFrame(rows, columns=["ingredient", "measure", "over", "moves"]).assign(
+        **{"without": "base", "with": "bico"}
+    )
     write_csv(benchmark.paths.table("controls"), table)
     diversification, absorption, temporal, reverse, hierarchy = verdicts(benchmark)[1:]
     assert hierarchy == (

@@ -32,7 +32,8 @@ def page(tmp_path_factory) -> Path:
     for method in config.methods:
         toy.write_clips(config, method, same, failed if method == "bico" else {})
         rows = [
-            {"case": case, "seed": seed} | dict(zip(SCORES, (21.0 + seed, 43.2, np.nan, 64.9), strict=True))
+            {"case": case, "seed": seed, "status": "ok"}
+            | dict(zip(SCORES, (21.0 + seed, 43.2, np.nan, 64.9), strict=True))
             for case in same
             for seed in config.seeds
         ]

@@ -60,7 +60,10 @@ def test_a_row_without_a_score_is_no_zero():
 def drawn(tmp_path):
     """A benchmark with a table and the curves of two images and a video."""
     models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
-    config = toy.config(tmp_path, models=models, tables={"table2": {"bico": 7}})
+    methods = {"base": {}, "bico": {}, "bico_tds": {"method": "bico", "absorption": {"tokens": 0}}}
+    config = toy.config(
+        tmp_path, models=models, methods=methods, tables={"table2": {"base": None, "bico_tds": 5, "bico": 7}}
+    )
     write_text(tmp_path / "table2.csv", ROWS.to_csv(index=False))
     for source, stages in {"red_cat": "ga", "old_robot": "ga", "spinning_cat": "gaga"}.items():
         names = [f"{name}{number // 2}" for number, name in enumerate(stages) for _ in range(20)]

@@ -8,8 +8,10 @@ import pytest
 import toy
 from scipy.stats import spearmanr
 
+from bico.core.errors import InputError
 from bico.core.files import write_text
 from bico.report import statistics, tables
+from bico.report.plots import plot
 from bico.scoring.results import SCORES, TRUTH_SCORES
 
 RESAMPLES = {"resamples": 2000, "seed": 0}
@@ -150,8 +152,9 @@ def write_truth(config) -> None:
 def test_truth_columns_come_with_the_probe(tmp_path):
     models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
     config = toy.config(tmp_path, models=models, methods={"bico": {}})
-    row = {"case": "cat_bounces", "seed": 0, "status": "ok"} | dict.fromkeys((*SCORES, *TRUTH_SCORES), 50.0)
-    write_text(tmp_path / "scores/bico.csv", pd.DataFrame([row]).to_csv(index=False))
+    rows = [{"case": case, "seed": seed, "status": "failed"} for case in config.cases for seed in config.seeds]
+    rows[0] |= {"status": "ok"} | dict.fromkeys((*SCORES, *TRUTH_SCORES), 50.0)
+    write_text(tmp_path / "scores/bico.csv", pd.DataFrame(rows).to_csv(index=False))
     write_truth(config)
     table = tables.write_table(config, "table1")
     assert set(TRUTH_SCORES) < set(table.columns) and table["method"].tolist() == ["bico"]
@@ -165,7 +168,7 @@ def test_truth_columns_come_with_the_probe(tmp_path):
 
 def test_a_case_whose_sources_show_nothing_unasked_is_counted_without_a_score_for_it(tmp_path):
     models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
-    config = toy.config(tmp_path, models=models, methods={"bico": {}})
+    config = toy.config(tmp_path, models=models, methods={"bico": {}}, seeds=[0])
     others = {"seed": 0, "status": "ok"} | dict.fromkeys((*SCORES, *TRUTH_SCORES), 50.0)
     clean = zip(config.cases, (80.0, np.nan, 40.0), strict=True)
     rows = [{"case": case} | others | {"truth_clean": value} for case, value in clean]
@@ -178,10 +181,10 @@ def test_a_case_whose_sources_show_nothing_unasked_is_counted_without_a_score_fo
 
 def test_a_probe_alone_brings_no_truth(tmp_path):
     models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
-    config = toy.config(tmp_path, models=models, methods={"bico": {}})
+    config = toy.config(tmp_path, models=models, methods={"bico": {}}, seeds=[0])
     cases = {name: case.model_copy(update={"truth": None}) for name, case in config.cases.items()}
-    row = {"case": "cat_bounces", "seed": 0, "status": "ok"} | dict.fromkeys(SCORES, 50.0)
-    scores = pd.DataFrame([row]).reindex(columns=[*row, *TRUTH_SCORES])
+    rows = [{"case": case, "seed": 0, "status": "ok"} | dict.fromkeys(SCORES, 50.0) for case in cases]
+    scores = pd.DataFrame(rows).reindex(columns=[*rows[0], *TRUTH_SCORES])
     write_text(tmp_path / "scores/bico.csv", scores.to_csv(index=False))
     tables.write_table(config.model_copy(update={"cases": cases}), "table1")
     assert "exact renderings" not in (tmp_path / "table1.md").read_text()
@@ -322,3 +325,54 @@ def test_clips_that_are_gone_count_as_missing(scored):
     write_text(path, rows.to_csv(index=False))
     table = tables.write_table(scored, "table1").set_index("method")
     assert table["missing"].to_dict() == {"base": 1, "copy": 1, "bico": 0}
+
+
+# --- what is read back ----------------------------------------------------------------------------------------------
+
+NAMES = {"NA": "cat_bounces", "007": "robot_spins", "1e3": "fish_bounces", "True": "cat_bounces"}
+
+
+def test_rows_and_cases_that_look_like_something_else_stay_what_they_are_called(tmp_path):
+    """A case NA dropped out of a table that said "missing 0", and a row NA out of its plot."""
+    cases = toy.config(tmp_path).model_dump(mode="json")["cases"]
+    config = toy.config(
+        tmp_path,
+        cases={name: cases[case] for name, case in NAMES.items()},
+        methods={"NA": {"method": "base"}, "007": {"method": "copy"}},
+    )
+    for row in config.methods:
+        rows = [{"case": case, "seed": seed, "status": "ok"} for case in config.cases for seed in config.seeds]
+        scores = pd.DataFrame(rows).assign(**dict.fromkeys(SCORES, 50.0))
+        scores.loc[scores["case"] == "NA", ["status", *SCORES]] = ["failed", *[np.nan] * len(SCORES)]
+        write_text(config.paths.scores(row), scores.to_csv(index=False))
+    table = tables.write_table(config, "table1")
+    assert table[["method", "cases", "clips", "missing"]].to_numpy().tolist() == [["NA", 4, 8, 2], ["007", 4, 8, 2]]
+    plot(config, "table1")
+
+
+def test_rows_of_scores_are_taken_by_what_they_are_called_not_by_their_place(scored):
+    table = tables.write_table(scored, "table1")
+    path = scored.paths.scores("copy")
+    header, *rows = path.read_text().splitlines()
+    write_text(path, "\n".join([header, *reversed(rows)]) + "\n")
+    pd.testing.assert_frame_equal(tables.write_table(scored, "table1"), table)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda rows: rows[:-1], ": no row of case 'fish_bounces', seed 1: expected 6 rows, got 5"),
+        (lambda rows: [*rows, rows[0]], ", row 8: case 'cat_bounces', seed 0: in row 2, too: expected once"),
+        (lambda rows: [*rows, rows[0].replace("cat", "dog")], ", row 8: case 'dog_bounces', seed 0: not in the conf"),
+        (lambda rows: [rows[0].replace("50.0", "many"), *rows[1:]], ", row 2, column dynamic_degree: expected a numbe"),
+        (lambda rows: [rows[0].replace(",0,", ",0.0,"), *rows[1:]], ", row 2, column seed: expected a whole number"),
+        (lambda rows: [rows[0] + ",1", *rows[1:]], ", row 2: expected 7 cells, got 8"),
+    ],
+)
+def test_scores_that_are_not_those_of_the_config_are_named_by_file_and_row(scored, change, expected):
+    path = scored.paths.scores("copy")
+    header, *rows = path.read_text().splitlines()
+    write_text(path, "\n".join([header, *change(rows)]) + "\n")
+    with pytest.raises(InputError) as caught:
+        tables.write_table(scored, "table1")
+    assert str(caught.value).startswith(f"{path}{expected}") and "\n" not in str(caught.value)

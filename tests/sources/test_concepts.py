@@ -86,6 +86,15 @@ def test_words_given_by_hand_are_not_asked_for():
     assert all(concepts.holds(text, ["copper mushroom", "wobbling"]) for text in found["captions"])
 
 
+def test_a_motion_given_by_hand_leaves_the_other_words_to_the_vlm():
+    """`--temporal ball.mp4=bouncing`, as in the README, without a word for how the ball looks."""
+    vlm = describes({"spatial": ["ball"], "temporal": ["rolling"]})
+    found = concepts.extract(CLIP, "video", SETTINGS, vlm, fps=8, key_words=KeyWords(temporal=["bouncing"]))
+    assert (found["spatial"], found["temporal"]) == (["ball"], ["bouncing"])
+    with pytest.raises(ValueError, match="expected words under 'spatial', 'temporal' or both"):
+        KeyWords()
+
+
 def test_invalid_json_is_asked_for_again_with_a_seed():
     answers = iter(["a cat at the beach", '{"spatial": "cat"}', '{"spatial": ["cat"]}'])
     vlm = ScriptedVlm(lambda prompt, seed: next(answers, "a cat"))
@@ -146,6 +155,7 @@ def test_a_caption_that_finds_no_end_is_asked_for_again():
         ("an orange cat", ["orange cat"], True),
         ("an orange and white cat", ["orange cat"], False),
         ("a T-shirt (red)", ["T-shirt", "(red)"], True),
+        ("一只猫在海滩上跳", ["猫", "海滩"], True),
     ],
 )
 def test_words_must_stand_there_verbatim_as_whole_words(caption, words, held):

@@ -11,6 +11,7 @@ from torch import nn
 from bico.config.methods import LearnedSettings
 from bico.core.errors import InputError
 from bico.methods.textual_inversion.settings import Settings as TextualInversionSettings
+from bico.training.checkpoint import CHECKPOINT
 from bico.training.loop import EVAL_BATCHES, Group, Loss, Stage, fit, warm_up_cosine
 from bico.training.randomness import step_generator
 
@@ -94,6 +95,19 @@ def test_a_resumed_run_ends_in_the_same_parameters_and_metrics_as_an_uninterrupt
         run(tmp_path / "broken", stop_at=stop_at)
     assert equal(run(tmp_path / "broken"), whole)
     assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "a bit flipped"])
+def test_a_damaged_checkpoint_counts_as_none(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str) -> None:
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "broken", stop_at=10)
+    path = tmp_path / "broken" / CHECKPOINT
+    good = path.read_bytes()
+    bad = {"truncated": good[:-4], "emptied": b"", "a bit flipped": good[:-1] + bytes([good[-1] ^ 1])}
+    path.write_bytes(bad[damage])
+    assert equal(run(tmp_path / "broken"), whole) and lines(tmp_path / "broken") == lines(tmp_path / "whole")
+    assert f"{path}: damaged: the training begins anew" in caplog.text
 
 
 def test_a_resumed_run_continues_its_learning_rate_schedule(tmp_path: Path) -> None:

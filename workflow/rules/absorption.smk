@@ -7,7 +7,7 @@ rule absorption:
     input:
         learned=[learned(row) for row in COMPARED],
         encoded=rules.encode.output.manifest,
-        media=[media_of(source) for source in TOYBOX],
+        media=media_of(TOYBOX),
     output:
         csv=report(
             AT.table("absorption"),
@@ -31,6 +31,6 @@ rule absorption:
         mem_mb=2500,
     params:
         config=str(AT.config),
-        depends=depends("absorption", *COMPARED),
+        depends=lambda w: depends("absorption", *COMPARED),
     shell:
-        "python -m bico.cli absorption --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli absorption --config {params.config:q} 2>&1 | tee {log:q}"

@@ -7,8 +7,7 @@ APPLIED = sorted({entry.source for entry in CONFIG.applications.values()})
 rule applications:
     input:
         learned=[learned(row) for row in applying_rows(CONFIG)],
-        binders=[given(row, APPLIED) for row in applying_rows(CONFIG)],
-        media=[media_of(source) for source in APPLIED],
+        media=media_of(APPLIED),
         weights=fetched("wan"),
     output:
         csv=report(
@@ -32,6 +31,6 @@ rule applications:
         mem_mb=3500,
     params:
         config=str(AT.config),
-        depends=depends("applications"),
+        depends=lambda w: depends("applications"),
     shell:
-        "python -m bico.cli applications --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli applications --config {params.config:q} 2>&1 | tee {log:q}"

@@ -23,7 +23,7 @@ rule authors:
         config=str(AT.config),
         commit=authors_page.COMMIT,
     shell:
-        "python -m bico.cli authors --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli authors --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 rule published:
@@ -49,6 +49,6 @@ rule published:
         mem_mb=2000,
     params:
         config=str(AT.config),
-        depends=depends("published"),
+        depends=lambda w: depends("published"),
     shell:
-        "python -m bico.cli published --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli published --config {params.config:q} 2>&1 | tee {log:q}"

@@ -7,7 +7,7 @@ MEASURED = [
 
 rule unbound:
     input:
-        media=[media_of(source) for source in TOYBOX],
+        media=media_of(TOYBOX),
         weights=fetched("wan"),
     output:
         values=AT.unbound,
@@ -23,16 +23,16 @@ rule unbound:
         mem_mb=3500,
     params:
         config=str(AT.config),
-        depends=depends("unbound"),
+        depends=lambda w: depends("unbound"),
     shell:
-        "python -m bico.cli unbound --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli unbound --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 rule binding:
     input:
         unbound=rules.unbound.output.values,
         learned=lambda w: learned(w.method),
-        media=[media_of(source) for source in TOYBOX],
+        media=media_of(TOYBOX),
     output:
         table=AT.binding("{method}"),
     log:
@@ -50,7 +50,7 @@ rule binding:
         config=str(AT.config),
         depends=lambda w: depends("binding", w.method),
     shell:
-        "python -m bico.cli binding --config {params.config} {wildcards.method} 2>&1 | tee {log}"
+        "python -m bico.cli binding --config {params.config:q} {wildcards.method:q} 2>&1 | tee {log:q}"
 
 
 rule binding_table:
@@ -75,6 +75,6 @@ rule binding_table:
         mem_mb=1000,
     params:
         config=str(AT.config),
-        depends=depends("binding_table"),
+        depends=lambda w: depends("binding_table"),
     shell:
-        "python -m bico.cli binding-table --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli binding-table --config {params.config:q} 2>&1 | tee {log:q}"

@@ -8,11 +8,10 @@ from bico.config.reading import load, read_yaml
 from bico.config.schema import Tables
 from bico.core.errors import InputError
 from bico.core.files import write_text
-from bico.pipeline.preflight import preflight
+from bico.pipeline.preflight import check_folders, check_own_config, preflight
 from bico.plan import dependencies
 from bico.plan.trainings import (
     applying_rows,
-    given_artifact,
     learned_items,
     learner,
 )
@@ -28,6 +27,9 @@ def open_config():
         benchmark = load(
             config, name=", ".join(map(str, workflow.configfiles))
         ).chosen()
+        check_folders(benchmark)
+        for file in workflow.configfiles:
+            check_own_config(benchmark, Path(file))
         preflight(benchmark)
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
@@ -49,8 +51,11 @@ def fetched(*names):
     ]
 
 
-def media_of(source):
-    return str(CONFIG.media_path(source))
+def media_of(sources):
+    """Files of sources that rules make. Files that users bring along are params (`depends`), not inputs: Snakemake fails
+    a job for ever if one of its inputs has a date in the future."""
+    paths = map(CONFIG.media_path, sources)
+    return [str(path) for path in paths if path not in dependencies.own_files(CONFIG)]
 
 
 def learners():
@@ -66,13 +71,6 @@ def learned(row):
     """Manifests of what a row has to learn before it can compose."""
     parts = range(CONFIG.parts) if learned_items(CONFIG, row) else []
     return [str(AT.all_learned(learner(CONFIG, row), part)) for part in parts]
-
-
-def given(row, sources):
-    """Binders that sources bring along, instead of what the row would learn of them."""
-    return [
-        str(file) for source in sources if (file := given_artifact(CONFIG, row, source))
-    ]
 
 
 def any_of(names):

@@ -4,8 +4,7 @@
 rule generate:
     input:
         learned=lambda w: learned(w.method),
-        binders=lambda w: given(w.method, BOUND),
-        media=[media_of(source) for source in BOUND],
+        media=media_of(BOUND),
         weights=fetched("wan"),
     output:
         manifest=AT.all_clips("{method}"),
@@ -23,4 +22,4 @@ rule generate:
         config=str(AT.config),
         depends=lambda w: depends("generate", w.method, CONFIG.dtype),
     shell:
-        "python -m bico.cli generate --config {params.config} {wildcards.method} 2>&1 | tee {log}"
+        "python -m bico.cli generate --config {params.config:q} {wildcards.method:q} 2>&1 | tee {log:q}"

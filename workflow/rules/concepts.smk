@@ -3,7 +3,7 @@
 
 rule concepts:
     input:
-        media=[media_of(source) for source in CONFIG.sources],
+        media=media_of(CONFIG.sources),
         weights=fetched("vlm"),
     output:
         manifest=AT.all_concepts,
@@ -19,9 +19,9 @@ rule concepts:
         mem_mb=2500,
     params:
         config=str(AT.config),
-        depends=depends("concepts"),
+        depends=lambda w: depends("concepts"),
     shell:
-        "python -m bico.cli concepts --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli concepts --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # How much of every bound phrase these captions name.
@@ -49,6 +49,6 @@ rule coverage:
         mem_mb=500,
     params:
         config=str(AT.config),
-        depends=depends("coverage"),
+        depends=lambda w: depends("coverage"),
     shell:
-        "python -m bico.cli coverage --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli coverage --config {params.config:q} 2>&1 | tee {log:q}"

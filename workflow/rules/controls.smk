@@ -31,7 +31,7 @@ rule control_diversification:
         config=str(AT.config),
         depends=lambda w: depends("control_diversification"),
     shell:
-        "python -m bico.cli control-diversification --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli control-diversification --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 rule control_counterparts:
@@ -55,7 +55,7 @@ rule control_counterparts:
         config=str(AT.config),
         depends=lambda w: depends("control_counterparts"),
     shell:
-        "python -m bico.cli control-counterparts --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli control-counterparts --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 rule control_absorption:
@@ -65,7 +65,7 @@ rule control_absorption:
             rules.control_counterparts.output.manifest,
             method=CONTROLLED.get("absorption", []),
         ),
-        media=[media_of(source) for source in TOYBOX],
+        media=media_of(TOYBOX),
         weights=fetched("wan"),
     output:
         clips=AT.control("absorption"),
@@ -82,7 +82,7 @@ rule control_absorption:
         config=str(AT.config),
         depends=lambda w: depends("control_absorption"),
     shell:
-        "python -m bico.cli control-absorption --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli control-absorption --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 rule controls:
@@ -113,6 +113,6 @@ rule controls:
         mem_mb=1000,
     params:
         config=str(AT.config),
-        depends=depends("controls"),
+        depends=lambda w: depends("controls"),
     shell:
-        "python -m bico.cli controls --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli controls --config {params.config:q} 2>&1 | tee {log:q}"

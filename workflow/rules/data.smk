@@ -20,7 +20,7 @@ rule render:
         config=str(AT.config),
         depends=lambda w: depends("render", w.source),
     shell:
-        "python -m bico.cli render --config {params.config} {wildcards.source} 2>&1 | tee {log}"
+        "python -m bico.cli render --config {params.config:q} {wildcards.source:q} 2>&1 | tee {log:q}"
 
 
 rule truth:
@@ -38,6 +38,6 @@ rule truth:
         mem_mb=500,
     params:
         config=str(AT.config),
-        depends=depends("truth"),
+        depends=lambda w: depends("truth"),
     shell:
-        "python -m bico.cli truth --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli truth --config {params.config:q} 2>&1 | tee {log:q}"

@@ -3,7 +3,7 @@
 
 rule encode:
     input:
-        media=[media_of(source) for source in CONFIG.sources],
+        media=media_of(CONFIG.sources),
         concepts=rules.concepts.output.manifest,
         weights=fetched("wan"),
     output:
@@ -20,14 +20,14 @@ rule encode:
         mem_mb=2500,
     params:
         config=str(AT.config),
-        depends=depends("encode", CONFIG.dtype),
+        depends=lambda w: depends("encode", CONFIG.dtype),
     shell:
-        "python -m bico.cli encode --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli encode --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 rule appearance:
     input:
-        media=[media_of(source) for source in CONFIG.sources],
+        media=media_of(CONFIG.sources),
         weights=fetched(dependencies.appearance_model(CONFIG)),
     output:
         manifest=AT.all_appearance,
@@ -43,6 +43,6 @@ rule appearance:
         mem_mb=1500,
     params:
         config=str(AT.config),
-        depends=depends("appearance"),
+        depends=lambda w: depends("appearance"),
     shell:
-        "python -m bico.cli appearance --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli appearance --config {params.config:q} 2>&1 | tee {log:q}"

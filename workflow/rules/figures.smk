@@ -4,7 +4,7 @@
 rule figures:
     input:
         manifests=expand(rules.generate.output.manifest, method=MAIN),
-        media=[media_of(source) for source in BOUND],
+        media=media_of(BOUND),
         truth=rules.truth.output.clips,
     output:
         figures=report(
@@ -23,9 +23,9 @@ rule figures:
         mem_mb=1000,
     params:
         config=str(AT.config),
-        depends=depends("figures"),
+        depends=lambda w: depends("figures"),
     shell:
-        "python -m bico.cli figures --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli figures --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 # The same and all seeds to play, on a page of its own.
@@ -35,7 +35,7 @@ rule gallery:
     input:
         manifests=expand(rules.generate.output.manifest, method=MAIN),
         scores=expand(rules.score.output.scores, method=MAIN),
-        media=[media_of(source) for source in BOUND],
+        media=media_of(BOUND),
         truth=rules.truth.output.clips,
     output:
         folder=directory(AT.gallery),
@@ -55,6 +55,6 @@ rule gallery:
         mem_mb=1000,
     params:
         config=str(AT.config),
-        depends=depends("gallery"),
+        depends=lambda w: depends("gallery"),
     shell:
-        "python -m bico.cli gallery --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli gallery --config {params.config:q} 2>&1 | tee {log:q}"

@@ -23,9 +23,9 @@ rule plot:
         mem_mb=1000,
     params:
         config=str(AT.config),
-        depends=depends("plot"),
+        depends=lambda w: depends("plot"),
     shell:
-        "python -m bico.cli plot --config {params.config} {wildcards.table} 2>&1 | tee {log}"
+        "python -m bico.cli plot --config {params.config:q} {wildcards.table:q} 2>&1 | tee {log:q}"
 
 
 rule training_plot:
@@ -52,9 +52,9 @@ rule training_plot:
         mem_mb=1000,
     params:
         config=str(AT.config),
-        depends=depends("plot"),
+        depends=lambda w: depends("plot"),
     shell:
-        "python -m bico.cli training-plot --config {params.config} {wildcards.method} 2>&1 | tee {log}"
+        "python -m bico.cli training-plot --config {params.config:q} {wildcards.method:q} 2>&1 | tee {log:q}"
 
 
 rule curve:
@@ -85,4 +85,4 @@ rule curve:
         config=str(AT.config),
         depends=lambda w: depends("curve", w.curve),
     shell:
-        "python -m bico.cli curve --config {params.config} {wildcards.curve} 2>&1 | tee {log}"
+        "python -m bico.cli curve --config {params.config:q} {wildcards.curve:q} 2>&1 | tee {log:q}"

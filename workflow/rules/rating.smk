@@ -1,11 +1,11 @@
 # Pages on which people rate the clips of table 1 without their methods, one page a rater. On demand. The key beside them is
-# no declared output: one that answers may still come back to is never removed. What comes back is an input of `table`.
+# no declared output: one that answers may still come back to is never removed. What comes back is a param of `table`.
 
 
 rule rating:
     input:
         manifests=expand(rules.generate.output.manifest, method=MAIN),
-        media=[media_of(source) for source in BOUND],
+        media=media_of(BOUND),
     output:
         pages=directory(AT.rating_pages),
     log:
@@ -19,6 +19,6 @@ rule rating:
         mem_mb=3000,
     params:
         config=str(AT.config),
-        depends=depends("rating"),
+        depends=lambda w: depends("rating"),
     shell:
-        "python -m bico.cli rating --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli rating --config {params.config:q} 2>&1 | tee {log:q}"

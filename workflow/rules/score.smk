@@ -5,7 +5,7 @@ rule calibrate:
     input:
         truth=rules.truth.output.clips,
         scenes=rules.truth.output.scenes,
-        media=[media_of(source) for source in BOUND],
+        media=media_of(BOUND),
         weights=fetched("clip", "dino"),
     output:
         calibration=AT.calibration,
@@ -21,15 +21,15 @@ rule calibrate:
         mem_mb=2000,
     params:
         config=str(AT.config),
-        depends=depends("calibrate"),
+        depends=lambda w: depends("calibrate"),
     shell:
-        "python -m bico.cli calibrate --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli calibrate --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 rule score:
     input:
         manifest=rules.generate.output.manifest,
-        media=[media_of(source) for source in BOUND],
+        media=media_of(BOUND),
         weights=fetched("clip", "dino"),
         calibration=rules.calibrate.output.calibration if CONFIG.models.probe else [],
     output:
@@ -48,7 +48,7 @@ rule score:
         config=str(AT.config),
         depends=lambda w: depends("score", w.method),
     shell:
-        "python -m bico.cli score --config {params.config} {wildcards.method} 2>&1 | tee {log}"
+        "python -m bico.cli score --config {params.config:q} {wildcards.method:q} 2>&1 | tee {log:q}"
 
 
 rule concept_parts:
@@ -74,6 +74,6 @@ rule concept_parts:
         mem_mb=2000,
     params:
         config=str(AT.config),
-        depends=depends("concept_parts"),
+        depends=lambda w: depends("concept_parts"),
     shell:
-        "python -m bico.cli concept-parts --config {params.config} 2>&1 | tee {log}"
+        "python -m bico.cli concept-parts --config {params.config:q} 2>&1 | tee {log:q}"

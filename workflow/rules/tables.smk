@@ -1,6 +1,5 @@
-# Scores of a table's rows and what people say of their clips in, the table out.
+# Scores of a table's rows in, the table out, with what people say of their clips.
 
-ANSWERS = sorted(map(str, AT.rating_answers.glob("*.csv")))
 # Once somebody has asked for the controls, legends quote them, and they stay up to date with the tables.
 CONTROLS = (
     [AT.table("controls")] if CONTROLLED and AT.table("controls").exists() else []
@@ -13,7 +12,6 @@ rule table:
         manifests=lambda w: expand(
             rules.generate.output.manifest, method=CONFIG.table(w.table)
         ),
-        answers=ANSWERS,
         controls=lambda w: CONTROLS if w.table != "table1" else [],
         truth=list(rules.calibrate.output) if CONFIG.models.probe else [],
     output:
@@ -42,4 +40,4 @@ rule table:
         config=str(AT.config),
         depends=lambda w: depends("table", w.table),
     shell:
-        "python -m bico.cli table --config {params.config} {wildcards.table} 2>&1 | tee {log}"
+        "python -m bico.cli table --config {params.config:q} {wildcards.table:q} 2>&1 | tee {log:q}"

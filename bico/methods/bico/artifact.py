@@ -8,19 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
 from torch import Tensor
 
 from bico.core.errors import InputError
 from bico.models.binder import HierarchicalBinder
+from bico.models.binder_form import blocks_of, misfit, width_of
 from bico.models.wan.backbone import Backbone
-from bico.training.artifacts import load_artifact, save_artifact
+from bico.training.artifacts import save_artifact
+from bico.training.binders import load_binder
 
 if TYPE_CHECKING:
     from bico.config.benchmark import Kind
-
-WIDTH = "shared.spatial.0.weight"
-"""The tensor that tells the width of the tokens."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,17 +38,9 @@ class LearnedBinder:
         """Opens a safetensors file: an artifact of a benchmark, what `save` wrote, or what `bico import` wrote.
 
         Raises:
-            InputError: the file cannot be read, or there is no binder in it.
+            InputError: the file cannot be read, or there is no binder in it that is whole and finite.
         """
-        try:
-            tensors, metadata = load_artifact(path)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error}): expected the file of a binder") from None
-        except (SafetensorError, TypeError, KeyError):  # the latter two: without our metadata
-            tensors, metadata = {}, {}
-        if WIDTH not in tensors:
-            raise InputError(f"{path}: there is no binder in it: expected what BiCo learned, or `bico import` wrote")
-        return cls(tensors, metadata)
+        return cls(*load_binder(path))
 
     def save(self, path: Path | str) -> None:
         """Writes the safetensors file, atomically: the one that a benchmark would have written."""
@@ -59,7 +49,7 @@ class LearnedBinder:
     @property
     def source(self) -> str:
         """Name of the source."""
-        return self.metadata["source"]
+        return self.metadata.get("source", "source")
 
     @property
     def kind(self) -> Kind | None:
@@ -70,14 +60,18 @@ class LearnedBinder:
         return "image" if settings.get("temporal_decoupling", True) else None
 
     @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+
+    @property
     def width(self) -> int:
         """Of the backbone's tokens."""
-        return self.tensors[WIDTH].shape[0]
+        return width_of(self._shapes)
 
     @property
     def num_blocks(self) -> int:
         """Blocks of the backbone; 0 if there is a global binder alone, which fits any number."""
-        return len({name.split(".")[1] for name in self.tensors if name.startswith("blocks.")})
+        return blocks_of(self.tensors)
 
     def on(self, backbone: Backbone) -> HierarchicalBinder:
         """The networks, float32, in main memory.
@@ -85,11 +79,8 @@ class LearnedBinder:
         Raises:
             InputError: it was learned on a backbone of another width or number of blocks.
         """
-        if self.width != backbone.width or self.num_blocks not in (0, backbone.num_blocks):
-            raise InputError(
-                f"{self!r}: does not fit {backbone.folder}: expected width {backbone.width} and {backbone.num_blocks} "
-                "blocks: learn it on this backbone"
-            )
+        if reason := misfit(self._shapes, backbone.width, backbone.num_blocks):
+            raise InputError(f"{self!r}: does not fit {backbone.folder}: it {reason}: learn it on this backbone")
         return HierarchicalBinder.from_tensors(self.tensors, backbone.num_blocks)
 
     def __repr__(self) -> str:

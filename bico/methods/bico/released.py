@@ -30,7 +30,6 @@ It differs in these:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -41,7 +40,7 @@ from torch import Tensor
 from bico.core.errors import InputError
 from bico.core.files import replacing
 from bico.models.binder import HierarchicalBinder
-from bico.training.artifacts import save_artifact
+from bico.training.artifacts import check_tensors, save_artifact
 
 NAMES = {
     "shared": "global_concept_adapter",
@@ -66,7 +65,7 @@ def import_checkpoint(checkpoint: Path, out: Path) -> None:
     """Writes what BiCo's `compose` opens. A video's binder keeps the authors' constant gate (`gate: released`).
 
     Raises:
-        InputError: no safetensors file, or tensors are missing, unknown or of another shape.
+        InputError: no safetensors file, or tensors are missing, unknown, of another shape, or not finite.
     """
     theirs = _opened(checkpoint)
     if WIDTH not in theirs:
@@ -75,7 +74,8 @@ def import_checkpoint(checkpoint: Path, out: Path) -> None:
     num_blocks = len({found[1] for found in numbers if found})
     two_branch = any(name.startswith("global_concept_adapter.gate.") for name in theirs)
     names = _names(theirs[WIDTH].shape[0], num_blocks, two_branch=two_branch)
-    _compare(checkpoint, theirs, {theirs_name: shape for theirs_name, shape in names.values()})
+    shapes = dict(names.values())
+    check_tensors(checkpoint, theirs, shapes, optional=ABSORPTION, expected="a checkpoint of BiCo's authors")
     ours = {name: theirs[theirs_name] for name, (theirs_name, _) in names.items() if theirs_name in theirs}
     ours = {name: tensor.squeeze() if name.endswith("gamma") else tensor for name, tensor in ours.items()}
     save_artifact(out, ours, {"method": "bico", "source": checkpoint.stem})
@@ -119,23 +119,6 @@ def _names(width: int, num_blocks: int, *, two_branch: bool) -> dict[str, tuple[
         theirs = ".".join(NAMES.get(part, part) for part in name.split("."))
         names[name] = (theirs, tuple(tensor.shape) or (1,))
     return names
-
-
-def _compare(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Just these tensors are there, each of its shape; the absorption token may be missing."""
-    problems = {
-        "missing": sorted(shapes.keys() - tensors.keys() - {ABSORPTION}),
-        "unknown": sorted(tensors.keys() - shapes.keys()),
-        "of another shape": [
-            f"{name} {list(tensors[name].shape)} instead of {list(shape)}"
-            for name, shape in shapes.items()
-            if name in tensors and tuple(tensors[name].shape) != shape
-        ],
-    }
-    for problem, names in problems.items():
-        if names:
-            more = f" (and {len(names) - 1} more)" if names[1:] else ""
-            raise InputError(f"{path}: {problem}: {names[0]}{more}: expected a checkpoint of BiCo's authors, whole")
 
 
 def _opened(path: Path) -> dict[str, Tensor]:

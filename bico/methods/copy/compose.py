@@ -19,7 +19,7 @@ def compose(
 ) -> Iterator[tuple[Job, np.ndarray]]:
     """Clips uint8 [T, H, W, 3]: the first video source of a case, or else its first image, standing still."""
     for job in jobs:
-        paths = [job.media[source] for source in job.case.bind]
-        path = next((path for path in paths if media_kind(path) == "video"), paths[0])
-        frames = read_media(path, **dict(media))
+        sources = list(job.case.bind)
+        source = next((source for source in sources if media_kind(job.media[source]) == "video"), sources[0])
+        frames = read_media(job.media[source], **dict(media), start=job.starts.get(source, 0))
         yield job, frames if len(frames) > 1 else np.repeat(frames, media.num_frames, axis=0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bico.config.settings import Media
+from bico.core.errors import InputError
 from bico.models.wan.components import Components
 
 
@@ -25,10 +26,17 @@ class LatentSpace(Components):
 
     @torch.no_grad()
     def decode_clip(self, latents: Tensor) -> np.ndarray:
-        """Normalised latents [clips, channels, t, h, w] to uint8 [clips, T, H, W, 3]."""
+        """Normalised latents [clips, channels, t, h, w] to uint8 [clips, T, H, W, 3].
+
+        Raises InputError if the latents, or what the decoder makes of them, are not finite.
+        """
         mean, inverse_std = self._latent_statistics
         latents = latents.to(self.device, torch.float32) / inverse_std + mean
         pixels = torch.cat([self.vae.decode(each, return_dict=False)[0] for each in latents.split(1)])
+        if not pixels.isfinite().all():
+            raise InputError(
+                "a clip of numbers that are not finite: expected finite weights, in a dtype that holds them"
+            )
         pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 4, 1)
         return (pixels * 255).round().to(torch.uint8).cpu().numpy()
 

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 import torch
 
+from bico.core.errors import InputError
 from bico.models.wan.backbone import Backbone
 
 
@@ -17,6 +19,13 @@ def test_clips_become_normalised_latents_and_come_back(backbone: Backbone) -> No
     assert decoded.shape == (1, 5, 32, 32, 3)
     assert decoded.dtype == np.uint8
     assert backbone.encode_clip(frames[:1]).shape == (4, 1, 4, 4)
+
+
+def test_a_clip_of_numbers_that_are_not_finite_is_none(backbone: Backbone) -> None:
+    latents = torch.zeros(1, 4, 2, 4, 4)
+    latents[0, 0, 1, 2, 2] = torch.nan
+    with pytest.raises(InputError, match="not finite"):
+        backbone.decode_clip(latents)
 
 
 def test_a_value_for_each_patch_token_is_repeated_over_the_cells_of_its_patch(backbone) -> None:

@@ -1,0 +1,97 @@
+"""Names and shapes of a binder's tensors, for checks before a run, which open no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from bico.core.errors import InputError
+
+Shape = tuple[int, ...]
+
+WIDTH = "shared.spatial.0.weight"
+"""The tensor that tells the width of the tokens."""
+ABSORPTION = "absorption"
+EXPECTED = "what BiCo learned, or `bico import` wrote"
+
+
+def form(path: Path, found: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The shapes that a binder has to have whose file has tensors of these names; see `bico.models.binder`.
+
+    Raises InputError if none of them tells the width of its tokens.
+    """
+    if len(found.get(WIDTH, ())) != 1:
+        raise InputError(f"{path}: there is no binder in it: expected {EXPECTED}")
+    width = width_of(found)
+    parts = {"spatial": _mlp(width)}
+    if "shared.temporal.0.weight" in found:
+        gate = "softmax_gate" if "shared.softmax_gate.1.weight" in found else "gate"
+        parts |= {"temporal": _mlp(width), gate: _norm(0, width) | {"1.weight": (1, width), "1.bias": (1,)}}
+    binder: dict[str, Shape] = {"gamma": ()}
+    binder |= {f"{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}
+    places = ["shared", *(f"blocks.{number}" for number in range(blocks_of(found)))]
+    tokens = found.get(ABSORPTION, ())[:1] or (0,)
+    return {f"{place}.{name}": shape for place in places for name, shape in binder.items()} | {
+        ABSORPTION: (*tokens, width)
+    }
+
+
+def width_of(shapes: Mapping[str, Shape]) -> int:
+    """Width of the tokens that a binder changes."""
+    return shapes[WIDTH][0]
+
+
+def blocks_of(names: Iterable[str]) -> int:
+    """Blocks of its backbone; 0 if there is a global binder alone, which fits any number."""
+    return len({name.split(".")[1] for name in names if name.startswith("blocks.")})
+
+
+def misfit(shapes: Mapping[str, Shape], width: int, num_blocks: int) -> str | None:
+    """Why a binder does not fit a backbone of this form; None if it does."""
+    found = width_of(shapes), blocks_of(shapes)
+    if found[0] == width and found[1] in (0, num_blocks):
+        return None
+    return f"has width {found[0]} and {found[1]} blocks: expected width {width} and {num_blocks} blocks"
+
+
+def compare_shapes(
+    path: Path, found: Mapping[str, Shape], wanted: Mapping[str, Shape], *, optional: str, expected: str
+) -> None:
+    """Just the tensors that are wanted are there, each of its shape.
+
+    Args:
+        optional: the one that may be missing.
+        expected: what the file should be, for the error.
+
+    Raises:
+        InputError: a tensor is missing, unknown or of another shape.
+    """
+    problems = {
+        "missing": sorted(wanted.keys() - found.keys() - {optional}),
+        "unknown": sorted(found.keys() - wanted.keys()),
+        "of another shape": [
+            f"{name} {list(found[name])} instead of {list(shape)}"
+            for name, shape in wanted.items()
+            if found.get(name, shape) != shape
+        ],
+    }
+    for problem, names in problems.items():
+        if names:
+            raise InputError(f"{path}: {problem}: {told(names)}: expected {expected}, whole")
+
+
+def told(names: Sequence[str]) -> str:
+    """The first of the names, and how many there are besides."""
+    return f"{names[0]} (and {len(names) - 1} more)" if names[1:] else names[0]
+
+
+def _mlp(width: int) -> dict[str, Shape]:
+    return _norm(0, width) | _linear(1, width) | _linear(3, width) | _norm(4, width)
+
+
+def _linear(place: int, width: int) -> dict[str, Shape]:
+    return {f"{place}.weight": (width, width), f"{place}.bias": (width,)}
+
+
+def _norm(place: int, width: int) -> dict[str, Shape]:
+    return {f"{place}.weight": (width,), f"{place}.bias": (width,)}

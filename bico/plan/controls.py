@@ -1,0 +1,30 @@
+"""What controls measure on their own, row by row of their files."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from bico.config.schema import Config
+from bico.plan.counterparts import counterparts
+from bico.plan.trainings import learned_items
+
+ROLES = ("subject", "scene")
+"""Whose word is bound alone, for the control of absorption."""
+SENTENCES = 2
+"""In which each role is bound."""
+
+
+def measured_sources(config: Config) -> list[str]:
+    """Toybox sources that both rows of the control of diversification learn, in the order of their names."""
+    lacks, has = (learned_items(config, row) for row in config.controls.rows()["diversification"])
+    return [source for source in lacks if source in has and config.sources[source].scene]
+
+
+def trainings_compared(config: Config) -> list[tuple[str, str, int]]:
+    """(row, source, learning seed) of the control of diversification."""
+    return list(product(config.controls.rows()["diversification"], measured_sources(config), config.learning_seeds))
+
+
+def clips_compared(config: Config) -> list[tuple[str, int, str, int, bool]]:
+    """(source, seed, bound role, number of its sentence, learned with clutter) of the control of absorption."""
+    return list(product(counterparts(config).sources, config.seeds, ROLES, range(SENTENCES), (False, True)))

@@ -183,8 +183,8 @@ def test_the_gate_stays_small_under_noise_and_opens_under_a_steady_gradient(conf
     settings = load(ROOT / "config" / config).methods["bico"]
     plain = settings.model_copy(update={"gate_learning_rate": settings.learning_rate})
     steps = settings.clip_stages.total
-    few = min(steps, 300)
-    assert gate_after(few, width, settings, pull=0).mean() < 0.03 < 0.1 < gate_after(few, width, plain, pull=0).mean()
+    few, small = min(steps, 300), 15 * settings.learning_rate  # Adam goes by the rate a step
+    assert gate_after(few, width, settings, pull=0).mean() < small < 0.1 < gate_after(few, width, plain, pull=0).mean()
     assert gate_after(few, width, settings, pull=1).mean() > 0.02
     assert gate_after(steps, width, settings, pull=1).max() < 1
 

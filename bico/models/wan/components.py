@@ -30,9 +30,11 @@ ROOM_FOR_ALL = 32 * 2**30
 
 
 def best_dtype(device: torch.device | str) -> torch.dtype:
-    """bfloat16 where matrix products are faster in it than in float32: on GPUs, and on CPUs with tiles (AMX)."""
-    fast = torch.device(device).type == "cuda" or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
+    """bfloat16 where products are faster in it than in float32: on GPUs, and on CPUs that have instructions for them
+    (AMX, AVX-512 BF16)."""
+    if torch.device(device).type == "cuda" or torch.cpu._is_amx_tile_supported():
+        return torch.bfloat16
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 def short_of_memory(device: torch.device) -> bool:

@@ -5,10 +5,20 @@ import torch
 from bico.models.wan.components import best_dtype
 
 
-def test_bfloat16_is_taken_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    for tiles, on_cpu in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda tiles=tiles: tiles)
-        assert (best_dtype("cpu"), best_dtype("cuda")) == (on_cpu, torch.bfloat16)
+@pytest.mark.parametrize(
+    ("instructions", "on_cpu"),
+    [
+        ({"_is_amx_tile_supported"}, torch.bfloat16),
+        ({"_is_avx512_bf16_supported"}, torch.bfloat16),
+        (set(), torch.float32),
+    ],
+)
+def test_bfloat16_is_taken_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, instructions: set[str], on_cpu: torch.dtype
+) -> None:
+    for asked in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, asked, lambda asked=asked: asked in instructions)
+    assert (best_dtype("cpu"), best_dtype("cuda")) == (on_cpu, torch.bfloat16)
 
 
 def test_an_offloaded_text_encoder_is_kept_and_none_is_opened_for_it() -> None:

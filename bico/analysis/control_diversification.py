@@ -7,7 +7,6 @@ binder, and all losses are at the same noises. A row trained on one caption saw 
 
 from __future__ import annotations
 
-import json
 from itertools import product
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from bico.config.schema import Config
 from bico.core.files import write_csv
+from bico.core.records import load_json
 from bico.methods.bico.absorption import with_absorption
 from bico.methods.bico.artifact import LearnedBinder
 from bico.methods.bico.settings import Absorption
@@ -70,7 +70,7 @@ def gain(unbound: np.ndarray, bound: np.ndarray) -> float:
 def new_sentences(config: Config, source: str) -> list[str]:
     """What the source shows, in sentences of its key words that are none of its captions."""
     entry, scene = config.sources[source], scene_of(config.sources[source])
-    known = json.loads(config.paths.concepts(source).read_text(encoding="utf-8"))["captions"]
+    known = load_json(config.paths.concepts(source))["captions"]
     rng = np.random.default_rng([toy_scene(entry).seed, 2])
     drawn = dict.fromkeys(caption(scene, rng, motion=entry.kind == "video", detail=0) for _ in range(DRAWS))
     return [sentence for sentence in drawn if sentence not in known][:SENTENCES]

@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
         unfinished.chmod(0o666 & ~_umask())  # safetensors writes files that nobody else may read
         os.replace(unfinished, path)
     except Exception as error:
-        if reason := why_unwritable(error, path):
+        if reason := _why_unwritable(error, path):
             raise InputError(f"{path}: cannot be written: {reason}") from error
         raise
     finally:
@@ -50,15 +50,11 @@ def clear_unfinished(path: Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def why_unwritable(error: Exception, path: Path | None = None) -> str | None:
-    """What keeps a file from being written, if an error says so; None if it is about something else.
-
-    Args:
-        path: of that file; None = any.
-    """
+def _why_unwritable(error: Exception, path: Path) -> str | None:
+    """What keeps this file from being written, if an error says so; None if it is about something else."""
     if isinstance(error, OSError):
         named = Path(error.filename) if isinstance(error.filename, str) else None
-        about = path is None or named is None or path.is_relative_to(named) or named.parent == path.parent
+        about = named is None or path.is_relative_to(named) or named.parent == path.parent
         return error.strerror if about else None
     return next((reason for reason in FULL.values() if reason in str(error)), None)
 

@@ -60,16 +60,14 @@ def forget(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def remember(path: Path, record: Record, manifest: Path | None = None) -> str:
-    """Call it when the thing is there; returns its SHA-256.
+def remember(path: Path, record: Record, manifest: Path | None = None) -> None:
+    """Call it when the thing is there.
 
     Args:
         manifest: what makes a run make the thing again when it is gone; None = the thing itself.
     """
-    digest = file_digest(path)
     known = os.path.relpath(manifest or path, path.parent)
-    write_json(beside(path), {**record, DIGEST: digest, MANIFEST: known})
-    return digest
+    write_json(beside(path), {**record, DIGEST: _digest(path), MANIFEST: known})
 
 
 def digest_of(path: Path) -> str:
@@ -94,6 +92,11 @@ def intact(path: Path) -> Path:
     if beside(path).exists():
         digest_of(path)
     return path
+
+
+def load_json(path: Path) -> Any:
+    """What an earlier step wrote as JSON, compared with its record; see `digest_of`."""
+    return json.loads(intact(path).read_text(encoding="utf-8"))
 
 
 @contextmanager
@@ -231,9 +234,9 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 def _digest(path: Path) -> str:
     stat = path.stat()
-    return _digest_of_state(path, stat.st_size, stat.st_mtime_ns)
+    return _digest_of_state(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 @cache  # a binder of 600 MB is read for each of many clips
-def _digest_of_state(path: Path, size: int, time: int) -> str:
+def _digest_of_state(path: Path, inode: int, size: int, time: int) -> str:
     return file_digest(path)

@@ -29,7 +29,7 @@ def form(path: Path, found: Mapping[str, Shape]) -> dict[str, Shape]:
         parts |= {"temporal": _mlp(width), gate: _norm(0, width) | {"1.weight": (1, width), "1.bias": (1,)}}
     binder: dict[str, Shape] = {"gamma": ()}
     binder |= {f"{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}
-    places = ["shared", *(f"blocks.{number}" for number in range(blocks_of(found)))]
+    places = ["shared", *(f"blocks.{number}" for number in range(num_blocks_in(found)))]
     tokens = found.get(ABSORPTION, ())[:1] or (0,)
     return {f"{place}.{name}": shape for place in places for name, shape in binder.items()} | {
         ABSORPTION: (*tokens, width)
@@ -41,14 +41,14 @@ def width_of(shapes: Mapping[str, Shape]) -> int:
     return shapes[WIDTH][0]
 
 
-def blocks_of(names: Iterable[str]) -> int:
+def num_blocks_in(names: Iterable[str]) -> int:
     """Blocks of its backbone; 0 if there is a global binder alone, which fits any number."""
     return len({name.split(".")[1] for name in names if name.startswith("blocks.")})
 
 
 def misfit(shapes: Mapping[str, Shape], width: int, num_blocks: int) -> str | None:
     """Why a binder does not fit a backbone of this form; None if it does."""
-    found = width_of(shapes), blocks_of(shapes)
+    found = width_of(shapes), num_blocks_in(shapes)
     if found[0] == width and found[1] in (0, num_blocks):
         return None
     return f"has width {found[0]} and {found[1]} blocks: expected width {width} and {num_blocks} blocks"

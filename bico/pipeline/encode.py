@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from bico.config.schema import Config
-from bico.core.records import make_all
+from bico.core.records import load_json, make_all
 from bico.media.reading import read_media
 from bico.pipeline.opening import open_backbone
 from bico.plan import dependencies
@@ -17,7 +15,7 @@ def encode(config: Config) -> None:
     backbone = open_backbone(config)
 
     def make(source: str) -> None:
-        found = json.loads(config.paths.concepts(source).read_text(encoding="utf-8"))
+        found = load_json(config.paths.concepts(source))
         frames = read_media(config.media_path(source), **dict(config.media), start=config.sources[source].start)
         encode_source(backbone, frames, found).save(config.paths.encoded(source))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bico.core.errors import InputError
 from bico.core.files import write_csv
-from bico.core.records import intact
+from bico.core.records import load_json
 from bico.prompts.content_words import FUNCTION_WORDS, content_words, stems
 
 if TYPE_CHECKING:
@@ -170,4 +169,4 @@ def _quoted(words: list[str]) -> str:
 
 def _found(config: Config, source: str) -> dict[str, Any]:
     """Key words, captions and counts of a source."""
-    return json.loads(intact(config.paths.concepts(source)).read_text(encoding="utf-8"))
+    return load_json(config.paths.concepts(source))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bico.core.errors import InputError
 from bico.models.binder import HierarchicalBinder
-from bico.models.binder_form import blocks_of, misfit, width_of
+from bico.models.binder_form import misfit, num_blocks_in, width_of
 from bico.models.wan.backbone import Backbone
 from bico.training.artifacts import save_artifact
 from bico.training.binders import load_binder
@@ -71,7 +71,7 @@ class LearnedBinder:
     @property
     def num_blocks(self) -> int:
         """Blocks of the backbone; 0 if there is a global binder alone, which fits any number."""
-        return blocks_of(self.tensors)
+        return num_blocks_in(self.tensors)
 
     def on(self, backbone: Backbone) -> HierarchicalBinder:
         """The networks, float32, in main memory.

@@ -40,6 +40,7 @@ from torch import Tensor
 from bico.core.errors import InputError
 from bico.core.files import replacing
 from bico.models.binder import HierarchicalBinder
+from bico.models.binder_form import num_blocks_in
 from bico.training.artifacts import check_tensors, save_artifact
 
 NAMES = {
@@ -100,7 +101,7 @@ def export_checkpoint(artifact: Path, out: Path) -> None:
         raise InputError(
             f"{artifact}: {len(ours['absorption'])} absorption tokens: the authors' code takes one at most"
         )
-    num_blocks = len({name.split(".")[1] for name in ours if name.startswith("blocks.")})
+    num_blocks = num_blocks_in(ours)
     width = ours["shared.spatial.1.weight"].shape[0]
     names = _names(width, num_blocks, two_branch="shared.temporal.1.weight" in ours)
     theirs = {names[name][0]: tensor.reshape(names[name][1]) for name, tensor in ours.items() if tensor.numel()}

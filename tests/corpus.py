@@ -151,6 +151,13 @@ def with_cover(path: Path) -> None:
     ffmpeg("-i", cover, "-i", first, "-map", 0, "-map", 1, "-c", "copy", "-disposition:v:0", "attached_pic", path)
 
 
+TRANSPARENT = {
+    "transparent": ["-c:v", "png"],
+    "transparent_vp8": ["-c:v", "libvpx", "-pix_fmt", "yuva420p", "-auto-alt-ref", "0"],
+    "transparent_vp9": ["-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p"],
+}
+
+
 def transparent(path: Path) -> None:
     """Colours without opacity."""
     if path.suffix == ".gif":
@@ -162,7 +169,8 @@ def transparent(path: Path) -> None:
         return
     frames = np.concatenate([np.repeat(quarters()[None], 9, 0), np.zeros((9, SIDE, SIDE, 1), np.uint8)], axis=-1)
     given = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", f"{SIDE}x{SIDE}", "-r", FPS, "-i", "-"]
-    ffmpeg(*given, "-c:v", "png", path, stdin=np.ascontiguousarray(frames).tobytes())
+    codec = TRANSPARENT[path.stem]
+    ffmpeg(*given, *codec, path, stdin=np.ascontiguousarray(frames).tobytes())
 
 
 def picture(**options: object) -> Callable[[Path], None]:
@@ -256,6 +264,8 @@ ODD = [
     Odd("pq.mov", hdr("smpte2084"), colours=COLOURS, near=12),
     Odd("transparent.mov", transparent, colours=np.array([WHITE] * 4)),
     Odd("transparent.gif", transparent, colours=np.array([WHITE] * 4)),
+    Odd("transparent_vp8.webm", transparent, colours=np.array([WHITE] * 4)),
+    Odd("transparent_vp9.webm", transparent, colours=np.array([WHITE] * 4)),
     # Videos that are broken, or none.
     Odd(
         "damaged_inside.avi",

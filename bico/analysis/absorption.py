@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from bico.config.schema import Config
 from bico.core.errors import InputError
-from bico.core.files import write_csv
+from bico.core.records import save_csv
 from bico.media.reading import read_media
 from bico.methods.bico.absorption import with_absorption
 from bico.methods.bico.artifact import LearnedBinder
@@ -63,7 +63,7 @@ def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
         for (row, word), looks in maps[source].items():
             rows.append({"source": source, "row": row, "word": word} | density(looks, areas))
     table = pd.DataFrame(rows)
-    write_csv(config.paths.table("absorption"), table)
+    save_csv(config.paths.table("absorption"), table)
     shown = sorted(maps, key=lambda source: not toy_scene(config.sources[source]).clutter)[:DRAWN]
     with matplotlib.rc_context(STYLE):
         figure = maps_figure(config, {source: maps[source] for source in shown})

@@ -20,7 +20,7 @@ import pandas as pd
 from bico.analysis.one_source import of_one_source
 from bico.config.benchmark import Application
 from bico.config.schema import Config
-from bico.core.files import write_csv
+from bico.core.records import save_csv
 from bico.media.reading import read_media
 from bico.media.writing import write_clip
 from bico.models.wan.backbone import Backbone
@@ -55,7 +55,7 @@ def applications(config: Config, backbone: Backbone) -> pd.DataFrame:
         with matplotlib.rc_context(STYLE):
             _draw(config, name, entry, {row: of_row[0] for row, of_row in clips.items()})
     table = pd.DataFrame(rows)
-    write_csv(config.paths.table("applications"), table)
+    save_csv(config.paths.table("applications"), table)
     return table
 
 

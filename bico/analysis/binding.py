@@ -12,7 +12,6 @@ are right still has its pixels elsewhere, and a role that the plain word shows w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -23,7 +22,7 @@ from bico.analysis.one_source import of_one_source
 from bico.config.benchmark import Case
 from bico.config.schema import Config
 from bico.config.settings import Media
-from bico.core.files import write_csv, write_json
+from bico.core.records import load_json, save_csv, save_json
 from bico.core.tables import read_table
 from bico.media.reading import read_media
 from bico.models.wan.backbone import Backbone
@@ -82,7 +81,7 @@ def unbound(config: Config, backbone: Backbone) -> None:
     rows = []
     for source, before in values.items():
         rows += compared(config, TRUTH, source, before, exact(config, probe, source))
-    write_json(config.paths.unbound, {source: asdict(each) for source, each in values.items()})
+    save_json(config.paths.unbound, {source: asdict(each) for source, each in values.items()})
     _write(config, TRUTH, rows)
 
 
@@ -93,7 +92,7 @@ def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
     bound_value, gain and its 95 % interval (bootstrap over clips).
     """
     probe, rows = truth.open_probe(config), []
-    plain = json.loads((config.paths.unbound).read_text())
+    plain = load_json(config.paths.unbound)
     for source in measured_sources(config, row):
         before, after = Measured(**plain[source]), _measured(config, row, backbone, probe, source)
         rows += compared(config, row, source, before, after)
@@ -116,7 +115,7 @@ def collect(config: Config) -> pd.DataFrame:
             labels = {"method": row, "source": "all", "kind": "all", "bound": bound, "measured": measured}
             parts.append(pd.DataFrame([labels | {"clips": group["clips"].sum()} | means | gain]))
     table = pd.concat(parts, ignore_index=True)
-    write_csv(config.paths.table("binding"), table)
+    save_csv(config.paths.table("binding"), table)
     return table
 
 
@@ -256,7 +255,7 @@ def _row(
 
 def _write(config: Config, row: str, rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
-    write_csv(config.paths.binding(row), table)
+    save_csv(config.paths.binding(row), table)
     return table
 
 

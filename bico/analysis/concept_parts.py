@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from bico.config.schema import Config
-from bico.core.files import write_csv
+from bico.core.records import save_csv
 from bico.media.reading import read_written
 from bico.report.statistics import row_interval
 from bico.scoring.results import TRUTH, clip_statuses
@@ -43,7 +43,7 @@ def measure_parts(config: Config, rows: list[str]) -> pd.DataFrame:
             labels = {"role": role, "part": part, "method": method, "cases": group["case"].nunique()}
             lines.append(labels | row_interval(config, group, "match"))
     table = pd.DataFrame(lines)
-    write_csv(config.paths.table("concept_parts"), table)
+    save_csv(config.paths.table("concept_parts"), table)
     return table
 
 

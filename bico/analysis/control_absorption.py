@@ -16,7 +16,7 @@ import pandas as pd
 from bico.analysis.binding import trials
 from bico.analysis.one_source import of_one_source
 from bico.config.schema import Config
-from bico.core.files import write_csv
+from bico.core.records import save_csv
 from bico.models.wan.backbone import Backbone
 from bico.plan.controls import ROLES, SENTENCES
 from bico.plan.counterparts import counterparts
@@ -42,7 +42,7 @@ def clutter_in_clips(config: Config, backbone: Backbone) -> pd.DataFrame:
                 probability = float(np.mean([read[kind] for kind in sorted(kinds)]))
                 found.append(labels | {"clutter": bool(clutter), "probability": probability})
     table = pd.DataFrame(found)
-    write_csv(config.paths.control("absorption"), table)
+    save_csv(config.paths.control("absorption"), table)
     return table
 
 

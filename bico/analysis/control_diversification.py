@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from bico.config.schema import Config
-from bico.core.files import write_csv
-from bico.core.records import load_json
+from bico.core.records import load_json, save_csv
 from bico.methods.bico.absorption import with_absorption
 from bico.methods.bico.artifact import LearnedBinder
 from bico.methods.bico.settings import Absorption
@@ -58,7 +57,7 @@ def gains(config: Config, backbone: Backbone) -> pd.DataFrame:
             gained = {which: gain(unbound[which], bound[which]) for which in prompts}
             found.append({"method": row, "source": source, "learning_seed": seed} | gained)
     table = pd.DataFrame(found)
-    write_csv(config.paths.control("diversification"), table)
+    save_csv(config.paths.control("diversification"), table)
     return table
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bico.config.schema import Config
-from bico.core.files import write_csv
+from bico.core.records import save_csv
 from bico.core.tables import read_table
 from bico.plan.controls import clips_compared, trainings_compared
 from bico.report.statistics import bootstrap, case_interval, case_means, paired_difference
@@ -46,7 +46,7 @@ def controls(config: Config) -> pd.DataFrame:
     """
     lines = [line for ingredient in config.controls.rows() for line in CONTROLS[ingredient](config)]
     table = pd.DataFrame(lines)
-    write_csv(config.paths.table("controls"), table)
+    save_csv(config.paths.table("controls"), table)
     return table
 
 

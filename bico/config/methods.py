@@ -60,6 +60,11 @@ class MethodSettings(Section):
 
     method: str = Field(description="Method of the row. It may be left out where the row has the method's name.")
 
+    @property
+    def absorbs(self) -> bool:
+        """Whether training has tokens that take up what the words of a caption do not name."""
+        return False
+
     def unsupported(self, kinds: Sequence[Kind]) -> str | None:
         """Why the method cannot take a case that binds sources of these kinds; None if it can."""
         return None

@@ -252,6 +252,8 @@ class Config(Benchmark):
                     )
                 if name in ("diversification", "absorption") and not self.methods[row].BINDS_WORDS:
                     raise problem("controls.{name}: row '{row}': expected a row that binds words", name=name, row=row)
+                if name == "absorption" and self.methods[row].absorbs:
+                    raise problem("controls.absorption: row '{row}': expected a row without absorption tokens", row=row)
             if name in ("diversification", "absorption") and not any(each.scene for each in self.sources.values()):
                 raise problem("controls.{name}: no source has a Toybox 'scene': expected null", name=name)
         if self.controls.absorption and not self.models.probe:

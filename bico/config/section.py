@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, LiteralString, TypeVar
+from typing import Annotated, Any, LiteralString, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -68,6 +68,10 @@ EXPECTED = {
 """What is said in place of words that only a Python programmer knows, by the type of pydantic's error."""
 
 
+def _takes_flags(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(map(_takes_flags, get_args(annotation)))
+
+
 class Section(BaseModel):
     """A part of the configuration: frozen, and an unknown key is an error that names the nearest known one."""
 
@@ -81,9 +85,12 @@ class Section(BaseModel):
             such = "the keys " if len(names) < 3 else "keys such as "
             it = json.dumps(values, default=str, ensure_ascii=False)[:60]
             raise problem("expected {keys}, got {it}", keys=such + " and ".join(names[:2]), it=it)
-        for key in values if isinstance(values, Mapping) else ():
+        for key, value in values.items() if isinstance(values, Mapping) else ():
             if key not in cls.model_fields:
                 raise problem("unknown key '{key}': {hint}", key=key, hint=nearest(str(key), cls.model_fields))
+            flags = [entry for entry in (value if isinstance(value, list) else [value]) if isinstance(entry, bool)]
+            if flags and not _takes_flags(cls.model_fields[key].annotation):  # pydantic would read true as 1
+                raise problem("{key}: got {it}: expected no true or false", key=key, it=json.dumps(flags[0]))
         return values
 
 

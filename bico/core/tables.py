@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bico.core.errors import InputError
+from bico.core.records import intact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +59,8 @@ def read_table(
 ) -> pd.DataFrame:
     """A table that a step of the benchmark wrote, with a type for each column and the rows that it has to have.
 
+    It is compared with its record, if it has one (`records.save_csv`).
+
     Args:
         types: of the columns that it has to have: str, int, float or bool. Other columns are float. An empty cell of a
             float is NaN; any other word for it is refused.
@@ -66,11 +69,11 @@ def read_table(
 
     Raises:
         InputError: one line with file and row, at a cell of another type, or a row that is missing, unexpected or there
-            twice.
+            twice; or the table is not what was written.
     """
     import pandas as pd
 
-    lines = read_lines(path, list(types))
+    lines = read_lines(intact(path), list(types))
     cells = {
         number: {column: _value(path, number, column, cell, types.get(column, float)) for column, cell in line.items()}
         for number, line in lines.items()

@@ -47,6 +47,7 @@ class Video:
         hdr: whether its light is that of HLG or PQ.
         transparent: whether its frames have an alpha channel.
         serial: whether it has to be decoded by one thread. By several, ffmpeg now and then mixes up Theora's frames.
+        decoder: the one that it needs; None = ffmpeg's choice, which leaves out the alpha channel of VP8 and VP9.
     """
 
     times: list[float]
@@ -57,6 +58,7 @@ class Video:
     hdr: bool
     transparent: bool
     serial: bool
+    decoder: str | None
 
 
 def media_kind(path: Path) -> str:
@@ -179,6 +181,7 @@ def inspect_video(path: Path) -> Video:
     first = min(starts)
     width, height = map(int, dimensions.split("x"))
     width = round(width * (Fraction(aspect.replace("/0", "/1")) or 1))
+    codec, hidden_alpha = stream[0].partition(": Video: ")[2], re.search(r"^\[info\] +alpha_mode +: 1", said, re.M)
     turned = re.search(r"displaymatrix: rotation of (-?\d+)", said)
     return Video(
         times=[float(start - first) for start in sorted(set(starts))],
@@ -187,8 +190,9 @@ def inspect_video(path: Path) -> Video:
         first=float(first),
         size=(height, width) if turned and int(turned[1]) % 180 else (width, height),
         hdr=re.search("smpte2084|arib-std-b67", stream[0]) is not None,
-        transparent=re.search(r", (yuva|gbrap|argb|rgba|abgr|bgra|ya8|ya16)", stream[0]) is not None,
-        serial=": Video: theora" in stream[0],
+        transparent=bool(hidden_alpha or re.search(r", (yuva|gbrap|argb|rgba|abgr|bgra|ya8|ya16)", stream[0])),
+        serial=codec.startswith("theora"),
+        decoder={"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(codec[:3]) if hidden_alpha else None,
     )
 
 

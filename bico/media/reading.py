@@ -125,6 +125,7 @@ def _decode(path: Path, video: Video, indices: list[int] | None = None, fit: str
     done = run_ffmpeg(
         [
             *(["-threads", "1"] if video.serial else []),
+            *(["-c:v", video.decoder] if video.decoder else []),
             *["-fflags", "+genpts", "-i", f"file:{path}", "-map", "0:V:0", "-fps_mode", "passthrough"],
             *["-frames:v", str(len(wanted)), "-vf", ",".join([*filters, "scale=iw*sar:ih", "setsar=1", fit])],
             *["-f", "image2pipe", "-c:v", "pam", "-pix_fmt", "rgba" if video.transparent else "rgb24", "-"],

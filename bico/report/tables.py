@@ -13,8 +13,9 @@ import pandas as pd
 from bico import __version__
 from bico.config.methods import module_of
 from bico.config.schema import Config
-from bico.core.files import write_csv, write_text
+from bico.core.files import write_text
 from bico.core.fingerprints import code_digest, folder_digest
+from bico.core.records import load_json, save_csv
 from bico.core.tables import read_table
 from bico.report import statistics
 from bico.report.answers import QUESTIONS, agreement, counted_answers
@@ -61,7 +62,7 @@ def write_table(config: Config, name: str) -> pd.DataFrame:
     table = pd.DataFrame(
         [_row(config, row, scores[row], cast("pd.Series", paper.loc[number or 0])) for row, number in rows.items()]
     )
-    write_csv(config.paths.table(name), table, decimals=2)
+    save_csv(config.paths.table(name), table, decimals=2)
     write_text(config.paths.table(name, "md"), _document(config, name, table, scores, _judged(answers, outdated)))
     return table
 
@@ -250,7 +251,7 @@ def _judged(answers: pd.DataFrame, outdated: int) -> str:
 def _legend(config: Config, name: str) -> str:
     lines = [f"- `{column}`: {MEANING[column]}" for column in score_columns(config)]
     if _has_truth(config):
-        ends = json.loads(config.paths.calibration.read_text())
+        ends = load_json(config.paths.calibration)
         raw = ", ".join(f"{name} {end['floor']:.3f} to {end['ceiling']:.3f}" for name, end in ends.items())
         lines.append(
             f"- Last, `{TRUTH}`: exact renderings, one of each case, scored like clips. A score above theirs says no "

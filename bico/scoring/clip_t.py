@@ -35,6 +35,11 @@ class ClipT(Clip):
         """Unit feature [D] of a text."""
         return F.normalize(self.model.encode_text(self.tokenizer([text]).to(self.device)), dim=1)[0]
 
+    def reads_whole(self, text: str) -> bool:
+        """Whether a text fits into CLIP's context; of a longer one CLIP reads the start."""
+        context = self.model.context_length
+        return int((self.tokenizer([text], context_length=4 * context) != 0).sum()) <= context
+
     def score(self, frames: np.ndarray, prompt: str) -> tuple[float, list[float]]:
         """CLIP-T x100 of a clip uint8 [T, H, W, 3], and each frame's own similarity x100."""
         features, text = self.features(frames), self.text_feature(prompt)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bico.config.schema import Config
-from bico.core.files import write_csv
+from bico.core.records import save_csv
 from bico.media.inspecting import frame_rate
 from bico.media.reading import read_clip
 from bico.scoring.results import SCORES
@@ -27,7 +27,7 @@ def score_published(config: Config, *, device: str) -> None:
         columns=["table", "row", "method", "case", "clip", "status", *SCORES]
     )
     table["row"] = table["row"].astype("Int64")
-    write_csv(config.paths.table("published"), table)
+    save_csv(config.paths.table("published"), table)
     rows = table.assign(missing=table["status"] == "missing").groupby(["table", "row"], dropna=False)
     print(rows.agg(clips=("clip", "size"), missing=("missing", "sum"), **{name: (name, "mean") for name in SCORES}))
 

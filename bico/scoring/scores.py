@@ -6,7 +6,7 @@ counted, never dropped.
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -16,13 +16,15 @@ import numpy as np
 import pandas as pd
 
 from bico.config.schema import Config
-from bico.core.files import write_csv, write_json
+from bico.core.records import load_json, save_csv, save_json
 from bico.media.reading import read_media, read_written
 from bico.scoring.results import TRUTH, clip_statuses, score_columns
 
 if TYPE_CHECKING:
     from bico.scoring.clip_t import ClipT
     from bico.scoring.dino_i import DinoI
+
+log = logging.getLogger("bico")
 
 
 def score(config: Config, method: str, device: str = "cpu") -> None:
@@ -32,6 +34,7 @@ def score(config: Config, method: str, device: str = "cpu") -> None:
     their values frame by frame. Needs `R/scores/calibration.json` (see `calibrate`) if the config has a probe.
     """
     scorer = _Scorer(config, device)
+    _notice_context(config, scorer.judges.clip_t)
     rows, details = [], []
     for (case_id, seed), status in clip_statuses(config, method).items():
         row: dict[str, Any] = {"case": case_id, "seed": seed, "status": status}
@@ -41,7 +44,7 @@ def score(config: Config, method: str, device: str = "cpu") -> None:
             details.append({"case": case_id, "seed": seed} | frame_values)
         rows.append(row)
     _write(config, method, rows)
-    write_json(config.paths.frame_scores(method), _rounded(details))
+    save_json(config.paths.frame_scores(method), _rounded(details))
 
 
 def calibrate(config: Config) -> dict[str, dict[str, float]]:
@@ -59,7 +62,7 @@ def calibrate(config: Config) -> dict[str, dict[str, float]]:
         floor, ceiling = end["floor"], end["ceiling"]
         other = "the truth with what nobody asked for" if question == truth.CLEAN else "another clip"
         print(f"truth_{question}: floor {floor:.3f} ({other}), ceiling {ceiling:.3f} (the truth itself)")
-    write_json(config.paths.calibration, ends)
+    save_json(config.paths.calibration, ends)
     scorer, rows = _Scorer(config, "cpu"), []
     for case_id in truths:
         scores, _ = scorer.score(case_id, config.paths.truth(case_id))
@@ -76,6 +79,17 @@ def open_judges(config: Config, device: str) -> tuple[ClipT, DinoI]:
     scoring = config.scoring
     clip_t = ClipT(config.models.clip, pooling=scoring.pooling, device=device)
     return clip_t, DinoI(config.models.dino, pooling=scoring.pooling, crop=scoring.dino_crop, device=device)
+
+
+def _notice_context(config: Config, clip_t: ClipT) -> None:
+    """A line for each case whose prompt is longer than what CLIP reads."""
+    for case_id, case in config.cases.items():
+        if not clip_t.reads_whole(case.prompt):
+            log.warning(
+                "notice: cases.%s: the prompt is longer than the %d tokens that the CLIP model reads, so CLIP-T scores "
+                "its start alone",
+                case_id, clip_t.model.context_length,
+            )  # fmt: skip
 
 
 class Judges:
@@ -122,7 +136,7 @@ class _Scorer:
             from bico.toybox.probe import Probe
 
             self.probe = Probe.open(config.models.probe)
-            self.ends = json.loads(config.paths.calibration.read_text())
+            self.ends = load_json(config.paths.calibration)
 
     def score(self, case_id: str, path: Path) -> tuple[dict[str, float], dict[str, Any]]:
         """The scores of one clip, and its values frame by frame."""
@@ -145,7 +159,7 @@ class _Scorer:
 
 def _write(config: Config, method: str, rows: list[dict[str, Any]]) -> None:
     table = pd.DataFrame(rows).reindex(columns=["case", "seed", "status", *score_columns(config)])
-    write_csv(config.paths.scores(method), table)
+    save_csv(config.paths.scores(method), table)
 
 
 def _rounded(values: Any) -> Any:

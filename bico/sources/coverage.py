@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bico.core.errors import InputError
-from bico.core.files import write_csv
-from bico.core.records import load_json
+from bico.core.records import load_json, save_csv
 from bico.prompts.content_words import FUNCTION_WORDS, content_words, stems
+from bico.sources.instructions import TEMPLATES, template
 
 if TYPE_CHECKING:
     from bico.config.schema import Config
@@ -98,7 +98,7 @@ def write_coverage(config: Config) -> None:
     if not rows:
         folder = config.paths.concepts(config.bound()[0]).parent
         raise InputError(f"{folder}: no captions of a bound source: expected what `bico concepts` writes; run it first")
-    write_csv(config.paths.table("coverage"), pd.DataFrame(rows), decimals=2)
+    save_csv(config.paths.table("coverage"), pd.DataFrame(rows), decimals=2)
 
 
 def log_coverage(config: Config) -> None:
@@ -143,13 +143,19 @@ def notice_coverage(config: Config, place: str = "under sources.{source}.concept
     for source in config.bound():
         if config.paths.concepts(source).exists():
             found = _found(config, source)
-            counts, captions = found["counts"], len(found["captions"]) + len(found["frame_captions"])
+            counts, captions = found["counts"], [*found["captions"], *found["frame_captions"]]
             if counts["rejected"] > MOST * counts["asked"]:
                 log.warning(
                     "notice: sources.%s: %d of %d captions of the VLM were rejected, because a key word was missing or "
                     "they were too long, and %d of %d come from a template. Set fewer or simpler key words %s.",
-                    source, counts["rejected"], counts["asked"], counts["template"], captions,
+                    source, counts["rejected"], counts["asked"], counts["template"], len(captions),
                     place.format(source=source),
+                )  # fmt: skip
+            elif counts["template"]:
+                log.warning(
+                    "notice: sources.%s: %d of %d captions come from a template, such as '%s', because those of the "
+                    "VLM lacked a key word or were too long",
+                    source, counts["template"], len(captions), _from_template(found, captions),
                 )  # fmt: skip
 
 
@@ -161,6 +167,13 @@ def _lack(low: Coverage) -> str:
         f"captions of {low.source} name {100 * low.on_average:.0f} % of the content words of '{low.phrase}' on average"
         f"{never}, so little is learned under it"
     )
+
+
+def _from_template(found: Mapping[str, Any], captions: list[str]) -> str:
+    """The first caption that a template gave; those of single frames have the spatial words alone."""
+    words = ([*found["spatial"], *found["temporal"]], found["spatial"])
+    templates = {template(each, position) for each in words for position in range(len(TEMPLATES))}
+    return next(caption for caption in captions if caption in templates)
 
 
 def _quoted(words: list[str]) -> str:

@@ -12,7 +12,10 @@ from bico.scoring.results import SCORES, TRUTH_SCORES
 pytestmark = pytest.mark.usefixtures("few_are_enough")
 
 WITH_PROBE = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
-ROWS = {"bico_lacks": {"method": "bico", "hierarchical": False}, "bico_has": {"method": "bico"}}
+ROWS = {
+    "bico_lacks": {"method": "bico", "hierarchical": False, "absorption": {"tokens": 0}},
+    "bico_has": {"method": "bico"},
+}
 PAIR = {"lacks": "bico_lacks", "has": "bico_has"}
 TWO_IMAGES = {
     f"pictures_{number}": {

@@ -286,6 +286,9 @@ def test_cases_that_a_method_cannot_take(method, kinds, reason):
         ("tables.table2.bico", 8, "tables.table2.bico: expected a number less than or equal to 7, got 8"),
         ("tables.table3.bico_sigma", 3, "tables.table3: expected each row of the paper once"),
         ("tables.table1", {}, "tables.table1: "),
+        ("scoring.bootstrap", True, "scoring: bootstrap: got true: expected no true or false"),
+        ("seeds", [0, True], "seeds: got true: expected no true or false"),
+        ("sampling.guidance_scale", False, "sampling: guidance_scale: got false: expected no true or false"),
         ("seeds", [1, 1], "seeds: expected each seed once"),
         ("learning_seeds", [0, 1, 2], "learning_seeds: 3 of them for 2 clips a case"),
         ("models", None, "models: expected keys such as 'wan' and 'vlm', got null"),
@@ -386,6 +389,7 @@ def test_files_that_are_no_yaml_are_refused(tmp_path):
             "controls.hierarchy: no row 'bico_globl': did",
         ),
         ({"hierarchy": {"lacks": "bico", "has": "bico"}}, "controls.hierarchy: 'lacks' and 'has' are both 'bico'"),
+        ({"absorption": {"row": "bico"}}, "controls.absorption: row 'bico': expected a row without absorption tokens"),
         ({"absorption": {"row": "db_lora"}}, "controls.absorption: row 'db_lora': expected a row that binds words"),
     ],
 )

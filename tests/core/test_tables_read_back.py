@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bico.core.errors import InputError
 from bico.core.files import write_csv
+from bico.core.records import beside, save_csv
 from bico.core.tables import read_lines, read_table
 
 TEXTS = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"])) | st.sampled_from(
@@ -56,3 +57,17 @@ def test_a_word_is_no_number(file, cell):
     file.write_text(f"score\n{cell}\n")
     with pytest.raises(InputError, match=r"row 2, column score: expected a number or an empty cell, got"):
         read_table(file, {"score": float})
+
+
+def test_a_digit_that_has_changed_since_a_table_was_written_is_told(tmp_path):
+    file, types = tmp_path / "scores.csv", {"name": str, "score": float}
+    save_csv(file, pd.DataFrame({"name": ["a"], "score": [59.0]}))
+    assert read_table(file, types)["score"].tolist() == [59.0]
+    text = file.read_text()
+    file.write_text(text.replace("59", "46"))
+    with pytest.raises(InputError, match="damaged: it is not what was written: delete it, and the next run makes it"):
+        read_table(file, types)
+    save_csv(file, pd.DataFrame({"name": ["a"], "score": [46.0]}))
+    assert read_table(file, types)["score"].tolist() == [46.0]
+    beside(file).unlink()  # a table from elsewhere has no record
+    assert read_table(file, types)["score"].tolist() == [46.0]

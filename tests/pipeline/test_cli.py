@@ -113,6 +113,8 @@ def test_key_words_of_files_are_taken_instead_of_the_vlm_s(small, tmp_path):
     )
     concepts = composition(load(small), "a cat", bind_clip, moves, **where).sources["ball"].concepts
     assert (concepts.spatial, concepts.temporal) == (None, ["bouncing"])
+    with pytest.raises(InputError, match=r"--temporal: .*cat\.jpg is an image: expected a video; --spatial names"):
+        composition(load(small), "a cat", bind[:1], {"temporal": [(first, "cat")]}, **where)
     with pytest.raises(InputError, match=r"--temporal: dog.jpg is bound to no word: expected one of"):
         composition(load(small), "a cat", bind[:1], {"temporal": [(Path("dog.jpg"), "running")]}, **where)
 

@@ -107,6 +107,25 @@ def test_the_small_vocabulary_reads_any_text(judges, text):
     assert (tokens == 2).sum() == 1  # one end of text, from which the feature is taken, however long the text
 
 
+def test_a_prompt_that_clip_does_not_read_to_its_end_is_a_notice(judges, tmp_path, caplog):
+    clip_t = ClipT(judges / "clip")
+    longest = "zebra zebra zebra zebra zebra"
+    while clip_t.reads_whole(f"{longest} a"):
+        longest += " a"
+    assert torch.equal(clip_t.text_feature(f"{longest} a b"), clip_t.text_feature(f"{longest} a c"))
+    assert not torch.equal(clip_t.text_feature(longest), clip_t.text_feature(longest[:-1] + "b"))
+    folders = {"wan": "none", "vlm": "none", "clip": str(judges / "clip"), "dino": str(judges / "dino"), "probe": None}
+    config = toy.config(tmp_path, models=folders)
+    toy.write_media(config)
+    case = next(iter(config.cases))
+    long = config.cases[case].model_copy(update={"prompt": f"{longest} a"})
+    config = config.model_copy(update={"cases": {**config.cases, case: long}})
+    toy.write_clips(config, "base", {name: name for name in config.cases})
+    scoring.score(config, "base")
+    (notice,) = [record.getMessage() for record in caplog.records if "notice" in record.getMessage()]
+    assert notice.startswith(f"notice: cases.{case}: the prompt is longer than the {zoo_clip.CONTEXT} tokens")
+
+
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 

@@ -21,8 +21,8 @@ def paper(tmp_path):
     return load(yaml.safe_load((ROOT / "config" / "paper.yaml").read_text()) | {"results": str(tmp_path)})
 
 
-def write_captions(config, source: str, captions: list[str], **counts: int) -> None:
-    found = {"spatial": ["thing"], "temporal": [], "captions": captions, "frame_captions": []}
+def write_captions(config, source: str, captions: list[str], key_word: str = "thing", **counts: int) -> None:
+    found = {"spatial": [key_word], "temporal": [], "captions": captions, "frame_captions": []}
     write_json(config.paths.concepts(source), found | {"counts": COUNTS | counts})
 
 
@@ -105,6 +105,19 @@ def test_rejected_captions_and_templates_are_counted_and_many_are_a_notice(paper
     table = pd.read_csv(paper.paths.table("coverage")).set_index("source")
     assert table.loc["elephant1", ["asked", "rejected", "template"]].tolist() == [150, 100, 10]
     assert table.loc["bear", ["asked", "rejected", "template"]].tolist() == [80, 20, 0]
+
+
+def test_captions_from_templates_are_a_notice_that_shows_one(paper, caplog):
+    paper = paper.model_copy(update={"cases": {"elephant_bear": paper.cases["elephant_bear"]}})
+    phrases = {source: phrase for _, source, phrase in bound(paper)}
+    phrase = phrases["elephant1"]
+    captions = [f"here is {phrase}", f"{phrase}, seen together", f"a view with {phrase}"]
+    write_captions(paper, "elephant1", captions, phrase, asked=9, rejected=2, template=2)
+    write_captions(paper, "bear", [phrases["bear"]])
+    assert notices(paper, caplog) == [
+        f"notice: sources.elephant1: 2 of 3 captions come from a template, such as '{phrase}, seen together', because "
+        "those of the VLM lacked a key word or were too long"
+    ]
 
 
 def test_words_that_no_caption_names_of_phrases_that_are_else_well_named_are_one_notice_of_their_source(paper, caplog):

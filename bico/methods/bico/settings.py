@@ -172,6 +172,10 @@ class Settings(LearnedSettings):
         description="Factor on what the binders add to a token, at inference: 0 = the plain prompt, 1 = as trained.",
     )
 
+    @property
+    def absorbs(self) -> bool:
+        return self.absorption.tokens > 0
+
     @model_validator(mode="after")
     def _all_have_an_effect(self) -> Self:
         if self.gate == "released" and self.gate_learning_rate is not None:

@@ -26,6 +26,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # as a job has; two processes of 
 needs_zoo = pytest.mark.skipif(not (ZOO / "SHA256SUMS").exists(), reason="needs the Toybox's models")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run also what takes many minutes, marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="takes many minutes; --slow runs it"))
+
+
 @pytest.fixture(scope="session")
 def stub_zoo(tmp_path_factory) -> Path:
     """Model folders as far as the checks look into them: entry files, blocks, empty weights, and a tokenizer of single

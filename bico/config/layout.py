@@ -17,9 +17,11 @@ class Layout:
 
     @property
     def config(self) -> Path:
+        """The whole config of the run, with every default."""
         return self.results / "config.yaml"
 
     def log(self, name: str) -> Path:
+        """What a job printed."""
         return self.results / f"logs/{name}.log"
 
     def benchmark(self, name: str) -> Path:
@@ -43,6 +45,7 @@ class Layout:
 
     @property
     def all_concepts(self) -> Path:
+        """Manifest: the sources that have captions, each with a SHA-256."""
         return self.results / "concepts.json"
 
     def encoded(self, source: str) -> Path:
@@ -51,6 +54,7 @@ class Layout:
 
     @property
     def all_encoded(self) -> Path:
+        """Manifest of the encoded sources."""
         return self.results / "encoded.json"
 
     def appearance(self, source: str) -> Path:
@@ -59,6 +63,7 @@ class Layout:
 
     @property
     def all_appearance(self) -> Path:
+        """Manifest of the embedded sources."""
         return self.results / "appearance.json"
 
     def truth(self, case: str) -> Path:
@@ -66,6 +71,7 @@ class Layout:
         return self.results / f"truth/{case}.mp4"
 
     def truth_scene(self, case: str) -> Path:
+        """The scene of that rendering."""
         return self.results / f"truth/{case}.json"
 
     # What is learned and generated
@@ -79,9 +85,11 @@ class Layout:
         return self.artifact(row, item, seed).with_suffix(".metrics.jsonl")
 
     def all_learned(self, row: str, part: int | str) -> Path:
+        """Manifest of one of the `parts` into which the trainings of a row are divided."""
         return self.results / f"learned/{row}/part{part}.json"
 
     def clip(self, row: str, case: str, seed: int | str) -> Path:
+        """A generated clip."""
         return self.clips / f"{row}/{case}/{seed}.mp4"
 
     @property
@@ -96,9 +104,11 @@ class Layout:
     # Scores and tables
 
     def scores(self, row: str) -> Path:
+        """A line for each case and seed."""
         return self.results / f"scores/{row}.csv"
 
     def frame_scores(self, row: str) -> Path:
+        """Scores frame by frame."""
         return self.results / f"scores/{row}.frames.json"
 
     @property
@@ -113,6 +123,7 @@ class Layout:
     # What was learned, looked at closely
 
     def binding(self, row: str) -> Path:
+        """What a row has learned of each source: reconstruction, and the leak test."""
         return self.results / f"binding/{row}.csv"
 
     @property
@@ -136,6 +147,7 @@ class Layout:
     # What people look at
 
     def figure(self, name: str, suffix: str = "png") -> Path:
+        """A figure, as PNG or as PDF."""
         return self.results / f"figures/{name}.{suffix}"
 
     @property
@@ -150,6 +162,7 @@ class Layout:
 
     @property
     def rating_pages(self) -> Path:
+        """A page for each rater."""
         return self.results / "rating/pages"
 
     @property

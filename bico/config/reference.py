@@ -134,7 +134,7 @@ def _commented(blocks: list[tuple[list[str], str]], width: int) -> Iterator[list
 
 def _lines(key: str, value: Any, annotation: Any, explained: set[str], width: int) -> list[str]:
     """A key and its value: a section, sections by name, or plain."""
-    section = _section_within(annotation)
+    section = section_within(annotation)
     if section is None or not value:
         return _plain(key, value, width)
     if get_origin(annotation) is dict:
@@ -175,11 +175,11 @@ def _instead_of_default(field: FieldInfo, value: Any) -> str:
     return "" if value == default or isinstance(field.default, Section) else f" Default: {_flow(default)}."
 
 
-def _section_within(annotation: Any) -> type[Section] | None:
+def section_within(annotation: Any) -> type[Section] | None:
     """The section of which values of this type are, or that they hold by name; None if they are plain."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
-    return next(filter(None, map(_section_within, get_args(annotation))), None)
+    return next(filter(None, map(section_within, get_args(annotation))), None)
 
 
 def _comment(text: str, width: int) -> list[str]:

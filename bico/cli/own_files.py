@@ -12,7 +12,7 @@ from bico.cli.arguments import Count, Positive, open_config
 from bico.core.errors import InputError
 
 Like = Annotated[Path, Parameter(name="--config", help="YAML file of a benchmark, whose models and sizes are taken.")]
-Media = Annotated[Path, Parameter(help="An image or a video.")]
+Media = Annotated[Path, Parameter(help="An image, a video, or a folder of photographs of one subject.")]
 Out = Annotated[Path, Parameter(help="The clip to write, an .mp4 file.")]
 Steps = Annotated[Positive | None, Parameter(help="Denoising steps, by default as in the config.")]
 Seed = Annotated[Count, Parameter(help="Of the clip's noise.")]
@@ -24,7 +24,10 @@ SpatialOfFile = Annotated[Sequence[str], Parameter(name="--spatial", negative=""
 TemporalOfFile = Annotated[Sequence[str], Parameter(name="--temporal", negative="", help=FILE_KEY_WORD.format(MOVES))]
 Spatial = Annotated[Sequence[str], Parameter(name="--spatial", negative="", help=KEY_WORD.format(LOOKS))]
 Temporal = Annotated[Sequence[str], Parameter(name="--temporal", negative="", help=KEY_WORD.format(MOVES))]
-BOUND = "FILE=WORD: an image or a video, and a word of the prompt that it gives its look or motion."
+BOUND = (
+    "FILE=WORD: an image, a video, or a folder of photographs of one subject, and a word of the prompt that it gives "
+    "its look or motion."
+)
 SWAPPED = "WORD=NEW: a word of the prompt, and what stands in its place."
 Bindings = Annotated[list[str], Parameter(negative="", help=BOUND)]
 Swaps = Annotated[list[str], Parameter(negative="", help=SWAPPED)]

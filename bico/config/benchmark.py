@@ -1,11 +1,12 @@
 """Sources, and the cases that compose them."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bico.config.section import Count, FilePath, Name, Section, Words, nearest, problem
+from bico.config.section import Count, FilePath, Files, Name, Section, Words, nearest, problem
 from bico.core.errors import InputError
 from bico.prompts.text import whole
 from bico.prompts.words import spans, swapped
@@ -51,7 +52,7 @@ class KeyWords(Section):
 
 
 class Source(Section):
-    """An image or a clip from which concepts are taken: the user's own file, or a scene of the Toybox."""
+    """An image or a clip from which concepts are taken: the user's own files, or a scene of the Toybox."""
 
     kind: Kind = Field(description="image or video.")
     file: FilePath | None = Field(
@@ -59,8 +60,27 @@ class Source(Section):
         description=(
             "File of your own: an image (JPEG, PNG, WebP, ...) or a video (MP4, MOV, WebM, GIF, ...) of any size, "
             "rotation, frame rate and length. It is resized to cover the frame and cropped at its centre. The path is "
-            "relative to the folder where the command runs. A source has either `file` or `scene`."
+            "relative to the folder where the command runs. A source has one of `file`, `files` and `scene`."
         ),
+    )
+    files: Files | None = Field(
+        default=None,
+        description=(
+            "Several photographs of one subject in place of `file`: a list, or a folder, whose files are taken in "
+            "natural order (2 before 10). `concepts.captions` is divided among them, one caption at least for each. "
+            "Key words are those that the VLM finds in more than half of them, or else in the first. Each sample of a "
+            "training batch is one photograph. DINO-I is the mean over all; figures and the row `copy` show the first."
+        ),
+    )
+    mask: FilePath | None = Field(
+        default=None,
+        description=(
+            "Mask of an image's `file`, of the same size: white = learn, black = do not learn, grey = learn less. It "
+            "weights the training loss; the transformer still sees the whole image. Null = all of it counts alike."
+        ),
+    )
+    masks: list[FilePath] | None = Field(
+        default=None, description="Masks of the `files`, one for each, in the same order; see `mask`."
     )
     start: float = Field(
         default=0,
@@ -69,7 +89,7 @@ class Source(Section):
         description="Where a video's file is read from, in seconds of its own time.",
     )
     scene: ToyScene | None = Field(
-        default=None, description="Toybox scene to render. A source has either `file` or `scene`."
+        default=None, description="Toybox scene to render. A source has one of `file`, `files` and `scene`."
     )
     concepts: KeyWords | None = Field(default=None, description="Key words of the source; null = the VLM names them.")
     binder: FilePath | None = Field(
@@ -83,8 +103,19 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Source":
-        if (self.file is None) == (self.scene is None):
-            raise problem("expected either 'file' (own media) or 'scene' (Toybox), not both or none")
+        if sum(each is not None for each in (self.file, self.files, self.scene)) != 1:
+            raise problem("expected one of 'file', 'files' (own media) and 'scene' (Toybox), not several or none")
+        if self.files and self.kind == "video":
+            raise problem("'files' belongs to images: expected 'file' for a video")
+        if self.files and len({path.resolve() for path in self.files}) < len(self.files):
+            raise problem("'files' names a file twice: expected each photograph once")
+        if self.mask and (self.kind == "video" or not self.file):
+            raise problem("'mask' belongs to an image's 'file': expected 'masks' for 'files', and none for a video")
+        if self.masks is not None and len(self.masks) != len(self.files or ()):
+            raise problem(
+                "'masks' belongs to 'files', one for each: expected {n} of them, got {k}",
+                n=len(self.files or ()), k=len(self.masks),
+            )  # fmt: skip
         if self.scene and (self.scene.motion is not None) != (self.kind == "video"):
             raise problem("'scene.motion' belongs to videos: expected a word for a video, null for an image")
         if self.start and (self.kind == "image" or self.scene):
@@ -92,6 +123,16 @@ class Source(Section):
         if self.concepts and self.concepts.temporal and self.kind == "image":
             raise problem("'concepts.temporal' belongs to videos: expected an empty list for an image")
         return self
+
+    @property
+    def own_files(self) -> list[Path]:
+        """The user's own media: one file, or several photographs; none of a Toybox scene."""
+        return [self.file] if self.file else self.files or []
+
+    @property
+    def own_masks(self) -> list[Path]:
+        """One for each of the files, or none at all."""
+        return [self.mask] if self.mask else self.masks or []
 
 
 class Case(Section):

@@ -295,9 +295,13 @@ class Config(Benchmark):
         return Layout(self.results)
 
     def media_path(self, source: str) -> Path:
-        """The file of a source: the user's own, or the one that is rendered for it."""
+        """The file of a source: the user's own (of several photographs the first), or the one rendered for it."""
+        return self.media_paths(source)[0]
+
+    def media_paths(self, source: str) -> list[Path]:
+        """All files of a source: one, unless it has several photographs."""
         entry = self.sources[source]
-        return entry.file or self.paths.media(source, "png" if entry.kind == "image" else "mp4")
+        return entry.own_files or [self.paths.media(source, "png" if entry.kind == "image" else "mp4")]
 
     @property
     def truths(self) -> list[str]:

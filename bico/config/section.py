@@ -44,8 +44,31 @@ def _file_path(path: Any) -> Any:
     return path
 
 
+def _listed(files: Any) -> Any:
+    """The files of a folder in natural order: photo2 comes before photo10. Hidden files and folders do not count."""
+    if not isinstance(files, str | Path):
+        return files
+    folder = Path(_file_path(files))
+    if not folder.is_dir():
+        found = "this is a file" if folder.exists() else "no such folder"
+        raise problem("{it}: {found}: expected a folder or a list of files", it=str(folder), found=found)
+    found = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    if not found:
+        raise problem("{it}: no file in this folder: expected one at least", it=str(folder))
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[str | int], str]:
+    parts = re.split(r"(\d+)", path.name.casefold())  # text and numbers in turns
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)], path.name
+
+
 Name = Annotated[str, AfterValidator(_path_part)]
 FilePath = Annotated[Path, BeforeValidator(_file_path)]
+Files = Annotated[
+    list[FilePath], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=list[FilePath] | FilePath)
+]
+"""A list of files, or a folder, whose files are listed when the config is read."""
 Words = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]

@@ -30,7 +30,7 @@ def examine_vlm(config: Config, samples: Mapping[str, np.ndarray]) -> tuple[Find
     for name, frames in samples.items():
         source = config.sources[name]
         there = config.media_path(name).is_file()  # else it is a Toybox source, rendered in memory
-        looks, fps = shown(config, name) if there else (frames, config.media.fps)
+        (looks, *_), fps = shown(config, name) if there else ([frames], config.media.fps)
         try:
             found = extract(looks, source.kind, settings, vlm, fps=fps, key_words=source.concepts)
         except InputError as error:

@@ -15,7 +15,7 @@ from fractions import Fraction
 from operator import add
 from pathlib import Path
 
-from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
 from bico.core.errors import InputError
@@ -108,6 +108,42 @@ def check_shape(path: Path) -> None:
                 f"{path}: {image.width} x {image.height} pixels: expected a side of at most {LONGEST} times the other, "
                 "as concepts.look: original needs; crop it"
             )
+
+
+def check_mask(path: Path, photograph: Path, frame: tuple[int, int]) -> None:
+    """A mask belongs to its photograph: it is an image of the same size, upright, and leaves something to learn.
+
+    Args:
+        frame: width and height to which both are cropped.
+
+    Raises:
+        InputError: it does not.
+    """
+    check_media(path, "image")
+    mask = grey_mask(path)
+    with opened(photograph) as image:
+        size = _upright_size(image)
+    if mask.size != size:
+        found, wanted = ("{} x {}".format(*each) for each in (mask.size, size))
+        raise InputError(f"{path}: this mask has {found} pixels: expected {wanted}, as {photograph} has")
+    if fitted_mask(mask, frame).getbbox() is None:
+        inside = "" if mask.getbbox() is None else f" inside the crop to {frame[0]} x {frame[1]}"
+        raise InputError(f"{path}: this mask is all black{inside}: expected white where {photograph} is to be learned")
+
+
+def grey_mask(path: Path) -> Image.Image:
+    """A mask as 8 bits of grey, upright; what is transparent is black."""
+    with opened(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):  # 16 bits, of which Pillow's own conversion would make white
+            upright = upright.point(lambda value: value / 257).convert("L")
+        layers = upright.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layers.size, "black"), layers).convert("L")
+
+
+def fitted_mask(mask: Image.Image, frame: tuple[int, int]) -> Image.Image:
+    """A mask at the size of the frame, a width and a height, by the crop of its photograph and the mean of areas."""
+    return ImageOps.fit(mask, frame, Image.Resampling.BOX)
 
 
 def frame_rate(path: Path) -> float:
@@ -224,13 +260,17 @@ def _check_exists(path: Path) -> None:
 def _check_image(path: Path) -> tuple[int, int]:
     """Width and height of an image, upright; raises InputError unless it is whole."""
     with opened(path) as image:
-        pages, size = getattr(image, "n_frames", 1), image.size
-        turned = image.getexif().get(ORIENTATION, 1) > 4
+        pages, size = getattr(image, "n_frames", 1), _upright_size(image)
         image.draft("RGB", (64, 64))  # JPEG: reads the whole file, at an eighth of the work
         image.load()
         if image.format == "TIFF" and pages > 1:
             log.warning("notice: %s: only the first of its %d pages is read", path, pages)
-    return (size[1], size[0]) if turned else size
+    return size
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    turned = image.getexif().get(ORIENTATION, 1) > 4
+    return (image.height, image.width) if turned else image.size
 
 
 def _aspect(size: tuple[int, int]) -> float:

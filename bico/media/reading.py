@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +21,7 @@ from PIL import Image, ImageOps
 from bico.core.errors import InputError
 from bico.core.records import intact
 from bico.media.ffmpeg import run_ffmpeg
-from bico.media.inspecting import Video, check_start, inspect_video, is_image, opened
+from bico.media.inspecting import Video, check_start, fitted_mask, grey_mask, inspect_video, is_image, opened
 from bico.media.writing import subsampled
 
 if TYPE_CHECKING:
@@ -59,6 +60,22 @@ def read_media(
     check_start(path, video, start)
     indices, _ = _taken(video, num_frames, fps, read, start)
     return _decode(path, video, indices, _cover(height, width))
+
+
+def read_source(paths: Iterable[Path], media: Media, start: float = 0) -> np.ndarray:
+    """The frames of a source as `read_media` gives them, uint8 [T, H, W, 3]; of several photographs T is their number.
+
+    Raises InputError if a file cannot be read.
+    """
+    return np.concatenate([read_media(path, **dict(media), start=start) for path in paths])
+
+
+def read_mask(path: Path, media: Media) -> np.ndarray:
+    """A mask at the size of the frames, float32 [H, W]: how much of each pixel is white, 0 to 1.
+
+    It is resized and cropped as `read_media` does with its photograph. Raises InputError if it cannot be read.
+    """
+    return np.asarray(fitted_mask(grey_mask(path), (media.width, media.height)), np.float32) / 255
 
 
 def read_original(path: Path, media: Media, start: float = 0) -> tuple[np.ndarray, float]:

@@ -8,7 +8,7 @@ from bico.config.schema import Config
 from bico.core.device import free_device
 from bico.core.files import replacing
 from bico.core.records import make_all
-from bico.media.reading import read_media
+from bico.media.reading import read_source
 from bico.models.clip import Clip
 from bico.plan import dependencies
 
@@ -19,7 +19,7 @@ def appearance(config: Config) -> None:
     clip = Clip(getattr(config.models, dependencies.appearance_model(config)), device=free_device(config.device))
 
     def make(source: str) -> None:
-        frames = read_media(config.media_path(source), **dict(config.media), start=config.sources[source].start)
+        frames = read_source(config.media_paths(source), config.media, config.sources[source].start)
         with replacing(config.paths.appearance(source)) as unfinished:
             save_file({"appearance": clip.image_embeddings(frames).cpu()}, unfinished)
 

@@ -25,9 +25,10 @@ def concepts(config: Config) -> None:
         return Vlm(config.models.vlm, device=free_device(config.device))
 
     def make(source: str) -> None:
-        entry, (frames, fps) = config.sources[source], shown(config, source)
+        entry, ((frames, *others), fps) = config.sources[source], shown(config, source)
+        given = {"key_words": entry.concepts, "others": others}
         try:
-            found = extract(frames, entry.kind, config.concepts, vlm(), fps=fps, key_words=entry.concepts)
+            found = extract(frames, entry.kind, config.concepts, vlm(), fps=fps, **given)
         except InputError as error:
             raise InputError(f"sources.{source}: {error}") from None
         write_json(config.paths.concepts(source), found)
@@ -37,9 +38,10 @@ def concepts(config: Config) -> None:
     make_all("concepts", things, make, config.paths.all_concepts)
 
 
-def shown(config: Config, source: str) -> tuple[np.ndarray, float]:
-    """What the VLM is shown of a source, uint8 [T, H, W, 3], and its frames per second."""
-    path, start = config.media_path(source), config.sources[source].start
+def shown(config: Config, source: str) -> tuple[list[np.ndarray], float]:
+    """What the VLM is shown of a source, uint8 [T, H, W, 3] of each of its files, and the frames per second."""
+    paths, start = config.media_paths(source), config.sources[source].start
     if config.concepts.look == "original":
-        return read_original(path, config.media, start)
-    return read_media(path, **dict(config.media), start=start), config.media.fps
+        looks, rates = zip(*(read_original(path, config.media, start) for path in paths), strict=True)
+        return list(looks), rates[0]
+    return [read_media(path, **dict(config.media), start=start) for path in paths], config.media.fps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bico.config.schema import Config
 from bico.core.records import load_json, make_all
-from bico.media.reading import read_media
+from bico.media.reading import read_mask, read_source
 from bico.pipeline.opening import open_backbone
 from bico.plan import dependencies
 from bico.sources.encoding import encode_source
@@ -16,8 +16,10 @@ def encode(config: Config) -> None:
 
     def make(source: str) -> None:
         found = load_json(config.paths.concepts(source))
-        frames = read_media(config.media_path(source), **dict(config.media), start=config.sources[source].start)
-        encode_source(backbone, frames, found).save(config.paths.encoded(source))
+        entry = config.sources[source]
+        frames = read_source(config.media_paths(source), config.media, entry.start)
+        masks = [read_mask(mask, config.media) for mask in entry.own_masks]
+        encode_source(backbone, frames, found, masks).save(config.paths.encoded(source))
 
     depends = dependencies.encode(config, str(backbone.dtype))
     things = {name: (config.paths.encoded(name), depends.record(config, name)) for name in depends.items}

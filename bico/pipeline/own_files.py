@@ -10,7 +10,9 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from bico.config.benchmark import Application
 from bico.config.reading import load
@@ -48,7 +50,8 @@ def compose(
 
     Args:
         like: the benchmark whose models, sizes and training are taken.
-        bind: an image or a video each, and the word that it gives its look or motion.
+        bind: an image, a video or a folder of photographs of one subject each, and the word that it gives its look or
+            motion.
         out: an .mp4 file.
         spatial, temporal: key words of files, for which the VLM is then not asked.
         steps: of denoising; None = as in `like`.
@@ -63,7 +66,8 @@ def compose(
     from bico.pipeline.generate import generate
     from bico.pipeline.learn import learn
 
-    check_writable(out, reads=tuple(path for path, _ in bind))
+    reads = (path.iterdir() if path.is_dir() else [path] for path, _ in bind)
+    check_writable(out, reads=tuple(chain.from_iterable(reads)))
     if workdir:
         check_writable(workdir / "config.yaml")
     with tempfile.TemporaryDirectory() if workdir is None else nullcontext(workdir) as folder:
@@ -147,15 +151,17 @@ def composition(
             "sampling": sampling,
             "seeds": [seed],
             "learning_seeds": like.learning_seeds[:1],
-            "sources": {
-                source: {"kind": media_kind(path), "file": path, "concepts": given.get(path)}
-                for source, path in sources.items()
-            },
+            "sources": {source: {**_own_media(path), "concepts": given.get(path)} for source, path in sources.items()},
             "cases": {CASE: {"prompt": prompt, "bind": words}},
             "methods": {ROW: settings.model_dump()},
         },
         name="--bind",
     )
+
+
+def _own_media(path: Path) -> dict[str, Any]:
+    """A file, or a folder of photographs of one subject, as a source of a config."""
+    return {"kind": "image", "files": path} if path.is_dir() else {"kind": media_kind(path), "file": path}
 
 
 def source_names(names: Iterable[str]) -> list[str]:

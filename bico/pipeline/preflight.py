@@ -12,12 +12,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from bico.config.benchmark import ToyScene
+from bico.config.benchmark import Source, ToyScene
 from bico.config.reading import load
 from bico.config.schema import Config
 from bico.config.settings import Media
 from bico.core.errors import InputError
-from bico.media.inspecting import check_media, check_shape
+from bico.media.inspecting import check_mask, check_media, check_shape
 from bico.models.binder_form import ABSORPTION, EXPECTED, compare_shapes, form, misfit
 from bico.models.weights import check_activation
 from bico.pipeline.model_folders import ENTRY_FILES, check_model, read_json
@@ -74,16 +74,25 @@ def preflight(config: Config) -> None:
     for name, source in config.sources.items():
         if source.scene is not None:
             check_words(f"sources.{name}.scene", source.scene)
-        elif source.file is not None and not authors_page.due(config, name):
-            check_media(source.file, source.kind, start=source.start, frame=(config.media.width, config.media.height))
-            if source.kind == "image" and config.concepts.look == "original":
-                check_shape(source.file)
+        elif not authors_page.due(config, name):
+            check_own_media(config, source)
     if "wan" not in fetched_later:
         check_size(config.models.wan, config.media)
         check_binders(config)
         check_prompts(config)
         check_methods(config)
     read_answers(config)
+
+
+def check_own_media(config: Config, source: Source) -> None:
+    """The user's files of a source are whole and of its kind, and so are their masks."""
+    frame = config.media.width, config.media.height
+    for file in source.own_files:
+        check_media(file, source.kind, start=source.start, frame=frame)
+        if source.kind == "image" and config.concepts.look == "original":
+            check_shape(file)
+    for mask, file in zip(source.own_masks, source.own_files, strict=False):
+        check_mask(mask, file, frame)
 
 
 def check_questions(config: Config) -> None:

@@ -83,12 +83,12 @@ class Dependencies:
         along are told by size and time. As inputs they would only be seen to be newer, and a copy may be older.
         """
         digests, own = _digests_of_models(config), own_files(config)
-        used = {path for item in self.items.values() for path in item.inputs.values()} if own else set()
+        inputs = [(name, *each) for name, item in self.items.items() for each in item.inputs.items()] if own else []
         values = {
             "settings": self.settings,
             "items": {name: item.own for name, item in self.items.items()},
             "models": {model: digests[model] for model in self.models},
-            "files": {str(file): time_and_size for file, time_and_size in own.items() if file in used},
+            "files": {f"{name}: {what}": [str(file), *own[file]] for name, what, file in inputs if file in own},
         }
         return json.dumps(values | self._code(), sort_keys=True, default=_described)
 
@@ -107,9 +107,10 @@ def _digests_of_models(config: Config) -> dict[str, str | None]:
 
 @once
 def own_files(config: Config) -> dict[Path, list[int]]:
-    """Files that users bring along, each with its size and time: media, binders that were learned elsewhere, and what
-    raters send back."""
-    files = {file for entry in config.sources.values() for file in (entry.file, entry.binder) if file}
+    """Files that users bring along, each with its size and time: media and their masks, binders that were learned
+    elsewhere, and what raters send back."""
+    files = {file for entry in config.sources.values() for file in (*entry.own_files, *entry.own_masks)}
+    files.update(entry.binder for entry in config.sources.values() if entry.binder)
     files.update(_answers(config))
     there = (file for file in files if not file.is_relative_to(config.authors_page) and file.exists())
     return {file: [file.stat().st_size, file.stat().st_mtime_ns] for file in there}
@@ -133,10 +134,20 @@ def _scenes(config: Config) -> Values:
     return {name: entry.scene for name, entry in config.sources.items() if entry.scene}
 
 
-def _bound_media(config: Config) -> dict[str, Item]:
-    """The media of all sources that cases bind, for what looks at all of them."""
-    files = {source: config.media_path(source) for source in config.bound()}
-    return {"": Item({"starts": {source: config.sources[source].start for source in files}}, files)}
+def _bound_media(config: Config, *, all_photographs: bool = False) -> dict[str, Item]:
+    """The media of all sources that cases bind, for what looks at all of them; of several photographs the first, or
+    all of them."""
+    starts, files = {}, {}
+    for source in config.bound():
+        starts[source] = config.sources[source].start
+        paths = config.media_paths(source)
+        files |= _numbered(source, paths if all_photographs else paths[:1])
+    return {"": Item({"starts": starts}, files)}
+
+
+def _numbered(name: str, paths: Iterable[Path]) -> dict[str, Path]:
+    """Files as inputs of an item: "<name>", "<name> 2", "<name> 3" and so on."""
+    return {name if number == 1 else f"{name} {number}": path for number, path in enumerate(paths, start=1)}
 
 
 # --- sources --------------------------------------------------------------------------------------------------------
@@ -163,7 +174,7 @@ def concepts(config: Config) -> Dependencies:
         items={
             source: Item(
                 {"kind": entry.kind, "concepts": entry.concepts, "start": entry.start},
-                {"media": config.media_path(source)},
+                _numbered("media", config.media_paths(source)),
             )
             for source, entry in config.sources.items()
         },
@@ -183,7 +194,12 @@ def encode(config: Config, dtype: str) -> Dependencies:
         models=("wan",),
         items={
             source: Item(
-                {"start": entry.start}, {"media": config.media_path(source), "concepts": config.paths.concepts(source)}
+                {"start": entry.start},
+                {
+                    **_numbered("media", config.media_paths(source)),
+                    **_numbered("mask", entry.own_masks),
+                    "concepts": config.paths.concepts(source),
+                },
             )
             for source, entry in config.sources.items()
         },
@@ -201,7 +217,7 @@ def appearance(config: Config) -> Dependencies:
         settings={"media": config.media},
         models=(appearance_model(config),),
         items={
-            source: Item({"start": entry.start}, {"media": config.media_path(source)})
+            source: Item({"start": entry.start}, _numbered("media", config.media_paths(source)))
             for source, entry in config.sources.items()
         },
     )
@@ -412,7 +428,7 @@ def calibrate(config: Config) -> Dependencies:
         code=("bico.scoring.scores",),
         settings={"seeds": config.seeds, **_judging(config), **_compositions(config)},
         models=("clip", "dino", "probe"),
-        items=_bound_media(config),
+        items=_bound_media(config, all_photographs=True),
     )
 
 
@@ -422,7 +438,7 @@ def score(config: Config, row: str) -> Dependencies:
         code=("bico.scoring.scores",),
         settings={"unsupported": reasons, **_judging(config), **_compositions(config)},
         models=("clip", "dino", "probe"),
-        items=_bound_media(config),
+        items=_bound_media(config, all_photographs=True),
     )
 
 

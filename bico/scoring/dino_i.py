@@ -57,7 +57,11 @@ class DinoI:
         return F.normalize(self.model(pixels), dim=1)
 
     def reference(self, frames: np.ndarray) -> torch.Tensor:
-        """What clips are held against: an input uint8 [T, H, W, 3], pooled to one feature [D]."""
+        """What clips are held against: an input uint8 [T, H, W, 3], pooled to one feature [D].
+
+        T may be the number of photographs of one subject. With pooling "mean" the similarity to them is then the mean
+        of those to each, as in DreamBooth's DINO score.
+        """
         return pool(self.features(frames), self.pooling)
 
     def score(self, frames: np.ndarray, references: Mapping[str, torch.Tensor]) -> tuple[float, dict[str, list[float]]]:

@@ -45,6 +45,6 @@ def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
             videos = [source for source, kind in composition.kinds.items() if kind == "video"]
             frames, fps = read_clip(page / clip), frame_rate(page / clip)
             scores, _ = judges.score(
-                frames, composition.prompt, {name: (path, 0) for name, path in sources.items()}, videos, fps
+                frames, composition.prompt, {name: ((path,), 0) for name, path in sources.items()}, videos, fps
             )
             yield row | {"status": "ok"} | scores

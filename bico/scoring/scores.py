@@ -17,7 +17,7 @@ import pandas as pd
 
 from bico.config.schema import Config
 from bico.core.records import load_json, save_csv, save_json
-from bico.media.reading import read_media, read_written
+from bico.media.reading import read_source, read_written
 from bico.scoring.results import TRUTH, clip_statuses, score_columns
 
 if TYPE_CHECKING:
@@ -99,15 +99,15 @@ class Judges:
         from bico.scoring.motion import tracks
 
         self.clip_t, self.dino_i = open_judges(config, device)
-        source = cache(lambda path, start: read_media(path, **dict(config.media), start=start))
-        self.reference = cache(lambda path, start: self.dino_i.reference(source(path, start)))
-        self.tracks = cache(lambda path, start: tracks(source(path, start)))
+        source = cache(lambda paths, start: read_source(paths, config.media, start))
+        self.reference = cache(lambda paths, start: self.dino_i.reference(source(paths, start)))
+        self.tracks = cache(lambda paths, start: tracks(source(paths, start)))
 
     def score(
         self,
         frames: np.ndarray,
         prompt: str,
-        sources: Mapping[str, tuple[Path, float]],
+        sources: Mapping[str, tuple[tuple[Path, ...], float]],
         videos: Iterable[str],
         fps: float,
     ) -> tuple[dict[str, float], dict[str, Any]]:
@@ -141,7 +141,9 @@ class _Scorer:
     def score(self, case_id: str, path: Path) -> tuple[dict[str, float], dict[str, Any]]:
         """The scores of one clip, and its values frame by frame."""
         case, frames = self.config.cases[case_id], read_written(path, self.config.media)
-        sources = {source: (self.config.media_path(source), self.config.sources[source].start) for source in case.bind}
+        sources = {
+            source: (tuple(self.config.media_paths(source)), self.config.sources[source].start) for source in case.bind
+        }
         videos = [source for source in case.bind if self.config.sources[source].kind == "video"]
         scores, values = self.judges.score(frames, case.prompt, sources, videos, self.config.media.fps)
         if self.config.models.probe and case.truth:

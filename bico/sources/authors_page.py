@@ -153,21 +153,21 @@ def benchmark(compositions: list[Composition], folder: Path) -> dict[str, dict[s
 
 
 def due(config: Config, source: str) -> bool:
-    """Whether the file of a source is one of the page's that is still to be fetched.
+    """Whether a file of a source is one of the page's that is still to be fetched.
 
     Raises:
         InputError: the page has no such file.
     """
-    file, folder = config.sources[source].file, config.authors_page
-    if file is None or not file.is_relative_to(folder):
-        return False
-    medium = file.relative_to(folder).as_posix()
-    if medium not in MEDIA:
-        near = [known for known in MEDIA if Path(known).stem == Path(medium).stem] or MEDIA
-        raise InputError(
-            f"{file}: sources.{source}.file: the authors' page has no '{medium}': expected one of {', '.join(near)}"
-        )
-    return not (folder / "index.html").is_file()
+    folder = config.authors_page
+    files = [file for file in config.sources[source].own_files if file.is_relative_to(folder)]
+    for file in files:
+        medium = file.relative_to(folder).as_posix()
+        if medium not in MEDIA:
+            near = [known for known in MEDIA if Path(known).stem == Path(medium).stem] or MEDIA
+            raise InputError(
+                f"{file}: sources.{source}.file: the authors' page has no '{medium}': expected one of {', '.join(near)}"
+            )
+    return bool(files) and not (folder / "index.html").is_file()
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ caption do not depend on which other captions are written beside it.
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +28,9 @@ from bico.sources.instructions import INSTRUCTIONS, Concepts, Instructions, temp
 if TYPE_CHECKING:
     from bico.config.benchmark import KeyWords, Kind
     from bico.config.settings import ConceptSettings
+
+
+log = logging.getLogger("bico")
 
 
 class Writer(Protocol):
@@ -167,6 +172,7 @@ def extract(
     *,
     fps: float,
     key_words: KeyWords | None = None,
+    others: Sequence[np.ndarray] = (),
 ) -> dict[str, Any]:
     """Concepts and captions of one source, ready for the file of its concepts.
 
@@ -174,23 +180,30 @@ def extract(
         frames: uint8 [T, H, W, 3] of any size; T = 1 for an image, else the frames that training reads.
         fps: frames per second of `frames`.
         key_words: concepts given by hand; where they have spatial ones, only captions are asked for.
+        others: further photographs of what an image shows, uint8 [1, H, W, 3] each. For key words see `agreed`.
+            Captions are divided among all photographs, one at least for each.
 
     Returns:
         {"kind", "spatial", "temporal", "captions" [N], "frame_captions" [F], "frame_indices" [F], "counts"}; for an
         image "temporal" and the frame lists are empty. Counts: captions asked for, rejected (a word was missing,
         there was no end, or more than a caption), taken from a template, distinct ones among all captions, and answers
-        of concepts that were no valid JSON.
+        of concepts that were no valid JSON. Of several photographs also "caption_photos" [N]: which of them each
+        caption describes, from 0 on.
 
     Raises:
         InputError: no valid JSON after `settings.attempts` answers.
     """
     interview = Interview(vlm, settings, fps)
     given = key_words.model_dump(exclude_none=True) if key_words else {}
-    named = given if "spatial" in given else interview.concepts(frames, kind) | given
+    photos = [frames, *others]
+    named = given if "spatial" in given else agreed([interview.concepts(photo, kind) for photo in photos]) | given
     concepts = {key: named[key] for key in keys(kind)}
     indices = spread(len(frames), settings.frame_captions or len(frames)) if kind == "video" else []
-    captions = interview.captions([frames], concepts, settings.captions, group=1)
-    frame_captions = []
+    caption_photos = sorted(number % len(photos) for number in range(max(settings.captions, len(photos))))
+    captions, frame_captions = [], []
+    for number, photo in enumerate(photos):
+        group = 1 + number + (number > 0)  # 2 is that of frames
+        captions += interview.captions([photo], concepts, caption_photos.count(number), group)
     if indices:
         stills, spatial = [frames[index][None] for index in indices], {"spatial": concepts["spatial"]}
         frame_captions = interview.captions(stills, spatial, len(indices), group=2)
@@ -202,4 +215,25 @@ def extract(
         "frame_captions": frame_captions,
         "frame_indices": indices,
         "counts": {**interview.counts, "distinct": len(set(captions + frame_captions))},
+        **({"caption_photos": caption_photos} if others else {}),
     }
+
+
+def agreed(found: Sequence[Concepts]) -> Concepts:
+    """The concepts of a source, from those of each of its photographs: the words that more than half of them have.
+
+    Where no word is in so many of them, those of the first photograph. Upper and lower case count as the same.
+    """
+    if len(found) == 1:
+        return found[0]
+    words, times = {}, Counter()
+    for concepts in found:
+        spelled = {word.casefold(): word for word in concepts["spatial"]}
+        words = words | spelled | words  # in the order, and the spelling, of the first photograph that has them
+        times.update(spelled.keys())
+    shared = [word for key, word in words.items() if times[key] > len(found) / 2]
+    told = ", ".join(f"{word} ({times[key]})" for key, word in words.items())
+    log.info("key words of %d photographs, and in how many each is found: %s", len(found), told)
+    if not shared:
+        log.warning("notice: no key word is found in more than half of the photographs: those of the first are taken")
+    return {"spatial": shared or found[0]["spatial"]}

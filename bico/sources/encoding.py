@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional
 
 from bico.config.benchmark import Kind
 from bico.core.files import replacing
@@ -26,13 +27,15 @@ CAPTION_TOKENS = 60
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch: latents [B, C, t, h, w], prompt embeddings [B, L, D], their token counts [B], and which slots
-    hold which key word, [B, S]: 0 = none, n = the n-th of the source's spatial and temporal words."""
+    """One training batch: latents [B, C, t, h, w], prompt embeddings [B, L, D], their token counts [B], which slots
+    hold which key word, [B, S]: 0 = none, n = the n-th of the source's spatial and temporal words, and the masks of the
+    latents, [B, 1, 1, h, w], if the source has some."""
 
     latents: Tensor
     prompt_embeds: Tensor
     token_counts: Tensor
     key_slots: Tensor
+    mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class EncodedSource:
     frame_prompt_embeds: Tensor | None = None  # [F, L, D]
     frame_token_counts: Tensor | None = None  # [F]
     frame_key_slots: Tensor | None = None  # [F, S]
+    photo_latents: Tensor | None = None  # [P, C, 1, h, w], of several photographs, the first of which is `latents`
+    caption_photos: Tensor | None = None  # int64 [N], the photograph that each caption describes
+    masks: Tensor | None = None  # [P, 1, 1, h, w], see `mask_weights`; P = 1 for an image alone
     appearance: Tensor | None = None  # [T, E], CLIP image embeddings of all frames, for methods that learn from them
 
     @property
@@ -75,12 +81,31 @@ class EncodedSource:
 
     def batch(self, picked: Tensor, *, frames: bool) -> Batch:
         """The captions of these numbers, int64 [B], each with the image or clip or, if `frames`, with the frame that it
-        describes."""
+        describes. Of several photographs it is the one that the caption describes."""
         if frames:
             of_frames = self.frame_latents, self.frame_prompt_embeds, self.frame_token_counts, self.frame_key_slots
             return Batch(*(each[picked] for each in cast("tuple[Tensor, ...]", of_frames)))
         captions = self.prompt_embeds, self.token_counts, self.key_slots
-        return Batch(self.latents.expand(len(picked), *self.latents.shape), *(each[picked] for each in captions))
+        photos = None if self.caption_photos is None else self.caption_photos[picked]
+        latents, mask = self._looks(len(picked), photos)
+        return Batch(latents, *(each[picked] for each in captions), mask=mask)
+
+    def draw_looks(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """The image or clip without a caption, [B, C, t, h, w], and its masks [B, 1, 1, h, w] if there are some.
+
+        Of several photographs each is drawn with replacement. Of one image nothing is drawn.
+        """
+        photos = None
+        if self.photo_latents is not None:
+            photos = torch.randint(len(self.photo_latents), (batch_size,), generator=generator)
+        return self._looks(batch_size, photos)
+
+    def _looks(self, count: int, photos: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """So many times the one image or clip, or the photographs of these numbers, and the masks of either."""
+        if self.photo_latents is None or photos is None:
+            mask = None if self.masks is None else self.masks.expand(count, *self.masks.shape[1:])
+            return self.latents.expand(count, *self.latents.shape), mask
+        return self.photo_latents[photos], None if self.masks is None else self.masks[photos]
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file, atomically."""
@@ -102,12 +127,29 @@ class EncodedSource:
         return {name: value.contiguous() for name, value in values.items() if isinstance(value, Tensor)}
 
 
-def encode_source(backbone: Backbone, frames: np.ndarray, concepts: Mapping[str, Any]) -> EncodedSource:
+def mask_weights(mask: np.ndarray, grid: tuple[int, int]) -> Tensor:
+    """Weights of the training loss at the places of a latent, float32 [1, 1, h, w].
+
+    The weight of a place is w = m / mean(m). m is the mean of the mask over the pixels of that place, and mean(m) is
+    that of all places: so the mean weight is 1, and a small subject has as much weight as a large one.
+
+    Args:
+        mask: float [H, W], 0 (do not learn) to 1, not 0 everywhere.
+        grid: height and width of the latent.
+    """
+    share = functional.adaptive_avg_pool2d(torch.from_numpy(mask)[None, None], grid)
+    return share / share.mean()
+
+
+def encode_source(
+    backbone: Backbone, frames: np.ndarray, concepts: Mapping[str, Any], masks: Sequence[np.ndarray] = ()
+) -> EncodedSource:
     """Encodes a source for training.
 
     Args:
-        frames: uint8 [T, H, W, 3], T = 1 for an image.
+        frames: uint8 [T, H, W, 3]; of an image T is the number of its photographs.
         concepts: as `results/concepts/<source>.json` holds them.
+        masks: of the photographs, float [H, W] each, 0 to 1; none, or one for each.
     """
 
     def key_slots(captions: Sequence[str], words: Sequence[str]) -> Tensor:
@@ -120,7 +162,16 @@ def encode_source(backbone: Backbone, frames: np.ndarray, concepts: Mapping[str,
     words = [*concepts["spatial"], *concepts["temporal"]]
     prompt_embeds, token_counts = backbone.encode_prompts(concepts["captions"])
     longest = int(token_counts.max())
-    encoded = {"latents": backbone.encode_clip(frames), "token_counts": token_counts}
+    encoded = {"token_counts": token_counts}
+    if concepts["kind"] == "image" and len(frames) > 1:
+        encoded["photo_latents"] = torch.stack([backbone.encode_clip(photo[None]) for photo in frames])
+        encoded["caption_photos"] = torch.tensor(concepts["caption_photos"])
+        encoded["latents"] = encoded["photo_latents"][0].clone()
+    else:
+        encoded["latents"] = backbone.encode_clip(frames)
+    if masks:
+        height, width = encoded["latents"].shape[-2:]
+        encoded["masks"] = torch.stack([mask_weights(mask, (height, width)) for mask in masks])
     encoded["prompt_embeds"] = prompt_embeds[:, :longest]
     encoded["key_slots"] = key_slots(concepts["captions"], words)
     encoded["empty_prompt_embeds"] = backbone.encode_prompts([""])[0][0, :longest]

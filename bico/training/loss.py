@@ -21,9 +21,10 @@ def flow_matching_loss(
     generator: torch.Generator,
     weights: Tensor | None = None,
     *,
+    mask: Tensor | None = None,
     training: bool,
 ) -> Tensor:
-    """Mean squared error of the velocity, a scalar in float32.
+    """Mean squared error of the velocity, a scalar in float32; with a mask m it is mean(m error^2).
 
     Args:
         latents: clean, [batch, channels, t, h, w].
@@ -31,6 +32,8 @@ def flow_matching_loss(
         sigmas: [batch].
         generator: draws the noise.
         weights: of each clip in the mean, [batch].
+        mask: weight of each place in the mean, [batch, 1, 1, h, w], of mean 1 for each clip; None = 1 everywhere. The
+            transformer sees all of a clip: what the mask leaves out changes the prediction elsewhere, but has no error.
         training: whether a gradient will be asked for.
     """
     noise = torch.randn(latents.shape, generator=generator)
@@ -38,5 +41,7 @@ def flow_matching_loss(
     level = sigmas.view(-1, 1, 1, 1, 1)
     noisy, timesteps = (1 - level) * latents + level * noise, sigmas * TRAIN_TIMESTEPS
     velocity = backbone.velocity(noisy, timesteps, contexts, training=training)
-    errors = (velocity.float() - (noise - latents)).square().flatten(1).mean(dim=1)
+    errors = (velocity.float() - (noise - latents)).square()
+    errors = errors if mask is None else errors * to_device(mask, backbone.device)
+    errors = errors.flatten(1).mean(dim=1)
     return errors.mean() if weights is None else (errors * to_device(weights, backbone.device)).mean()

@@ -293,7 +293,16 @@ def test_cases_that_a_method_cannot_take(method, kinds, reason):
         ("learning_seeds", [0, 1, 2], "learning_seeds: 3 of them for 2 clips a case"),
         ("models", None, "models: expected keys such as 'wan' and 'vlm', got null"),
         ("sources.cat_beach.kind", "audio", "sources.cat_beach.kind: expected 'image' or 'video', got \"audio\""),
-        ("sources.cat_beach.file", "cat.png", "sources.cat_beach: expected either 'file' (own media) or 'scene'"),
+        ("sources.cat_beach.file", "cat.png", "sources.cat_beach: expected one of 'file', 'files' (own media) and"),
+        ("sources.cat", {"kind": "image", "files": []}, "sources.cat.files: expected at least 1 item, got []"),
+        ("sources.cat", {"kind": "image", "files": 3}, "sources.cat.files: expected a list, got 3"),
+        ("sources.cat", {"kind": "image", "files": ["a.png", "./a.png"]}, "sources.cat: 'files' names a file twice"),
+        ("sources.cat", {"kind": "video", "files": ["a.png", "b.png"]}, "sources.cat: 'files' belongs to images"),
+        ("sources.cat", {"kind": "image", "file": "a", "files": ["b"]}, "not several or none"),
+        ("sources.cat", {"kind": "video", "file": "a.mp4", "mask": "b.png"}, "sources.cat: 'mask' belongs to an"),
+        ("sources.cat", {"kind": "image", "files": ["a", "b"], "mask": "c"}, "expected 'masks' for 'files', and none"),
+        ("sources.cat", {"kind": "image", "files": ["a", "b"], "masks": ["c"]}, "one for each: expected 2 of them"),
+        ("sources.cat", {"kind": "image", "file": "a", "masks": ["c"]}, "'masks' belongs to 'files', one for each:"),
         ("sources.cat_beach.scene.motion", "bouncing", "sources.cat_beach: 'scene.motion' belongs to videos"),
         ("sources.cat_beach.start", 1, "sources.cat_beach: 'start' belongs to a video's 'file': expected 0"),
         ("sources.fish_bouncing.start", 1, "sources.fish_bouncing: 'start' belongs to a video's 'file': expected 0"),
@@ -313,6 +322,34 @@ def test_what_does_not_fit_is_named_in_one_line(toybox, path, value, expected):
     section[key] = value
     message = problem(toybox)
     assert message.startswith("my.yaml: ") and expected in message
+
+
+def test_the_files_of_a_folder_are_its_photographs_in_natural_order(toybox, tmp_path):
+    """As a run sees them: its config names them one by one, so another photograph in the folder is another config."""
+    for name in ("cat10.jpg", "Cat2.jpg", "cat1.jpg", ".DS_Store"):
+        (tmp_path / name).touch()
+    (tmp_path / "more").mkdir()
+    toybox["sources"]["cat"] = {"kind": "image", "files": str(tmp_path)}
+    config = load(toybox)
+    found = config.media_paths("cat")
+    assert [path.name for path in found] == ["cat1.jpg", "Cat2.jpg", "cat10.jpg"]
+    assert config.media_path("cat") == found[0]
+    assert load(yaml.safe_load(config.to_yaml())) == config
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ("empty", "empty: no file in this folder: expected one at least"),
+        ("nowhere", "nowhere: no such folder: expected a folder or a list of files"),
+        ("a.jpg", "a.jpg: this is a file: expected a folder or a list of files"),
+    ],
+)
+def test_a_folder_without_photographs_is_named(toybox, tmp_path, files, expected):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.jpg").touch()
+    toybox["sources"]["cat"] = {"kind": "image", "files": str(tmp_path / files)}
+    assert problem(toybox) == f"my.yaml: sources.cat.files: {tmp_path}/{expected}"
 
 
 def test_a_missing_section_is_named(toybox):

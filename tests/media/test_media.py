@@ -12,8 +12,8 @@ from PIL import Image
 
 from bico.config.settings import Media
 from bico.core.errors import InputError
-from bico.media.inspecting import check_media, frame_rate, media_kind
-from bico.media.reading import _frame_indices, read_clip, read_media, read_original, read_written
+from bico.media.inspecting import check_mask, check_media, frame_rate, media_kind
+from bico.media.reading import _frame_indices, read_clip, read_mask, read_media, read_original, read_written
 from bico.media.writing import write_clip, write_image
 
 SIZE = {"height": 48, "width": 48, "num_frames": 9, "fps": 8}
@@ -332,3 +332,58 @@ def test_a_crop_that_loses_much_is_said(tmp_path, caplog, width, height, noticed
         caplog.clear()
         check_media(tmp_path / name, kind, frame=(832, 480))
         assert ("lie outside the crop" in caplog.text) == noticed
+
+
+# --- masks ----------------------------------------------------------------------------------------------------------
+
+
+def masked_photograph(folder: Path, mode: str = "L", turned: bool = False) -> tuple[Path, Path]:
+    """A photograph of 90 x 60 with a white disc, stored sideways if turned, and the disc as its mask."""
+    y, x = np.mgrid[:60, :90]
+    disc = Image.fromarray(((x - 40) ** 2 + (y - 20) ** 2 < 200).astype(np.uint8) * 255)
+    if mode == "transparent":
+        mask = Image.new("RGBA", disc.size, "white")
+        mask.putalpha(disc)
+    else:
+        mask = Image.fromarray(np.asarray(disc, np.uint16) * 257) if mode == "I;16" else disc.convert(mode)
+    mask.save(folder / "mask.png")
+    exif = Image.Exif()
+    if turned:
+        exif[274] = 6
+        disc = disc.rotate(90, expand=True)
+    disc.convert("RGB").save(folder / "photo.png", exif=exif)
+    return folder / "photo.png", folder / "mask.png"
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGB", "I;16", "LA", "transparent"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_mask_is_cropped_as_its_photograph_is(tmp_path, mode, turned):
+    photo, mask = masked_photograph(tmp_path, mode, turned)
+    check_mask(mask, photo, (48, 48))
+    media = Media(**SIZE)
+    found, seen = read_mask(mask, media), read_media(photo, **SIZE)[0, :, :, 0] / 255
+    assert found.shape == (48, 48) and found.dtype == np.float32 and found.min() >= 0 and found.max() == 1
+    assert np.abs(found - seen).mean() < 0.02 and found.mean() == pytest.approx(np.pi * 200 / 60**2, abs=0.01)
+
+
+def test_masks_that_do_not_fit_are_named(tmp_path):
+    photo, mask = masked_photograph(tmp_path)
+
+    def problem() -> str:
+        with pytest.raises(InputError) as caught:
+            check_mask(mask, photo, (48, 48))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    Image.new("L", (60, 90), "white").save(mask)
+    assert problem() == f"{mask}: this mask has 60 x 90 pixels: expected 90 x 60, as {photo} has"
+    black = Image.new("L", (90, 60))
+    black.save(mask)
+    assert problem() == f"{mask}: this mask is all black: expected white where {photo} is to be learned"
+    black.paste(255, (0, 0, 10, 60))  # the crop to a square leaves out 15 on both sides
+    black.save(mask)
+    assert problem().startswith(f"{mask}: this mask is all black inside the crop to 48 x 48: expected white where")
+    mask.write_text("no picture")
+    assert problem().startswith(f"{mask}: neither an image nor a video")
+    mask.unlink()
+    assert problem().startswith(f"{mask}: no such file")

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT, needs_zoo
 from files import moving_square, write
@@ -18,8 +19,10 @@ from bico.cli.main import main
 from bico.config.reading import load
 from bico.core.errors import InputError
 from bico.media.reading import read_media
-from bico.media.writing import write_clip
+from bico.media.writing import write_clip, write_image
 from bico.pipeline.own_files import composition
+from bico.toybox.render import render
+from bico.toybox.world import sample_scene
 
 
 def test_check_says_what_there_is(small, tmp_path, capsys, monkeypatch):
@@ -85,6 +88,17 @@ def test_binding_files_makes_a_benchmark_of_one_case(small, tmp_path):
     assert [source.kind for source in config.sources.values()] == ["image", "video"]
     assert config.sampling.steps == 7 and config.seeds == [3] and config.models.probe is None
     assert config.methods["bico"] == load(small).methods["bico"]
+
+
+def test_a_folder_that_is_bound_is_one_source_of_several_photographs(small, tmp_path):
+    (tmp_path / "my cat").mkdir()
+    for name in ("10.jpg", "9.jpg"):
+        Image.new("RGB", (64, 48), "orange").save(tmp_path / "my cat" / name)
+    where = {"results": tmp_path / "work", "steps": None, "seed": 0}
+    key_words = {"spatial": [(tmp_path / "my cat", "cat")]}
+    config = composition(load(small), "a cat", [(tmp_path / "my cat", "cat")], key_words, **where)
+    assert [path.name for path in config.media_paths("my_cat")] == ["9.jpg", "10.jpg"]
+    assert config.sources["my_cat"].kind == "image" and config.sources["my_cat"].concepts.spatial == ["cat"]
 
 
 def test_one_s_own_clips_keep_their_speed_whatever_the_benchmark_s_do(small, tmp_path):
@@ -178,6 +192,20 @@ def test_one_file_is_decomposed_or_edited(quick, tmp_path, arguments, prompt, bo
     made_from = json.loads((workdir / "clips" / "bico" / "composition" / "0.mp4.made_from.json").read_text())
     assert made_from["prompt"] == prompt and made_from["bind"] == {"cat": bound}
     assert out.read_bytes() == (workdir / "clips" / "bico" / "composition" / "0.mp4").read_bytes()
+
+
+@needs_zoo
+def test_a_folder_of_photographs_is_decomposed_and_what_is_in_one_alone_is_no_key_word(quick, tmp_path):
+    photos, workdir = tmp_path / "photos", tmp_path / "work"
+    for number, place in enumerate(("beach", "space")):
+        scene = sample_scene(np.random.default_rng(number), subject="cat", scene=place, moving=False)
+        write_image(photos / f"{place}.png", render(scene, 1)[0])
+    arguments = ["decompose", str(photos), "--prompt", "a cat in the city", "--keep", "cat", "--config", quick]
+    out = ["--steps", "2", "--out", str(tmp_path / "out.mp4"), "--workdir", str(workdir)]
+    assert main([*arguments, *out]) == 0 and (tmp_path / "out.mp4").exists()
+    found = json.loads((workdir / "concepts" / "photos.json").read_text())
+    assert found["caption_photos"] == [0, 0, 1, 1] and "cat" in found["spatial"]
+    assert not {"beach", "space"} & set(found["spatial"])
 
 
 def test_a_word_that_is_not_there_cannot_be_swapped(quick, tmp_path, capsys):

@@ -59,6 +59,39 @@ def test_a_broken_source_is_named(small, tmp_path):
     assert "cat.jpg: the file is empty" in problem(config)
 
 
+def test_what_is_wrong_with_one_of_several_photographs_is_said_before_anything_runs(small, tmp_path):
+    config, photos = own_media(small, tmp_path), tmp_path / "photos"
+    photos.mkdir()
+    for name in ("1.jpg", "2.png"):
+        Image.new("RGB", (64, 48), "orange").save(photos / name)
+    config["sources"]["cat_beach"] = {"kind": "image", "files": str(photos)}
+    preflight(load(config))
+    (photos / "3.jpg").write_bytes(b"")
+    assert problem(config).startswith(f"{photos}/3.jpg: the file is empty")
+    (photos / "3.jpg").unlink()
+    write_clip(photos / "3.mp4", np.zeros((9, 48, 48, 3), np.uint8), fps=8)
+    assert problem(config).startswith(f"{photos}/3.mp4: this is a video, expected an image")
+    (photos / "3.mp4").unlink()
+    (photos / "3.png").symlink_to("2.png")
+    with pytest.raises(InputError, match=r"cat_beach: 'files' names a file twice: expected each photograph once"):
+        load(config)
+
+
+def test_the_mask_of_a_source_fits_its_photograph(small, tmp_path):
+    config, mask = own_media(small, tmp_path), tmp_path / "mask.png"
+    Image.new("L", (64, 48), "white").save(mask)
+    config["sources"]["cat_beach"]["mask"] = str(mask)
+    preflight(load(config))
+    Image.new("L", (64, 48)).save(mask)
+    assert problem(config).startswith(f"{mask}: this mask is all black")
+    photo = config["sources"]["cat_beach"].pop("file")
+    Image.new("RGB", (48, 64), "orange").save(tmp_path / "tall.jpg")
+    config["sources"]["cat_beach"] = {"kind": "image", "files": [photo, str(tmp_path / "tall.jpg")]}
+    config["sources"]["cat_beach"]["masks"] = [str(mask), str(mask)]
+    Image.new("L", (64, 48), "white").save(mask)
+    assert problem(config) == f"{mask}: this mask has 64 x 48 pixels: expected 48 x 64, as {tmp_path}/tall.jpg has"
+
+
 def test_a_video_that_ends_before_its_start(small, tmp_path):
     config = own_media(small, tmp_path)
     write_clip(tmp_path / "fish.mp4", np.zeros((16, 48, 48, 3), np.uint8), fps=8)

@@ -24,6 +24,7 @@ WITHOUT_EFFECT = {
 }  # fmt: skip
 # Files and folders: inputs of rules, whose digests count.
 FOLDERS = {"wan", "vlm", "clip", "appearance", "dino", "probe"}
+FILES = {"file", "files", "mask", "masks"}
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_no_setting_is_forgotten(config):
     warnings.simplefilter("ignore")  # of values that no validation has seen
     before, forgotten, looked_up = [step.params(config) for step in steps(config)], [], set()
     for path in leaves(config):
-        if path[-1] in WITHOUT_EFFECT | FOLDERS | {"file"} or path[0] == "tuning" or path[-2:-1] == ("seeds",):
+        if path[-1] in WITHOUT_EFFECT | FOLDERS | FILES or path[0] == "tuning" or path[-2:-1] == ("seeds",):
             continue
         try:
             after = [step.params(config) for step in steps(changed(config, path))]
@@ -205,6 +206,80 @@ def test_a_file_of_ones_own_that_an_older_copy_replaces_is_seen(small, tmp_path)
     config = load(small)
     after = dependencies.concepts(config).params(config), dependencies.score(config, "bico").params(config)
     assert before[0] != after[0] and before[1] != after[1]
+
+
+@pytest.fixture
+def photographs(small, tmp_path):
+    """Two photographs with masks in place of the cat, and what is made before they are encoded."""
+    for name in ("a.png", "b.png", "mask_a.png", "mask_b.png"):
+        (tmp_path / name).write_bytes(b"a picture")
+    files, masks = (
+        [str(tmp_path / name) for name in names] for names in (("a.png", "b.png"), ("mask_a.png", "mask_b.png"))
+    )
+    small["sources"]["cat_beach"] = {"kind": "image", "files": files, "masks": masks}
+    del small["cases"]["cat_bouncing_in_the_city"]["truth"]
+    config = load(small)
+    for source in config.sources:
+        write_text(config.paths.concepts(source), "of a source")
+    write_text(config.media_path("fish_bouncing"), "a clip")
+    return small
+
+
+@pytest.mark.parametrize(
+    ("changed", "stale"),
+    [
+        ("a.png", {"concepts", "encode", "appearance", "score", "calibrate", "figures", "gallery", "rating"}),
+        ("b.png", {"concepts", "encode", "appearance", "score", "calibrate"}),  # the rest shows the first alone
+        ("mask_b.png", {"encode"}),
+    ],
+)
+def test_a_photograph_or_a_mask_that_changes_makes_stale_what_it_is_used_for(photographs, tmp_path, changed, stale):
+    def told() -> dict[str, tuple]:
+        config = load(photographs)
+        made = {
+            name: getattr(dependencies, name)(config) for name in ("concepts", "appearance", "calibrate", "figures")
+        }
+        made |= {name: getattr(dependencies, name)(config) for name in ("gallery", "rating")}
+        made |= {"encode": dependencies.encode(config, "float32"), "score": dependencies.score(config, "bico")}
+        items = {name: "cat_beach" if "cat_beach" in step.items else "" for name, step in made.items()}
+        return {name: (step.params(config), step.record(config, items[name])["inputs"]) for name, step in made.items()}
+
+    before = told()
+    (tmp_path / changed).write_bytes(b"another picture")
+    after = told()
+    for which in (0, 1):  # for the rules, and for the records
+        assert {name for name in before if before[name][which] != after[name][which]} == stale
+
+
+@pytest.mark.parametrize("key", ["files", "masks"])
+def test_photographs_or_masks_in_another_order_are_encoded_anew(photographs, key):
+    """Each caption, and each mask, is of one of them."""
+    source = photographs["sources"]["cat_beach"]
+    for path in map(Path, (*source["files"], *source["masks"])):
+        path.write_text(path.name)
+
+    def told() -> tuple:
+        config = load(photographs)
+        step = dependencies.encode(config, "float32")
+        return step.params(config), step.record(config, "cat_beach")
+
+    before = told()
+    source[key].reverse()
+    after = told()
+    assert before[0] != after[0] and before[1] != after[1]
+
+
+def test_one_photograph_in_a_list_depends_on_what_a_file_depends_on(photographs, tmp_path):
+    source = photographs["sources"]["cat_beach"]
+    del source["masks"]
+    listed, alone = {"kind": "image", "files": source["files"][:1]}, {"kind": "image", "file": source["files"][0]}
+    records = []
+    for entry in (listed, alone):
+        photographs["sources"]["cat_beach"] = entry
+        config = load(photographs)
+        step = dependencies.encode(config, "float32")
+        records.append((step.params(config), step.record(config, "cat_beach")))
+    assert records[0] == records[1] and list(records[0][1]["inputs"]) == ["media", "concepts"]
 
 
 def test_trainings_are_divided_among_jobs_and_know_their_seed(config):

@@ -16,8 +16,10 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
 from bico.analysis.concept_parts import measure_parts
+from bico.core.files import write_json
+from bico.core.fingerprints import file_digest
 from bico.media.reading import read_media
-from bico.media.writing import write_clip
+from bico.media.writing import write_clip, write_image
 from bico.models.clip import Clip
 from bico.scoring import results, truth
 from bico.scoring import scores as scoring
@@ -173,6 +175,28 @@ def test_motion_is_that_of_the_bound_videos(judges, tmp_path):
     source, clip = (read_media(path, **dict(config.media)) for path in paths)
     expected = motion_scores(clip, [tracks(source)], config.media.fps)
     assert moving.loc["cat_bounces", list(expected)].iloc[0].to_dict() == pytest.approx(expected, abs=1e-4)
+
+
+def test_dino_i_of_several_photographs_is_the_mean_over_all(judges, tmp_path):
+    models = {"wan": "none", "vlm": "none", "clip": str(judges / "clip"), "dino": str(judges / "dino")}
+    photos = [tmp_path / f"{name}.png" for name in ("a", "b", "c")]
+    for number, photo in enumerate(photos):
+        draw = np.random.default_rng(number)
+        write_image(photo, draw.integers(0, 256, (60, 48, 3), dtype=np.uint8))
+    case = {"prompt": "a cat", "bind": {"cat": ["cat"]}}
+    found = {}
+    for name, files in (("all", photos), *((photo.stem, [photo]) for photo in photos)):
+        source = {"kind": "image", "files": [str(file) for file in files]}
+        config = toy.config(tmp_path / name, models=models, sources={"cat": source}, cases={"one": case})
+        write_clip(config.paths.clip("base", "one", 0), render(toy.truth_scene(toy.config(tmp_path), "cat_bounces")), 8)
+        config = config.model_copy(update={"seeds": [0]})
+        digest = file_digest(config.paths.clip("base", "one", 0))
+        entry = {"case": "one", "seed": 0, "clip": None, "status": "ok", "error": None, "sha256": digest}
+        write_json(config.paths.all_clips("base"), [entry])
+        scoring.score(config, "base")
+        found[name] = pd.read_csv(config.paths.scores("base")).dino_i[0]
+    assert found["all"] == pytest.approx(np.mean([found[photo.stem] for photo in photos]), abs=1e-3)
+    assert len({round(value, 3) for value in found.values()}) == 4
 
 
 # --- truth ----------------------------------------------------------------------------------------------------------

@@ -268,3 +268,61 @@ def test_the_papers_instructions_give_a_role_and_take_long_captions():
         found = concepts.extract(IMAGE, "image", settings, vlm, fps=8, key_words=KeyWords(spatial=["cat"]))
         assert found["captions"][0] == taken and vlm.system == INSTRUCTIONS[instructions].system
     assert PAPER.system
+
+
+def photographs(number):
+    """Pictures of different sizes and greys."""
+    return [np.full((1, 8 + index, 8, 3), index, np.uint8) for index in range(number)]
+
+
+def captioned(found, vlm):
+    """Grey of the photograph that the VLM was shown for each caption, as `caption_photos` has it."""
+    shown = [(media[0][0, 0, 0, 0], len(seeds)) for media, prompt, seeds in vlm.calls if prompt not in CONCEPT_REQUESTS]
+    return [int(grey) for grey, count in shown for _ in range(count)]
+
+
+@pytest.mark.parametrize(("captions", "expected"), [(4, [0, 0, 1, 2]), (1, [0, 1, 2]), (7, [0, 0, 0, 1, 1, 2, 2])])
+def test_captions_are_divided_among_photographs(captions, expected):
+    vlm, (first, *others) = describes({"spatial": ["cat"]}), photographs(3)
+    settings = SETTINGS.model_copy(update={"captions": captions})
+    found = concepts.extract(first, "image", settings, vlm, fps=8, others=others)
+    assert found["caption_photos"] == expected == captioned(found, vlm)
+    assert len(found["captions"]) == len(set(found["captions"])) == len(expected)  # each by a seed of its own
+
+
+def test_the_captions_of_the_first_photograph_are_those_that_it_has_alone():
+    (first, *others), alone = photographs(2), SETTINGS.model_copy(update={"captions": 2})
+    one = concepts.extract(first, "image", alone, describes({"spatial": ["cat"]}), fps=8)
+    two = concepts.extract(first, "image", SETTINGS, describes({"spatial": ["cat"]}), fps=8, others=others)
+    assert two["captions"][:2] == one["captions"] and "caption_photos" not in one
+
+
+@pytest.mark.parametrize(
+    ("named", "expected", "noticed"),
+    [
+        ([["grass", "Cat"], ["cat", "sofa"], ["cat", "grass"]], ["grass", "Cat"], False),
+        ([["cat", "sofa"], ["cat", "grass"]], ["cat"], False),
+        ([["cat", "sofa"], ["kitten"], ["pet"]], ["cat", "sofa"], True),
+    ],
+)
+def test_key_words_of_photographs_are_those_of_most_or_of_the_first(caplog, named, expected, noticed):
+    caplog.set_level("INFO")
+    answers, vlm = iter(named), describes(None)
+    told = vlm.reply
+    vlm.reply = lambda prompt, seed: (
+        json.dumps({"spatial": next(answers)}) if prompt in CONCEPT_REQUESTS else told(prompt, seed)
+    )
+    first, *others = photographs(len(named))
+    found = concepts.extract(first, "image", SETTINGS, vlm, fps=8, others=others)
+    assert found["spatial"] == expected and all(concepts.holds(text, expected) for text in found["captions"])
+    assert caplog.messages[0].startswith(f"key words of {len(named)} photographs, and in how many each is found: ")
+    assert [message for message in caplog.messages if message.startswith("notice: no key word")] == (
+        ["notice: no key word is found in more than half of the photographs: those of the first are taken"] * noticed
+    )
+
+
+def test_key_words_by_hand_are_asked_of_no_photograph():
+    first, *others = photographs(2)
+    vlm = describes(None)
+    found = concepts.extract(first, "image", SETTINGS, vlm, fps=8, key_words=KeyWords(spatial=["cat"]), others=others)
+    assert found["spatial"] == ["cat"] and not [1 for _, prompt, _ in vlm.calls if prompt in CONCEPT_REQUESTS]

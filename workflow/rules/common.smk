@@ -54,7 +54,7 @@ def fetched(*names):
 def media_of(sources):
     """Files of sources that rules make. Files that users bring along are params (`depends`), not inputs: Snakemake fails
     a job for ever if one of its inputs has a date in the future."""
-    paths = map(CONFIG.media_path, sources)
+    paths = [path for source in sources for path in CONFIG.media_paths(source)]
     return [str(path) for path in paths if path not in dependencies.own_files(CONFIG)]
 
 

@@ -25,7 +25,8 @@ def isolation_loss(
     """How much one bound key word changes the velocity at places that do not look at it (ours, not the paper's).
 
     Each clip binds one of its words, drawn at random. A place counts by how little the frozen backbone looks at that
-    word there, relative to the place that looks at it most.
+    word there, relative to the place that looks at it most. A mask of the source plays no part: what the source shows
+    is not learned here.
 
     Args:
         context: projected captions, [batch, slots, width].

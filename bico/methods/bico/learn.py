@@ -65,7 +65,9 @@ def learn(
         words = batch.key_slots > 0 if settings.binds == "key_words" else None
         context, mask = with_absorption(context.float(), batch.token_counts, absorption, settings.absorption, words)
         contexts = binder(context, mask, per_block=phase.per_block, temporal=phase.temporal)
-        error = flow_matching_loss(backbone, batch.latents, contexts, sigmas, generator, weights, training=training)
+        error = flow_matching_loss(
+            backbone, batch.latents, contexts, sigmas, generator, weights, mask=batch.mask, training=training
+        )
         return error, sigmas
 
     def stage(phase: Phase, draw: Draw, *, opens: bool) -> Stage:
@@ -102,8 +104,14 @@ def learn(
 
 
 def with_one_caption(encoded: EncodedSource) -> EncodedSource:
-    """The same source, described by its first caption alone; each frame of a video by the first frame caption."""
-    captions = {name: getattr(encoded, name)[:1] for name in ("prompt_embeds", "token_counts", "key_slots")}
+    """The same source, described by its first caption alone; each frame of a video by the first frame caption, each of
+    several photographs by its own first caption."""
+    first, kept = [0], ["prompt_embeds", "token_counts", "key_slots"]
+    if encoded.caption_photos is not None:
+        photos = encoded.caption_photos.tolist()
+        first = [photos.index(photo) for photo in dict.fromkeys(photos)]
+        kept.append("caption_photos")
+    captions = {name: getattr(encoded, name)[first] for name in kept}
     if encoded.kind == "video":
         for name in ("frame_prompt_embeds", "frame_token_counts", "frame_key_slots"):
             captions[name] = getattr(encoded, name)[:1].expand_as(getattr(encoded, name))

@@ -45,10 +45,10 @@ def learn(
 
     def loss(generator: torch.Generator, batch_size: int, training: bool) -> tuple[Tensor, Tensor]:
         sigmas = noise.draw(batch_size, generator)
-        latents = encoded.latents.expand(batch_size, *encoded.latents.shape)
+        latents, mask = encoded.draw_looks(batch_size, generator)
         picked = torch.randint(len(prompts), (batch_size,), generator=generator)
         context = prompts[to_device(picked, backbone.device)]
-        return flow_matching_loss(backbone, latents, context, sigmas, generator, training=training), sigmas
+        return flow_matching_loss(backbone, latents, context, sigmas, generator, mask=mask, training=training), sigmas
 
     rank = settings.video_rank if encoded.kind == "video" else settings.rank
     with adapter(backbone.transformer, rank, seed) as parameters, accelerated(backbone):

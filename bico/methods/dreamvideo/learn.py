@@ -35,7 +35,7 @@ def learn(
 ) -> dict[str, Tensor]:
     """Learns "adapters.<name>" of `Adapters`, and of an image "vectors.<number> <word>"; float32.
 
-    An image's CLIP embedding goes with them as "appearance", [appearance width].
+    An image's CLIP embedding goes with them as "appearance", [appearance width]; of several photographs the mean.
     """
     adapters = initial(backbone, encoded, seed)
     groups = [Group(dict(adapters.named_parameters()), settings.learning_rate)]
@@ -59,7 +59,7 @@ def learn(
     learned = {f"adapters.{name}": tensor.cpu() for name, tensor in adapters.state_dict().items()}
     if inversion is not None:
         learned |= {f"vectors.{name}": vectors for name, vectors in inversion.learned().items()}
-        learned["appearance"] = appearance_of(encoded)[0]
+        learned["appearance"] = appearance_of(encoded).mean(dim=0)
     return learned
 
 
@@ -97,8 +97,8 @@ def identity_stages(
         sigmas = noise.draw(batch_size, generator)
         picked = torch.randint(inversion.prompts, (batch_size,), generator=generator)
         context = prompts()[to_device(picked, backbone.device)]
-        latents = encoded.latents.expand(batch_size, *encoded.latents.shape)
-        return flow_matching_loss(backbone, latents, context, sigmas, generator, training=training), sigmas
+        latents, mask = encoded.draw_looks(batch_size, generator)
+        return flow_matching_loss(backbone, latents, context, sigmas, generator, mask=mask, training=training), sigmas
 
     at_once = clips_at_once(backbone, encoded.latents.shape)
     return [

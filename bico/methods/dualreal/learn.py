@@ -36,7 +36,7 @@ def learn(
 ) -> dict[str, Tensor]:
     """Learns `JointAdapters.state_dict` of an image and a video; float32.
 
-    The image's CLIP embedding goes with it as "appearance", [appearance width].
+    The image's CLIP embedding goes with it as "appearance", [appearance width]; of several photographs the mean.
     """
     by_kind = {source.kind: source for source in encoded.values()}
     image = by_kind["image"]
@@ -56,7 +56,7 @@ def learn(
             report=lambda: {"alpha": adapters.alphas.mean()},
         )
     learned = {name: tensor.cpu() for name, tensor in adapters.state_dict().items()}
-    return learned | {"appearance": appearance_of(image)[0]}
+    return learned | {"appearance": appearance_of(image).mean(dim=0)}
 
 
 def initial(backbone: Backbone, appearance_width: int, settings: Settings, seed: int) -> JointAdapters:
@@ -93,6 +93,9 @@ def joint_loss(
         tell(adapters.motion, appearance)
         with torch.no_grad():
             context = backbone.context(batch.prompt_embeds)
-        return flow_matching_loss(backbone, batch.latents, context, sigmas, generator, training=training), sigmas
+        error = flow_matching_loss(
+            backbone, batch.latents, context, sigmas, generator, mask=batch.mask, training=training
+        )
+        return error, sigmas
 
     return loss

@@ -70,8 +70,9 @@ class Inversion:
         sigmas = noise.draw(batch_size, generator)
         picked = torch.randint(self.prompts, (batch_size,), generator=generator).tolist()
         context = self._context_of_a_leaving_encoder(picked) if encoder_leaves else self.context(picked)
-        latents = self._encoded.latents.expand(batch_size, *self._encoded.latents.shape)
-        return flow_matching_loss(self._backbone, latents, context, sigmas, generator, training=training), sigmas
+        latents, mask = self._encoded.draw_looks(batch_size, generator)
+        error = flow_matching_loss(self._backbone, latents, context, sigmas, generator, mask=mask, training=training)
+        return error, sigmas
 
     def _context_of_a_leaving_encoder(self, picked: list[int]) -> Tensor:
         """`context`, after which the text encoder leaves the GPU. It comes back for its own backward pass, which

@@ -1,4 +1,4 @@
-"""Commands of checkpoints and weights: import, export, pin-weights."""
+"""Commands of checkpoints and weights: import, export, export-lora, pin-weights."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ def export(artifact: Path, out: Path) -> None:
     from bico.methods.bico.released import export_checkpoint
 
     _written(export_checkpoint, artifact, out)
+
+
+def export_lora(artifact: Path, out: Path) -> None:
+    """Write what the method db_lora learned of a source as a LoRA for diffusers and ComfyUI."""
+    from bico.methods.db_lora.export import export_lora
+
+    _written(export_lora, artifact, out)
 
 
 def _written(convert: Callable[[Path, Path], None], source: Path, out: Path) -> None:

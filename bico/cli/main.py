@@ -45,6 +45,7 @@ COMMANDS = {
         results.plot,
         results.curve,
         results.training_plot,
+        results.tensorboard,
         results.figures,
         results.gallery,
         results.rating,
@@ -62,7 +63,12 @@ COMMANDS = {
         analysis.control_absorption,
         analysis.controls,
     ],
-    "Checkpoints and weights": [checkpoints.import_, checkpoints.export, checkpoints.pin_weights],
+    "Checkpoints and weights": [
+        checkpoints.import_,
+        checkpoints.export,
+        checkpoints.export_lora,
+        checkpoints.pin_weights,
+    ],
 }
 """Heading of `bico --help` -> its commands, each called as its function is: `training_plot` is `bico training-plot`."""
 

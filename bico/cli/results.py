@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,6 +77,14 @@ def verify(
     what_next = "the next run makes them again" if mend else "--mend lets the next run make them again"
     print(f"{records} files compared, {len(problems)} do not match{f': {what_next}' if problems else ''}")
     return 1 if problems else 0
+
+
+def tensorboard(results: Annotated[Path, Parameter(help="A folder of results.")], /) -> None:
+    """Write the training curves in a folder of results as event files for TensorBoard, into its folder tensorboard."""
+    from bico.report.event_files import write_event_files
+
+    folder, runs = write_event_files(results)
+    print(f"{runs} training curves written: look at them with `tensorboard --logdir {shlex.quote(str(folder))}`")
 
 
 def _with_table(path: Path, table: str) -> Config:

@@ -84,6 +84,15 @@ class Layout:
         """The training curve of an artifact, a JSON line a step."""
         return self.artifact(row, item, seed).with_suffix(".metrics.jsonl")
 
+    @property
+    def event_files(self) -> Path:
+        """The folder of training curves for TensorBoard."""
+        return self.results / "tensorboard"
+
+    def previews(self, row: str, item: str, seed: int | str) -> Path:
+        """The folder of the previews of an artifact, `<steps>.png` each, if there are any."""
+        return self.artifact(row, item, seed).with_suffix(".previews")
+
     def all_learned(self, row: str, part: int | str) -> Path:
         """Manifest of one of the `parts` into which the trainings of a row are divided."""
         return self.results / f"learned/{row}/part{part}.json"

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
 from pydantic import Field
 
 from bico.config.benchmark import Kind
-from bico.config.section import Positive, Rate, Section, problem
+from bico.config.section import Positive, Rate, Section, Words, problem
 from bico.config.settings import Sampling
 
 METHODS = Path(__file__).parents[1] / "methods"
@@ -53,7 +53,9 @@ class MethodSettings(Section):
 
     LEARNS_PER: ClassVar[Literal["nothing", "source", "case"]] = "nothing"
     COMPOSE_KEYS: ClassVar[frozenset[str]] = frozenset()
-    BOOKKEEPING: ClassVar[frozenset[str]] = frozenset({"checkpoint_every", "eval_every"})
+    BOOKKEEPING: ClassVar[frozenset[str]] = frozenset(
+        {"checkpoint_every", "eval_every", "preview_every", "preview_prompt"}
+    )
     APPEARANCE: ClassVar[bool] = False
     BINDS_WORDS: ClassVar[bool] = False
     PAPER_ROW: ClassVar[int | None] = None
@@ -127,6 +129,18 @@ class LearnedSettings(MethodSettings):
     eval_every: Positive = Field(
         default=200, description="Steps between losses on fixed captions and noise, for the training curves."
     )
+    preview_every: Positive | None = Field(
+        default=None,
+        description=(
+            "Steps between previews: what the row makes of a source's own caption with what it has learned so far. "
+            "The noise is always the same. A row that learns per case makes the case's prompt. Previews stand beside "
+            "the training curve, in <seed>.previews, and in the training plot. They do not change what is learned. "
+            "Each takes as long as a clip, and opens the backbone a second time for as long. Null = none."
+        ),
+    )
+    preview_prompt: Words | None = Field(
+        default=None, description="Prompt of the previews; null = the first caption of a source."
+    )
 
     @property
     def still_batch_size(self) -> int:
@@ -180,7 +194,7 @@ def _uncallable(method: str, settings: type[MethodSettings]) -> str | None:
     calls: dict[Part, tuple[tuple[str, ...], tuple[str, ...]]]
     calls = {"compose": (("backbone", "jobs", "settings", "sampling", "media"), ())}
     if settings.LEARNS_PER != "nothing":
-        calls["learn"] = (("backbone", "encoded", "settings"), ("shift", "seed", "workdir", "progress"))
+        calls["learn"] = (("backbone", "encoded", "settings"), ("shift", "seed", "workdir", "progress", "preview"))
     for name, (in_order, by_name) in calls.items():
         path = METHODS.parents[1] / f"{module_of(method, name).replace('.', '/')}.py"
         signature = _signature_in(path, name)

@@ -115,6 +115,14 @@ class Config(Benchmark):
             "is always float32."
         ),
     )
+    learned_dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description=(
+            "Precision of the files of what is learned: float32, or bfloat16, which takes half the disk. bfloat16 "
+            "rounds the matrices, and clips change by this rounding. Vectors and single numbers stay float32, and so "
+            "does training with its checkpoints."
+        ),
+    )
     compile: bool = Field(
         default=True, description="Whether training compiles the blocks of the backbone. This needs a C++ compiler."
     )

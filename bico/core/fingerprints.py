@@ -24,12 +24,14 @@ WITHOUT_EFFECT = frozenset(
         "bico.core.device",
         "bico.core.progress",
         "bico.core.records",
+        "bico.pipeline.previews",
         "bico.plan",
         "bico.plan.dependencies",
         "bico.plan.trainings",
     }
 )
-"""Modules that no result depends on: what they decide reaches results as values and files, which are compared."""
+"""Modules that no result depends on: what they decide reaches results as values and files, which are compared. Previews
+are only looked at."""
 
 
 def has_effect(module: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+import torch
 from safetensors.torch import load_file
 
 from bico.config.schema import Config
@@ -13,6 +14,7 @@ from bico.core.files import replacing
 from bico.core.records import checkpoints, make_all
 from bico.methods.shared.protocol import learn_of
 from bico.pipeline.opening import open_backbone
+from bico.pipeline.previews import keep_previews, previewing
 from bico.plan import dependencies
 from bico.plan.trainings import learned_items, trainings_of_part
 from bico.sources.encoding import EncodedSource
@@ -41,10 +43,13 @@ def learn(config: Config, row: str, part: int) -> None:
                 seed=seed,
                 workdir=workdir,
                 progress=f"{row} {name}",
+                preview=previewing(config, row, item, backbone, workdir),
             )
             with replacing(config.paths.metrics(row, item, seed)) as unfinished:
                 shutil.copyfile(workdir / METRICS, unfinished)
-            save_artifact(artifact, tensors, provenance(settings, item))
+            keep_previews(workdir, config.paths.previews(row, item, seed))
+            stored = getattr(torch, config.learned_dtype)
+            save_artifact(artifact, tensors, provenance(settings, item), matrices=stored)
 
     things = {
         name: (config.paths.artifact(row, *training), depends.record(config, name))

@@ -134,7 +134,7 @@ def composition(
                 raise InputError(f"--temporal: {path} is an image: expected a video; --spatial names words of an image")
             given.setdefault(path, {}).setdefault(kind, []).append(word)
     numbers = {"media", "text_slots", "concepts"}
-    machine = {"weights_store", "device", "dtype", "compile", "gradient_checkpointing"}
+    machine = {"weights_store", "device", "dtype", "learned_dtype", "compile", "gradient_checkpointing"}
     shared = like.model_dump(mode="json", include=numbers | machine)
     shared["media"]["read"] = "time"  # of one's own clips nobody has counted the frames
     sampling = like.sampling.model_dump() | ({"steps": steps} if steps else {})

@@ -244,6 +244,8 @@ def learn(config: Config, row: str, part: int, dtype: str) -> Dependencies:
             "dtype": dtype,
             "compile": config.compile,
             "text_slots": config.text_slots,
+            # What was learned before there was a choice is float32, and stays.
+            **({} if config.learned_dtype == "float32" else {"stored": config.learned_dtype}),
         },
         models=("wan",),
         items={

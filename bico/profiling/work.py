@@ -126,11 +126,11 @@ class Work:
         settings, learned = cast(LearnedSettings, self.config.methods[method]), learned_items(self.config, method)
         items = [learned[item] for item, _ in trainings_of_part(self.config, method, int(part))]
         seconds = self.costs.compile if self.config.compile else 0.0
-        size = 0.0
+        size, per_number = 0.0, 4 if self.config.learned_dtype == "float32" else 2
         for sources in items:
             kinds: list[Kind] = [self.config.sources[source].kind for source in sources]
             seconds += self._training(settings, kinds[0])
-            size += 4 * settings.parameters(kinds[0], self.sizes.backbone)
+            size += per_number * settings.parameters(kinds[0], self.sizes.backbone)
         return seconds, size
 
     def _training(self, settings: LearnedSettings, kind: Kind) -> float:
@@ -141,6 +141,9 @@ class Work:
         for count, frames, tflop_per_s in (stills, clips):
             forward, step = self.sizes.tflop(media, frames)
             seconds += count * (step + settings.forward_passes() * forward) / tflop_per_s
+        if settings.preview_every:
+            previews = int(steps.still + steps.clip) // settings.preview_every
+            seconds += previews * self._clip(settings, 1 if kind == "image" else media.num_frames)
         return seconds
 
     def _generate(self, method: str) -> tuple[float, float]:
@@ -172,13 +175,16 @@ class Work:
         return self.costs.score * cases * len(self.config.seeds) * self.config.media.num_frames, 0
 
     def _clips(self, settings: MethodSettings, cases: int) -> tuple[float, float]:
-        media, sampling = self.config.media, self.config.sampling
+        media = self.config.media
         clips = cases * len(self.config.seeds)
-        passes = settings.denoising_passes(sampling)
-        forward, _ = self.sizes.tflop(media, media.num_frames)
-        seconds = passes * forward / self.costs.sampling + self.costs.decode * media.num_frames
         pixels = media.height * media.width * media.num_frames
-        return clips * seconds, clips * 3 * pixels * COMPRESSED
+        return clips * self._clip(settings, media.num_frames), clips * 3 * pixels * COMPRESSED
+
+    def _clip(self, settings: MethodSettings, frames: int) -> float:
+        """Seconds of a clip of so many frames."""
+        forward, _ = self.sizes.tflop(self.config.media, frames)
+        passes = settings.denoising_passes(self.config.sampling)
+        return passes * forward / self.costs.sampling + self.costs.decode * frames
 
     def _frames(self, source: str) -> int:
         return self.config.media.num_frames if self.config.sources[source].kind == "video" else 1

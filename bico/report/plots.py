@@ -7,6 +7,7 @@ One plot is a PNG to look at and a PDF to print. All of them are readable in gre
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,12 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
+from PIL import Image
 
 from bico.config.schema import Config
 from bico.core.errors import InputError
 from bico.core.tables import read_table
+from bico.media.frames import spread
 from bico.plan.trainings import learner, trainings
 from bico.report.statistics import row_intervals
 from bico.report.style import INK, PALETTE, PAPER, STYLE, save_pair
@@ -46,6 +49,7 @@ AXES: dict[RcKeyType, Any] = {
     "ytick.color": INK,
 }
 STEP, BAR = 0.52, 0.34  # height of a table's row in inches; of a bar in rows
+MOST_PREVIEWS = 4  # of a training
 SMOOTHING = 10  # a loss is averaged over this part of its stage: a tenth
 
 
@@ -77,18 +81,25 @@ def drawn_columns(config: Config) -> list[str]:
 
 
 def training_plot(config: Config, row: str) -> list[Path]:
-    """Draws a row's `R/learned/<row>/*/*.metrics.jsonl` into `R/figures/training/<row>.png` and `.pdf`."""
+    """Draws a row's `R/learned/<row>/*/*.metrics.jsonl` into `R/figures/training/<row>.png` and `.pdf`.
+
+    And below, of one training for each kind of source, its previews, if there are any.
+    """
     curves: dict[str, list[pd.DataFrame]] = {}
+    previews: dict[str, list[tuple[str, Path]]] = {}
     for item, seed in trainings(config, row):
         path = config.paths.metrics(learner(config, row), item, seed)
         if path.exists():
             kind = config.sources[item].kind if item in config.sources else "case"
             curves.setdefault(kind, []).append(pd.read_json(path, lines=True))
+            found = sorted(config.paths.previews(learner(config, row), item, seed).glob("*.png"))
+            if found and kind not in previews:
+                previews[kind] = [(item, found[place]) for place in spread(len(found), MOST_PREVIEWS)]
     if not curves:
         folder = config.paths.all_learned(learner(config, row), 0).parent
         raise InputError(f"{folder}: no training curves: expected <source>/<seed>.metrics.jsonl of a row that learns")
     with matplotlib.rc_context(STYLE | AXES):
-        return save_pair(training_figure(row, curves), config.paths.figure(f"training/{row}"))
+        return save_pair(training_figure(row, curves, previews), config.paths.figure(f"training/{row}"))
 
 
 # --- scores ---------------------------------------------------------------------------------------------------------
@@ -186,18 +197,26 @@ def curves_figure(points: pd.DataFrame, label: str, columns: list[str]) -> Figur
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
+def training_figure(
+    row: str, curves: dict[str, list[pd.DataFrame]], previews: Mapping[str, Sequence[tuple[str, Path]]]
+) -> Figure:
     """A column for each kind of source: loss, evaluation loss, |gamma| of every binder if the method has any, and |g|
-    of the bound tokens if a gate was learned.
+    of the bound tokens if a gate was learned; below them previews, if there are any.
 
     Args:
         curves: kind -> the lines of `metrics.jsonl` of each training; all of a kind have the same stages.
+        previews: kind -> the item of one training, and a picture named by its step, for each preview to be shown.
     """
     gammas = [name for name in ("gamma_global", "gamma_blocks") if any(name in g[0] for g in curves.values())]
     gated = any("gate_mean" in group[0] for group in curves.values())
     panels = 2 + bool(gammas) + gated
-    size = (1.6 + 3.6 * len(curves), 1.2 + 1.9 * panels)
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    width, heights = 1.6 + 3.6 * len(curves), [1.2 + 1.9 * panels, 2.6 if previews else 0]
+    whole = Figure(figsize=(width, sum(heights)), dpi=120, layout="constrained")
+    figure = whole
+    if previews:
+        figure, below = whole.subfigures(2, 1, height_ratios=heights)
+        for axes, kind in zip(below.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
+            _previews(axes, previews.get(kind, []))
     grid = figure.subplots(panels, len(curves), sharex="col", sharey="row", squeeze=False)
     for column, (kind, group) in enumerate(curves.items()):
         _lines(grid[0, column], [smoothed(lines) for lines in group])
@@ -225,7 +244,26 @@ def training_figure(row: str, curves: dict[str, list[pd.DataFrame]]) -> Figure:
         grid[-1, 0].set_ylabel("$|g|$ of bound tokens")
         handles += max((axes.get_legend_handles_labels()[0] for axes in grid[-1]), key=len)
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
-    return figure
+    return whole
+
+
+def _previews(axes: Axes, shown: Sequence[tuple[str, Path]]) -> None:
+    """Pictures from left to right, or, of clips, from top to bottom; each with its number of steps."""
+    axes.axis("off")
+    style = {"fontsize": 7, "color": GREY, "ha": "center", "va": "bottom"}
+    right, bottom = 0.0, 0.0
+    for item, path in shown:
+        picture = np.asarray(Image.open(path))
+        width = picture.shape[1] / picture.shape[0]  # in heights of a picture
+        if width > 2:
+            left, top, right, bottom = 0.0, bottom, width, bottom - 1.35
+        else:
+            left, top, right, bottom = right, 0.0, right + width + 0.1, -1.35
+        axes.imshow(picture, extent=(left, left + width, top - 1.3, top - 0.3), interpolation="nearest")
+        axes.text(left + width / 2, top - 0.28, f"step {int(path.stem)}", **style)
+        axes.set_title(f"previews of {item}".replace("_", " "), loc="left")
+    if shown:
+        axes.set(xlim=(0, right), ylim=(bottom, 0), aspect="equal", anchor="NW")
 
 
 def _lines(axes: Axes, losses: list[pd.Series], **style: Any) -> None:

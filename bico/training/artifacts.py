@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import safe_open
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,25 +27,51 @@ def provenance(settings: MethodSettings, source: str) -> dict[str, str]:
     return {"method": settings.method, "source": source, "settings": learning}
 
 
-def save_artifact(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+def save_artifact(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, matrices: torch.dtype | None = None
+) -> None:
     """Writes what a method learned, atomically.
 
     The metadata is one JSON value: safetensors writes several in an order that changes from run to run.
+
+    Args:
+        matrices: dtype in which tensors of two dimensions are stored; None = their own. Vectors and single numbers keep
+            theirs: they take little room, and some of them scale all the rest.
     """
     described = {"bico": json.dumps(metadata, sort_keys=True)}
+    stored = {name: tensor.to(matrices) if tensor.ndim > 1 else tensor for name, tensor in tensors.items()}
     with replacing(path) as unfinished:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, metadata=described)
+        save_file({name: tensor.contiguous() for name, tensor in stored.items()}, unfinished, metadata=described)
 
 
 def load_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of `save_artifact`. Raises InputError if the file is damaged and has a record.
+    """Tensors, float32, and metadata of `save_artifact`. Raises InputError if the file is damaged and has a record.
 
     Where a tensor lies in the file depends on the length of the metadata, and some kernels round otherwise where memory
     is aligned otherwise: copies make a clip a function of the numbers alone.
     """
     with safe_open(intact(path), framework="pt") as file:
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        names = file.keys()  # `file` is not a mapping
+        tensors = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in names}
         return tensors, json.loads(file.metadata()["bico"])
+
+
+def load_brought(path: Path, *, expected: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """`load_artifact` of a file that somebody brings along; both are empty if it is no artifact.
+
+    Args:
+        expected: what the file should be, for the error.
+
+    Raises:
+        InputError: the file cannot be read, or it is damaged and has a record.
+    """
+    try:
+        tensors, metadata = load_artifact(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error}): expected {expected}") from None
+    except (SafetensorError, TypeError, KeyError, ValueError):  # the latter three: without our metadata
+        return {}, {}
+    return (tensors, metadata) if isinstance(metadata, dict) else ({}, {})
 
 
 def check_tensors(

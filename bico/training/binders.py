@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import Tensor
 
-from bico.core.errors import InputError
 from bico.models.binder_form import ABSORPTION, EXPECTED, form
-from bico.training.artifacts import check_tensors, load_artifact
+from bico.training.artifacts import check_tensors, load_brought
 
 
 def load_binder(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -19,14 +17,7 @@ def load_binder(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: the file cannot be read, or there is no binder in it that is whole and finite.
     """
-    try:
-        tensors, metadata = load_artifact(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error}): expected the file of a binder") from None
-    except (SafetensorError, TypeError, KeyError, ValueError):  # the latter three: without our metadata
-        tensors, metadata = {}, {}
-    if not isinstance(metadata, dict):
-        raise InputError(f"{path}: there is no binder in it: expected {EXPECTED}")
+    tensors, metadata = load_brought(path, expected="the file of a binder")
     shapes = form(path, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     check_tensors(path, tensors, shapes, optional=ABSORPTION, expected=EXPECTED)
     return tensors, metadata

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 EVAL_BATCHES = 2
 """Batches of the evaluation loss."""
+
+Preview = Callable[[int, Mapping[str, Tensor]], object]
+"""What is called with the number of steps that are done, and with what has been learned in them."""
 
 
 class Loss(Protocol):
@@ -83,6 +86,8 @@ def fit(
     progress: str = "",
     report: Callable[[], dict[str, Tensor]] = dict,
     evaluation: Loss | None = None,
+    learned: Callable[[], Mapping[str, Tensor]] = dict,
+    preview: Preview | None = None,
 ) -> None:
     """Trains the parameters in place with AdamW, through all stages.
 
@@ -100,6 +105,8 @@ def fit(
         progress: label of the progress lines; "" for none.
         report: after each step: numbers, or rows of them, that later steps leave as they are.
         evaluation: that loss; None = that of the stage.
+        learned: what the method would return if training ended now.
+        preview: called with it every `settings.preview_every` steps; None = never. It leaves all of training alone.
 
     Raises:
         InputError: the loss is no longer finite.
@@ -136,6 +143,8 @@ def fit(
                 metrics.write()
                 file.flush()
                 save(workdir, step + 1, parameters, optimizer)
+            if preview is not None and settings.preview_every and (step + 1) % settings.preview_every == 0:
+                preview(step + 1, learned())
         metrics.write()
 
 

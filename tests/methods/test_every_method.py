@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import adapters
 import numpy as np
 import pytest
 import tiny
@@ -46,6 +47,47 @@ def test_each_clip_of_a_case_is_made_with_its_own_training(backbone, tmp_path: P
         together = [clip for _, clip in takes]
         assert not np.array_equal(*together), name
         assert np.array_equal(together[0], clips(backbone, name, made.settings, made.artifacts)[0]), name
+
+
+MADE = {**{name: (SETTINGS[name], lambda name=name: learned(name).artifacts) for name in SETTINGS},
+        "dualreal": (adapters.DUALREAL, lambda: adapters.artifacts()["dualreal"])}  # fmt: skip
+ROUNDING = 2, 0.05
+"""How far bfloat16 files may move a clip, in levels of 255: at most, and on average. Besides, it is less than a
+twentieth of what was learned."""
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_clip_of_what_is_stored_in_bfloat16_is_that_of_float32_but_for_rounding(
+    backbone, tmp_path: Path, name: str
+) -> None:
+    settings, made = MADE[name][0], MADE[name][1]()
+    rounded = {source: tmp_path / f"{source}.safetensors" for source in made}
+    for source, path in made.items():
+        save_artifact(rounded[source], *load_artifact(path), matrices=torch.bfloat16)
+    wide, narrow = (clips(backbone, name, settings, files)[0].astype(int) for files in (made, rounded))
+    base = clips(backbone, "base", None, {})[0].astype(int)
+    moved, (largest, mean) = np.abs(narrow - wide), ROUNDING
+    assert moved.max() <= largest and moved.mean() <= min(mean, np.abs(wide - base).mean() / 20)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_preview_gets_what_training_would_return_and_changes_nothing(sources, tmp_path: Path, name: str) -> None:
+    settings, made = MADE[name][0], MADE[name][1]()
+    encoded, path = (sources, made["case"]) if name == "dualreal" else (sources["still"], made["still"])
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+
+    def preview(step: int, tensors: dict[str, torch.Tensor]) -> None:
+        seen[step] = {key: tensor.clone() for key, tensor in tensors.items()}
+
+    result = learn_of(name)(
+        tiny.backbone(), encoded, settings.model_copy(update={"preview_every": 2}),
+        shift=3.0, seed=0, workdir=tmp_path / "work", preview=preview,
+    )  # fmt: skip
+    expected, _ = load_artifact(path)
+    assert list(seen) == list(range(2, max(seen) + 1, 2)) and len(seen) > 1
+    for tensors in (result, seen[max(seen)]):
+        assert tensors.keys() == expected.keys() and all(torch.equal(tensors[key], expected[key]) for key in expected)
+    assert any(not torch.equal(seen[2][key], expected[key]) for key in expected)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

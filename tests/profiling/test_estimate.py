@@ -228,7 +228,9 @@ def test_disk_is_what_is_learned_and_generated(small):
     small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
     of, config = work(small), load(small)
     sizes = [config.methods["bico"].parameters(source.kind, of.sizes.backbone) for source in config.sources.values()]
-    assert of.of(Job("learn", {"method": "bico", "part": "0"}))["gb"] == pytest.approx(4e-9 * sum(sizes))
+    learn = Job("learn", {"method": "bico", "part": "0"})
+    assert of.of(learn)["gb"] == pytest.approx(4e-9 * sum(sizes))
+    assert work(small | {"learned_dtype": "bfloat16"}).of(learn)["gb"] == pytest.approx(2e-9 * sum(sizes))
     assert of.of(Job("generate", {"method": "bico"}))["gb"] == pytest.approx(1e-9 * 0.3 * 9 * 48 * 48 * 3)
 
 
@@ -249,6 +251,19 @@ def test_decoding_counts_by_the_frame_and_trials_by_the_clip(small):
     clips = 3600 * hours(work(small, **fast), "unbound") / 2 / frames
     config = load(small)
     assert clips == pytest.approx(sum(1 + len(list(trials(config, source))) for source in config.sources))
+
+
+def test_previews_count_as_clips_of_their_sources(small):
+    small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
+    few, decoding = {"global_steps": 5, "all_steps": 5}, {"decode": 2.0, "sampling": 1e12}
+
+    def seconds(**training: int) -> float:
+        small["methods"] = {"bico": {"stages": few, "clip_stages": few, **training}}
+        small["tables"] = small["curves"] = {}
+        return 3600 * hours(work(small, **decoding), "learn", method="bico", part="0")
+
+    frames = small["media"]["num_frames"]  # 10 steps on the image, 20 on the video
+    assert seconds(preview_every=4) - seconds() == pytest.approx(2 * (2 * 1 + 5 * frames))
 
 
 def test_less_than_an_hour_is_told_in_minutes(small, monkeypatch):

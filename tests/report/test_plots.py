@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from bico.core.errors import InputError
 from bico.core.files import write_text
+from bico.media.writing import write_image
 from bico.report import plots
 from bico.scoring.results import SCORES, TRUTH_SCORES
 
@@ -115,7 +116,7 @@ def test_curves_of_images_and_videos_stand_apart(drawn):
         kind: [pd.read_json(drawn.results / f"learned/bico/{name}/0.metrics.jsonl", lines=True) for name in names]
         for kind, names in {"image": ["red_cat", "old_robot"], "video": ["spinning_cat"]}.items()
     }
-    figure = plots.training_figure("bico", curves)
+    figure = plots.training_figure("bico", curves, {})
     titles = [axes.get_title(loc="left") for axes in figure.axes[:2]]
     assert titles == ["bico: 2 trainings on images", "bico: 1 training on videos"]
     # Trainings and their mean: all losses, those on noise that never changes. Then two blocks and the global binder.
@@ -126,6 +127,25 @@ def test_curves_of_images_and_videos_stand_apart(drawn):
     assert np.isnan(mean[:40]).all() and mean[40] == 0.2 and largest[59] == 0.59
     assert figure.axes[2].lines[-1].get_xdata().tolist() == [9, 19, 29, 39]
     assert [text.get_text() for text in figure.axes[1].texts] == ["g0", "a0", "g1", "a1"]
+
+
+def test_previews_stand_below_with_their_steps(drawn):
+    for item, size in {"red_cat": (48, 48, 3), "old_robot": (48, 48, 3), "spinning_cat": (48, 240, 3)}.items():
+        for step in range(10, 70, 10):
+            write_image(drawn.paths.previews("bico", item, 0) / f"{step:06}.png", np.zeros(size, np.uint8))
+    found = {}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(plots, "save_pair", lambda figure, path: found.update(figure=figure))
+        plots.training_plot(drawn, "bico")
+    image, video = (axes for axes in found["figure"].axes if axes.get_title(loc="left").startswith("previews"))
+    assert [each.get_title(loc="left") for each in (image, video)] == [
+        "previews of old robot",
+        "previews of spinning cat",
+    ]
+    for axes in (image, video):
+        assert [text.get_text() for text in axes.texts] == ["step 10", "step 30", "step 40", "step 60"]
+    assert len({tuple(picture.get_extent()[:2]) for picture in image.images}) == 4  # side by side
+    assert len({tuple(picture.get_extent()[2:]) for picture in video.images}) == 4  # below each other
 
 
 def test_a_row_without_curves_says_so(drawn):

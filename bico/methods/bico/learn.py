@@ -19,7 +19,7 @@ from bico.models.binder import HierarchicalBinder, gate_sizes
 from bico.models.wan.acceleration import accelerated, clips_at_once
 from bico.models.wan.backbone import Backbone
 from bico.sources.encoding import EncodedSource
-from bico.training.loop import Group, Stage, fit
+from bico.training.loop import Group, Preview, Stage, fit
 from bico.training.loss import flow_matching_loss
 from bico.training.noise import NoiseLevels, gaussian_weight
 from bico.training.randomness import seeded
@@ -34,6 +34,7 @@ def learn(
     seed: int,
     workdir: Path,
     progress: str = "",
+    preview: Preview | None = None,
 ) -> dict[str, Tensor]:
     """Learns the binder of one source.
 
@@ -41,6 +42,7 @@ def learn(
         shift: timestep shift of the noise schedule in training.
         workdir: for checkpoints and metrics.
         progress: label of the progress lines; "" for none.
+        preview: see `bico.training.loop.fit`.
 
     Returns:
         `HierarchicalBinder.state_dict` and "absorption" [tokens, width], float32. No composition uses the absorption
@@ -85,6 +87,10 @@ def learn(
         gates.clear()
         return sizes
 
+    def learned() -> dict[str, Tensor]:
+        tensors = binder.state_dict() | {"absorption": absorption}
+        return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+
     plan = phases(settings, encoded.kind, shift)
     whole = Phase("evaluation", 0, NoiseLevels(shift), frames=False, per_block=True, temporal=True)
     with accelerated(backbone), binder.recorded_gates() as gates:
@@ -98,9 +104,10 @@ def learn(
             progress=progress,
             report=report,
             evaluation=partial(loss, whole, partial(encoded.draw, frames=False), 0.0),
+            learned=learned,
+            preview=preview,
         )
-    learned = binder.state_dict() | {"absorption": absorption}
-    return {name: tensor.detach().cpu() for name, tensor in learned.items()}
+    return learned()
 
 
 def with_one_caption(encoded: EncodedSource) -> EncodedSource:

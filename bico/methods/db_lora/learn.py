@@ -16,7 +16,7 @@ from bico.methods.shared.prompts import project
 from bico.models.wan.acceleration import accelerated
 from bico.models.wan.backbone import Backbone
 from bico.sources.encoding import EncodedSource
-from bico.training.loop import Group, Stage, fit
+from bico.training.loop import Group, Preview, Stage, fit
 from bico.training.loss import flow_matching_loss
 from bico.training.noise import NoiseLevels
 from bico.training.randomness import seeded
@@ -37,6 +37,7 @@ def learn(
     seed: int,
     workdir: Path,
     progress: str = "",
+    preview: Preview | None = None,
 ) -> dict[str, Tensor]:
     """Learns one source's LoRA: "<layer>.lora_A" [rank, in] and "<layer>.lora_B" [out, rank] of each layer, float32."""
     prompts = torch.cat([project(backbone, prompt) for prompt in instance_prompts(encoded, settings.rare_token)])
@@ -52,6 +53,10 @@ def learn(
 
     rank = settings.video_rank if encoded.kind == "video" else settings.rank
     with adapter(backbone.transformer, rank, seed) as parameters, accelerated(backbone):
+
+        def learned() -> dict[str, Tensor]:
+            return {name: parameter.detach().cpu() for name, parameter in parameters.items()}
+
         fit(
             [Group(parameters, settings.learning_rate)],
             [Stage("lora", settings.steps, loss)],
@@ -59,8 +64,10 @@ def learn(
             seed=seed,
             workdir=workdir,
             progress=progress,
+            learned=learned,
+            preview=preview,
         )
-        return {name: parameter.detach().cpu() for name, parameter in parameters.items()}
+        return learned()
 
 
 def instance_prompts(encoded: EncodedSource, rare_token: str) -> list[str]:

@@ -17,7 +17,7 @@ from bico.models.adapter import tell
 from bico.models.wan.acceleration import accelerated, clips_at_once
 from bico.models.wan.backbone import Backbone
 from bico.sources.encoding import EncodedSource
-from bico.training.loop import Group, Stage, fit
+from bico.training.loop import Group, Preview, Stage, fit
 from bico.training.loss import flow_matching_loss
 from bico.training.noise import NoiseLevels
 from bico.training.randomness import seeded
@@ -32,6 +32,7 @@ def learn(
     seed: int,
     workdir: Path,
     progress: str = "",
+    preview: Preview | None = None,
 ) -> dict[str, Tensor]:
     """Learns "adapters.<name>" of `Adapters`, and of an image "vectors.<number> <word>"; float32.
 
@@ -46,6 +47,14 @@ def learn(
         stages = identity_stages(backbone, encoded, settings, adapters, inversion, noise)
     else:
         stages = [motion_stage(backbone, encoded, settings, adapters, noise)]
+
+    def learned() -> dict[str, Tensor]:
+        tensors = {f"adapters.{name}": tensor.cpu() for name, tensor in adapters.state_dict().items()}
+        if inversion is not None:
+            tensors |= {f"vectors.{name}": vectors for name, vectors in inversion.learned().items()}
+            tensors["appearance"] = appearance_of(encoded).mean(dim=0)
+        return tensors
+
     with adapted(backbone.transformer, [adapters]), accelerated(backbone):
         fit(
             groups,
@@ -55,12 +64,10 @@ def learn(
             workdir=workdir,
             progress=progress,
             report=inversion.report if inversion is not None else dict,
+            learned=learned,
+            preview=preview,
         )
-    learned = {f"adapters.{name}": tensor.cpu() for name, tensor in adapters.state_dict().items()}
-    if inversion is not None:
-        learned |= {f"vectors.{name}": vectors for name, vectors in inversion.learned().items()}
-        learned["appearance"] = appearance_of(encoded).mean(dim=0)
-    return learned
+    return learned()
 
 
 def initial(backbone: Backbone, encoded: EncodedSource, seed: int) -> Adapters:

@@ -18,7 +18,7 @@ from bico.models.adapter import tell
 from bico.models.wan.acceleration import accelerated
 from bico.models.wan.backbone import Backbone
 from bico.sources.encoding import EncodedSource
-from bico.training.loop import Group, Loss, Stage, fit, warm_up_cosine
+from bico.training.loop import Group, Loss, Preview, Stage, fit, warm_up_cosine
 from bico.training.loss import flow_matching_loss
 from bico.training.noise import NoiseLevels
 from bico.training.randomness import seeded
@@ -33,6 +33,7 @@ def learn(
     seed: int,
     workdir: Path,
     progress: str = "",
+    preview: Preview | None = None,
 ) -> dict[str, Tensor]:
     """Learns `JointAdapters.state_dict` of an image and a video; float32.
 
@@ -42,6 +43,11 @@ def learn(
     image = by_kind["image"]
     adapters = initial(backbone, appearance_of(image).shape[1], settings, seed)
     parts = adapters.named_children()  # identity, motion, controller
+
+    def learned() -> dict[str, Tensor]:
+        tensors = {name: tensor.cpu() for name, tensor in adapters.state_dict().items()}
+        return tensors | {"appearance": appearance_of(image).mean(dim=0)}
+
     with adapters.beside(backbone.transformer), accelerated(backbone):
         fit(
             [Group(dict(part.named_parameters(prefix=name)), settings.learning_rate) for name, part in parts],
@@ -54,9 +60,10 @@ def learn(
             betas=settings.betas,
             progress=progress,
             report=lambda: {"alpha": adapters.alphas.mean()},
+            learned=learned,
+            preview=preview,
         )
-    learned = {name: tensor.cpu() for name, tensor in adapters.state_dict().items()}
-    return learned | {"appearance": appearance_of(image).mean(dim=0)}
+    return learned()
 
 
 def initial(backbone: Backbone, appearance_width: int, settings: Settings, seed: int) -> JointAdapters:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bico.models.wan.backbone import Backbone
     from bico.plan.clips import Job
     from bico.sources.encoding import EncodedSource
+    from bico.training.loop import Preview
 
 
 class Learn(Protocol):
@@ -32,6 +33,7 @@ class Learn(Protocol):
         seed: int,
         workdir: Path,
         progress: str = "",
+        preview: Preview | None = None,
     ) -> dict[str, Tensor]:
         """Learns what is kept of one source, or of one case.
 
@@ -42,6 +44,7 @@ class Learn(Protocol):
             seed: of all randomness.
             workdir: for checkpoints and metrics; a call that finds a checkpoint there goes on from it.
             progress: label of the progress lines; "" for none.
+            preview: for `fit`, which calls it every `settings.preview_every` steps; None = never.
 
         Returns:
             Tensors by name, in main memory.

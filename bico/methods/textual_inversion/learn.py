@@ -13,7 +13,7 @@ from bico.models.wan.acceleration import accelerated, uses_checkpointing
 from bico.models.wan.backbone import Backbone
 from bico.models.wan.components import short_of_memory
 from bico.sources.encoding import EncodedSource
-from bico.training.loop import Group, Stage, fit
+from bico.training.loop import Group, Preview, Stage, fit
 from bico.training.noise import NoiseLevels
 
 
@@ -26,6 +26,7 @@ def learn(
     seed: int,
     workdir: Path,
     progress: str = "",
+    preview: Preview | None = None,
 ) -> dict[str, Tensor]:
     """Learns "<number> <word>": [vectors, text width], float32, for each key word of a source, its class word first."""
     inversion = Inversion(backbone, encoded, settings.vectors)
@@ -41,5 +42,7 @@ def learn(
             workdir=workdir,
             progress=progress,
             report=inversion.report,
+            learned=inversion.learned,
+            preview=preview,
         )
     return inversion.learned()

@@ -1,0 +1,107 @@
+"""Previews of a training: what its row makes of a prompt with what has been learned so far.
+
+A preview is made by the row's own `compose`, on a backbone that is opened for it alone. So the backbone that trains,
+with all that stands beside its layers, is not touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bico.config.benchmark import Case
+from bico.config.methods import LearnedSettings
+from bico.config.schema import Config
+from bico.core.errors import InputError
+from bico.core.records import load_json
+from bico.media.frames import spread
+from bico.media.writing import write_image
+from bico.methods.shared.protocol import compose_of
+from bico.models.wan.backbone import Backbone
+from bico.plan.clips import Job
+from bico.prompts.words import spans
+from bico.training.artifacts import save_artifact
+from bico.training.loop import Preview
+from bico.training.randomness import seeded
+
+PREVIEWS = "previews"
+SEED = 0
+FRAMES = 5
+"""Frames of a clip that a preview shows, side by side."""
+
+log = logging.getLogger("bico")
+
+
+def previewing(config: Config, row: str, item: str, backbone: Backbone, workdir: Path) -> Preview | None:
+    """What writes `workdir / "previews/<steps>.png"`: a still for an image, frames side by side for a clip.
+
+    A preview that cannot be made is one line in the log, and training goes on. None if the row asks for no previews.
+
+    Args:
+        item: what is learned, see `bico.plan.trainings.learned_items`.
+        backbone: the one that trains.
+    """
+    settings = config.methods[row]
+    if not isinstance(settings, LearnedSettings) or settings.preview_every is None:
+        return None
+    case, media = _case(config, settings, item), config.media
+    source = config.sources.get(item)
+    if source is not None and source.kind == "image":
+        media = media.model_copy(update={"num_frames": 1})
+
+    def make(tensors: Mapping[str, Tensor]) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as folder:
+            artifact = Path(folder) / "learned.safetensors"
+            save_artifact(artifact, tensors, {})
+            job = Job(item, case, SEED, {item if source is not None else "case": artifact})
+            opened = Backbone.open(
+                backbone.folder, text_slots=backbone.text_slots, device=backbone.device, dtype=backbone.dtype
+            )
+            [(_, clip)] = compose_of(settings.method)(opened, [job], settings, config.sampling, media)
+        return clip
+
+    def preview(step: int, tensors: Mapping[str, Tensor]) -> None:
+        try:
+            with seeded(SEED):
+                clip = make(tensors)
+        except (InputError, torch.OutOfMemoryError) as error:
+            log.warning("%s %s: no preview after step %d: %s", row, item, step, str(error).splitlines()[0])
+            return
+        write_image(workdir / PREVIEWS / f"{step:06}.png", np.concatenate(clip[spread(len(clip), FRAMES)], axis=1))
+
+    return preview
+
+
+def keep_previews(workdir: Path, folder: Path) -> None:
+    """Puts the previews of a finished training where they stay, in the place of those of an earlier one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if (workdir / PREVIEWS).exists():
+        shutil.copytree(workdir / PREVIEWS, folder)
+
+
+def _case(config: Config, settings: LearnedSettings, item: str) -> Case:
+    """What previews of an item show: the case that is learned, or one that binds the key words of the source."""
+    if item not in config.sources:
+        return config.cases[item.removeprefix("case-")]
+    found = load_json(config.paths.concepts(item))
+    prompt = settings.preview_prompt or found["captions"][0]
+    return Case(prompt=prompt, bind={item: _bound(prompt, [*found["spatial"], *found["temporal"]])})
+
+
+def _bound(prompt: str, words: Sequence[str]) -> list[str]:
+    """The words that stand in a prompt, none of them within another; if there are none, all of the prompt."""
+    kept: list[str] = []
+    for word in sorted(words, key=len, reverse=True):
+        try:
+            spans(prompt, {"": [*kept, word]})
+        except InputError:
+            continue
+        kept.append(word)
+    return kept or [prompt]

@@ -1,0 +1,91 @@
+"""Training curves as event files of TensorBoard, a run for each training, with its previews.
+
+    bico tensorboard results
+    tensorboard --logdir results/tensorboard
+
+They are written from the metrics files, also of trainings that still run. The same curves give the same bytes: times
+are the seconds of training, which TensorBoard shows on its axis "relative".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from bico.config.layout import Layout
+from bico.core.errors import InputError
+from bico.core.files import replacing
+
+NAME = "events.out.tfevents.bico"
+"""TensorBoard reads every file of a run that has the middle part in its name."""
+
+Line = Mapping[str, Any]
+"""Of a metrics file: "step", "stage", and numbers, or lists of them."""
+
+
+def write_event_files(results: Path) -> tuple[Path, int]:
+    """Writes `R/tensorboard/<row>/<item>/<seed>`; what else is in that folder stays.
+
+    Returns:
+        The folder, and how many trainings are in it.
+
+    Raises:
+        InputError: no results, no training curves in them, or no `tensorboard` to write with.
+    """
+    try:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+    except ImportError:
+        install = "`uv sync --extra tensorboard`, or `pip install tensorboard`"
+        raise InputError(f"tensorboard: not installed: it writes the event files; install it with {install}") from None
+    folder, found = Layout(results).event_files, metrics_files(results)
+    if not found:
+        raise InputError(f"{results}: no training curves: expected a folder of results in which something was learned")
+    for run, (metrics, previews) in found.items():
+        with replacing(folder / run / NAME) as unfinished, unfinished.open("wb") as file:
+            writer = RecordWriter(file)
+            writer.write(Event(wall_time=0.0, file_version="brain.Event:2").SerializeToString())
+            for event in _events(metrics, previews):
+                writer.write(Event(**event).SerializeToString())
+    return folder, len(found)
+
+
+def metrics_files(results: Path) -> dict[str, tuple[Path, Path]]:
+    """Run, "<row>/<item>/<seed>" -> its metrics file, and the folder of its previews, which need not be there.
+
+    While a training runs, they are those among its checkpoints.
+    """
+    learned, files = Path(Layout(Path()).artifact("*", "*", "*")), {}
+    for metrics in sorted(results.glob(str(learned.with_suffix(".metrics.jsonl")))):
+        name = metrics.name.removesuffix(".metrics.jsonl")
+        files[metrics.with_name(name)] = metrics, metrics.with_name(f"{name}.previews")
+    for metrics in sorted(results.glob(str(learned.with_suffix(".ckpt") / "metrics.jsonl"))):
+        files[metrics.parent.with_suffix("")] = metrics, metrics.with_name("previews")
+    return {"/".join(path.parts[-3:]): found for path, found in files.items()}
+
+
+def _events(metrics: Path, previews: Path) -> Iterator[dict[str, Any]]:
+    """What is in an event file, as keywords of `Event`: numbers of each step, and the previews after it."""
+    text, seconds = metrics.read_text(encoding="utf-8"), 0.0
+    for line in map(json.loads, text[: text.rfind("\n") + 1].splitlines()):  # the last one may not be whole yet
+        seconds += line["seconds"]
+        values: list[dict[str, Any]] = [{"tag": tag, "simple_value": value} for tag, value in _numbers(line)]
+        picture = previews / f"{line['step'] + 1:06}.png"
+        if picture.exists():
+            width, height = Image.open(picture).size
+            image = {"width": width, "height": height, "colorspace": 3, "encoded_image_string": picture.read_bytes()}
+            values.append({"tag": "preview", "image": image})
+        yield {"wall_time": seconds, "step": line["step"], "summary": {"value": values}}
+
+
+def _numbers(line: Line) -> Iterator[tuple[str, float]]:
+    """Name and number; of a list, such as one number for each block, "<name>/<place>"."""
+    for name, value in line.items():
+        if isinstance(value, list):
+            yield from ((f"{name}/{place}", each) for place, each in enumerate(value))
+        elif name not in ("step", "stage"):
+            yield name, value

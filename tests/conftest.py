@@ -49,9 +49,11 @@ def stub_zoo(tmp_path_factory) -> Path:
         write_weights(name, zoo / name)
     (zoo / "wan" / "tokenizer").mkdir()
     (zoo / "wan" / "transformer" / "config.json").write_text(
-        '{"num_layers": 6, "patch_size": [1, 2, 2], "num_attention_heads": 2, "attention_head_dim": 4}'
+        '{"num_layers": 6, "patch_size": [1, 2, 2], "num_attention_heads": 2, "attention_head_dim": 4, "ffn_dim": 16, '
+        '"text_dim": 8, "in_channels": 16}'
     )
     (zoo / "wan" / "vae" / "config.json").write_text("{}")
+    (zoo / "clip" / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 8}}')
     tokenizer = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(zoo / "wan" / "tokenizer" / "tokenizer.json"))

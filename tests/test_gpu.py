@@ -60,7 +60,7 @@ def test_captured_graphs_learn_what_plain_passes_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: float, checkpointed: int
 ) -> None:
     """With gradient checkpointing from so many tokens on, graphs of frames are given up on the way."""
-    monkeypatch.setattr("bico.models.wan.acceleration.CHECKPOINT_TOKENS", checkpointed)
+    monkeypatch.setattr("bico.models.wan.token_limits.CHECKPOINT_TOKENS", checkpointed)
     settings = {"isolation": Isolation(share=isolation)}
     for name, compiles in (("plain", False), ("captured", True)):
         learned(opened(compiles=compiles), tmp_path / name, **settings)

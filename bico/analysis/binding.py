@@ -26,6 +26,7 @@ from bico.core.records import load_json, save_csv, save_json
 from bico.core.tables import read_table
 from bico.media.reading import read_media
 from bico.models.wan.backbone import Backbone
+from bico.plan.binding import CONTEXTS
 from bico.plan.trainings import learned_items
 from bico.report.statistics import interval
 from bico.scoring import truth
@@ -37,8 +38,6 @@ from bico.toybox.scenes import scene_of, toy_scene
 from bico.toybox.words import MOTIONS, SCENES, SUBJECTS
 from bico.toybox.world import Scene, compose, sample_scene
 
-CONTEXTS = 4
-"""Prompts in which each role is tried."""
 LAYOUTS = 20
 """Draws of where things stand, for each seed."""
 MAIN_ROLES = {"subject": SUBJECTS, "scene": SCENES, "motion": MOTIONS}

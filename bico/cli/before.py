@@ -40,10 +40,10 @@ def doctor(*, config: ConfigFile) -> int:
 def estimate(
     *targets: Annotated[str, Parameter(help="Files, as for Snakemake; by default those of `all`.")],
     config: ConfigFile,
-    machine: Annotated[str, Parameter(help="One of machines.yaml.")] = "laptop",
+    machine: Annotated[str, Parameter(help="laptop, plain_laptop, h100, h200, a100 or rtx4090.")] = "laptop",
     measure: Annotated[bool, Parameter(negative="", help="Measure this machine first, on a handful of work.")] = False,
 ) -> None:
-    """Tell jobs, hours and disk of a run before it starts, without what is already there."""
+    """Tell jobs, hours and disk of a run before it starts, by rule and by row, without what is already there."""
     from bico.profiling.estimate import estimated
 
     print(estimated(open_config(config), machine, measure=measure, targets=targets))

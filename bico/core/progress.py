@@ -23,6 +23,14 @@ def progress(label: str, names: Iterable[str]) -> Iterator[str]:
         log.info("%s: %s, %d of %d, %.0f s elapsed, %.0f s left", label, name, done, len(names), elapsed, left)
 
 
+def duration(seconds: float) -> str:
+    """As people say it: "40 s", "12 min", "3 h 20 min"."""
+    if round(seconds) < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 @contextmanager
 def training_progress(label: str, total: int, first: int) -> Iterator[Callable[[float], object]]:
     """Yields what to call with the loss after each step; a log gets a line every tenth of the steps.

@@ -34,6 +34,15 @@ class Costs(Section):
     encode: float = Field(ge=0, description="a caption, and what it describes, for training")
     score: float = Field(ge=0, description="a frame of a scored clip")
     other: float = Field(ge=0, description="a job without models")
+    peak: float | None = Field(default=None, gt=0, description="TFLOP/s of bfloat16 matrix products, as published")
+
+
+class Card(Section):
+    """A GPU that nobody has measured: its speeds are those of another one, by the ratio of their published peaks."""
+
+    name: str = Field(description="what people call it")
+    like: str = Field(description="machine that was measured")
+    peak: float = Field(gt=0, description="TFLOP/s of bfloat16 matrix products without sparsity, as published")
 
 
 def costs_of(machine: str) -> Costs:
@@ -41,4 +50,22 @@ def costs_of(machine: str) -> Costs:
     machines = yaml.safe_load(MACHINES.read_text(encoding="utf-8"))
     if machine not in machines:
         raise InputError(f"--machine {machine}: expected one of {', '.join(machines)}; --measure measures this one")
-    return checked(Costs, machines[machine], name=f"{MACHINES.name}: {machine}")
+    entry, name = machines[machine], f"{MACHINES.name}: {machine}"
+    return _reckoned(checked(Card, entry, name=name)) if "like" in entry else checked(Costs, entry, name=name)
+
+
+def _reckoned(card: Card) -> Costs:
+    """The costs of a card, from those of the machine that it is compared with."""
+    measured = costs_of(card.like)
+    assert measured.peak is not None
+    ratio = card.peak / measured.peak
+    training = {
+        method: Speed(still=speed.still * ratio, clip=speed.clip * ratio) for method, speed in measured.training.items()
+    }
+    seconds = {key: getattr(measured, key) / ratio for key in ("decode", "caption", "encode", "score")}
+    origin = (
+        f"{card.name}: not measured. Reckoned from the figures of {card.like} and the published peaks in bfloat16, "
+        f"{card.peak:g} and {measured.peak:g} TFLOP/s. Those figures: {measured.origin}"
+    )
+    changes = {"origin": origin, "training": training, "sampling": measured.sampling * ratio, "peak": card.peak}
+    return measured.model_copy(update=changes | seconds)

@@ -1,8 +1,11 @@
 """What a run will take, before it starts: jobs, hours and disk, rule by rule.
 
     bico estimate --config config/toybox.yaml
-    bico estimate --config config/paper.yaml --machine h100
+    bico estimate --config config/paper.yaml --machine rtx4090
     bico estimate --config my.yaml --measure
+
+The text has four parts: hours and disk by rule; the same by row; what one photo or clip of one's own costs; and, for
+GPUs, `parts` and the time limits of SLURM jobs that fit.
 
 Snakemake's dry run knows the jobs, so what is already there costs nothing; the config knows how much work is in each;
 `machines.yaml` knows what a unit of work takes. The unit of all that passes through the transformer is the TFLOP that
@@ -15,11 +18,12 @@ with theirs. While it runs, a training also keeps a checkpoint of three times th
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -28,16 +32,24 @@ import yaml
 from bico.config.schema import Config
 from bico.core.errors import InputError
 from bico.core.files import write_text
+from bico.core.progress import duration
+from bico.plan.trainings import trainings
 from bico.profiling.costs import Costs, costs_of
-from bico.profiling.measuring import measure as measured
 from bico.profiling.memory import Memory
 from bico.profiling.work import Job, Work
+
+LONGEST = 8.0
+"""Hours that the longest job of `learn` takes with the `parts` that are recommended."""
+MARGIN = 2.0
+"""Time limit of a job, in multiples of its estimate."""
 
 
 def estimated(config: Config, machine: str, *, measure: bool, targets: Sequence[str]) -> str:
     """`estimate` with the costs of a machine of `machines.yaml`; with `measure` of this one, which stand below."""
     if not measure:
         return estimate(config, costs_of(machine), targets)
+    from bico.profiling.measuring import measure as measured  # opens torch, which takes seconds
+
     costs = measured(config)
     entry = yaml.safe_dump({"this_machine": costs.model_dump()}, sort_keys=False)
     return f"{estimate(config, costs, targets)}\n\n{entry}"
@@ -52,8 +64,8 @@ def estimate(config: Config, costs: Costs, targets: Sequence[str]) -> str:
     jobs, work = planned(config, targets), Work(chosen, costs)
     if not jobs:
         return "nothing to be done"
-    rows = pd.DataFrame([{"rule": job.rule, "jobs": 1} | work.of(job) for job in jobs])
-    table = rows.groupby("rule", sort=False).sum()
+    rows = pd.DataFrame([{"rule": job.rule, "wildcards": job.wildcards, "jobs": 1} | work.of(job) for job in jobs])
+    table = rows.drop(columns="wildcards").groupby("rule", sort=False).sum()
     table.loc["total"] = table.sum()
     if costs.gpu:
         memory = Memory(chosen)
@@ -65,10 +77,71 @@ def estimate(config: Config, costs: Costs, targets: Sequence[str]) -> str:
     if table[hours].sum(axis=1)["total"] < 1:
         table[hours] *= 60
         table = table.rename(columns=dict(zip(hours, ["gpu_minutes", "cpu_minutes"], strict=True)))
+    parts = [table.to_string(float_format="{:.2f}".format), _by_row(rows, hours), _of_one(work)]
     shared = "Time is that of one GPU or core: jobs side by side on several take so many times less, at best."
     if costs.gpu:
         shared += "\ngpu_gib: estimated GPU memory of the rule's largest job, on a GPU of less than 32 GiB; 0 = little."
-    return f"{table.to_string(float_format='{:.2f}'.format)}\n\n{shared}\n{costs.origin}"
+        parts.append(_for_slurm(work, jobs))
+    return "\n\n".join([*parts, f"{shared}\n{costs.origin}"])
+
+
+def _by_row(rows: pd.DataFrame, hours: list[str]) -> str:
+    """Hours and disk of each row of the tables, in the order of its jobs."""
+    method = [wildcards.get("method", "(shared by all rows)") for wildcards in rows["wildcards"]]
+    table = rows.assign(row=method).groupby("row", sort=False)[["jobs", *hours, "gb"]].sum()
+    return f"By row, hours:\n{table.to_string(float_format='{:.2f}'.format)}"
+
+
+def _of_one(work: Work) -> str:
+    """What one source or clip more costs in each row of table 1."""
+    costs = {row: work.of_one(row) for row in work.config.table("table1")}
+    columns = ["a photo", "a clip", "a case", "a composition"]
+    told = {what: [duration(of[what]) if what in of else "" for of in costs.values()] for what in columns}
+    table = pd.DataFrame({what: cells for what, cells in told.items() if any(cells)}, index=list(costs))
+    return (
+        "One more of your own: learning from a photo, a clip or, where a method does so, a case; and making one clip\n"
+        f"of a composition. Every job also takes {duration(work.costs.start)} to start.\n{table.to_string()}"
+    )
+
+
+def _for_slurm(work: Work, jobs: list[Job]) -> str:
+    """`parts` that make no job of `learn` too long, and a time limit for every rule that opens models."""
+    parts, longest = _fitting_parts(work, {job.wildcards["method"] for job in jobs if job.rule == "learn"})
+    hours: dict[str, float] = {}
+    for job in jobs:
+        hours[job.rule] = max(hours.get(job.rule, 0.0), work.of(job)["gpu_hours"])
+    if "learn" in hours:
+        hours["learn"] = longest
+    limits = [f"  {rule}: attempt * {_limit(of)}" for rule, of in hours.items() if of]
+    return "\n".join(
+        [
+            f"On several GPUs: with parts={parts} in the config, the longest job of learn takes "
+            f"{duration(3600 * longest)}.",
+            f"Time limits (minutes) for `runtime` in profiles/slurm/config.yaml, {MARGIN:g} times the estimate, with "
+            f"parts={parts}:",
+            *limits,
+        ]
+    )
+
+
+def _limit(hours: float) -> int:
+    """Minutes, a multiple of 30."""
+    return 30 * math.ceil(MARGIN * 60 * hours / 30)
+
+
+def _fitting_parts(work: Work, learned: Collection[str]) -> tuple[int, float]:
+    """The smallest `parts` with which no job of `learn` of these rows takes more than `LONGEST`, or with which each job
+    is a single training; and the hours of the longest job then."""
+    config = work.config
+    most = max((len(list(trainings(config, row))) for row in learned), default=1)
+
+    def longest(parts: int) -> float:
+        divided = Work(config.model_copy(update={"parts": parts}), work.costs)
+        each = (Job("learn", {"method": row, "part": str(part)}) for row in learned for part in range(parts))
+        return max((divided.of(job)["gpu_hours"] for job in each), default=0.0)
+
+    parts = next((parts for parts in range(1, most) if longest(parts) <= LONGEST), most)
+    return parts, longest(parts)
 
 
 def planned(config: Config, targets: Sequence[str]) -> list[Job]:

@@ -15,8 +15,7 @@ from bico.config.methods import LearnedSettings
 from bico.config.schema import Config
 from bico.core.device import free_device
 from bico.core.errors import InputError
-from bico.models.wan.acceleration import at_once, checkpoints
-from bico.models.wan.components import ROOM_FOR_ALL
+from bico.models.wan.token_limits import at_once, checkpoints
 from bico.plan.trainings import learned_items, unsupported
 from bico.profiling.presets import PRESETS
 from bico.profiling.work import Sizes
@@ -160,6 +159,8 @@ class Memory:
 def on_this_gpu(config: Config) -> tuple[Memory, str, float]:
     """What jobs need on the GPU of this process, its name, and its GiB."""
     import torch
+
+    from bico.models.wan.components import ROOM_FOR_ALL
 
     found = torch.cuda.get_device_properties(0)
     memory = Memory(config, roomy=found.total_memory >= ROOM_FOR_ALL)

@@ -9,6 +9,9 @@ from typing import Any
 
 from bico.config.settings import Media
 
+CAPTION_TOKENS = 60
+"""Of a source's longest caption, where there is none yet to count: before a run, and in measurements."""
+
 
 @dataclass(frozen=True)
 class Sizes:

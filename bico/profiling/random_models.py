@@ -14,8 +14,8 @@ from tokenizers import Tokenizer, models, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from bico.models.wan.backbone import Backbone
-from bico.profiling.presets import Sizes
-from bico.sources.encoding import CAPTION_TOKENS, EncodedSource
+from bico.profiling.presets import CAPTION_TOKENS, Sizes
+from bico.sources.encoding import EncodedSource
 
 APPEARANCE = 1024
 """Width of CLIP ViT-H/14's image embeddings."""

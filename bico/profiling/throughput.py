@@ -27,7 +27,7 @@ from bico.models.binder import HierarchicalBinder
 from bico.models.wan.forward_pass import TRAIN_TIMESTEPS
 from bico.models.wan.sampling import sample
 from bico.models.wan.text import padded
-from bico.profiling.presets import Sizes
+from bico.profiling.presets import CAPTION_TOKENS, Sizes
 from bico.profiling.random_models import (
     RandomBackbone,
     random_source,
@@ -35,7 +35,6 @@ from bico.profiling.random_models import (
     random_transformer,
     weights_in,
 )
-from bico.sources.encoding import CAPTION_TOKENS
 from bico.training.metrics import METRICS
 from bico.training.noise import NoiseLevels
 from bico.training.randomness import step_generator

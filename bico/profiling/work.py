@@ -8,19 +8,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from bico.analysis.binding import CONTEXTS
 from bico.config.benchmark import Kind
 from bico.config.methods import BackboneShape, LearnedSettings, MethodSettings
 from bico.config.schema import Config
 from bico.config.settings import Media
 from bico.methods.base.settings import Settings as PlainPrompt
+from bico.plan.binding import CONTEXTS
 from bico.plan.controls import ROLES, SENTENCES
 from bico.plan.dependencies import appearance_model
 from bico.plan.trainings import learned_items, trainings_of_part, unsupported
 from bico.profiling.costs import Costs
 from bico.profiling.flops import forward_flops, training_flops
-from bico.profiling.presets import PRESETS
-from bico.sources.encoding import CAPTION_TOKENS
+from bico.profiling.presets import CAPTION_TOKENS, PRESETS
 from bico.sources.weights import read_lock
 from bico.toybox.scenes import scene_of
 
@@ -108,6 +107,18 @@ class Work:
         hours = (self.costs.start + seconds) / 3600
         gpu = self.costs.gpu
         return {"gpu_hours": hours * gpu, "cpu_hours": hours * (not gpu), "gb": size / 1e9}
+
+    def of_one(self, row: str) -> dict[str, float]:
+        """Seconds of one piece of a row's work, without the start of a job: to learn from "a photo" and "a clip", or
+        from "a case" where the method learns from cases, and to make "a composition"."""
+        settings = self.config.methods[row]
+        seconds, _ = self._clips(settings, 1)
+        found = {"a composition": seconds / len(self.config.seeds)}
+        if isinstance(settings, LearnedSettings):
+            per_case = settings.LEARNS_PER == "case"
+            kinds: dict[str, Kind] = {"a case": "image"} if per_case else {"a photo": "image", "a clip": "video"}
+            found |= {what: self._training(settings, kind) for what, kind in kinds.items()}
+        return found
 
     # Each of these returns seconds without the start, and bytes.
 

@@ -21,9 +21,6 @@ from bico.core.records import intact
 from bico.models.wan.backbone import Backbone
 from bico.prompts.slots import mentions
 
-CAPTION_TOKENS = 60
-"""Of a source's longest caption, where there is none yet to count: before a run, and in measurements."""
-
 
 @dataclass(frozen=True)
 class Batch:

@@ -230,7 +230,7 @@ def test_the_first_steps_of_a_training_go_a_third_as_far(backbone, sources, tmp_
 
 
 def test_what_does_not_fit_at_once_goes_through_a_step_in_parts(planned, monkeypatch) -> None:
-    monkeypatch.setattr("bico.models.wan.acceleration.CHECKPOINT_TOKENS", 8)  # of a frame there are 4, of the clip 8
+    monkeypatch.setattr("bico.models.wan.token_limits.CHECKPOINT_TOKENS", 8)  # of a frame there are 4, of the clip 8
     parts = {stage.name: stage.micro_batch for stage in planned().stages}
     assert parts == {"frames_global": 2, "frames_all": 2, "clip_global": 1, "clip_all": 1}
 

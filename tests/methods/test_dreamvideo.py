@@ -16,7 +16,7 @@ from bico.methods.dreamvideo import compose as dreamvideo_compose
 from bico.methods.dreamvideo import learn as dreamvideo_learn
 from bico.methods.shared.prompts import project
 from bico.models.adapter import Adapter
-from bico.models.wan import acceleration
+from bico.models.wan import token_limits
 from bico.models.wan.attention import CrossAttentionInput, SelfAttentionInput
 from bico.plan.clips import Job
 from bico.training.noise import NoiseLevels
@@ -69,7 +69,7 @@ def test_long_clips_and_large_stills_train_a_few_at_a_time(backbone, sources, mo
     monkeypatch.setattr(type(backbone), "velocity", velocity)
     tokens = math.prod(backbone.patch_grid(sources[source].latents.shape))
     for bound in (4 * tokens, 2 * tokens, tokens - 1):
-        monkeypatch.setattr(acceleration, "CHECKPOINT_TOKENS", bound)
+        monkeypatch.setattr(token_limits, "CHECKPOINT_TOKENS", bound)
         dreamvideo_learn.learn(backbone, sources[source], settings, shift=3.0, seed=0, workdir=tmp_path / str(bound))
     stages = 1 if source == "clip" else 2
     assert passes == stages * [4] + stages * [2, 2] + stages * [1, 1, 1, 1]

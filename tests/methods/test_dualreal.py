@@ -32,7 +32,7 @@ def test_gradient_checkpointing_gives_the_same_gradient(backbone, sources, monke
             return torch.autograd.grad(loss, list(adapters.parameters()), allow_unused=True)
 
     kept = gradients()
-    monkeypatch.setattr("bico.models.wan.acceleration.CHECKPOINT_TOKENS", 1)
+    monkeypatch.setattr("bico.models.wan.token_limits.CHECKPOINT_TOKENS", 1)
     for one, other in zip(kept, gradients(), strict=True):
         assert (one is None and other is None) or torch.equal(one, other)
 

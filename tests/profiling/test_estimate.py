@@ -1,6 +1,8 @@
 """What a run will take: the jobs are Snakemake's, the work is the config's, the costs are a machine's."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,10 @@ from bico.methods.db_lora import learn as db_lora
 from bico.methods.dreamvideo.settings import Settings as DreamVideoSettings
 from bico.methods.dualreal.settings import Settings as DualRealSettings
 from bico.methods.textual_inversion.settings import Settings as TextualInversionSettings
+from bico.plan.trainings import learned_items
 from bico.profiling.costs import Costs, Speed, costs_of
 from bico.profiling.estimate import estimate, jobs_in
+from bico.profiling.expected import expected_seconds
 from bico.profiling.measuring import handful, speeds
 from bico.profiling.work import Job, Sizes, Work, captions
 
@@ -280,3 +284,57 @@ def test_starts_count_and_encoded_captions_take_their_dtypes_room(small):
     assert wide == 2 * narrow
     config, text_dim = load(small), work(small).sizes.transformer["text_dim"]
     assert narrow == pytest.approx(1e-9 * captions(config) * min(60, config.text_slots) * text_dim * 2)
+
+
+# --- cards, and estimates for people --------------------------------------------------------------------------------
+
+
+def test_cards_that_were_not_measured_are_reckoned_by_their_peak_and_say_so():
+    measured, reckoned = costs_of("h100"), costs_of("a100")
+    assert reckoned.training["bico"].clip == pytest.approx(measured.training["bico"].clip * 312 / 989)
+    assert reckoned.sampling == pytest.approx(measured.sampling * 312 / 989)
+    assert reckoned.decode == pytest.approx(measured.decode * 989 / 312) and reckoned.start == measured.start
+    assert reckoned.origin.startswith("A100: not measured. Reckoned from the figures of h100")
+    assert all(costs_of(card).gpu for card in ("h200", "rtx4090"))
+
+
+@needs_zoo
+def test_a_photo_and_a_clip_of_ones_own_cost_what_their_trainings_cost(toybox):
+    of, config = work(toybox), load(toybox)
+    kinds = [config.sources[source].kind for source in learned_items(config, "bico")]
+    one = of.of_one("bico")
+    assert one.keys() == {"a composition", "a photo", "a clip"} and one["a clip"] > one["a photo"] > 0
+    trained = kinds.count("image") * one["a photo"] + kinds.count("video") * one["a clip"]
+    assert 3600 * hours(of, "learn", method="bico", part="0") == pytest.approx(trained)
+    made = len(config.cases) * len(config.seeds) * one["a composition"]
+    assert 3600 * hours(of, "generate", method="bico") == pytest.approx(made)
+    assert of.of_one("dualreal").keys() == {"a composition", "a case"} and of.of_one("base").keys() == {"a composition"}
+
+
+def test_the_estimate_has_rows_own_media_parts_and_time_limits(small, monkeypatch):
+    small["models"] |= {"wan": "not/fetched/yet", "clip": "not/fetched/yet"}
+    jobs = [Job("learn", {"method": "bico", "part": "0"}), Job("generate", {"method": "bico"}), Job("plot", {})]
+    monkeypatch.setattr("bico.profiling.estimate.planned", lambda config, targets: jobs)
+    costs = {"gpu": True, "start": 3600.0, "training": {"bico": Speed(still=1e9, clip=1e9)}}
+    text = estimate(load(small), UNIT.model_copy(update=costs | {"sampling": 1e9}), [])
+    assert "By row, hours:" in text and "(shared by all rows)" in text and "a composition" in text
+    assert "with parts=1 in the config, the longest job of learn takes 1 h 0 min" in text
+    assert "\n  learn: attempt * 150\n" in text  # twice an hour and a little, in steps of half an hour
+    monkeypatch.setattr("bico.profiling.estimate.LONGEST", 0.1)
+    assert "with parts=2" in estimate(load(small), UNIT.model_copy(update=costs), [])  # a training is never divided
+
+
+def test_expected_seconds_are_those_of_a_gpu_at_full_size(small):
+    small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
+    jobs = [Job("generate", {"method": "base"}), Job("all", {})]
+    (toy, _), alone = expected_seconds(load(small), jobs), costs_of("laptop")
+    assert alone.start < toy < costs_of("h100").start
+    small["models"] |= {"wan": "not/fetched/yet"}
+    small |= {"text_slots": 512, "media": {"height": 480, "width": 832, "num_frames": 81, "fps": 15}}
+    full, target = expected_seconds(load(small), jobs)
+    assert full > costs_of("h100").start and target == costs_of("h100").other
+
+
+def test_an_estimate_opens_no_library_of_models():
+    code = "import sys, bico.profiling.estimate; print({'torch', 'diffusers', 'transformers'} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

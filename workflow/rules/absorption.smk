@@ -33,4 +33,4 @@ rule absorption:
         config=str(AT.config),
         depends=lambda w: depends("absorption", *COMPARED),
     shell:
-        "python -m bico.cli absorption --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli absorption --config {params.config:q} > {log:q} 2>&1"

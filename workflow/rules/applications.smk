@@ -33,4 +33,4 @@ rule applications:
         config=str(AT.config),
         depends=lambda w: depends("applications"),
     shell:
-        "python -m bico.cli applications --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli applications --config {params.config:q} > {log:q} 2>&1"

@@ -23,7 +23,7 @@ rule authors:
         config=str(AT.config),
         commit=authors_page.COMMIT,
     shell:
-        "python -m bico.cli authors --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli authors --config {params.config:q} > {log:q} 2>&1"
 
 
 rule published:
@@ -51,4 +51,4 @@ rule published:
         config=str(AT.config),
         depends=lambda w: depends("published"),
     shell:
-        "python -m bico.cli published --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli published --config {params.config:q} > {log:q} 2>&1"

@@ -25,7 +25,7 @@ rule unbound:
         config=str(AT.config),
         depends=lambda w: depends("unbound"),
     shell:
-        "python -m bico.cli unbound --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli unbound --config {params.config:q} > {log:q} 2>&1"
 
 
 rule binding:
@@ -50,7 +50,7 @@ rule binding:
         config=str(AT.config),
         depends=lambda w: depends("binding", w.method),
     shell:
-        "python -m bico.cli binding --config {params.config:q} {wildcards.method:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli binding --config {params.config:q} {wildcards.method:q} > {log:q} 2>&1"
 
 
 rule binding_table:
@@ -77,4 +77,4 @@ rule binding_table:
         config=str(AT.config),
         depends=lambda w: depends("binding_table"),
     shell:
-        "python -m bico.cli binding-table --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli binding-table --config {params.config:q} > {log:q} 2>&1"

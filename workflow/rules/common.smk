@@ -1,6 +1,8 @@
 # The checked configuration, where results stand, and on what they depend. Both are said once, for rules and code alike:
 # `bico/config/layout.py` and `bico/plan/dependencies.py`.
 
+import shutil
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from bico.plan.trainings import (
     learned_items,
     learner,
 )
+from bico.profiling.expected import Job, expected_seconds
+from bico.report.ending import ending, with_target
 from bico.sources.weights import manifest, read_lock, repositories
 
 
@@ -91,6 +95,31 @@ BOUND = CONFIG.bound()
 # Not before: a dry run, or one that finds the results locked, must not change what running jobs read.
 onstart:
     write_text(AT.config, CONFIG.to_yaml())
+    # For snakemake_logger_plugin_bico, which tells how far the run is.
+    due = list(workflow.dag.needrun_jobs())
+    expected = expected_seconds(
+        CONFIG, [Job(job.rule.name, job.wildcards_dict) for job in due]
+    )
+    seconds = dict(zip([job.jobid for job in due], expected))
+    logger.info(
+        f"Starting {len(due)} jobs.",
+        extra={"seconds": seconds, "cores": workflow.cores or workflow.nodes or 1},
+    )
+
+
+onsuccess:
+    tables = [
+        job.wildcards.table for job in workflow.dag.jobs if job.rule.name == "table"
+    ]
+    command = with_target(sys.argv[1:], workflow.dag_settings.targets, "all")
+    width = shutil.get_terminal_size(fallback=(100, 24)).columns
+    try:
+        told = ending(CONFIG, sorted(tables), width=width, command=command)
+    except (
+        InputError
+    ) as error:  # a table that somebody edited does not make the run fail
+        told = f"error: {error}"
+    logger.info(f"\n{told}", extra={"shown": True})
 
 
 wildcard_constraints:

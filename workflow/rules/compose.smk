@@ -22,4 +22,4 @@ rule generate:
         config=str(AT.config),
         depends=lambda w: depends("generate", w.method, CONFIG.dtype),
     shell:
-        "python -m bico.cli generate --config {params.config:q} {wildcards.method:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli generate --config {params.config:q} {wildcards.method:q} > {log:q} 2>&1"

@@ -21,7 +21,7 @@ rule concepts:
         config=str(AT.config),
         depends=lambda w: depends("concepts"),
     shell:
-        "python -m bico.cli concepts --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli concepts --config {params.config:q} > {log:q} 2>&1"
 
 
 # How much of every bound phrase these captions name.
@@ -51,4 +51,4 @@ rule coverage:
         config=str(AT.config),
         depends=lambda w: depends("coverage"),
     shell:
-        "python -m bico.cli coverage --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli coverage --config {params.config:q} > {log:q} 2>&1"

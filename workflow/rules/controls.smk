@@ -31,7 +31,7 @@ rule control_diversification:
         config=str(AT.config),
         depends=lambda w: depends("control_diversification"),
     shell:
-        "python -m bico.cli control-diversification --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli control-diversification --config {params.config:q} > {log:q} 2>&1"
 
 
 rule control_counterparts:
@@ -55,7 +55,7 @@ rule control_counterparts:
         config=str(AT.config),
         depends=lambda w: depends("control_counterparts"),
     shell:
-        "python -m bico.cli control-counterparts --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli control-counterparts --config {params.config:q} > {log:q} 2>&1"
 
 
 rule control_absorption:
@@ -82,7 +82,7 @@ rule control_absorption:
         config=str(AT.config),
         depends=lambda w: depends("control_absorption"),
     shell:
-        "python -m bico.cli control-absorption --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli control-absorption --config {params.config:q} > {log:q} 2>&1"
 
 
 rule controls:
@@ -115,4 +115,4 @@ rule controls:
         config=str(AT.config),
         depends=lambda w: depends("controls"),
     shell:
-        "python -m bico.cli controls --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli controls --config {params.config:q} > {log:q} 2>&1"

@@ -20,7 +20,7 @@ rule render:
         config=str(AT.config),
         depends=lambda w: depends("render", w.source),
     shell:
-        "python -m bico.cli render --config {params.config:q} {wildcards.source:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli render --config {params.config:q} {wildcards.source:q} > {log:q} 2>&1"
 
 
 rule truth:
@@ -40,4 +40,4 @@ rule truth:
         config=str(AT.config),
         depends=lambda w: depends("truth"),
     shell:
-        "python -m bico.cli truth --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli truth --config {params.config:q} > {log:q} 2>&1"

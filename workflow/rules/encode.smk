@@ -22,7 +22,7 @@ rule encode:
         config=str(AT.config),
         depends=lambda w: depends("encode", CONFIG.dtype),
     shell:
-        "python -m bico.cli encode --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli encode --config {params.config:q} > {log:q} 2>&1"
 
 
 rule appearance:
@@ -45,4 +45,4 @@ rule appearance:
         config=str(AT.config),
         depends=lambda w: depends("appearance"),
     shell:
-        "python -m bico.cli appearance --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli appearance --config {params.config:q} > {log:q} 2>&1"

@@ -25,7 +25,7 @@ rule figures:
         config=str(AT.config),
         depends=lambda w: depends("figures"),
     shell:
-        "python -m bico.cli figures --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli figures --config {params.config:q} > {log:q} 2>&1"
 
 
 # The same and all seeds to play, on a page of its own.
@@ -57,4 +57,4 @@ rule gallery:
         config=str(AT.config),
         depends=lambda w: depends("gallery"),
     shell:
-        "python -m bico.cli gallery --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli gallery --config {params.config:q} > {log:q} 2>&1"

@@ -31,4 +31,4 @@ rule learn:
         config=str(AT.config),
         depends=lambda w: depends("learn", w.method, int(w.part), CONFIG.dtype),
     shell:
-        "python -m bico.cli learn --config {params.config:q} {wildcards.method:q} {wildcards.part:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli learn --config {params.config:q} {wildcards.method:q} {wildcards.part:q} > {log:q} 2>&1"

@@ -25,7 +25,7 @@ rule plot:
         config=str(AT.config),
         depends=lambda w: depends("plot"),
     shell:
-        "python -m bico.cli plot --config {params.config:q} {wildcards.table:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli plot --config {params.config:q} {wildcards.table:q} > {log:q} 2>&1"
 
 
 rule training_plot:
@@ -54,7 +54,7 @@ rule training_plot:
         config=str(AT.config),
         depends=lambda w: depends("plot"),
     shell:
-        "python -m bico.cli training-plot --config {params.config:q} {wildcards.method:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli training-plot --config {params.config:q} {wildcards.method:q} > {log:q} 2>&1"
 
 
 rule curve:
@@ -85,4 +85,4 @@ rule curve:
         config=str(AT.config),
         depends=lambda w: depends("curve", w.curve),
     shell:
-        "python -m bico.cli curve --config {params.config:q} {wildcards.curve:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli curve --config {params.config:q} {wildcards.curve:q} > {log:q} 2>&1"

@@ -21,4 +21,4 @@ rule rating:
         config=str(AT.config),
         depends=lambda w: depends("rating"),
     shell:
-        "python -m bico.cli rating --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli rating --config {params.config:q} > {log:q} 2>&1"

@@ -23,7 +23,7 @@ rule calibrate:
         config=str(AT.config),
         depends=lambda w: depends("calibrate"),
     shell:
-        "python -m bico.cli calibrate --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli calibrate --config {params.config:q} > {log:q} 2>&1"
 
 
 rule score:
@@ -48,7 +48,7 @@ rule score:
         config=str(AT.config),
         depends=lambda w: depends("score", w.method),
     shell:
-        "python -m bico.cli score --config {params.config:q} {wildcards.method:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli score --config {params.config:q} {wildcards.method:q} > {log:q} 2>&1"
 
 
 rule concept_parts:
@@ -76,4 +76,4 @@ rule concept_parts:
         config=str(AT.config),
         depends=lambda w: depends("concept_parts"),
     shell:
-        "python -m bico.cli concept-parts --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli concept-parts --config {params.config:q} > {log:q} 2>&1"

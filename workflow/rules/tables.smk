@@ -40,4 +40,4 @@ rule table:
         config=str(AT.config),
         depends=lambda w: depends("table", w.table),
     shell:
-        "python -m bico.cli table --config {params.config:q} {wildcards.table:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli table --config {params.config:q} {wildcards.table:q} > {log:q} 2>&1"

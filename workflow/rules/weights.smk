@@ -21,4 +21,4 @@ rule weights:
         # Its size is for messages.
         pin=lambda w: read_lock()[w.repository].model_dump_json(exclude={"gigabytes"}),
     shell:
-        "python -m bico.cli weights --config {params.config:q} {wildcards.repository:q} 2>&1 | tee {log:q}"
+        "python -m bico.cli weights --config {params.config:q} {wildcards.repository:q} > {log:q} 2>&1"

@@ -19,12 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
-from bico.models.wan.backbone import Backbone, GradientCheckpointing
+from bico.models.wan.backbone import Backbone
 from bico.models.wan.components import blocks_of
 from bico.models.wan.forward_pass import BlockInput, Contexts, run_block
-
-CHECKPOINT_TOKENS = 4096
-"""From this sequence length on gradient checkpointing is used, where the choice is "auto"."""
+from bico.models.wan.token_limits import at_once, checkpoints
 
 KEPT_OPERATORS = [
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
@@ -130,22 +128,9 @@ def uses_checkpointing(backbone: Backbone, shape: torch.Size) -> bool:
     return checkpoints(backbone.gradient_checkpointing, math.prod(backbone.patch_grid(shape)))
 
 
-def checkpoints(choice: GradientCheckpointing, tokens: int) -> bool:
-    """The same of clips with so many patch tokens."""
-    return choice == "always" or (choice == "auto" and tokens >= CHECKPOINT_TOKENS)
-
-
 def clips_at_once(backbone: Backbone, shape: torch.Size) -> int:
     """How many clips with latents of this shape [..., t, h, w] go through a training step together."""
     return at_once(math.prod(backbone.patch_grid(shape)))
-
-
-def at_once(tokens: int) -> int:
-    """The same of clips with so many patch tokens.
-
-    Long ones go one by one; short ones have no more patch tokens in all than one without gradient checkpointing.
-    """
-    return max(1, CHECKPOINT_TOKENS // tokens)
 
 
 def run_block_checkpointed(block: nn.Module, *inputs: BlockInput) -> Tensor:

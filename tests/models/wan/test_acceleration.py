@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bico.models.wan import acceleration
+from bico.models.wan import token_limits
 from bico.models.wan.acceleration import (
     AcceleratedPass,
     accelerated,
@@ -105,7 +105,7 @@ def test_captured_passes_make_room_for_clips_with_gradient_checkpointing(
     backbone: Backbone, captured: AcceleratedPass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A video is learned frame by frame first."""
-    monkeypatch.setattr(acceleration, "CHECKPOINT_TOKENS", 8)
+    monkeypatch.setattr(token_limits, "CHECKPOINT_TOKENS", 8)
     context, sigma = tiny.contexts(backbone)[0].requires_grad_(), torch.tensor([500.0])
     frame, clip = torch.randn(1, 4, 1, 4, 4), torch.randn(1, *backbone.latent_shape(tiny.MEDIA))
     for latents, training, kept in ((frame, True, 1), (clip, False, 1), (clip, True, 0)):
@@ -133,7 +133,7 @@ def test_gradient_checkpointing_gives_the_same_gradient(monkeypatch: pytest.Monk
     }
     kept = gradient(opened["never"])
     assert torch.equal(gradient(opened["always"]), kept)
-    monkeypatch.setattr(acceleration, "CHECKPOINT_TOKENS", 1)
+    monkeypatch.setattr(token_limits, "CHECKPOINT_TOKENS", 1)
     assert torch.equal(gradient(opened["auto"]), kept)
 
 

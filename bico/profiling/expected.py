@@ -1,0 +1,23 @@
+"""What each job of a run is expected to take, so that a run can say how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bico.config.schema import Config
+from bico.profiling.costs import costs_of
+from bico.profiling.work import Job, Work
+
+LARGE = 1.0
+"""TFLOP of a forward pass from which on the models run on a GPU."""
+
+
+def expected_seconds(config: Config, jobs: Iterable[Job]) -> list[float]:
+    """Seconds of each job, on the laptop of `machines.yaml` or, at full size, on its H100. Another machine takes longer
+    or shorter, but much the same for all jobs."""
+    work = Work(config, costs_of("laptop"))
+    forward, _ = work.sizes.tflop(config.media, config.media.num_frames)
+    if forward > LARGE:
+        work = Work(config, costs_of("h100"))
+    hours = (work.of(job) for job in jobs)
+    return [3600 * (each["gpu_hours"] + each["cpu_hours"]) for each in hours]

@@ -11,7 +11,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import cast
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import torch
@@ -29,7 +28,8 @@ from bico.methods.bico.settings import Settings
 from bico.models.wan.attention_maps import word_maps
 from bico.models.wan.backbone import Backbone
 from bico.plan.trainings import artifact_path, learned_items
-from bico.report.style import INK, STYLE, save_pair
+from bico.report.names import counted, scope
+from bico.report.style import GREY, INK, save_pair, styled
 from bico.sources.encoding import EncodedSource
 from bico.toybox.render import masks, render
 from bico.toybox.scenes import scene_of, toy_scene
@@ -65,7 +65,7 @@ def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     save_csv(config.paths.table("absorption"), table)
     shown = sorted(maps, key=lambda source: not toy_scene(config.sources[source]).clutter)[:DRAWN]
-    with matplotlib.rc_context(STYLE):
+    with styled(map(config.label, with_and_without(config))):
         figure = maps_figure(config, {source: maps[source] for source in shown})
         save_pair(figure, config.paths.figure("absorption"))
     return table
@@ -138,6 +138,8 @@ def maps_figure(config: Config, maps: dict[str, dict[tuple[str, str], Tensor]]) 
     """A row for each source: its middle frame, then every map on top of it, brighter where a word looks more."""
     columns = list(dict.fromkeys(chain.from_iterable(maps.values())))
     figure = Figure(figsize=(1.7 * (1 + len(columns)), 0.7 + 1.75 * len(maps)), dpi=120, layout="constrained")
+    shown = f"{counted(len(maps), 'source')} of {len(config.sources)}, training seed {config.learning_seeds[0]}"
+    figure.suptitle(f"{scope(config)}; here {shown}", x=0.01, ha="left", fontsize=8, color=GREY)
     grid = figure.subplots(len(maps), 1 + len(columns), squeeze=False)
     for panels, (source, looks) in zip(grid, maps.items(), strict=True):
         frames = read_media(config.media_path(source), **dict(config.media))
@@ -150,7 +152,7 @@ def maps_figure(config: Config, maps: dict[str, dict[tuple[str, str], Tensor]]) 
                 here = F.interpolate(here[None, None], frame.shape[:2], mode="bilinear")[0, 0]
                 axes.imshow(frame.mean(axis=-1), cmap="gray", alpha=0.5)
                 axes.imshow(here, cmap="viridis", alpha=0.7, vmin=0)
-                axes.set_title(f"{row.replace('_', ' ')}:\n{word}", fontsize=8, color=INK)
+                axes.set_title(f"{row if row == 'unbound' else config.label(row)}:\n{word}", fontsize=8, color=INK)
         for axes in panels:
             axes.axis("off")
     return figure

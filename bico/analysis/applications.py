@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
@@ -27,8 +25,9 @@ from bico.models.wan.backbone import Backbone
 from bico.plan.clips import as_case
 from bico.plan.trainings import applying_rows
 from bico.report.figures import Row, strip
+from bico.report.names import TRUTH_LABEL, scope
 from bico.report.statistics import interval
-from bico.report.style import INK, PALETTE, STYLE, save
+from bico.report.style import INK, PALETTE, save_pair, styled
 from bico.scoring import truth
 from bico.toybox.probe import Reading
 from bico.toybox.render import render
@@ -37,8 +36,8 @@ from bico.toybox.world import Scene
 
 
 def applications(config: Config, backbone: Backbone) -> pd.DataFrame:
-    """Makes the clips `R/applications/<row>/<name>/<seed>.mp4`, draws `R/figures/applications/<name>.png`, and writes
-    what was measured to `R/applications.csv`.
+    """Makes the clips `R/applications/<row>/<name>/<seed>.mp4`, draws `R/figures/applications/<name>.png` and `.pdf`,
+    and writes what was measured to `R/applications.csv`.
 
     Columns: application, kind, method, measured ("kept"; "gone" of a decomposition, "changed" of an edit), clips,
     unbound and bound_value in 0..1, gain and its 95 % interval (bootstrap over clips).
@@ -52,8 +51,7 @@ def applications(config: Config, backbone: Backbone) -> pd.DataFrame:
             for measured in values[row][0]:
                 before, after = (np.array([each[measured] for each in values[of]]) for of in ("base", row))
                 rows.append(_row(config, name, entry, row, measured, before, after))
-        with matplotlib.rc_context(STYLE):
-            _draw(config, name, entry, {row: of_row[0] for row, of_row in clips.items()})
+        _draw(config, name, entry, {row: of_row[0] for row, of_row in clips.items()})
     table = pd.DataFrame(rows)
     save_csv(config.paths.table("applications"), table)
     return table
@@ -109,7 +107,7 @@ def _row(
     return labels | means | {"gain": gain, "gain_low": low, "gain_high": high}
 
 
-def _draw(config: Config, name: str, entry: Application, clips: dict[str, np.ndarray]) -> Path:
+def _draw(config: Config, name: str, entry: Application, clips: dict[str, np.ndarray]) -> None:
     """Source, truth, and the first clip of the base and of each row."""
     media = config.media
     own = read_media(config.media_path(entry.source), **dict(media))
@@ -117,7 +115,9 @@ def _draw(config: Config, name: str, entry: Application, clips: dict[str, np.nda
     words = ", ".join(f"{old} → {new}" for old, new in (entry.swap or {}).items())
     if entry.keep:
         words = f"keep {', '.join(entry.keep)}"
-    rows: list[Row] = [(f"{entry.source}\n{words}", PALETTE[0], own), ("truth", INK, shown)]
-    rows += [("unbound" if row == "base" else row, INK, clip) for row, clip in clips.items()]
-    figure = strip(f"“{as_case(entry).prompt}”", rows, media)
-    return save(figure, config.paths.figure(f"applications/{name}"))
+    rows: list[Row] = [(f"{entry.source.replace('_', ' ')}\n{words}", PALETTE[0], own), (TRUTH_LABEL, INK, shown)]
+    rows += [("plain prompt" if row == "base" else config.label(row), INK, clip) for row, clip in clips.items()]
+    title = f"“{as_case(entry).prompt}”"
+    note = f"{scope(config)}; here application {name}, seed {config.seeds[0]}"
+    with styled([title, *(label for label, _, _ in rows)]):
+        save_pair(strip(title, note, rows, media), config.paths.figure(f"applications/{name}"))

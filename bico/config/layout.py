@@ -126,7 +126,7 @@ class Layout:
         return self.results / "scores/calibration.json"
 
     def table(self, name: str, suffix: str = "csv") -> Path:
-        """A table of results, as CSV or as Markdown."""
+        """A table of results, as CSV, Markdown or LaTeX."""
         return self.results / f"{name}.{suffix}"
 
     # What was learned, looked at closely

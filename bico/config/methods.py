@@ -49,18 +49,38 @@ class MethodSettings(Section):
         BINDS_WORDS: whether it binds the words of each source on its own. Then a source may bring what was learned of
             it elsewhere (`binder:`), and the method's rows decompose and edit.
         PAPER_ROW: number of the method's row in the paper's Table 1.
+        DISPLAY_NAME: what people call the method; "" = its name in the config, with spaces.
+        CONTROL: what its clips are, if the method is a control: it bounds what a score can say, and no row competes
+            with it.
     """
 
     LEARNS_PER: ClassVar[Literal["nothing", "source", "case"]] = "nothing"
     COMPOSE_KEYS: ClassVar[frozenset[str]] = frozenset()
     BOOKKEEPING: ClassVar[frozenset[str]] = frozenset(
-        {"checkpoint_every", "eval_every", "preview_every", "preview_prompt"}
+        {"label", "checkpoint_every", "eval_every", "preview_every", "preview_prompt"}
     )
     APPEARANCE: ClassVar[bool] = False
     BINDS_WORDS: ClassVar[bool] = False
     PAPER_ROW: ClassVar[int | None] = None
+    DISPLAY_NAME: ClassVar[str] = ""
+    CONTROL: ClassVar[str] = ""
 
     method: str = Field(description="Method of the row. It may be left out where the row has the method's name.")
+    label: Words | None = Field(
+        default=None,
+        description=(
+            "Name of the row in tables, figures and the gallery; null = the method's own name and what the row's name "
+            'adds to it: row bico_isolated is "BiCo, isolated". CSV files keep the row\'s name.'
+        ),
+    )
+
+    def label_of(self, row: str) -> str:
+        """What people call a row with these settings."""
+        name = self.DISPLAY_NAME or self.method.replace("_", " ")
+        if self.label or row == self.method:
+            return self.label or name
+        added = row.removeprefix(f"{self.method}_")
+        return (row if added == row else f"{name}, {added}").replace("_", " ")
 
     @property
     def absorbs(self) -> bool:

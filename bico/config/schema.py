@@ -217,6 +217,18 @@ class Config(Benchmark):
             raise PydanticCustomError("below", "{what}", {"what": f"{row}{mark}{describe(error)}"}) from None
 
     @model_validator(mode="after")
+    def _labels_differ(self) -> "Config":
+        rows: dict[str, str] = {}
+        for row in self.methods:
+            other = rows.setdefault(self.label(row), row)
+            if other != row:
+                raise problem(
+                    "methods.{row}: its label '{label}' is that of row '{other}', too: expected a 'label' of its own",
+                    row=row, label=self.label(row), other=other,
+                )  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
     def _split_exists(self) -> "Config":
         if self.split == "tuning" and self.tuning is None:
             raise problem("split: there is no tuning set: expected a 'tuning' section with sources and cases")
@@ -293,6 +305,10 @@ class Config(Benchmark):
             return rows
         return {row: method.PAPER_ROW if row == method.method else None for row, method in self.methods.items()}
 
+    def label(self, row: str) -> str:
+        """What people call a row, wherever they read of it."""
+        return self.methods[row].label_of(row)
+
     @property
     def learning_shift(self) -> float:
         """Timestep shift in training."""
@@ -323,6 +339,7 @@ class Config(Benchmark):
         assert self.tuning is not None  # else `split` was refused
         return self.model_copy(
             update={
+                "name": f"{self.name}_tuning",
                 "results": self.results / "tuning",
                 "sources": self.tuning.sources,
                 "cases": self.tuning.cases,

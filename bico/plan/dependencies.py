@@ -129,6 +129,13 @@ def _plain(values: Any) -> Any:
     return json.loads(json.dumps(values, default=_described))
 
 
+def _told(config: Config, rows: Iterable[str]) -> Values:
+    """What people read of these rows, and of what they cover."""
+    counts = [len(config.cases), config.seeds, config.learning_seeds]
+    labels = {row: [config.label(row), config.methods[row].CONTROL] for row in rows}
+    return {"name": config.name, "counts": counts, "labels": labels}
+
+
 def _scenes(config: Config) -> Values:
     """source -> the scene that is rendered for it."""
     return {name: entry.scene for name, entry in config.sources.items() if entry.scene}
@@ -339,6 +346,7 @@ def applications(config: Config) -> Dependencies:
         settings={
             "applications": config.applications,
             "rows": {row: config.methods[row].effective() for row in rows},
+            **_told(config, rows),
             **_clips_of_sources(config),
         },
         models=("wan", "probe"),
@@ -350,7 +358,7 @@ def absorption(config: Config, *rows: str) -> Dependencies:
     """Of the two rows that are compared: with the absorption token, and without."""
     return Dependencies(
         code=("bico.analysis.absorption",),
-        settings={"media": config.media, **_compared(config, rows)},
+        settings={"media": config.media, **_told(config, rows), **_compared(config, rows)},
         models=("wan",),
     )
 
@@ -465,15 +473,17 @@ def concept_parts(config: Config) -> Dependencies:
 
 # --- what people read -----------------------------------------------------------------------------------------------
 
+PAGES = "report/page.css", "report/page.js"  # of all pages
+
 
 def table(config: Config, name: str) -> Dependencies:
     return Dependencies(
         code=("bico.report.tables",),
         settings={
-            "name": config.name,
             "scoring": config.scoring,
             "seeds": config.seeds,
             "learning_seeds": config.learning_seeds,
+            **_told(config, config.table(name)),
             "rows": list(config.table(name).items()),
             "controls": sorted(config.controls.rows()) if name != "table1" else None,
         },
@@ -482,8 +492,13 @@ def table(config: Config, name: str) -> Dependencies:
     )
 
 
-def plot(config: Config) -> Dependencies:
-    return Dependencies(code=("bico.report.plots",), settings={})
+def plot(config: Config, table: str) -> Dependencies:
+    settings = {"scoring": config.scoring, **_told(config, config.table(table))}
+    return Dependencies(code=("bico.report.plots",), settings=settings)
+
+
+def training_plot(config: Config, row: str) -> Dependencies:
+    return Dependencies(code=("bico.report.plots",), settings=_told(config, [row]))
 
 
 def curve(config: Config, name: str) -> Dependencies:
@@ -492,19 +507,13 @@ def curve(config: Config, name: str) -> Dependencies:
         settings={
             "curve": config.curves[name],
             "scoring": config.scoring,
-            "seeds": config.seeds,
-            "learning_seeds": config.learning_seeds,
+            **_told(config, ()),
         },
     )
 
 
 def figures(config: Config) -> Dependencies:
-    settings = {
-        "rows": list(config.table("table1")),
-        "cases": config.cases,
-        "media": config.media,
-        "seed": config.seeds[0],
-    }
+    settings = {"cases": config.cases, "media": config.media, **_told(config, config.table("table1"))}
     return Dependencies(code=("bico.report.figures",), settings=settings, items=_bound_media(config))
 
 
@@ -512,13 +521,12 @@ def gallery(config: Config) -> Dependencies:
     return Dependencies(
         code=("bico.report.gallery",),
         settings={
-            "name": config.name,
-            "rows": list(config.table("table1")),
+            **_told(config, config.table("table1")),
             "cases": config.cases,
             "media": config.media,
             "seeds": config.seeds,
         },
-        pages=("report/gallery.html", "report/page.js"),
+        pages=("report/gallery.html", *PAGES),
         items=_bound_media(config),
     )
 
@@ -533,6 +541,6 @@ def rating(config: Config) -> Dependencies:
             "rows": list(config.table("table1")),
             "cases": {case: [entry.prompt, entry.bind] for case, entry in config.cases.items()},
         },
-        pages=("report/rating.html", "report/page.js"),
+        pages=("report/rating.html", *PAGES),
         items=_bound_media(config),
     )

@@ -1,4 +1,4 @@
-// What every page begins with: its data, and two ways to its elements.
+// What all pages share: their data, ways to their elements, clips that enlarge, and clips that play in step.
 const data = JSON.parse(document.getElementById("data").textContent)
 const make = (tag, properties = {}, ...children) => {
   const node = Object.assign(document.createElement(tag), properties)
@@ -6,3 +6,68 @@ const make = (tag, properties = {}, ...children) => {
   return node
 }
 const chosen = (id) => document.getElementById(id)
+document.documentElement.style.setProperty("--aspect", data.aspect)
+document.body.classList.toggle("small", data.small)
+
+// A prompt in pieces, those of a source underlined in its colour.
+const coloured = (pieces, sources) => pieces.map(([text, number]) => {
+  if (number === null) return text
+  const word = make("b", { textContent: text })
+  word.style.borderColor = sources[number].colour
+  return word
+})
+
+// A picture or a clip, with words for who cannot see it: a tap enlarges it, another one or Escape puts it back. A clip
+// has no source before `load`.
+const medium = (file, label, still = false) => {
+  const shown = still
+    ? make("img", { src: file, alt: label })
+    : make("video", { muted: true, playsInline: true, preload: "auto", ariaLabel: label })
+  if (!still) {
+    shown.file = file
+    shown.onloadeddata = () => { if (!playing) seek(shown) }
+    shown.oncanplay = shown.onended = () => begin(shown.closest(".group"))
+    shown.onerror = () => { if (shown.hasAttribute("src")) chosen("unplayable").hidden = false }
+  }
+  const button = make("button", { type: "button", className: "media", ariaLabel: `Enlarge: ${label}` }, shown)
+  button.onclick = () => button.classList.toggle("large")
+  return button
+}
+document.addEventListener("keydown", ({ key }) => {
+  if (key === "Escape") document.querySelector(".large")?.classList.remove("large")
+})
+
+// The clips of a group begin together, once all of them can, and again once all have ended. None is sought meanwhile.
+let playing = true
+const clipsOf = (place) => [...place.querySelectorAll("video[src]")].filter((video) => !video.error)
+const seek = (clip) => { clip.currentTime = (Number(chosen("frame").value) + 0.5) / data.fps }
+const begin = (group) => {
+  const clips = group ? clipsOf(group) : []
+  if (!playing || !clips.every((clip) => clip.ended || (clip.paused && clip.readyState > 2))) return
+  for (const clip of clips) clip.play().catch(() => {})
+}
+const load = (group) => {
+  for (const clip of group.querySelectorAll("video:not([src])")) clip.src = clip.file
+}
+const unload = (group) => {
+  for (const clip of clipsOf(group)) {
+    clip.removeAttribute("src")
+    clip.load()
+  }
+}
+const play = (on) => {
+  playing = on
+  chosen("play").textContent = on ? "Pause" : "Play"
+  if (on) document.querySelectorAll(".group").forEach(begin)
+  else for (const clip of clipsOf(document)) clip.pause()
+}
+chosen("frame").max = data.frames - 1
+chosen("play").onclick = () => play(!playing)
+chosen("frame").oninput = () => {
+  play(false)
+  clipsOf(document).forEach(seek)
+}
+setInterval(() => {
+  const clip = playing && clipsOf(document).find((clip) => !clip.paused)
+  if (clip) chosen("frame").value = Math.floor(clip.currentTime * data.fps)
+}, 1000 / data.fps)

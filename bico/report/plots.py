@@ -1,13 +1,16 @@
 """Plots: a table's scores with their intervals, a setting as a knob, how a training went. From files alone: nothing is
 computed anew.
 
-One plot is a PNG to look at and a PDF to print. All of them are readable in grey: what belongs to the paper is hatched.
+One plot is a PNG to look at and a PDF to print. All of them are readable in grey: what belongs to the paper is hatched,
+and a row that covers fewer cases than others is hollow.
 """
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +28,16 @@ from bico.core.errors import InputError
 from bico.core.tables import read_table
 from bico.media.frames import spread
 from bico.plan.trainings import learner, trainings
+from bico.report.names import counted, scope, score_name
+from bico.report.partial import complete_first, covered, on_same_cases
 from bico.report.statistics import row_intervals
-from bico.report.style import INK, PALETTE, PAPER, STYLE, save_pair
+from bico.report.style import GREY, INK, PALETTE, PAPER, save_pair, styled
 from bico.scoring.results import SCORES, TRUTH_SCORES, read_scores
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
 OURS, THEIRS = PALETTE[0], PALETTE[4]
-GREY = "#767676"
 BLOCKS = matplotlib.colormaps["viridis"]  # first to last block of the backbone; readable in grey, too
 AXES: dict[RcKeyType, Any] = {
     "axes.edgecolor": GREY,
@@ -44,23 +48,26 @@ AXES: dict[RcKeyType, Any] = {
     "axes.titleweight": "bold",
     "hatch.linewidth": 0.6,
     "legend.frameon": False,
-    "pdf.fonttype": 42,  # letters stay letters
     "xtick.color": INK,
     "ytick.color": INK,
 }
 STEP, BAR = 0.52, 0.34  # height of a table's row in inches; of a bar in rows
 MOST_PREVIEWS = 4  # of a training
+DASHES = ("-", "--", ":", "-.")  # of lines, once all colours are taken
 SMOOTHING = 10  # a loss is averaged over this part of its stage: a tenth
 
 
 def plot(config: Config, table: str) -> list[Path]:
     """Draws `R/<table>.csv` into `R/figures/<table>.png` and `.pdf`."""
     names = ((row,) for row in config.table(table))
-    types = {"method": str, "configuration": str}
+    types = {"method": str, "configuration": str, "cases": int, "scored_cases": int}
     rows = read_table(config.paths.table(table), types, by=("method",), expected=names)
+    rows["label"] = [_label(config, row) for row in rows.to_dict(orient="records")]
     columns = [column for column in drawn_columns(config) if rows[column].notna().any()]
-    with matplotlib.rc_context(STYLE | AXES):
-        return save_pair(scores_figure(rows, columns), config.paths.figure(table))
+    beside = on_same_cases(config, {row: read_scores(config, row) for row in rows["method"]}, columns)
+    with styled(rows["label"], AXES):
+        figure = scores_figure(complete_first(rows), columns, scope(config), beside)
+        return save_pair(figure, config.paths.figure(table))
 
 
 def curve_plot(config: Config, name: str) -> list[Path]:
@@ -69,8 +76,8 @@ def curve_plot(config: Config, name: str) -> list[Path]:
     for row, value in curve.rows.items():
         scores = row_intervals(config, read_scores(config, row), drawn_columns(config))
         parts.append({"method": name, "value": value} | scores)
-    with matplotlib.rc_context(STYLE | AXES):
-        figure = curves_figure(pd.DataFrame(parts), curve.label, drawn_columns(config))
+    with styled([curve.label], AXES):
+        figure = curves_figure(pd.DataFrame(parts), curve.label, drawn_columns(config), scope(config))
         return save_pair(figure, config.paths.figure(f"curves/{name}"))
 
 
@@ -85,54 +92,64 @@ def training_plot(config: Config, row: str) -> list[Path]:
 
     And below, of one training for each kind of source, its previews, if there are any.
     """
-    curves: dict[str, list[pd.DataFrame]] = {}
-    previews: dict[str, list[tuple[str, Path]]] = {}
+    curves: Curves = {}
+    previews: Previews = {}
     for item, seed in trainings(config, row):
         path = config.paths.metrics(learner(config, row), item, seed)
         if path.exists():
             kind = config.sources[item].kind if item in config.sources else "case"
-            curves.setdefault(kind, []).append(pd.read_json(path, lines=True))
+            lines = pd.read_json(path, lines=True)
+            name = item.removeprefix("case-").replace("_", " ")
+            curves.setdefault(kind, {}).setdefault(name, []).append(lines)
             found = sorted(config.paths.previews(learner(config, row), item, seed).glob("*.png"))
             if found and kind not in previews:
-                previews[kind] = [(item, found[place]) for place in spread(len(found), MOST_PREVIEWS)]
+                previews[kind] = name, [found[place] for place in spread(len(found), MOST_PREVIEWS)]
     if not curves:
         folder = config.paths.all_learned(learner(config, row), 0).parent
         raise InputError(f"{folder}: no training curves: expected <source>/<seed>.metrics.jsonl of a row that learns")
-    with matplotlib.rc_context(STYLE | AXES):
-        return save_pair(training_figure(row, curves, previews), config.paths.figure(f"training/{row}"))
+    with styled([config.label(row)], AXES):
+        figure = training_figure(config.label(row), curves, previews, scope(config))
+        return save_pair(figure, config.paths.figure(f"training/{row}"))
 
 
 # --- scores ---------------------------------------------------------------------------------------------------------
 
 
-def scores_figure(rows: pd.DataFrame, columns: list[str]) -> Figure:
+def scores_figure(rows: pd.DataFrame, columns: list[str], note: str, beside: dict[str, dict[str, Any]]) -> Figure:
     """A panel for each score, a bar for each row; below it, hatched, the paper's rating where the table has one.
 
     The paper's ratings go from 1 to 5, the truth scores from 0 (another clip) to 100 (the truth): 1 is drawn at 0 and 5
     at 100.
+
+    Args:
+        rows: those of a table, each with its "label". One that covers fewer cases than it should is hollow.
+        note: what the figure covers.
+        beside: row -> the reference's scores on the cases of that row, drawn as diamonds on its bars.
     """
-    figure = Figure(figsize=(2.2 + 1.75 * len(columns), 1.1 + STEP * len(rows)), dpi=120, layout="constrained")
+    figure = Figure(figsize=(2.4 + 1.75 * len(columns), 1.4 + STEP * len(rows)), dpi=120, layout="constrained")
+    figure.suptitle(note, x=0.005, ha="left", fontsize=8, color=GREY)
     panels = figure.subplots(1, len(columns), sharex=True, sharey=True, squeeze=False)[0]
     for axes, column in zip(panels, columns, strict=True):
         ratings = _ratings(rows, column)
-        beside = np.where(ratings.notna(), 0.19, 0)
+        shift = np.where(ratings.notna(), 0.19, 0)
         if column in TRUTH_SCORES:
             axes.update_datalim([(0, 0), (100, 0)])
             axes.set_xticks(range(0, 101, 25))
-        _bars(axes, rows, column, np.arange(len(rows)) - beside)
+        _bars(axes, rows, column, np.arange(len(rows)) - shift)
+        _diamonds(axes, rows, column, np.arange(len(rows)) - shift, beside)
         if ratings.notna().any():
             style = {"height": BAR, "facecolor": "white", "edgecolor": THEIRS, "hatch": "/////"}
             label = "paper: people's ratings, 1 to 5 (upper scale)"
-            axes.barh(np.arange(len(rows)) + beside, (ratings - 1) * 25, label=label, **style)
+            axes.barh(np.arange(len(rows)) + shift, (ratings - 1) * 25, label=label, **style)
             upper = axes.secondary_xaxis(
                 "top", functions=(lambda score: 1 + score / 25, lambda rating: 25 * (rating - 1))
             )
             upper.set_xticks(range(1, 6))
-        axes.set_title(column.removeprefix("truth_").replace("_", "-"), loc="left")
+        axes.set_title(score_name(column), loc="left")
         axes.axvline(0, color=GREY, linewidth=0.8)
         axes.tick_params(axis="y", length=0)
         axes.margins(y=0.04)
-    panels[0].set_yticks(range(len(rows)), [_label(row) for row in rows.to_dict(orient="records")])
+    panels[0].set_yticks(range(len(rows)), rows["label"])
     panels[0].invert_yaxis()
     named = [axes.get_legend_handles_labels() for axes in panels]  # not every panel has ratings beside its bars
     entries = {label: handle for handles, labels in named for handle, label in zip(handles, labels, strict=True)}
@@ -149,29 +166,53 @@ def _ratings(rows: pd.DataFrame, column: str) -> pd.Series:
 def _bars(axes: Axes, rows: pd.DataFrame, column: str, places: np.ndarray) -> None:
     means = rows[column]
     ends = np.abs(rows[[f"{column}_low", f"{column}_high"]].to_numpy().T - means.to_numpy())
-    label = "here: out of 100, 95 % interval"
+    hollow = np.array([bool(covered(row)) for row in rows.to_dict(orient="records")])
+    labels = {
+        False: "here: out of 100, 95 % interval",
+        True: "here, fewer cases: not to be compared with the bars above",
+    }
     whiskers = {"capsize": 2, "error_kw": {"ecolor": INK, "elinewidth": 1}}
-    axes.barh(places, means, xerr=ends, height=BAR, color=OURS, label=label, **whiskers)
+    for fewer, label in labels.items():
+        if (of := hollow == fewer).any():
+            look = {"facecolor": "white", "edgecolor": OURS, "linestyle": "--"} if fewer else {"color": OURS}
+            axes.barh(places[of], means[of], xerr=ends[:, of], height=BAR, label=label, **look, **whiskers)
     for place in places[means.isna()]:
         axes.annotate("no score", (0, place), (3, 0), textcoords="offset points", va="center", fontsize=7, color=GREY)
 
 
-def _label(row: dict) -> str:
-    return textwrap.fill(row["configuration"] or row["method"], 20)
+def _diamonds(
+    axes: Axes, rows: pd.DataFrame, column: str, places: np.ndarray, beside: dict[str, dict[str, Any]]
+) -> None:
+    """What the reference has on the cases of a row that covers fewer."""
+    found = [(beside[row][column], place) for row, place in zip(rows["method"], places, strict=True) if row in beside]
+    if found:
+        (name,) = {each["label"] for each in beside.values()}
+        label = f"{name} on the cases of that row alone"
+        axes.plot(*zip(*found, strict=True), "D", color=INK, markersize=4, zorder=3, label=label)
+
+
+def _label(config: Config, row: dict) -> str:
+    """The row's name, what the paper calls it where that differs, and how many cases it covers if not all."""
+    label = config.label(row["method"])
+    theirs = row["configuration"] if row["configuration"] != label else ""
+    lines = (textwrap.fill(line, 26) for line in (label, theirs, covered(row)) if line)
+    return "\n".join(lines)
 
 
 # --- a setting as a knob --------------------------------------------------------------------------------------------
 
 
-def curves_figure(points: pd.DataFrame, label: str, columns: list[str]) -> Figure:
+def curves_figure(points: pd.DataFrame, label: str, columns: list[str], note: str) -> Figure:
     """A panel for each method: its scores against the value of a setting, each with its 95 % interval.
 
     Args:
         points: "method", "value", and for each of `columns` the mean and the ends of its interval.
         label: what the value is.
+        note: what the figure covers.
     """
     methods = list(dict.fromkeys(points["method"]))
-    figure = Figure(figsize=(1.4 + 3.4 * len(methods), 3.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(1.4 + 3.4 * len(methods), 3.8), dpi=120, layout="constrained")
+    figure.suptitle(textwrap.fill(note, 60), x=0.01, ha="left", fontsize=8, color=GREY)
     panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
     for axes, method in zip(panels, methods, strict=True):
         of_method = points[points["method"] == method].sort_values("value")
@@ -179,9 +220,8 @@ def curves_figure(points: pd.DataFrame, label: str, columns: list[str]) -> Figur
         for score, colour, marker in zip(columns, PALETTE, "osD^v", strict=False):
             if of_method[score].isna().all():
                 continue
-            name = score.removeprefix("truth_").replace("_", "-")
             low, high = of_method[f"{score}_low"], of_method[f"{score}_high"]
-            axes.plot(values, of_method[score], color=colour, marker=marker, markersize=4, label=name)
+            axes.plot(values, of_method[score], color=colour, marker=marker, markersize=4, label=score_name(score))
             axes.fill_between(values, low, high, color=colour, alpha=0.1, linewidth=0)
         axes.set_title(method.replace("_", " "), loc="left")
         axes.set_xlabel(label)
@@ -197,31 +237,44 @@ def curves_figure(points: pd.DataFrame, label: str, columns: list[str]) -> Figur
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def training_figure(
-    row: str, curves: dict[str, list[pd.DataFrame]], previews: Mapping[str, Sequence[tuple[str, Path]]]
-) -> Figure:
+Curves = dict[str, dict[str, list[pd.DataFrame]]]
+"""Kind of source -> name of the source, or of the case -> the lines of `metrics.jsonl` of each of its trainings."""
+
+Previews = dict[str, tuple[str, list[Path]]]
+"""Kind of source -> name of the source, or of the case, and pictures of one training of it, named by their steps."""
+
+
+def training_figure(label: str, curves: Curves, previews: Previews, note: str) -> Figure:
     """A column for each kind of source: loss, evaluation loss, |gamma| of every binder if the method has any, and |g|
     of the bound tokens if a gate was learned; below them previews, if there are any.
 
     Args:
-        curves: kind -> the lines of `metrics.jsonl` of each training; all of a kind have the same stages.
-        previews: kind -> the item of one training, and a picture named by its step, for each preview to be shown.
+        label: what the row is called.
+        curves: all trainings of a kind have the same stages.
+        previews: those that are shown; none for a kind without.
+        note: what the figure covers.
     """
-    gammas = [name for name in ("gamma_global", "gamma_blocks") if any(name in g[0] for g in curves.values())]
-    gated = any("gate_mean" in group[0] for group in curves.values())
+    groups = {kind: list(chain.from_iterable(of_kind.values())) for kind, of_kind in curves.items()}
+    gammas = [name for name in ("gamma_global", "gamma_blocks") if any(name in g[0] for g in groups.values())]
+    gated = any("gate_mean" in group[0] for group in groups.values())
     panels = 2 + bool(gammas) + gated
-    width, heights = 1.6 + 3.6 * len(curves), [1.2 + 1.9 * panels, 2.6 if previews else 0]
+    named = 0.17 * max(math.ceil((len(of_kind) + 1) / 2) for of_kind in curves.values())  # room for the legends
+    width, heights = 1.6 + 3.9 * len(curves), [1.5 + 1.9 * panels + named, 2.6 if previews else 0]
     whole = Figure(figsize=(width, sum(heights)), dpi=120, layout="constrained")
     figure = whole
     if previews:
         figure, below = whole.subfigures(2, 1, height_ratios=heights)
         for axes, kind in zip(below.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
-            _previews(axes, previews.get(kind, []))
+            _previews(axes, *previews.get(kind, ("", [])))
+    figure.suptitle(note, x=0.005, ha="left", fontsize=8, color=GREY)
     grid = figure.subplots(panels, len(curves), sharex="col", sharey="row", squeeze=False)
-    for column, (kind, group) in enumerate(curves.items()):
-        _lines(grid[0, column], [smoothed(lines) for lines in group])
-        _lines(grid[1, column], [lines["eval_loss"].dropna() for lines in group], marker="o", markersize=3)
-        title = f"{row}: {len(group)} training{'s' if len(group) > 1 else ''} on {kind}s"
+    for column, (kind, of_kind) in enumerate(curves.items()):
+        group = groups[kind]
+        losses = {source: [smoothed(lines) for lines in runs] for source, runs in of_kind.items()}
+        fixed = {source: [lines["eval_loss"].dropna() for lines in runs] for source, runs in of_kind.items()}
+        _lines(grid[0, column], losses)
+        _lines(grid[1, column], fixed, marker="o", markersize=3)
+        title = f"{label}: {counted(len(group), 'training')} on {kind}s"
         grid[0, column].set_title(title, loc="left", pad=24)
         if gammas:
             _gammas(grid[2, column], group)
@@ -230,29 +283,32 @@ def training_figure(
         for axes in grid[:, column]:
             _stages(axes, group[0], named=axes is grid[0, column])
         grid[-1, column].set_xlabel("step")
+        named_lines = grid[0, column].get_legend_handles_labels()
+        grid[-1, column].legend(*named_lines, loc="upper left", bbox_to_anchor=(0, -0.3), ncols=2, fontsize=7)
     grid[0, 0].set_ylabel("loss, smoothed")
     grid[1, 0].set_ylabel("loss on noise\nthat never changes")
-    handles = grid[0, 0].get_legend_handles_labels()[0]
+    handles = []
     if gammas:
         grid[2, 0].set_ylabel(r"$|\gamma|$, mean")
         handles += grid[2, 0].get_legend_handles_labels()[0]
     if "gamma_blocks" in gammas:
-        blocks = len(next(iter(curves.values()))[0]["gamma_blocks"][0])
+        blocks = len(next(iter(groups.values()))[0]["gamma_blocks"][0])
         scale = ScalarMappable(BoundaryNorm(np.arange(blocks + 1) - 0.5, BLOCKS.N), BLOCKS)
         figure.colorbar(scale, ax=grid[2, :], label="block", ticks=[0, blocks - 1], aspect=12)
     if gated:
         grid[-1, 0].set_ylabel("$|g|$ of bound tokens")
         handles += max((axes.get_legend_handles_labels()[0] for axes in grid[-1]), key=len)
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return whole
 
 
-def _previews(axes: Axes, shown: Sequence[tuple[str, Path]]) -> None:
+def _previews(axes: Axes, name: str, shown: Sequence[Path]) -> None:
     """Pictures from left to right, or, of clips, from top to bottom; each with its number of steps."""
     axes.axis("off")
     style = {"fontsize": 7, "color": GREY, "ha": "center", "va": "bottom"}
     right, bottom = 0.0, 0.0
-    for item, path in shown:
+    for path in shown:
         picture = np.asarray(Image.open(path))
         width = picture.shape[1] / picture.shape[0]  # in heights of a picture
         if width > 2:
@@ -261,16 +317,21 @@ def _previews(axes: Axes, shown: Sequence[tuple[str, Path]]) -> None:
             left, top, right, bottom = right, 0.0, right + width + 0.1, -1.35
         axes.imshow(picture, extent=(left, left + width, top - 1.3, top - 0.3), interpolation="nearest")
         axes.text(left + width / 2, top - 0.28, f"step {int(path.stem)}", **style)
-        axes.set_title(f"previews of {item}".replace("_", " "), loc="left")
     if shown:
+        axes.set_title(f"previews of {name}", loc="left")
         axes.set(xlim=(0, right), ylim=(bottom, 0), aspect="equal", anchor="NW")
 
 
-def _lines(axes: Axes, losses: list[pd.Series], **style: Any) -> None:
-    """The losses of each training by step, and their mean."""
-    for number, each in enumerate(losses):
-        axes.plot(each.index, each, color=PALETTE[5], linewidth=0.7, label=None if number else "one training")
-    axes.plot(losses[0].index, np.mean(losses, axis=0), color=OURS, linewidth=1.8, label="mean", **style)
+def _lines(axes: Axes, losses: dict[str, list[pd.Series]], **style: Any) -> None:
+    """The mean loss of each source's trainings by step, a colour and a pattern a source, and the mean of all."""
+    for number, (source, runs) in enumerate(losses.items()):
+        times, colour = divmod(number, len(PALETTE))
+        look: dict[str, Any] = {"color": PALETTE[colour], "linestyle": DASHES[times % len(DASHES)]}
+        for each in runs if len(runs) > 1 else ():
+            axes.plot(each.index, each, linewidth=0.5, alpha=0.3, **look)
+        axes.plot(runs[0].index, np.mean(runs, axis=0), linewidth=1, label=source, **look)
+    each = list(chain.from_iterable(losses.values()))
+    axes.plot(each[0].index, np.mean(each, axis=0), color=INK, linewidth=1.8, label="mean", **style)
 
 
 def smoothed(lines: pd.DataFrame) -> pd.Series:

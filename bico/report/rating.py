@@ -21,14 +21,11 @@ import pandas as pd
 from bico.config.schema import Config
 from bico.config.settings import Rating
 from bico.core.files import write_text
-from bico.media.reading import read_media
-from bico.media.writing import SMALL, write_clip, write_image
 from bico.report.answers import CLIP, COLUMNS, SCALE, checksums
-from bico.report.gallery import coloured, embedded, filled
+from bico.report.pages import as_read, coloured, embedded, filled, shown
 from bico.report.style import PALETTE
 from bico.scoring.results import clip_statuses
 
-PAGE = Path(__file__).with_name("rating.html")
 ASKED = {
     "concept": {
         "ask": "Is what the coloured words name taken from the sources?",
@@ -127,13 +124,9 @@ def _page(config: Config, study: str, rater: str, groups: list[dict[str, Any]]) 
         "columns": COLUMNS,
         "questions": ASKED,
         "scale": SCALE,
-        "fps": config.media.fps,
-        "frames": config.media.num_frames,
-        "aspect": f"{config.media.width} / {config.media.height}",
-        "small": _small(config),
         "groups": groups,
     }
-    return filled(PAGE, data)
+    return filled("rating.html", data | shown(config))
 
 
 def _group(config: Config, case_id: str, clips: pd.DataFrame, show: _Show) -> dict[str, Any]:
@@ -148,11 +141,11 @@ def _group(config: Config, case_id: str, clips: pd.DataFrame, show: _Show) -> di
         }
         for number, (source, words) in enumerate(case.bind.items())
     ]
-    shown = [
+    items = [
         {"item": item, "file": show.clip(config.paths.clip(row, case_id, seed))}
         for item, row, seed in zip(clips["item"], clips["method"], clips["seed"], strict=True)
     ]
-    return {"prompt": coloured(case), "sources": sources, "clips": shown}
+    return {"prompt": coloured(case), "sources": sources, "clips": items}
 
 
 class _Show:
@@ -163,15 +156,5 @@ class _Show:
         self.source, self.clip = cache(self._source), cache(partial(embedded, crf=CRF))
 
     def _source(self, name: str) -> str:
-        """A source as the methods see it: cropped, as long as the clips, and in a format that browsers play."""
-        source = self.config.sources[name]
-        frames = read_media(self.config.media_path(name), **dict(self.config.media), start=source.start)
-        if source.kind == "image":
-            write_image(self.folder / "source.png", frames[0])
-            return embedded(self.folder / "source.png")
-        write_clip(self.folder / "source.mp4", frames, self.config.media.fps)
-        return embedded(self.folder / "source.mp4", CRF)
-
-
-def _small(config: Config) -> bool:
-    return min(config.media.height, config.media.width) < SMALL
+        path = as_read(self.config, name, self.folder / "source")
+        return embedded(path, CRF)

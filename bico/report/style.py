@@ -2,26 +2,76 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib
+from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 
 from bico.core.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
+log = logging.getLogger(__name__)
+
 # Okabe and Ito's palette, told apart by every kind of colour vision: one colour a source, in the order of the binding.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-INK, PAPER = "#222222", "#F2F2F2"
+INK, PAPER, GREY = "#222222", "#F2F2F2", "#767676"
+FONT = "DejaVu Sans"  # matplotlib brings it along
 STYLE: dict[RcKeyType, Any] = {
-    "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
     "figure.facecolor": "white",
+    "pdf.fonttype": 42,  # letters stay letters
 }
 STAMPS = {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"]}  # versions and times: left out
+
+
+@contextmanager
+def styled(texts: Iterable[str], more: Mapping[RcKeyType, Any] = {}) -> Iterator[None]:
+    """Everything drawn inside has the house style, and fonts for these texts; a notice names letters that none has."""
+    families, unknown = fonts("".join(texts))
+    drawing: dict[RcKeyType, Any] = {**STYLE, **more, "font.family": families}
+    with matplotlib.rc_context(drawing), warnings.catch_warnings():
+        if unknown:
+            log.warning("notice: no installed font has %s: pictures show boxes instead; install one that has", unknown)
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        if len(families) > 1:
+            logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # few fonts have all weights
+        yield
+
+
+def fonts(text: str) -> tuple[list[str], str]:
+    """Families in which a text can be drawn, the house's own first, and the letters that no installed font has."""
+    missing = {letter for letter in text if letter.isprintable()} - _letters(font_manager.findfont(FONT))
+    families = [FONT]
+    if not missing:
+        return families, ""
+    installed = {path: missing & _letters(path) for path in sorted(font_manager.findSystemFonts())}
+    while best := max(installed, key=lambda path: len(installed[path] & missing), default=None):
+        if not installed[best] & missing:
+            break
+        missing -= installed[best]
+        font_manager.fontManager.addfont(best)
+        families.append(FT2Font(best).family_name)
+    return families, "".join(sorted(missing))
+
+
+@cache
+def _letters(path: str) -> frozenset[str]:
+    """The letters of a font; none if matplotlib cannot open it."""
+    try:
+        return frozenset(map(chr, FT2Font(path).get_charmap()))
+    except (OSError, RuntimeError):
+        return frozenset()
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -1,9 +1,11 @@
-"""The tables: scores of methods, and of BiCo's variants, with their uncertainty; CSV for machines, Markdown to read."""
+"""The tables: scores of methods, and of BiCo's variants, with their uncertainty; CSV for machines, Markdown to read,
+LaTeX for a paper.
+"""
 
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import cast
 
@@ -17,9 +19,11 @@ from bico.core.files import write_text
 from bico.core.fingerprints import code_digest, folder_digest
 from bico.core.records import load_json, save_csv
 from bico.core.tables import read_table
-from bico.report import statistics
+from bico.report import latex, statistics
 from bico.report.answers import QUESTIONS, agreement, counted_answers
 from bico.report.controls import verdicts
+from bico.report.names import TRUTH_LABEL, scope
+from bico.report.partial import REFERENCE, complete_first, covered, on_same_cases, scored_cases
 from bico.report.statistics import (
     bootstrap,
     case_means,
@@ -51,11 +55,10 @@ MEANING = {
 }
 ASKS = {"clip_t": "truth_prompt", "dino_i": "truth_concept", "motion_fidelity": "truth_motion"}
 """Score that knows no truth -> the truth score that answers the same question."""
-REFERENCE = "bico"
 
 
 def write_table(config: Config, name: str) -> pd.DataFrame:
-    """Collects `R/scores/<row>.csv` of a table's rows into `R/<name>.csv` and `R/<name>.md`, and returns the table."""
+    """Collects `R/scores/<row>.csv` of a table's rows into `R/<name>.csv`, `.md` and `.tex`, and returns the table."""
     paper, rows = published(name), config.table(name)
     answers, outdated = counted_answers(config, rows)
     scores = {row: _rated(read_scores(config, row), answers[answers["method"] == row]) for row in rows}
@@ -63,7 +66,10 @@ def write_table(config: Config, name: str) -> pd.DataFrame:
         [_row(config, row, scores[row], cast("pd.Series", paper.loc[number or 0])) for row, number in rows.items()]
     )
     save_csv(config.paths.table(name), table, decimals=2)
-    write_text(config.paths.table(name, "md"), _document(config, name, table, scores, _judged(answers, outdated)))
+    groups = _groups(config, table, scores)
+    document = _document(config, name, table, groups, scores, _judged(answers, outdated))
+    write_text(config.paths.table(name, "md"), document)
+    write_text(config.paths.table(name, "tex"), _latex(config, name, table, groups))
     return table
 
 
@@ -90,6 +96,7 @@ def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> d
         "method": method,
         "configuration": paper["configuration"],
         "cases": rows["case"].nunique(),
+        "scored_cases": len(scored_cases(rows)),
         "seeds": rows["seed"].nunique(),
         "trainings": len(config.learning_seeds) if config.methods[method].LEARNS_PER != "nothing" else 0,
         "clips": len(rows),
@@ -102,31 +109,79 @@ def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> d
     return counts | scores | human | figures
 
 
-def _document(config: Config, name: str, table: pd.DataFrame, scores: dict[str, pd.DataFrame], judged: str) -> str:
+def _groups(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> list[list[dict]]:
+    """The rows as people read them, each with its "label", and with what it "covers" if that is not all cases.
+
+    First those that cover all; then each that covers fewer, with the reference on the same cases; last the exact
+    renderings, if there are any.
+    """
+    columns, groups = score_columns(config), [[]]
+    beside = on_same_cases(config, scores, columns)
+    for row in _rows(complete_first(table)):
+        fewer = covered(row)
+        if fewer:
+            groups.append([])
+        groups[-1].append(row | {"label": config.label(row["method"]), "covers": fewer})
+        groups[-1] += [beside[row["method"]]] if row["method"] in beside else []
+    if _has_truth(config):
+        truth = row_intervals(config, read_scores(config, TRUTH), columns)
+        groups.append([{"label": f"{TRUTH_LABEL}s", "covers": ""} | truth])
+    return groups
+
+
+def _document(
+    config: Config,
+    name: str,
+    table: pd.DataFrame,
+    groups: list[list[dict]],
+    scores: dict[str, pd.DataFrame],
+    judged: str,
+) -> str:
     columns = score_columns(config)
-    rows = _rows(table) + ([_truth(config, columns)] if _has_truth(config) else [])
     parts = [
         f"# {TITLES[name]}: {config.name}",
-        _counts(table),
-        _markdown(["method", *columns], [[row["method"], *(_cell(row, column) for column in columns)] for row in rows]),
-        _legend(config, name),
+        f"{scope(config)}.",
+        _markdown(
+            ["method", *columns],
+            [[_named(row), *(_cell(row, column) for column in columns)] for row in chain.from_iterable(groups)],
+        ),
+        _counts(config, table),
+        _legend(config, name, table),
     ]
     if REFERENCE in scores and len(scores) > 1:
         compared = [*columns, *(HUMAN if table["human_ratings"].any() else ())]
         parts += [
-            f"## Differences to {REFERENCE}",
-            "Row minus reference, case by case, both resampled with the same cases.",
-            _markdown(["method", *compared], _differences(config, scores, compared)),
+            f"## Differences to {config.label(REFERENCE)}",
+            "Row minus reference, case by case, on the cases that both have; both are resampled with the same cases.",
+            _markdown(["method", "common cases", *compared], _differences(config, scores, compared)),
         ]
     if _has_truth(config):
         parts += [*_validity(config, scores), *_agreement(config, table, scores)]
-    parts += [
-        "## People, and the paper",
-        f"Human ratings of these clips (1 to 5): {judged} Beside them the paper's published figures: measured there, "
-        "on other cases with other models.",
-        _people(table),
-    ]
+    parts += ["## People", f"Human ratings of these clips (1 to 5): {judged}"]
+    if table["human_ratings"].any():
+        parts.append(_people(config, table))
+    parts += _published(config, table)
     return "\n\n".join(parts) + "\n"
+
+
+def _named(row: dict) -> str:
+    return f"{row['label']}, {row['covers']}" if row["covers"] else row["label"]
+
+
+def _latex(config: Config, name: str, table: pd.DataFrame, groups: list[list[dict]]) -> str:
+    title = TITLES[name].partition(", ")[2]
+    told = [
+        title[0].upper() + title[1:],
+        scope(config),
+        "Means over cases, in brackets 95% intervals (bootstrap over cases)",
+    ]
+    fewer = (table["scored_cases"] < table["cases"]).any()
+    told += ["A row that covers fewer cases is not to be compared with the rows above it"] if fewer else []
+    columns = list(score_columns(config))
+    if table["paper_overall"].notna().any():
+        columns.append("paper_overall")
+        told.append("Paper: the overall rating by people, 1 to 5, that the paper published for its own clips")
+    return latex.document(groups, columns, f"{'. '.join(told)}.", f"{config.name}-{name}")
 
 
 def _rows(table: pd.DataFrame) -> list[dict]:
@@ -135,11 +190,6 @@ def _rows(table: pd.DataFrame) -> list[dict]:
 
 def _has_truth(config: Config) -> bool:
     return config.models.probe is not None and bool(config.truths)
-
-
-def _truth(config: Config, columns: tuple[str, ...]) -> dict:
-    """The scores of exact renderings, as a row of the table."""
-    return {"method": TRUTH} | row_intervals(config, read_scores(config, TRUTH), columns)
 
 
 def _cell(row: dict, column: str, digits: int = 1) -> str:
@@ -152,9 +202,13 @@ def _span(mean: float, low: float, high: float, *, sign: str = "", digits: int =
     return f"{mean:{form}}{ends}" if np.isfinite(mean) else ""
 
 
-def _counts(table: pd.DataFrame) -> str:
-    columns = ["method", "configuration", "cases", "seeds", "trainings", "clips", "missing", "not_supported"]
-    return _markdown(columns, [[str(row[column]) for column in columns] for row in _rows(table)])
+def _counts(config: Config, table: pd.DataFrame) -> str:
+    counts = ["cases", "scored_cases", "seeds", "trainings", "clips", "missing", "not_supported"]
+    cells = [
+        [config.label(row["method"]), row["method"], row["configuration"], *(str(row[column]) for column in counts)]
+        for row in _rows(table)
+    ]
+    return _markdown(["method", "row in files", "in the paper", *counts], cells)
 
 
 def _differences(config: Config, scores: dict[str, pd.DataFrame], columns: list[str]) -> list[list[str]]:
@@ -162,8 +216,16 @@ def _differences(config: Config, scores: dict[str, pd.DataFrame], columns: list[
         both = (case_means(config, scores[name], column) for name in (method, REFERENCE))
         return _span(*paired_difference(*both, **bootstrap(config)), sign="+", digits=2 if column in HUMAN else 1)
 
-    others = [method for method in scores if method != REFERENCE]
-    return [[method, *(difference(method, column) for column in columns)] for method in others]
+    cases = {method: set(scored_cases(of_method)) for method, of_method in scores.items()}
+    return [
+        [
+            config.label(method),
+            str(len(cases[method] & cases[REFERENCE])),
+            *(difference(method, column) for column in columns),
+        ]
+        for method in scores
+        if method != REFERENCE
+    ]
 
 
 def _validity(config: Config, scores: dict[str, pd.DataFrame]) -> list[str]:
@@ -195,7 +257,7 @@ def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFra
         return []
     tau = _span(*rank_agreement(values, paper.to_numpy(), **bootstrap(config)), sign="+", digits=2)
     neighbours = {
-        f"`{better}` minus `{worse}`": paired_difference(second, first, **bootstrap(config))
+        f"“{config.label(better)}” minus “{config.label(worse)}”": paired_difference(second, first, **bootstrap(config))
         for (worse, first), (better, second) in pairwise(zip(paper.index, values, strict=True))
     }
     apart = sum(low > 0 or high < 0 for _, low, high in neighbours.values())
@@ -218,18 +280,25 @@ def _verdict(mean: float, low: float, high: float) -> str:
     return "the other way round" if high < 0 else "not told apart"
 
 
-def _people(table: pd.DataFrame) -> str:
-    paper = [name for name in table.columns if name.startswith("paper_")]
+def _people(config: Config, table: pd.DataFrame) -> str:
     cells = [
-        [
-            row["method"],
-            str(row["human_ratings"]),
-            *(_cell(row, name, digits=2) for name in HUMAN),
-            *("" if np.isnan(row[name]) else f"{row[name]:.2f}" for name in paper),
-        ]
+        [config.label(row["method"]), str(row["human_ratings"]), *(_cell(row, name, digits=2) for name in HUMAN)]
         for row in _rows(table)
     ]
-    return _markdown(["method", "human_ratings", *HUMAN, *paper], cells)
+    return _markdown(["method", "human_ratings", *HUMAN], cells)
+
+
+def _published(config: Config, table: pd.DataFrame) -> list[str]:
+    """What the paper published, beside those rows that it has."""
+    figures = [name for name in table.columns if name.startswith("paper_")]
+    rows = _rows(table[table[figures].notna().any(axis=1)])
+    cells = [
+        [config.label(row["method"]), row["configuration"]]
+        + ["" if np.isnan(row[name]) else f"{row[name]:.2f}" for name in figures]
+        for row in rows
+    ]
+    told = "Published figures of the rows that the paper has, too: measured there, on other cases with other models."
+    return ["## The paper", told, _markdown(["method", "in the paper", *figures], cells)] if rows else []
 
 
 def _judged(answers: pd.DataFrame, outdated: int) -> str:
@@ -248,20 +317,26 @@ def _judged(answers: pd.DataFrame, outdated: int) -> str:
     )
 
 
-def _legend(config: Config, name: str) -> str:
+def _legend(config: Config, name: str, table: pd.DataFrame) -> str:
     lines = [f"- `{column}`: {MEANING[column]}" for column in score_columns(config)]
     if _has_truth(config):
         ends = load_json(config.paths.calibration)
         raw = ", ".join(f"{name} {end['floor']:.3f} to {end['ceiling']:.3f}" for name, end in ends.items())
         lines.append(
-            f"- Last, `{TRUTH}`: exact renderings, one of each case, scored like clips. A score above theirs says no "
-            "more of how well a clip fits."
+            f"- Last, {TRUTH_LABEL}s: one of each case, scored like clips. A score above theirs says no more of how "
+            "well a clip fits."
         )
         lines.append(
             "- The truth scores run from 0 (another clip: the truth of a case that shares no source; for "
             "`truth_clean` the exact rendering with all put in that one of its sources shows and nobody asked for) to "
             "100 (the truth itself, rendered and read by the same probe) and may lie outside; raw values in 0..1 at "
             f"these ends: {raw}"
+        )
+    if (table["scored_cases"] < table["cases"]).any():
+        lines.append(
+            "- A row that covers fewer cases says how many and stands below the others, with which its means cannot be "
+            f"compared. Under it: {config.label(REFERENCE) if REFERENCE in config.methods else 'the reference'} on the "
+            "same cases. The differences below are on common cases, too."
         )
     if name in ("table2", "table3"):
         lines += verdicts(config)
@@ -305,6 +380,7 @@ def _precision(config: Config) -> str:
 
 def _markdown(header: list[str], rows: list[list[str]]) -> str:
     """A table with aligned columns: the first to the left, the others to the right."""
+    rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
 
     def line(cells: list[str]) -> str:

@@ -45,7 +45,7 @@ def test_ablations_differ_from_the_full_model_in_what_they_take_away():
     methods = load(ROOT / "config" / "toybox.yaml").methods
     full = methods["bico"].model_dump()
     taken = {
-        row: {key for key, value in settings.model_dump().items() if value != full[key]}
+        row: {key for key, value in settings.model_dump().items() if value != full[key]} - {"label"}
         for row, settings in methods.items()
         if row.startswith("bico_")
     }
@@ -211,6 +211,27 @@ def test_a_row_may_be_a_variant_of_a_method(toybox):
     assert config.methods["bico_no_tds"].method == "bico" and not config.methods["bico_no_tds"].temporal_decoupling
 
 
+def test_people_read_the_methods_own_names(toybox):
+    rows = {"isolated": {"method": "bico"}, "bico_no_tds": {"method": "bico"}, "ours": {"method": "bico", "label": "Ü"}}
+    methods = toybox["methods"] | rows | {"my_row": {"method": "db_lora"}}
+    config = load(toybox | {"methods": methods})
+    labels = {row: config.label(row) for row in ("db_lora", "textual_inversion", "bico_isolated", "my_row", *rows)}
+    assert labels == {
+        "db_lora": "DB-LoRA",
+        "textual_inversion": "Textual Inversion",
+        "bico_isolated": "BiCo, isolated",
+        "my_row": "my row",
+        "isolated": "isolated",
+        "bico_no_tds": "BiCo, no tds",
+        "ours": "Ü",
+    }
+
+
+def test_two_rows_of_one_name_are_refused(toybox):
+    toybox["methods"]["db_lora"]["label"] = "BiCo"
+    assert "methods.bico: its label 'BiCo' is that of row 'db_lora', too: expected a 'label'" in problem(toybox)
+
+
 def test_settings_of_composing_are_none_of_learning(toybox):
     before = load(toybox).methods
     toybox["methods"]["bico"]["strength"] = 0.3
@@ -220,7 +241,7 @@ def test_settings_of_composing_are_none_of_learning(toybox):
     assert [before[row].learning() for row in before] == [after[row].learning() for row in after]
     clips = {row for row in before if before[row].effective() != after[row].effective()}
     assert clips == {"bico", "db_lora", "dreamvideo", "dualreal"}
-    seldom = before["bico"].model_copy(update={"eval_every": 7, "checkpoint_every": 7})
+    seldom = before["bico"].model_copy(update={"eval_every": 7, "checkpoint_every": 7, "label": "Ours"})
     assert (seldom.effective(), seldom.learning()) == (before["bico"].effective(), before["bico"].learning())
 
 

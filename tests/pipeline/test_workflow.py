@@ -215,10 +215,10 @@ def test_every_rule_has_the_params_of_its_own_step(checkout, config_file, small)
     arguments = {
         "render": ("cat_beach",), "encode": ("auto",), "learn": ("bico", 0, "auto"), "generate": ("bico", "auto"),
         "binding": ("bico",), "score": ("bico",), "table": ("table1",), "curve": ("knob",),
-        "absorption": ("bico_tds", "bico"), "training_plot": (),
+        "absorption": ("bico_tds", "bico"), "plot": ("table1",), "training_plot": ("bico",),
     }  # fmt: skip
     for rule, (params, _) in found.items():
-        step = getattr(dependencies, {"training_plot": "plot"}.get(rule, rule), None)
+        step = getattr(dependencies, rule, None)
         if step is None:
             assert rule == "authors", rule  # its param is the commit of the page
             continue

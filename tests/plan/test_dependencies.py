@@ -57,16 +57,18 @@ def steps(config: Config) -> Iterator[Dependencies]:
         yield getattr(dependencies, step)(config)
     for step in ("control_diversification", "control_counterparts", "control_absorption", "controls"):
         yield getattr(dependencies, step)(config)
-    for step in ("published", "concept_parts", "plot", "figures", "gallery", "rating"):
+    for step in ("published", "concept_parts", "figures", "gallery", "rating"):
         yield getattr(dependencies, step)(config)
     yield dependencies.encode(config, config.dtype)
     yield dependencies.absorption(config, "bico", "bico_tds")
     yield from (dependencies.render(config, source) for source in config.sources)
     yield from (dependencies.table(config, name) for name in ("table1", "table2", "table3"))
+    yield from (dependencies.plot(config, name) for name in ("table1", "table2", "table3"))
     yield from (dependencies.curve(config, name) for name in config.curves)
     for row, settings in config.methods.items():
         if settings.LEARNS_PER != "nothing":
             yield dependencies.learn(config, row, 0, config.dtype)
+            yield dependencies.training_plot(config, row)
         yield dependencies.generate(config, row, config.dtype)
         yield dependencies.binding(config, row)
         yield dependencies.score(config, row)

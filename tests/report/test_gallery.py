@@ -4,7 +4,6 @@ import base64
 import html.parser
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,15 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import toy
+from browser import CHROMIUM, measured, needs_chromium
 from PIL import Image
 
 from bico.config.benchmark import Case
+from bico.core.files import write_text
 from bico.media.reading import read_clip
 from bico.media.writing import write_clip
-from bico.report.gallery import LARGE, coloured, embedded, gallery
-from bico.scoring.results import SCORES
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from bico.report.gallery import gallery
+from bico.report.pages import LARGE, coloured, embedded
+from bico.scoring.results import SCORES, TRUTH_SCORES
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def test_every_clip_is_there_and_a_failed_one_says_so(page):
         for method, seeds in case["clips"].items():
             for seed, clip in seeds.items():
                 if (case["id"], seed, method) == ("robot_spins", "0", "bico"):
-                    assert clip == {"status": "failed", "file": None, "scores": ""}
+                    assert clip == {"status": "failed", "file": None, "scores": []}
                 else:
-                    told = f"clip t {21 + int(seed)} · dino i 43 · dynamic degree 65"
+                    told = [["CLIP-T", str(21 + int(seed))], ["DINO-I", "43"], ["dynamic degree", "65"]]
                     assert (page.parent / clip["file"]).is_file() and clip["scores"] == told
         assert (page.parent / case["truth"]).is_file()
         assert all((page.parent / source["file"]).is_file() for source in case["sources"])
@@ -101,7 +101,69 @@ def test_a_prompt_cannot_end_the_script(page, tmp_path):
     assert "b" not in opened and opened.count("script") == 2
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+def test_controls_come_last_and_say_what_they_are(page):
+    methods = data_of(page)["methods"]
+    assert [method["label"] for method in methods] == ["BiCo", "Plain prompt", "Copied frames"]
+    assert [bool(method["control"]) for method in methods] == [False, True, True]
+    assert methods[2]["control"].startswith("the frames of one source, unchanged")
+
+
+def test_scores_against_the_truth_are_shown_in_parts(tmp_path):
+    models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
+    config = toy.config(tmp_path, models=models, methods={"bico": {}}, seeds=[0])
+    toy.write_media(config)
+    toy.write_clips(config, "bico", {name: name for name in config.cases})
+    rows = [
+        {"case": case, "seed": 0, "status": "ok"} | dict.fromkeys((*SCORES, *TRUTH_SCORES), 7.0)
+        for case in config.cases
+    ]
+    write_text(config.paths.scores("bico"), pd.DataFrame(rows).assign(truth_motion=np.nan).to_csv(index=False))
+    gallery(config)
+    clip = data_of(config.paths.gallery / "index.html")["cases"][0]["clips"]["bico"]["0"]
+    assert clip["scores"] == [["overall", "7"], ["concept", "7"], ["prompt", "7"]]
+
+
+def test_sources_are_shown_as_the_methods_see_them(tmp_path):
+    """In a format that browsers show, cropped, and from where a video is read."""
+    frames = np.zeros((40, 64, 80, 3), np.uint8) + np.arange(0, 240, 6, dtype=np.uint8)[:, None, None, None]
+    write_clip(tmp_path / "long.mov", frames, fps=8)
+    Image.fromarray(frames[20]).save(tmp_path / "photo.tiff")
+    sources = {
+        "photo": {"kind": "image", "file": str(tmp_path / "photo.tiff")},
+        "long": {"kind": "video", "file": str(tmp_path / "long.mov"), "start": 2.0},
+    }
+    cases = {"one": {"prompt": "a cat bouncing", "bind": {"photo": ["cat"], "long": ["bouncing"]}}}
+    config = toy.config(tmp_path / "results", sources=sources, cases=cases)
+    gallery(config.model_copy(update={"methods": {}}))
+    page = config.paths.gallery / "index.html"
+    photo, video = (page.parent / source["file"] for source in data_of(page)["cases"][0]["sources"])
+    assert (photo.name, video.name) == ("photo.png", "long.mp4")
+    shown = read_clip(video)
+    assert Image.open(photo).size == (48, 48) and shown.shape == (9, 48, 48, 3)
+    assert np.abs(shown[:, 24, 24, 0].astype(int) - np.arange(16, 25) * 6).max() <= 2
+
+
+@needs_chromium
+def test_the_page_fits_a_phone_and_a_finger(page, tmp_path):
+    found = measured(page, tmp_path / "browser", width=390)
+    assert found["width"] == 390 and found["overflowing"] == [] and found["small"] == []
+    assert found["unlabelled"] == 0 and "BiCo: a cat bouncing at the beach" in found["labels"]
+    assert found["enlarged"] > 350 > 200 > found["shrunk"]
+
+
+@needs_chromium
+def test_clips_play_in_step_without_being_sought(page, tmp_path):
+    found = measured(page, tmp_path / "browser", width=1280)
+    assert found["played"] and found["sought"] == 0
+
+
+@needs_chromium
+def test_the_page_is_dark_where_the_system_is(page, tmp_path):
+    backgrounds = [measured(page, tmp_path / "browser", width=1280, dark=dark)["background"] for dark in (False, True)]
+    assert backgrounds == ["rgb(255, 255, 255)", "rgb(22, 22, 22)"]
+
+
+@needs_chromium
 def test_the_page_filters_and_shows_in_chromium(page, tmp_path):
     def shown(view: str) -> str:
         command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]

@@ -16,6 +16,7 @@ from bico.scoring.results import SCORES, TRUTH_SCORES
 
 ROWS = pd.DataFrame(
     {"method": ["base", "bico_tds", "bico"], "configuration": ["", "+ TDS", "full model"]}
+    | {"label": ["Plain prompt", "BiCo, TDS", "BiCo"], "cases": 28, "scored_cases": 28}
     | {f"{name}{end}": [10.0 + shift, 30.0 + shift, 50.0 + shift] for name in (*TRUTH_SCORES, *SCORES)
        for end, shift in (("", 0), ("_low", -12), ("_high", 8))}
     | {f"paper_{name}": [np.nan, 3.0, 5.0] for name in ("concept", "prompt", "motion", "overall")}
@@ -27,7 +28,7 @@ def widths(container) -> list[float]:
 
 
 def test_a_bar_for_each_row_with_its_interval_and_the_papers_rating_beside():
-    figure = plots.scores_figure(ROWS, list(TRUTH_SCORES))
+    figure = plots.scores_figure(ROWS, list(TRUTH_SCORES), "", {})
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["concept", "prompt", "motion", "overall", "clean"]
     for axes in figure.axes[:4]:  # people were asked nothing of the last
         ours, paper = (axes.containers[number] for number in (1, 2))  # 0: the intervals
@@ -41,20 +42,43 @@ def test_a_bar_for_each_row_with_its_interval_and_the_papers_rating_beside():
     (legend,) = figure.legends
     assert ["paper" in text.get_text() for text in legend.get_texts()] == [False, True]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["base", "+ TDS", "full model"]
+    assert labels == ["Plain prompt", "BiCo, TDS", "BiCo"]
 
 
 def test_without_a_truth_there_is_nothing_of_the_papers(tmp_path):
-    figure = plots.scores_figure(ROWS, plots.drawn_columns(toy.config(tmp_path)))
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["clip-t", "dino-i", "motion-fidelity"]
+    figure = plots.scores_figure(ROWS, plots.drawn_columns(toy.config(tmp_path)), "", {})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["CLIP-T", "DINO-I", "motion fidelity"]
     assert [len(axes.containers) for axes in figure.axes] == [2, 2, 2]
 
 
 def test_a_row_without_a_score_is_no_zero():
     rows = ROWS.copy()
     rows.loc[0, [f"truth_motion{end}" for end in ("", "_low", "_high")]] = np.nan
-    concept, motion = plots.scores_figure(rows, ["truth_concept", "truth_motion"]).axes[:2]
+    concept, motion = plots.scores_figure(rows, ["truth_concept", "truth_motion"], "", {}).axes[:2]
     assert [text.get_text() for text in motion.texts] == ["no score"] and not concept.texts
+
+
+def test_a_row_of_fewer_cases_is_hollow_with_the_reference_on_its_cases_beside():
+    rows = ROWS.assign(scored_cases=[28, 28, 7])
+    (axes,) = plots.scores_figure(rows, ["truth_clean"], "", {"bico": {"label": "BiCo", "truth_clean": 42.0}}).axes
+    whole, fewer = (container for container in axes.containers if hasattr(container, "patches"))
+    assert widths(whole) == [10, 30] and widths(fewer) == [50]
+    assert fewer[0].get_facecolor() == (1, 1, 1, 1) and fewer[0].get_linestyle() == "--"
+    (diamond,) = (line for line in axes.lines if line.get_marker() == "D")
+    assert diamond.get_xydata().tolist() == [[42, 2]]
+
+
+def test_a_plot_says_what_it_covers_and_puts_rows_of_fewer_cases_last(drawn, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "save_pair", lambda figure, path: figures.append(figure))
+    write_text(
+        drawn.paths.table("table2"),
+        ROWS.drop(columns="label").assign(cases=3, scored_cases=[3, 1, 3]).to_csv(index=False),
+    )
+    plots.plot(drawn, "table2")
+    labels = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
+    assert labels == ["Plain prompt", "BiCo\nfull model", "BiCo, tds\n+ TDS\n1 of 3 cases"]
+    assert figures[0].get_suptitle() == "toy: 3 cases, 2 seeds, 1 training of each row"
 
 
 @pytest.fixture
@@ -65,7 +89,11 @@ def drawn(tmp_path):
     config = toy.config(
         tmp_path, models=models, methods=methods, tables={"table2": {"base": None, "bico_tds": 5, "bico": 7}}
     )
-    write_text(tmp_path / "table2.csv", ROWS.to_csv(index=False))
+    write_text(tmp_path / "table2.csv", ROWS.drop(columns="label").to_csv(index=False))
+    for row in methods:
+        clips = [{"case": case, "seed": seed, "status": "ok"} for case in config.cases for seed in config.seeds]
+        scores = pd.DataFrame(clips).assign(**dict.fromkeys((*SCORES, *TRUTH_SCORES), 50.0))
+        write_text(config.paths.scores(row), scores.to_csv(index=False))
     for source, stages in {"red_cat": "ga", "old_robot": "ga", "spinning_cat": "gaga"}.items():
         names = [f"{name}{number // 2}" for number, name in enumerate(stages) for _ in range(20)]
         lines = [
@@ -90,7 +118,7 @@ def test_a_curve_has_a_point_for_each_value_with_its_interval():
     points = pd.DataFrame({"method": ["bico"] * 3, "value": [1.0, 0.25, 0.5]})
     for end, shift in (("", 0), ("_low", -5), ("_high", 5)):
         points[f"truth_overall{end}"] = [60 + shift, 40 + shift, 50 + shift]
-    figure = plots.curves_figure(points, "length", ["truth_overall"])
+    figure = plots.curves_figure(points, "length", ["truth_overall"], "")
     (axes,) = figure.axes
     assert axes.lines[0].get_xydata().tolist() == [[0.25, 40], [0.5, 50], [1, 60]]
     band = axes.collections[0].get_paths()[0].vertices
@@ -107,18 +135,20 @@ def test_losses_are_averaged_within_a_stage_only():
 
 def test_the_mean_is_that_of_all_trainings():
     axes = Figure().subplots()
-    plots._lines(axes, [pd.Series([1.0, 3.0]), pd.Series([3.0, 7.0])])
+    plots._lines(axes, {"cat": [pd.Series([1.0, 3.0])], "fish": [pd.Series([3.0, 7.0])]})
     assert axes.lines[-1].get_ydata().tolist() == [2, 5]
 
 
 def test_curves_of_images_and_videos_stand_apart(drawn):
     curves = {
-        kind: [pd.read_json(drawn.results / f"learned/bico/{name}/0.metrics.jsonl", lines=True) for name in names]
+        kind: {
+            name: [pd.read_json(drawn.results / f"learned/bico/{name}/0.metrics.jsonl", lines=True)] for name in names
+        }
         for kind, names in {"image": ["red_cat", "old_robot"], "video": ["spinning_cat"]}.items()
     }
-    figure = plots.training_figure("bico", curves, {})
+    figure = plots.training_figure("BiCo", curves, {}, "")
     titles = [axes.get_title(loc="left") for axes in figure.axes[:2]]
-    assert titles == ["bico: 2 trainings on images", "bico: 1 training on videos"]
+    assert titles == ["BiCo: 2 trainings on images", "BiCo: 1 training on videos"]
     # Trainings and their mean: all losses, those on noise that never changes. Then two blocks and the global binder.
     assert [len(axes.lines) for axes in figure.axes[:6]] == [3, 2, 3, 2, 3, 3]
     unopened, opened = figure.axes[6:8]
@@ -127,6 +157,20 @@ def test_curves_of_images_and_videos_stand_apart(drawn):
     assert np.isnan(mean[:40]).all() and mean[40] == 0.2 and largest[59] == 0.59
     assert figure.axes[2].lines[-1].get_xdata().tolist() == [9, 19, 29, 39]
     assert [text.get_text() for text in figure.axes[1].texts] == ["g0", "a0", "g1", "a1"]
+    legends = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes[6:8]]
+    assert legends == [["red_cat", "old_robot", "mean"], ["spinning_cat", "mean"]]
+
+
+def test_no_two_sources_of_a_training_figure_look_alike():
+    axes = Figure().subplots()
+    plots._lines(axes, {f"source {number}": [pd.Series([1.0, 2.0])] for number in range(20)})
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines[:-1]}) == 20
+
+
+def test_a_source_that_was_learned_twice_is_one_line_of_the_legend():
+    axes = Figure().subplots()
+    plots._lines(axes, {"cat": [pd.Series([1.0, 3.0]), pd.Series([3.0, 5.0])]})
+    assert axes.get_legend_handles_labels()[1] == ["cat", "mean"] and axes.lines[2].get_ydata().tolist() == [2, 4]
 
 
 def test_previews_stand_below_with_their_steps(drawn):

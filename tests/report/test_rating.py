@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import toy
+from browser import CHROMIUM, measured, needs_chromium
 from PIL import Image
 
 from bico.config.reading import load
@@ -29,7 +30,6 @@ from bico.report import answers, tables
 from bico.report.rating import draw_groups, draw_items, rating
 from bico.scoring.results import SCORES
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WORTH = {"base": 2, "copy": 4, "bico": 5}
 
 pytestmark = pytest.mark.usefixtures("few_are_enough")
@@ -139,7 +139,8 @@ def test_the_same_study_again(study):
 
 
 def test_nothing_in_a_page_tells_whose_clip_it_is(study):
-    telling = [*study.methods, *study.cases, *study.sources, str(study.results), "seed", "sha256", "clips/"]
+    labels = map(study.label, study.methods)
+    telling = [*study.methods, *labels, *study.cases, *study.sources, str(study.results), "seed", "sha256", "clips/"]
     for page in pages(study):
         text = page.read_text()
         media = [base64.b64decode(content) for content in re.findall(r"base64,([^\"]+)", text)]
@@ -303,24 +304,40 @@ FILL = """
     for (const key of "432") press(key)
     document.getElementById("save").click()
     sessionStorage.setItem("refused", said())
+    for (const set of [...document.querySelectorAll("fieldset:not(:has(:checked))")].slice(0, 3))
+      set.querySelectorAll("input")[4].click()
+    sessionStorage.setItem("follows", said())
     for (const button of groups()) {
       button.click()
       const open = document.querySelectorAll("fieldset:not(:has(:checked))")
       for (const set of open) set.querySelectorAll("input")[4].click()
     }
+    sessionStorage.setItem("complete", said())
+    groups()[1].click()
     location.reload()
   } else {
     HTMLAnchorElement.prototype.click = function () { document.body.dataset.file = `${this.download} ${this.href}` }
-    document.body.dataset.refused = sessionStorage.getItem("refused")
+    for (const key of ["refused", "follows", "complete"]) document.body.dataset[key] = sessionStorage.getItem(key)
     document.body.dataset.kept = document.getElementById("progress").textContent
     document.getElementById("save").click()
     document.body.dataset.saved = said()
+    groups()[0].click()
+    document.querySelector("fieldset").querySelectorAll("input")[0].click()
+    document.body.dataset.changed = said()
   }
 </script>
 """
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+@needs_chromium
+def test_a_page_fits_a_phone_and_a_finger(study, tmp_path):
+    found = measured(pages(study)[0], tmp_path / "browser", width=390, dark=True)
+    assert found["width"] == 390 and found["overflowing"] == [] and found["small"] == []
+    assert found["unlabelled"] == 0 and "clip 1" in found["labels"] and found["background"] == "rgb(22, 22, 22)"
+    assert found["enlarged"] > 350 > 200 > found["shrunk"] and found["played"] and found["sought"] == 0
+
+
+@needs_chromium
 def test_a_page_is_filled_in_chromium(study, tmp_path):
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000"]
     command += [f"--user-data-dir={tmp_path / 'browser'}"]
@@ -335,7 +352,10 @@ def test_a_page_is_filled_in_chromium(study, tmp_path):
     found = dict(re.findall(r'data-(\w+)="([^"]*)"', done.stdout.decode()))
     items = len(key_of(study).query("rater == 1"))
     assert found["refused"].startswith(f"Not saved yet: {items - 1} of {items} clips")
-    assert found["kept"] == f"group 1 of 3 · {items} of {items} clips rated"
+    assert found["follows"].startswith(f"Not saved yet: {items - 2} of {items} clips")
+    assert found["complete"].startswith("All clips are rated: save")
+    assert found["changed"].startswith("Ratings have changed since they were saved")
+    assert found["kept"] == f"group 2 of 3 · {items} of {items} clips rated"
     assert found["saved"].startswith("Saved as ratings-1.csv")
     name, _, address = found["file"].partition(" ")
     text = unquote(address.partition(",")[2])

@@ -160,7 +160,7 @@ def test_truth_columns_come_with_the_probe(tmp_path):
     assert set(TRUTH_SCORES) < set(table.columns) and table["method"].tolist() == ["bico"]
     text = (tmp_path / "table1.md").read_text()
     assert "concept 0.400 to 0.900" in text
-    (line,) = (line for line in text.splitlines() if line.startswith("| truth "))
+    (line,) = (line for line in text.splitlines() if line.startswith("| exact renderings "))
     means = [cell.split()[0] for cell in line.split("|")[2:-1]]
     assert means == ["60.0"] * len(SCORES) + ["100.0"] * len(TRUTH_SCORES)
     assert "| clip_t          |  truth_prompt |     1 |             |" in text  # one clip ranks nothing
@@ -211,7 +211,51 @@ def test_markdown_is_aligned_and_says_what_differs(scored):
     text = (scored.results / "table1.md").read_text()
     block = [line for line in text.split("\n\n")[2].split("\n")]
     assert len({len(line) for line in block}) == 1
-    assert "| copy   | -1.0 [-1.0, -1.0] |" in text
+    assert "| Copied frames |            3 | -1.0 [-1.0, -1.0] |" in text
+
+
+def test_a_row_of_fewer_cases_says_so_stands_last_and_is_compared_on_its_own(scored):
+    """`base` has no clip of one case."""
+    table = tables.write_table(scored, "table1")
+    assert table.set_index("method")["scored_cases"].to_dict() == {"base": 2, "copy": 3, "bico": 3}
+    text = (scored.results / "table1.md").read_text()
+    first = [line.split("|")[1].strip() for line in text.split("\n\n")[2].splitlines()[2:]]
+    assert first == ["Copied frames", "BiCo", "Plain prompt, 2 of 3 cases", "BiCo, on the same 2 cases"]
+    assert "| Plain prompt  |            2 | " in text.split("## Differences to BiCo")[1]
+    assert table["method"].tolist() == ["base", "copy", "bico"]  # the CSV's order is the config's
+
+
+def test_a_table_says_what_it_covers_and_names_rows_in_words(scored):
+    tables.write_table(scored, "table1")
+    text = (scored.results / "table1.md").read_text()
+    assert text.split("\n\n")[1] == "toy: 3 cases, 2 seeds, 1 training of each row."
+    assert "| Copied frames |         copy |" in text  # beside what files call it
+
+
+def test_a_label_of_ones_own_stands_in_tables_and_breaks_none(scored):
+    rows = scored.methods | {"copy": scored.methods["copy"].model_copy(update={"label": "A|B_c"})}
+    table = tables.write_table(scored.model_copy(update={"methods": rows}), "table1")
+    assert table["method"].tolist() == ["base", "copy", "bico"]
+    assert "| A\\|B_c " in (scored.results / "table1.md").read_text()
+    assert "A\\textbar{}B\\_c & $" in (scored.results / "table1.tex").read_text()
+
+
+def test_figures_of_the_paper_stand_beside_its_own_rows_alone(scored):
+    tables.write_table(scored, "table1")
+    (row,) = (scored.results / "table1.md").read_text().split("## The paper\n")[1].split("\n\n")[1].splitlines()[2:]
+    assert row.startswith("| BiCo ")
+    rows = scored.tables.model_copy(update={"table1": {"base": None, "bico": None}})
+    tables.write_table(scored.model_copy(update={"tables": rows}), "table1")
+    assert "## The paper" not in (scored.results / "table1.md").read_text()
+
+
+def test_a_table_is_latex_as_well(scored):
+    tables.write_table(scored, "table1")
+    text = (scored.results / "table1.tex").read_text()
+    assert "Methods. toy: 3 cases, 2 seeds, 1 training of each row. Means" in text
+    assert "Method & CLIP-T & DINO-I & Motion fid. & Paper \\\\" in text
+    assert "{\\scriptsize 2 of 3 cases}" in text and "& $4.64$ \\\\" in text and "\\textbf" not in text
+    assert text.index("BiCo &") < text.index("Plain prompt &")
 
 
 def test_a_table_says_what_made_it(scored, tmp_path):
@@ -285,6 +329,7 @@ def test_words_that_no_caption_names_are_told(tmp_path):
 
 def test_rows_of_an_ablation_stand_in_order_beside_the_papers(tmp_path):
     ablation(tmp_path, {"bico": 60, "bico_tds": 50, "bico_global": 40, "bico_extra": 70}, missing="bico_tds")
+    assert "\\caption{Parts of BiCo. toy: 3 cases" in (tmp_path / "table2.tex").read_text()
     table = pd.read_csv(tmp_path / "table2.csv").set_index("method")
     assert table.index.tolist() == list(FULL_FIRST)
     assert table["missing"].tolist() == [0, 1, 0, 0] and table["clips"].tolist() == [6] * 4
@@ -303,9 +348,9 @@ def test_an_ablation_says_whether_it_comes_in_the_papers_order(tmp_path):
     text = ablation(tmp_path / "same", {"bico": 60, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})
     assert "over 3 rows and the 3 cases that all of them have: +1.00 [+1.00, +1.00]" in text
     assert (
-        "2 of 2 are told apart" in text and "- `bico` minus `bico_tds`: +10.0 [+10.0, +10.0], as in the paper" in text
+        "2 of 2 are told apart" in text and "- “BiCo” minus “BiCo, tds”: +10.0 [+10.0, +10.0], as in the paper" in text
     )
-    assert "| bico_tds    | +0.0 [+0.0, +0.0] |" in text.split("## Differences to bico")[1]
+    assert "| BiCo, tds    |            3 | +0.0 [+0.0, +0.0] |" in text.split("## Differences to BiCo")[1]
     text = ablation(tmp_path / "reverse", {"bico": 40, "bico_tds": 50, "bico_global": 60, "bico_extra": 0})
     assert "-1.00 [-1.00, -1.00]" in text and "-10.0 [-10.0, -10.0], the other way round" in text
     text = ablation(tmp_path / "equal", {"bico": 50, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})

@@ -20,6 +20,7 @@ rule applications:
             caption="../report/application.rst",
             category="Applications",
         ),
+        pdf=expand(AT.figure("applications/{name}", "pdf"), name=CONFIG.applications),
     log:
         AT.log("applications"),
     benchmark:

@@ -12,6 +12,7 @@ rule figures:
             caption="../report/figure.rst",
             category="Compositions",
         ),
+        pdf=expand(AT.figure("cases/{case}", "pdf"), case=CONFIG.cases),
     log:
         AT.log("figures"),
     benchmark:

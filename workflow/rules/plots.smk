@@ -4,6 +4,7 @@
 rule plot:
     input:
         table=rules.table.output.csv,
+        scores=lambda w: expand(rules.score.output.scores, method=CONFIG.table(w.table)),
     output:
         png=report(
             AT.figure("{table}"),
@@ -23,7 +24,7 @@ rule plot:
         mem_mb=1000,
     params:
         config=str(AT.config),
-        depends=lambda w: depends("plot"),
+        depends=lambda w: depends("plot", w.table),
     shell:
         "python -m bico.cli plot --config {params.config:q} {wildcards.table:q} > {log:q} 2>&1"
 
@@ -36,7 +37,7 @@ rule training_plot:
             AT.figure("training/{method}"),
             caption="../report/training_plot.rst",
             category="Training",
-            labels={"method": "{method}"},
+            labels=lambda w: {"method": CONFIG.label(w.method)},
         ),
         pdf=AT.figure("training/{method}", "pdf"),
     log:
@@ -52,7 +53,7 @@ rule training_plot:
         mem_mb=1000,
     params:
         config=str(AT.config),
-        depends=lambda w: depends("plot"),
+        depends=lambda w: depends("training_plot", w.method),
     shell:
         "python -m bico.cli training-plot --config {params.config:q} {wildcards.method:q} > {log:q} 2>&1"
 

@@ -27,6 +27,7 @@ rule table:
             category="Tables",
             labels={"table": "{table}", "format": "text"},
         ),
+        latex=AT.table("{table}", "tex"),
     log:
         AT.log("{table}"),
     benchmark:

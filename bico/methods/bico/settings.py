@@ -68,6 +68,7 @@ class Settings(LearnedSettings):
     COMPOSE_KEYS = frozenset({"strength"})
     BINDS_WORDS = True
     PAPER_ROW = 5
+    DISPLAY_NAME = "BiCo"
 
     method: Literal["bico"] = "bico"
     stages: Stages = Field(

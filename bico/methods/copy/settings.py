@@ -9,6 +9,9 @@ from bico.config.settings import Sampling
 class Settings(MethodSettings):
     """Control: a source's own frames, which shows what a metric rewards for copying."""
 
+    DISPLAY_NAME = "Copied frames"
+    CONTROL = "the frames of one source, unchanged: what a score gives for copying"
+
     method: Literal["copy"] = "copy"
 
     def denoising_passes(self, sampling: Sampling) -> int:

@@ -14,6 +14,7 @@ class Settings(LearnedSettings):
 
     COMPOSE_KEYS = frozenset({"merge_weight"})
     PAPER_ROW = 2
+    DISPLAY_NAME = "DB-LoRA"
 
     method: Literal["db_lora"] = "db_lora"
     steps: Positive = Field(default=1000, description="Training steps of a source.")

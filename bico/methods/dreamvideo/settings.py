@@ -16,6 +16,7 @@ class Settings(LearnedSettings):
     COMPOSE_KEYS = frozenset({"guidance_scale"})
     APPEARANCE = True
     PAPER_ROW = 3
+    DISPLAY_NAME = "DreamVideo"
 
     method: Literal["dreamvideo"] = "dreamvideo"
     inversion_steps: Positive = Field(

@@ -32,6 +32,7 @@ class Settings(LearnedSettings):
     COMPOSE_KEYS = frozenset({"guidance_scale"})
     APPEARANCE = True
     PAPER_ROW = 4
+    DISPLAY_NAME = "DualReal"
 
     method: Literal["dualreal"] = "dualreal"
     steps: Positive = Field(

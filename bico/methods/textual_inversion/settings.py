@@ -13,6 +13,7 @@ class Settings(LearnedSettings):
     """New vectors at the text encoder's input embedding, everything else frozen."""
 
     PAPER_ROW = 1
+    DISPLAY_NAME = "Textual Inversion"
 
     method: Literal["textual_inversion"] = "textual_inversion"
     steps: Positive = Field(default=3000, description="Training steps of a source.")

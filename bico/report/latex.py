@@ -1,0 +1,77 @@
+r"""A table of results for a paper: LaTeX that needs `\usepackage{booktabs}` and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+HEADINGS = {
+    "clip_t": "CLIP-T",
+    "dino_i": "DINO-I",
+    "motion_fidelity": "Motion fid.",
+    "truth_concept": "Concept",
+    "truth_prompt": "Prompt",
+    "truth_motion": "Motion",
+    "truth_overall": "Overall",
+    "truth_clean": "Clean",
+    "paper_overall": "Paper",
+}
+"""Columns that stand in the table if its rows have them. The dynamic degree does not: more of it is not better."""
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+}
+
+
+def document(groups: Sequence[Sequence[Mapping[str, Any]]], columns: Sequence[str], caption: str, name: str) -> str:
+    """A `table*` of rows in groups, with a rule between groups.
+
+    Args:
+        groups: rows, each with its "label", what it "covers" if not all cases, and, for some columns, a mean and the
+            ends `<column>_low` and `<column>_high` of its interval, which stand below it in brackets if they differ.
+            NaN and what is not there stay empty.
+        columns: those that are wanted, of HEADINGS.
+        caption: plain text.
+        name: for `\\ref{tab:<name>}`.
+    """
+    shown = [column for column in HEADINGS if column in columns]
+    body = "\\midrule\n".join("".join(_row(row, shown) for row in group) for group in groups if group)
+    headings = " & ".join(["Method", *(HEADINGS[column] for column in shown)])
+    return (
+        "% Needs \\usepackage{booktabs}.\n"
+        "\\begin{table*}\n"
+        "  \\centering\n"
+        "  \\footnotesize\n"
+        "  \\setlength{\\tabcolsep}{2pt}\n"
+        f"  \\caption{{{escaped(caption)}}}\n"
+        f"  \\label{{tab:{name}}}\n"
+        f"  \\begin{{tabular}}{{l{'r' * len(shown)}}}\n"
+        f"\\toprule\n{headings} \\\\\n\\midrule\n{body}\\bottomrule\n"
+        "  \\end{tabular}\n"
+        "\\end{table*}\n"
+    )
+
+
+def escaped(text: str) -> str:
+    """Plain text as LaTeX prints it."""
+    return "".join(SPECIAL.get(letter, letter) for letter in text)
+
+
+def _row(row: Mapping[str, Any], columns: Sequence[str]) -> str:
+    means = [_number(row.get(column, math.nan), digits=2 if column == "paper_overall" else 1) for column in columns]
+    ends = [[_number(row.get(f"{column}_{end}", math.nan)) for end in ("low", "high")] for column in columns]
+    intervals = [f"{{\\scriptsize [{low},{high}]}}" if low != high else "" for low, high in ends]
+    lines = [[escaped(row["label"]), *means]]
+    if row["covers"] or any(intervals):
+        lines.append([f"{{\\scriptsize {escaped(row['covers'])}}}" if row["covers"] else "", *intervals])
+    return "".join(f"{' & '.join(line)} \\\\\n" for line in lines)
+
+
+def _number(value: float, digits: int = 1) -> str:
+    return f"${value:.{digits}f}$" if math.isfinite(value) else ""

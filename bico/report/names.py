@@ -1,0 +1,22 @@
+"""What people read of rows and of a benchmark: names, and what a figure or a table covers."""
+
+from __future__ import annotations
+
+from bico.config.schema import Config
+
+TRUTH_LABEL = "exact rendering"
+
+
+def scope(config: Config) -> str:
+    """What all rows of a benchmark cover, as every figure and table says it."""
+    counts = counted(len(config.cases), "case"), counted(len(config.seeds), "seed")
+    return f"{config.name}: {', '.join(counts)}, {counted(len(config.learning_seeds), 'training')} of each row"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def score_name(column: str) -> str:
+    """A score as people read it: "CLIP-T", "motion fidelity", "overall"."""
+    return {"clip_t": "CLIP-T", "dino_i": "DINO-I"}.get(column, column.removeprefix("truth_").replace("_", " "))

@@ -1,0 +1,53 @@
+"""Rows that cover fewer cases than the benchmark has. Their means are of other cases than those of the other rows, so
+they are marked, stand last, and are compared on the cases that both have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from bico.config.schema import Config
+from bico.report.names import counted
+from bico.report.statistics import row_intervals
+
+REFERENCE = "bico"
+"""The row with which the others are compared, where a table has it."""
+
+
+def scored_cases(scores: pd.DataFrame) -> list[str]:
+    """The cases of which a row has a clip, from its scores."""
+    return list(scores.loc[scores["status"] == "ok", "case"].unique())
+
+
+def covered(row: Mapping[Any, Any]) -> str:
+    """How many cases a row of a table covers, such as "7 of 28 cases"; "" if it covers all of them."""
+    if row["scored_cases"] == row["cases"]:
+        return ""
+    return f"{row['scored_cases']} of {counted(row['cases'], 'case')}"
+
+
+def complete_first(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table, those that cover fewer cases last; otherwise in their order."""
+    return table.sort_values("scored_cases", key=lambda found: found < table["cases"], kind="stable", ignore_index=True)
+
+
+def on_same_cases(
+    config: Config, scores: Mapping[str, pd.DataFrame], columns: Iterable[str]
+) -> dict[str, dict[str, Any]]:
+    """Row -> the reference's scores on the cases of that row alone, as means with intervals, with a "label" and what it
+    "covers".
+
+    For every row that covers some cases, but not all; none without the reference.
+    """
+    if REFERENCE not in scores:
+        return {}
+    reference, columns = scores[REFERENCE], list(columns)
+    found = {row: scored_cases(of_row) for row, of_row in scores.items() if row != REFERENCE}
+    return {
+        row: {"label": config.label(REFERENCE), "covers": f"on the same {counted(len(cases), 'case')}"}
+        | row_intervals(config, reference[reference["case"].isin(cases)], columns)
+        for row, cases in found.items()
+        if 0 < len(cases) < len(config.cases)
+    }

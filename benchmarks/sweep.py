@@ -42,7 +42,8 @@ def main() -> None:
     table = pd.concat(parts, ignore_index=True)
     table.to_csv(folder / f"{options.key}.csv", index=False, float_format="%.3f")
     with matplotlib.rc_context(STYLE | AXES):
-        save(curves_figure(table, options.key, list(TRUTH_SCORES)), folder / f"{options.key}.png")
+        figure = curves_figure(table, options.key, list(TRUTH_SCORES), f"{config['name']}: tuning set")
+        save(figure, folder / f"{options.key}.png")
     columns = ["value", "method", *TRUTH_SCORES]
     print(table[columns].round(dict.fromkeys(TRUTH_SCORES, 1)).to_string(index=False))
 

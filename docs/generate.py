@@ -20,9 +20,11 @@ from pydantic_core import to_jsonable_python
 from bico.cli.main import app
 from bico.config.layout import Layout
 from bico.config.methods import MethodSettings, method_names, settings_of
+from bico.config.reading import load
 from bico.config.reference import explanation, section_within
 from bico.config.schema import Config
 from bico.config.section import Section
+from bico.report.names import TRUTH_LABEL
 from bico.report.tables import MEANING
 
 DOCS = Path(__file__).parent
@@ -55,7 +57,7 @@ def pages() -> Iterator[Path]:
 def results(name: str) -> str:
     """A table of docs/results, with what made it. docs/results/tables.yaml says which of its columns are shown."""
     described = yaml.safe_load((DOCS / "results/tables.yaml").read_text(encoding="utf-8"))
-    table, names = described["tables"][name], described["names"]
+    table, names = described["tables"][name], _names()
     with (DOCS / f"results/{name}.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if digits := table.get("digits"):
@@ -65,6 +67,12 @@ def results(name: str) -> str:
     cells = [[names.get(row[column], _cell(row, column)) for column in shown] for row in rows]
     origin = f"*Measured on {table['date']} by* `{table['command']}`. *Data:* [{name}.csv](results/{name}.csv)"
     return f"{markdown(header, cells)}\n\n{origin}"
+
+
+def _names() -> dict[str, str]:
+    """Names of rows as tables and figures have them."""
+    config = load(ROOT / "config/toybox.yaml")
+    return {row: config.label(row) for row in config.methods} | {"truth": TRUTH_LABEL.capitalize()}
 
 
 def _rounded(value: str, digits: int) -> str:

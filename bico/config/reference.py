@@ -60,7 +60,10 @@ EXAMPLE: dict[str, Any] = {
             "truth": {"motion": "fish_bouncing"},
         }
     },
-    "methods": {"bico_weak": {"method": "bico", "strength": 0.5}},
+    "methods": {
+        "bico_weak": {"method": "bico", "strength": 0.5},
+        "bico_no_token": {"method": "bico", "absorption": {"tokens": 0}},
+    },
     "tables": {
         "table1": {"base": None, "db_lora": 2, "bico": 5},
         "table2": {"bico": 7},
@@ -75,7 +78,7 @@ EXAMPLE: dict[str, Any] = {
             "swap": {"fish": "cat"},
         },
     },
-    "controls": {"diversification": {"lacks": "bico_weak", "has": "bico"}, "absorption": {"row": "bico_weak"}},
+    "controls": {"diversification": {"lacks": "bico_weak", "has": "bico"}, "absorption": {"row": "bico_no_token"}},
     "tuning": {
         "sources": {"rocket_city": {"kind": "image", "scene": {"seed": 8001, "subject": "rocket", "scene": "city"}}},
         "cases": {"rocket_sliding": {"prompt": "a rocket sliding in fog", "bind": {"rocket_city": ["rocket"]}}},

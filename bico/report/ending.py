@@ -11,6 +11,8 @@ import numpy as np
 
 from bico.config.schema import Config
 from bico.core.tables import read_table
+from bico.report.names import scope
+from bico.report.partial import complete_first, covered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,32 +54,25 @@ def with_target(arguments: Sequence[str], targets: Collection[str], target: str)
 
 def _table(config: Config, name: str, width: int) -> str:
     path = config.paths.table(name)
-    types = {"method": str, "cases": int, "seeds": int, "trainings": int, "not_supported": int}
-    table = read_table(path, types)
+    types = {"method": str, "configuration": str, "cases": int, "scored_cases": int}
+    table = complete_first(read_table(path, types))
     known = [column for column in HEADINGS if column in table]
     few = [column for column in TRUTH if column in known] or known
-    names = [_label(row) for row in table["method"]]
-    fewer = {
-        label: f"{int(row['cases'] - row['not_supported'] // row['seeds'])}"
-        for label, (_, row) in zip(names, table.iterrows(), strict=True)
-        if row["not_supported"]
-    }
-    names = [f"{label} *" if label in fewer else label for label in names]
+    rows = table.to_dict(orient="records")
+    fewer = {config.label(row["method"]): covered(row) for row in rows if covered(row)}
+    names = [f"{label} *" if label in fewer else label for label in (config.label(row["method"]) for row in rows)]
     lines = _aligned(names, table, few, spans=True)
     if len(lines[0]) > width:
         lines = _aligned(names, table, known, spans=False)
     if len(lines[0]) > width:
         lines = _aligned(names, table, few, spans=False)
-    cases, seeds, trainings = int(table["cases"].max()), int(table["seeds"].max()), int(table["trainings"].max())
-    counts = f"{_counted(cases, 'case')}, {_counted(seeds, 'seed')}, {_counted(trainings, 'training')} of each row"
-    brackets = (
-        "In brackets: 95 % interval. All else" if any("[" in line for line in lines) else "Intervals and all else"
-    )
+    has_spans = any("[" in line for line in lines)
+    brackets = "In brackets: 95 % interval. All else" if has_spans else "Intervals and all else"
     notes = [f"{brackets}: {path.with_suffix('.md')}"]
     if fewer:
-        covered = ", ".join(f"{label} {count}" for label, count in fewer.items())
-        notes = [f"* covers fewer cases ({covered}).", "  Do not compare its means with other rows.", *notes]
-    return "\n".join([f"{path}: {config.name}, {counts}", "", *lines, "", *notes])
+        told = ", ".join(f"{label} {count}" for label, count in fewer.items())
+        notes = [f"* covers fewer cases ({told}).", "  Do not compare its means with other rows.", *notes]
+    return "\n".join([f"{path}: {scope(config)}", "", *lines, "", *notes])
 
 
 def _aligned(names: list[str], table: pd.DataFrame, columns: list[str], *, spans: bool) -> list[str]:
@@ -96,14 +91,6 @@ def _aligned(names: list[str], table: pd.DataFrame, columns: list[str], *, spans
         for number, (column, width) in enumerate(zip(cells, widths, strict=True))
     )
     return ["  ".join(row) for row in zip(first, *others, strict=True)]
-
-
-def _label(row: str) -> str:
-    return row.replace("_", " ")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _pictures(config: Config, tables: Sequence[str], command: str) -> str:

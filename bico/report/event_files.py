@@ -37,7 +37,7 @@ def write_event_files(results: Path) -> tuple[Path, int]:
         InputError: no results, no training curves in them, or no `tensorboard` to write with.
     """
     try:
-        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]  (made at run time)
         from tensorboard.summary.writer.record_writer import RecordWriter
     except ImportError:
         install = "`uv sync --extra tensorboard`, or `pip install tensorboard`"

@@ -263,7 +263,7 @@ def training_figure(label: str, curves: Curves, previews: Previews, note: str) -
     whole = Figure(figsize=(width, sum(heights)), dpi=120, layout="constrained")
     figure = whole
     if previews:
-        figure, below = whole.subfigures(2, 1, height_ratios=heights)
+        (figure,), (below,) = whole.subfigures(2, 1, squeeze=False, height_ratios=heights)
         for axes, kind in zip(below.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
             _previews(axes, *previews.get(kind, ("", [])))
     figure.suptitle(note, x=0.005, ha="left", fontsize=8, color=GREY)

@@ -129,7 +129,7 @@ def test_every_ablation_learns_and_composes(backbone, sources, tmp_path: Path, c
 def test_key_words_alone_are_bound_where_the_settings_say_so(planned, sources, monkeypatch) -> None:
     masks = []
     monkeypatch.setattr(HierarchicalBinder, "forward", lambda self, context, mask, **how: masks.append(mask))
-    monkeypatch.setattr(bico_learn, "flow_matching_loss", lambda *arguments, training: torch.tensor(1.0))
+    monkeypatch.setattr(bico_learn, "flow_matching_loss", lambda *arguments, mask, training: torch.tensor(1.0))
     for binds in ("key_words", "all"):
         losses(planned(binds=binds, absorption={"tokens": 0}).stages[-1].loss)
     key_words, all_words = (sum(masks[half : half + 4]).bool().sum().item() for half in (0, 4))
@@ -366,7 +366,7 @@ def test_isolation_steps_have_the_weight_of_the_settings_and_the_eval_loss_has_n
     planned, monkeypatch
 ) -> None:
     monkeypatch.setattr(bico_learn, "isolation_loss", lambda *arguments: torch.tensor(3.0))
-    monkeypatch.setattr(bico_learn, "flow_matching_loss", lambda *arguments, training: torch.tensor(1.0))
+    monkeypatch.setattr(bico_learn, "flow_matching_loss", lambda *arguments, mask, training: torch.tensor(1.0))
     plan = planned(isolation={"share": 1 - 1e-9, "weight": 2.0})
     assert losses(plan.stages[0].loss) == [6.0] * 4 and losses(plan.evaluation) == [1.0] * 4
     assert losses(planned().stages[0].loss) == [1.0] * 4

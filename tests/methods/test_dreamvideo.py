@@ -33,9 +33,10 @@ def test_an_image_learns_its_vectors_before_its_identity_adapters(backbone, sour
 
 def test_adapters_are_frozen_while_the_vectors_of_an_image_train(sources, monkeypatch) -> None:
     monkeypatch.setattr(
-        "bico.methods.textual_inversion.inversion.flow_matching_loss", lambda *arguments, training: torch.zeros(())
+        "bico.methods.textual_inversion.inversion.flow_matching_loss",
+        lambda *arguments, mask=None, training: torch.zeros(()),
     )
-    monkeypatch.setattr(dreamvideo_learn, "flow_matching_loss", lambda *arguments, training: torch.zeros(()))
+    monkeypatch.setattr(dreamvideo_learn, "flow_matching_loss", lambda *arguments, mask=None, training: torch.zeros(()))
     opened, still, learns = tiny.backbone(), sources["still"], []
     adapters, inversion = untrained(opened, sources, "still"), dreamvideo_learn.Inversion(opened, still, vectors=1)
     for stage in dreamvideo_learn.identity_stages(opened, still, DREAMVIDEO, adapters, inversion, NoiseLevels(3.0)):
@@ -78,7 +79,7 @@ def test_long_clips_and_large_stills_train_a_few_at_a_time(backbone, sources, mo
 def test_half_of_the_captions_are_empty_in_motion_training(backbone, sources, monkeypatch) -> None:
     seen = []
     monkeypatch.setattr(backbone, "context", lambda embeds: seen.append(embeds) or torch.zeros(len(embeds)))
-    monkeypatch.setattr(dreamvideo_learn, "flow_matching_loss", lambda *arguments, training: torch.zeros(()))
+    monkeypatch.setattr(dreamvideo_learn, "flow_matching_loss", lambda *arguments, mask=None, training: torch.zeros(()))
     settings = DREAMVIDEO.model_copy(update={"batch_size": 200})
     adapters = untrained(backbone, sources, "clip")
     stage = dreamvideo_learn.motion_stage(backbone, sources["clip"], settings, adapters, NoiseLevels(3.0))

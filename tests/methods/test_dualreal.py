@@ -53,7 +53,7 @@ def test_a_step_trains_either_identity_or_motion_adapters_and_the_controller_and
 
 
 def test_motion_adapters_are_conditioned_on_no_appearance_in_identity_steps(backbone, sources, monkeypatch) -> None:
-    monkeypatch.setattr(dualreal_learn, "flow_matching_loss", lambda *arguments, training: torch.zeros(()))
+    monkeypatch.setattr(dualreal_learn, "flow_matching_loss", lambda *arguments, mask, training: torch.zeros(()))
     adapters, steps = untrained(backbone, sources, "dualreal"), set()
     by_kind = {"image": sources["still"], "video": sources["clip"]}
     loss = dualreal_learn.joint_loss(backbone, by_kind, DUALREAL, adapters, NoiseLevels(3.0))
@@ -70,7 +70,7 @@ def test_steps_on_the_image_and_on_the_video_have_batches_of_their_own(backbone,
     monkeypatch.setattr(
         dualreal_learn,
         "flow_matching_loss",
-        lambda backbone, latents, *more, training: sizes.add((latents.shape[2], len(latents))) or torch.zeros(()),
+        lambda backbone, latents, *more, mask, training: sizes.add((latents.shape[2], len(latents))) or torch.zeros(()),
     )
     by_kind = {"image": sources["still"], "video": sources["clip"]}
     adapters = untrained(backbone, sources, "dualreal")

@@ -318,7 +318,7 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     done = snakemake("--configfile", config_file, "--", "all", *(results / name for name in more))
     assert done.returncode == 0, done.stdout[-4000:]
     assert all((results / name).exists() for name in more)
-    assert "\nbico " in done.stdout and f"gallery:               {results}/gallery/index.html" in done.stdout
+    assert "\nBiCo " in done.stdout and f"gallery:               {results}/gallery/index.html" in done.stdout
     assert "reason: " not in done.stdout and len(done.stdout.splitlines()) < 150
     table = (results / "table1.csv").read_text().splitlines()
     assert len(table) == 1 + len(small["tables"]["table1"]) and (results / "table1.md").exists()

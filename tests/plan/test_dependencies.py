@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from bico.config.methods import LearnedSettings
 from bico.config.reading import load
 from bico.config.schema import Config
 from bico.core.files import write_text
@@ -20,7 +21,7 @@ from bico.plan.dependencies import Dependencies
 # Settings on which no result depends: where things are and run, how a row's work is divided, what is only looked at.
 WITHOUT_EFFECT = {
     "results", "weights_store", "authors_page", "device", "gradient_checkpointing", "split", "parts",
-    "checkpoint_every", "eval_every",
+    "checkpoint_every", "eval_every", "preview_every", "preview_prompt",
 }  # fmt: skip
 # Files and folders: inputs of rules, whose digests count.
 FOLDERS = {"wan", "vlm", "clip", "appearance", "dino", "probe"}
@@ -122,7 +123,7 @@ def test_clips_know_the_training_that_makes_them(config, setting):
         assert step.params(config) != other.params(turned)
 
 
-@pytest.mark.parametrize("name", sorted(WITHOUT_EFFECT - {"checkpoint_every", "eval_every"}))
+@pytest.mark.parametrize("name", sorted(WITHOUT_EFFECT - LearnedSettings.BOOKKEEPING))
 def test_where_and_how_things_run_makes_nothing_stale(config, name):
     values = {"device": "cuda", "gradient_checkpointing": "always", "split": "tuning", "parts": 1}
     other = config.model_copy(update={name: values.get(name, Path("elsewhere"))})

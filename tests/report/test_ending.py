@@ -7,6 +7,7 @@ import pytest
 from bico.config.reading import load
 from bico.core.files import write_text
 from bico.report.ending import ending, with_target
+from bico.report.names import scope
 
 COMMAND = "uv run snakemake --cores all -- all"
 
@@ -16,10 +17,10 @@ def config(small):
     config = load(small)
     columns = ["clip_t", "dino_i", "motion_fidelity", "truth_concept", "truth_prompt", "truth_motion", "truth_overall"]
     spans = [f"{column}{end}" for column in columns for end in ("", "_low", "_high")]
-    rows = ["base,28,1,0,0" + ",43.31,39.7,46.9" * 7, "dualreal,28,2,1,42" + ",89.1,," * 7]
+    rows = ["dualreal,DualReal,28,7" + ",89.1,," * 7, "base,,28,28" + ",43.31,39.7,46.9" * 7]
     write_text(
         config.paths.table("table1"),
-        "\n".join([f"method,cases,seeds,trainings,not_supported,{','.join(spans)}", *rows]),
+        "\n".join([f"method,configuration,cases,scored_cases,{','.join(spans)}", *rows]),
     )
     return config
 
@@ -28,15 +29,16 @@ def test_intervals_stand_where_the_line_is_wide_enough(config):
     wide = ending(config, ["table1"], width=120, command=COMMAND)
     assert "concept" in wide and "CLIP-T" not in wide and wide.count("43.3 [39.7, 46.9]") == 4
     narrow = ending(config, ["table1"], width=80, command=COMMAND)
-    table = [line for line in narrow.splitlines() if line.startswith(("base", "dualreal"))]
+    table = [line for line in narrow.splitlines() if line.startswith(("Plain prompt", "DualReal"))]
     assert "CLIP-T" in narrow and "[" not in "".join(table) and max(map(len, table)) <= 80
-    assert max(map(len, (line for line in wide.splitlines() if line.startswith(("base", "dualreal"))))) <= 100
+    assert max(map(len, (line for line in wide.splitlines() if line.startswith(("Plain prompt", "DualReal"))))) <= 100
 
 
 def test_rows_of_fewer_cases_are_marked(config):
     text = ending(config, ["table1"], width=100, command=COMMAND)
-    assert "dualreal *" in text and "* covers fewer cases (dualreal 7)" in text and "base *" not in text
-    assert "28 cases, 2 seeds, 1 training of each row" in text
+    assert text.index("Plain prompt ") < text.index("DualReal *")
+    assert "* covers fewer cases (DualReal 7 of 28 cases)" in text and "Plain prompt *" not in text
+    assert f"table1.csv: {scope(config)}\n" in text
 
 
 def test_the_command_stands_there_until_all_pictures_are_made(config):

@@ -11,13 +11,16 @@ where it is needed, so that an edit of one leaves results of the other as they a
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from bico.models.wan.forward_pass import ForwardPass
 from bico.models.wan.latents import LatentSpace
 from bico.models.wan.text import PromptEncoding
-from bico.models.wan.token_limits import GradientCheckpointing
+
+GradientCheckpointing = Literal["auto", "always", "never"]
+"""Whether training computes the activations of each block a second time instead of keeping them."""
 
 
 class Backbone(PromptEncoding, LatentSpace, ForwardPass):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
-GradientCheckpointing = Literal["auto", "always", "never"]
-"""Whether training computes the activations of each block a second time instead of keeping them."""
+if TYPE_CHECKING:
+    from bico.models.wan.backbone import GradientCheckpointing
 
 CHECKPOINT_TOKENS = 4096
 """From this sequence length on gradient checkpointing is used, where the choice is "auto"."""

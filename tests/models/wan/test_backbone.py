@@ -20,6 +20,7 @@ def test_training_depends_neither_on_the_sampling_loop_nor_clips_on_acceleration
     made = closure(*(f"bico.methods.{name}.compose" for name in method_names()))
     parts = ("attention", "backbone", "components", "forward_pass", "latents", "schedule", "special_tokens", "text")
     both = {"bico.models.wan", *(f"bico.models.wan.{part}" for part in parts)}
-    known = both | {"bico.models.wan.acceleration", "bico.models.wan.attention_maps"}
+    training = ("acceleration", "attention_maps", "token_limits")
+    known = both | {f"bico.models.wan.{part}" for part in training}
     assert {each for each in learned if each.startswith("bico.models.wan")} == known
     assert {each for each in made if each.startswith("bico.models.wan")} == both | {"bico.models.wan.sampling"}

@@ -36,9 +36,9 @@ HIDDEN = (
     "Shutting down",
     "Exiting because a job execution failed",
     "RuleException:\nCalledProcessError",
-    "WorkflowError:\nAt least one job did not complete successfully.",
 )
 """What Snakemake says that nobody has to know, by its first words."""
+FAILURE = "WorkflowError:\nAt least one job did not complete successfully."
 STOPPING = "Terminating processes on user request"
 LAST_LINES = 15
 """Of the log of a job that failed."""
@@ -119,9 +119,9 @@ class LogHandler(LogHandlerBase):
         if self.stopped:
             self.screen.line("Stopped. What is finished is kept: run the same command again, and it goes on from here.")
         elif self.failed:
-            names = ", ".join(self.failed.values())
+            names, of = ", ".join(self.failed.values()), f" of {self.share.jobs}" if self.share.jobs else ""
             self.screen.line(
-                f"{len(self.failed)} of {self.share.jobs} jobs failed: {names}. Their last lines are above. All other "
+                f"{len(self.failed)}{of} jobs failed: {names}. Their last lines are above. All other "
                 "results are kept. After you have removed the reason, run the same command again: it goes on from here."
             )
         super().close()
@@ -141,7 +141,7 @@ class LogHandler(LogHandlerBase):
             if job["log"]:
                 self.logs[number] = Path(job["log"][0])
             self.failed.pop(number, None)  # it runs again
-            self.share.start(number)
+            self.share.submit(number, self.logs.get(number))
 
     def _finished(self, record: LogRecord) -> None:
         number = record.__dict__["job_id"]
@@ -175,6 +175,8 @@ class LogHandler(LogHandlerBase):
             return
         message = self.format(record)
         self.stopped = self.stopped or message.startswith(STOPPING)
+        if message.startswith(FAILURE) and self.failed:  # the last lines say it
+            return
         if message.startswith(HIDDEN) or (self._running() and record.levelno <= INFO and not _matters(record)):
             return
         self.screen.line(message)
@@ -192,12 +194,14 @@ class LogHandler(LogHandlerBase):
             with self.screen.lock:
                 if self.screen.is_terminal and self.share.expected:  # jobs of other Snakefiles print there themselves
                     self.screen.status(self._status())
-                elif self.share.running and time.monotonic() - self.screen.last > QUIET:
+                elif (self.share.running or self.share.waiting) and time.monotonic() - self.screen.last > QUIET:
                     self.screen.line(self._status())
 
     def _status(self) -> str:
+        told = self.share.told()  # first: it looks which jobs have begun
         running = [f"{self.names[number]}{self._newest(number)}" for number in self.share.running]
-        return f"{self.share.told()}  running: {'; '.join(running)}" if running else ""
+        waiting = [f"{len(self.share.waiting)} in the queue"] if self.share.waiting else []
+        return f"{told}  running: {'; '.join(running + waiting)}" if running + waiting else ""
 
     def _newest(self, number: int) -> str:
         """The newest line of a job's log, in parentheses."""
@@ -208,7 +212,7 @@ class LogHandler(LogHandlerBase):
 def _matters(record: LogRecord) -> bool:
     """Of what Snakemake and its executors say between jobs."""
     message = record.getMessage()
-    return hasattr(record, "shown") or message.startswith(("Trying to restart", STOPPING, "Will exit"))
+    return hasattr(record, "shown") or message.startswith(("Trying to restart", STOPPING, "Will exit", "Complete log"))
 
 
 def _last_lines(path: Path, count: int) -> list[str]:

@@ -10,7 +10,7 @@ TARGET = "put `--` before the files to make, as in `snakemake --cores all --conf
 def hint(message: str) -> str | None:
     """One line in place of such a message; None for any other."""
     if found := re.search(r"have to be defined as name=value pairs\. \(Unparsable value: '(.*)'\)", message):
-        return f"error: --config {found[1]}: expected name=value; a file to make is no setting: {TARGET}"
+        return f"error: --config {found[1]}: expected name=value. If it is a file to make, {TARGET}"
     if found := re.search(r"load_configfile.*No such file or directory: '(.*?)'", message, re.DOTALL):
         return f"error: --configfile {found[1]}: not there: expected a config. If it is a file to make, {TARGET}"
     if "Config file must be given as JSON or YAML" in message or "Config file is not valid JSON or YAML" in message:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from bico.core.progress import duration
 
 TRUST = 60.0
 """Seconds of a run after which what it took counts as much as what was expected of it."""
+
+SLACK = 5.0
+"""Seconds by which the clock of a file server may be late."""
 
 
 class Share:
@@ -17,11 +22,13 @@ class Share:
     Attributes:
         jobs: in all.
         done: jobs that have ended well.
-        running: number of each running job -> when it started.
+        waiting: number of each job that was submitted and has not begun -> its log file, and when it was submitted.
+        running: number of each running job -> when it began.
     """
 
     def __init__(self) -> None:
         self.jobs = self.done = 0
+        self.waiting: dict[int, tuple[Path, float]] = {}
         self.running: dict[int, float] = {}
         self.began = time.monotonic()
         self.expected: Mapping[int, float] = {}
@@ -31,8 +38,19 @@ class Share:
         """What each job is expected to take, and how many run side by side."""
         self.expected, self.cores = seconds, max(1, min(cores, len(seconds)))
 
-    def start(self, job: int) -> None:
-        self.running[job] = time.monotonic()
+    def submit(self, job: int, log: Path | None) -> None:
+        """A job begins when it writes its log; on a cluster that is long after. Without a log it begins now."""
+        if log is None:
+            self.running[job] = time.monotonic()
+        else:
+            self.waiting[job] = log, time.time()
+
+    def _begin(self) -> None:
+        for job, (log, submitted) in list(self.waiting.items()):
+            with suppress(OSError):
+                if log.stat().st_mtime > submitted - SLACK:
+                    del self.waiting[job]
+                    self.running[job] = time.monotonic()
 
     def finish(self, job: int) -> float:
         """Seconds that the job took."""
@@ -42,11 +60,14 @@ class Share:
 
     def give_up(self, job: int) -> float:
         """The same of a job that failed."""
+        self._begin()
+        self.waiting.pop(job, None)
         now = time.monotonic()
         return now - self.running.pop(job, now)
 
     def told(self) -> str:
         """The share in per cent, and the minutes left: the same width always."""
+        self._begin()
         total = sum(self.expected.values()) or float(self.jobs or 1)
         now = time.monotonic()
         begun = sum(min(now - since, 0.9 * self._of(job)) for job, since in self.running.items())

@@ -148,11 +148,11 @@ def test_the_share_is_that_of_the_time_and_not_of_the_jobs(clock):
     share = Share()
     share.jobs = 3
     share.expect({1: 60, 2: 60, 3: 1080}, cores=1)
-    share.start(1)
+    share.submit(1, None)
     clock[0] = 60
     assert share.finish(1) == 60
     assert share.told().split() == ["5%", "19", "min", "left"]
-    share.start(2)
+    share.submit(2, None)
     clock[0] = 60 + 30
     assert share.told().startswith("  8%")  # half of a running job counts
 
@@ -161,7 +161,7 @@ def test_the_time_left_follows_the_pace_of_the_run_and_the_cores(clock):
     share = Share()
     share.expect(dict.fromkeys(range(10), 600.0), cores=2)
     for job in range(4):
-        share.start(job)
+        share.submit(job, None)
     clock[0] = 4000  # expected: 1200 on two cores
     for job in range(4):
         share.finish(job)
@@ -172,6 +172,18 @@ def test_the_time_left_follows_the_pace_of_the_run_and_the_cores(clock):
 def test_without_expectations_the_share_is_that_of_the_jobs(clock):
     share = Share()
     share.jobs = 4
-    share.start(1)
+    share.submit(1, None)
     share.finish(1)
     assert share.told().strip() == "25%"
+
+
+def test_a_job_in_the_queue_of_a_cluster_has_not_begun(tmp_path):
+    share = Share()
+    share.expect({1: 600.0}, cores=1)
+    (tmp_path / "old.log").write_text("of an earlier run")
+    os.utime(tmp_path / "old.log", (0, 0))
+    share.submit(1, tmp_path / "old.log")
+    assert share.told().startswith("  0%") and list(share.waiting) == [1] and not share.running
+    (tmp_path / "old.log").write_text("of this run")
+    share.told()
+    assert list(share.running) == [1] and not share.waiting

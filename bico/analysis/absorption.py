@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from bico.config.schema import Config
 from bico.core.errors import InputError
-from bico.core.records import save_csv
+from bico.core.saving import save_csv
 from bico.media.reading import read_media
 from bico.methods.bico.absorption import with_absorption
 from bico.methods.bico.artifact import LearnedBinder

@@ -18,7 +18,7 @@ import pandas as pd
 from bico.analysis.one_source import of_one_source
 from bico.config.benchmark import Application
 from bico.config.schema import Config
-from bico.core.records import save_csv
+from bico.core.saving import save_csv
 from bico.media.reading import read_media
 from bico.media.writing import write_clip
 from bico.models.wan.backbone import Backbone

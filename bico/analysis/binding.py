@@ -22,7 +22,8 @@ from bico.analysis.one_source import of_one_source
 from bico.config.benchmark import Case
 from bico.config.schema import Config
 from bico.config.settings import Media
-from bico.core.records import load_json, save_csv, save_json
+from bico.core.records import load_json
+from bico.core.saving import save_csv, save_json
 from bico.core.tables import read_table
 from bico.media.reading import read_media
 from bico.models.wan.backbone import Backbone

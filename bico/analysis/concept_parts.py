@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from bico.config.schema import Config
-from bico.core.records import save_csv
+from bico.core.saving import save_csv
 from bico.media.reading import read_written
 from bico.report.statistics import row_interval
 from bico.scoring.results import TRUTH, clip_statuses

@@ -16,7 +16,7 @@ import pandas as pd
 from bico.analysis.binding import trials
 from bico.analysis.one_source import of_one_source
 from bico.config.schema import Config
-from bico.core.records import save_csv
+from bico.core.saving import save_csv
 from bico.models.wan.backbone import Backbone
 from bico.plan.controls import ROLES, SENTENCES
 from bico.plan.counterparts import counterparts

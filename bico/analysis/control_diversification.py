@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from bico.config.schema import Config
-from bico.core.records import load_json, save_csv
+from bico.core.records import load_json
+from bico.core.saving import save_csv
 from bico.methods.bico.absorption import with_absorption
 from bico.methods.bico.artifact import LearnedBinder
 from bico.methods.bico.settings import Absorption

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bico.config.schema import Config
-from bico.core.records import save_csv
+from bico.core.saving import save_csv
 from bico.core.tables import read_table
 from bico.plan.controls import clips_compared, trainings_compared
 from bico.report.statistics import bootstrap, case_interval, case_means, paired_difference

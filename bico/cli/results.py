@@ -64,8 +64,8 @@ def verify(
     *,
     mend: Annotated[bool, Parameter(negative="", help="Let the next run make again what is damaged.")] = False,
 ) -> int:
-    """Compare sources, captions, binders and clips of a folder of results with their records; exit code 1 if one is
-    damaged or not there."""
+    """Compare sources, captions, binders, clips, scores and tables of a folder of results with their records; exit code
+    1 if one is damaged or not there."""
     from bico.core.errors import InputError
     from bico.core.records import verify
 
@@ -74,7 +74,7 @@ def verify(
     records, problems = verify(results, mend=mend)
     for problem in problems:
         print(problem)
-    what_next = "the next run makes them again" if mend else "--mend lets the next run make them again"
+    what_next = "the next run makes again what is not to be deleted" if mend else "--mend lets the next run mend them"
     print(f"{records} files compared, {len(problems)} do not match{f': {what_next}' if problems else ''}")
     return 1 if problems else 0
 

@@ -50,7 +50,7 @@ class MethodSettings(Section):
             it elsewhere (`binder:`), and the method's rows decompose and edit.
         PAPER_ROW: number of the method's row in the paper's Table 1.
         DISPLAY_NAME: what people call the method; "" = its name in the config, with spaces.
-        CONTROL: what its clips are, if the method is a control: it bounds what a score can say, and no row competes
+        CONTROL: what its clips are, if the method is a control: it bounds what a score can show, and is not ranked
             with it.
     """
 

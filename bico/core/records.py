@@ -18,15 +18,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from bico.core.errors import InputError
-from bico.core.files import clear_unfinished, write_csv, write_json
+from bico.core.files import clear_unfinished, write_json
 from bico.core.fingerprints import file_digest
 from bico.core.progress import progress
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger("bico")
 
@@ -71,20 +68,6 @@ def remember(path: Path, record: Record, manifest: Path | None = None) -> None:
     """
     known = os.path.relpath(manifest or path, path.parent)
     write_json(beside(path), {**record, DIGEST: _digest(path), MANIFEST: known})
-
-
-def save_csv(path: Path, table: pd.DataFrame, decimals: int = 4) -> None:
-    """Writes a table with so many decimals, and a record that holds its digest alone: Snakemake knows what made it."""
-    beside(path).unlink(missing_ok=True)  # first: a kill must not leave the record of another table
-    write_csv(path, table, decimals)
-    remember(path, {})
-
-
-def save_json(path: Path, data: Any) -> None:
-    """Writes JSON, and a record as `save_csv` does."""
-    beside(path).unlink(missing_ok=True)
-    write_json(path, data)
-    remember(path, {})
 
 
 def digest_of(path: Path) -> str:
@@ -212,6 +195,8 @@ def verify(folder: Path, *, mend: bool = False) -> tuple[int, list[str]]:
         path, record = file.with_name(file.name.removesuffix(SUFFIX)), _read(file) or {}
         if DIGEST not in record:
             problems.append(f"{file}: the record cannot be read: {FORCE}")
+        elif not path.is_file() and record[MANIFEST] == path.name:
+            continue  # Snakemake itself knows that it is not there
         elif not path.is_file():
             problems.append(f"{path}: not there")
         elif file_digest(path) != record[DIGEST]:
@@ -219,7 +204,7 @@ def verify(folder: Path, *, mend: bool = False) -> tuple[int, list[str]]:
         else:
             continue
         if mend and DIGEST in record and not _give_up(path, record):
-            problems[-1] += ": delete it"
+            problems[-1] += ": delete it, and the next run makes it again"
     return len(records), problems
 
 

@@ -59,7 +59,7 @@ def read_table(
 ) -> pd.DataFrame:
     """A table that a step of the benchmark wrote, with a type for each column and the rows that it has to have.
 
-    It is compared with its record, if it has one (`records.save_csv`).
+    It is compared with its record, if it has one (`bico.core.saving`).
 
     Args:
         types: of the columns that it has to have: str, int, float or bool. Other columns are float. An empty cell of a

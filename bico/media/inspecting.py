@@ -135,6 +135,8 @@ def grey_mask(path: Path) -> Image.Image:
     """A mask as 8 bits of grey, upright; what is transparent is black."""
     with opened(path) as image:
         upright = ImageOps.exif_transpose(image)
+        if upright.mode == "F":
+            raise InputError(f"{path}: a mask of fractions: expected 8 or 16 bits of grey, export it as PNG")
         if upright.mode.startswith("I"):  # 16 bits, of which Pillow's own conversion would make white
             upright = upright.point(lambda value: value / 257).convert("L")
         layers = upright.convert("RGBA")

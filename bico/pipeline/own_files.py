@@ -130,8 +130,9 @@ def composition(
         for path, word in pairs:
             if path not in sources.values():
                 raise InputError(f"--{kind}: {path} is bound to no word: expected one of the files that are")
-            if kind == "temporal" and media_kind(path) == "image":
-                raise InputError(f"--temporal: {path} is an image: expected a video; --spatial names words of an image")
+            if kind == "temporal" and (path.is_dir() or media_kind(path) == "image"):
+                it = "a folder of photographs" if path.is_dir() else "an image"
+                raise InputError(f"--temporal: {path} is {it}: expected a video; --spatial names words of an image")
             given.setdefault(path, {}).setdefault(kind, []).append(word)
     numbers = {"media", "text_slots", "concepts"}
     machine = {"weights_store", "device", "dtype", "learned_dtype", "compile", "gradient_checkpointing"}

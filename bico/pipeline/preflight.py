@@ -6,7 +6,7 @@ Quick (under a second) and without heavy imports.
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,8 @@ def preflight(config: Config) -> None:
     for name, source in config.sources.items():
         if source.scene is not None:
             check_words(f"sources.{name}.scene", source.scene)
-        elif not authors_page.due(config, name):
-            check_own_media(config, source)
+        else:
+            check_own_media(config, source, later=authors_page.due(config, name))
     if "wan" not in fetched_later:
         check_size(config.models.wan, config.media)
         check_binders(config)
@@ -84,15 +84,18 @@ def preflight(config: Config) -> None:
     read_answers(config)
 
 
-def check_own_media(config: Config, source: Source) -> None:
-    """The user's files of a source are whole and of its kind, and so are their masks."""
+def check_own_media(config: Config, source: Source, *, later: Collection[Path]) -> None:
+    """The user's files of a source but those that come later are whole and of its kind, and so are their masks."""
     frame = config.media.width, config.media.height
     for file in source.own_files:
+        if file in later:
+            continue
         check_media(file, source.kind, start=source.start, frame=frame)
         if source.kind == "image" and config.concepts.look == "original":
             check_shape(file)
     for mask, file in zip(source.own_masks, source.own_files, strict=False):
-        check_mask(mask, file, frame)
+        if file not in later:
+            check_mask(mask, file, frame)
 
 
 def check_questions(config: Config) -> None:

@@ -20,6 +20,7 @@ from bico.config.benchmark import Case
 from bico.config.methods import LearnedSettings
 from bico.config.schema import Config
 from bico.core.errors import InputError
+from bico.core.files import write_text
 from bico.core.records import load_json
 from bico.media.frames import spread
 from bico.media.writing import write_image
@@ -52,6 +53,7 @@ def previewing(config: Config, row: str, item: str, backbone: Backbone, workdir:
     if not isinstance(settings, LearnedSettings) or settings.preview_every is None:
         return None
     case, media = _case(config, settings, item), config.media
+    _only_of(case.prompt, workdir)
     source = config.sources.get(item)
     if source is not None and source.kind == "image":
         media = media.model_copy(update={"num_frames": 1})
@@ -84,6 +86,14 @@ def keep_previews(workdir: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if (workdir / PREVIEWS).exists():
         shutil.copytree(workdir / PREVIEWS, folder)
+
+
+def _only_of(prompt: str, workdir: Path) -> None:
+    """Removes what an interrupted training has made of another prompt."""
+    told = workdir / "preview_prompt.txt"
+    if not told.is_file() or told.read_text(encoding="utf-8") != prompt:
+        shutil.rmtree(workdir / PREVIEWS, ignore_errors=True)
+        write_text(told, prompt)
 
 
 def _case(config: Config, settings: LearnedSettings, item: str) -> Case:

@@ -132,8 +132,8 @@ def _plain(values: Any) -> Any:
 def _told(config: Config, rows: Iterable[str]) -> Values:
     """What people read of these rows, and of what they cover."""
     counts = [len(config.cases), config.seeds, config.learning_seeds]
-    labels = {row: [config.label(row), config.methods[row].CONTROL] for row in rows}
-    return {"name": config.name, "counts": counts, "labels": labels}
+    labels = [[row, config.label(row), config.methods[row].CONTROL] for row in rows]
+    return {"name": config.name, "counts": counts, "labels": labels, "order": list(config.cases)}
 
 
 def _scenes(config: Config) -> Values:
@@ -539,7 +539,7 @@ def rating(config: Config) -> Dependencies:
             "media": config.media,
             "seeds": config.seeds,
             "rows": list(config.table("table1")),
-            "cases": {case: [entry.prompt, entry.bind] for case, entry in config.cases.items()},
+            "cases": [[case, entry.prompt, entry.bind] for case, entry in config.cases.items()],
         },
         pages=("report/rating.html", *PAGES),
         items=_bound_media(config),

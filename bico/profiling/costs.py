@@ -64,7 +64,7 @@ def _reckoned(card: Card) -> Costs:
     }
     seconds = {key: getattr(measured, key) / ratio for key in ("decode", "caption", "encode", "score")}
     origin = (
-        f"{card.name}: not measured. Reckoned from the figures of {card.like} and the published peaks in bfloat16, "
+        f"{card.name}: not measured. Estimated from the figures of {card.like} and the published peaks in bfloat16, "
         f"{card.peak:g} and {measured.peak:g} TFLOP/s. Those figures: {measured.origin}"
     )
     changes = {"origin": origin, "training": training, "sampling": measured.sampling * ratio, "peak": card.peak}

@@ -113,10 +113,12 @@ def _for_slurm(work: Work, jobs: list[Job]) -> str:
     if "learn" in hours:
         hours["learn"] = longest
     limits = [f"  {rule}: attempt * {_limit(of)}" for rule, of in hours.items() if of]
+    told = (
+        f"On several GPUs: with parts={parts} in the config, the longest job of learn takes {duration(3600 * longest)}."
+    )
     return "\n".join(
         [
-            f"On several GPUs: with parts={parts} in the config, the longest job of learn takes "
-            f"{duration(3600 * longest)}.",
+            *([told] if "learn" in hours else []),
             f"Time limits (minutes) for `runtime` in profiles/slurm/config.yaml, {MARGIN:g} times the estimate, with "
             f"parts={parts}:",
             *limits,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,34 +13,26 @@ import numpy as np
 
 from bico.config.schema import Config
 from bico.core.tables import read_table
-from bico.report.names import scope
+from bico.report.names import scope, score_name
 from bico.report.partial import complete_first, covered
 
 if TYPE_CHECKING:
     import pandas as pd
 
-HEADINGS = {
-    "clip_t": "CLIP-T",
-    "dino_i": "DINO-I",
-    "motion_fidelity": "fidelity",
-    "truth_concept": "concept",
-    "truth_prompt": "prompt",
-    "truth_motion": "motion",
-    "truth_overall": "overall",
-}
-"""Column of a table -> its heading."""
+SHOWN = ("clip_t", "dino_i", "motion_fidelity", "truth_concept", "truth_prompt", "truth_motion", "truth_overall")
+"""Columns of a table that are shown, as far as there is room."""
 TRUTH = ["truth_concept", "truth_prompt", "truth_motion", "truth_overall"]
 """Columns of which a table with truth shows intervals."""
 WIDEST = 100
 
 
-def ending(config: Config, tables: Sequence[str], *, width: int, command: str) -> str:
+def ending(config: Config, tables: Sequence[str], *, width: int, command: Callable[[Sequence[str]], str]) -> str:
     """The text for these tables of a config, or where its results are if there are none.
 
     Args:
         tables: "table1" and so on, whose files are there.
         width: characters of a line.
-        command: makes pictures and gallery.
+        command: gives the command that makes these targets.
     """
     if not tables:
         return f"Done. The results are in {config.results}/."
@@ -46,17 +40,30 @@ def ending(config: Config, tables: Sequence[str], *, width: int, command: str) -
     return "\n\n".join([*parts, _pictures(config, tables, command)])
 
 
-def with_target(arguments: Sequence[str], targets: Collection[str], target: str) -> str:
-    """A Snakemake command as it was given, with this target in place of its own."""
-    kept = [argument for argument in arguments if argument not in targets and argument != "--"]
-    return shlex.join(["uv", "run", "snakemake", *kept, "--", target])
+KEPT = re.compile(
+    r"-(c|j|C|d|s)|--(cores|jobs|config|configfiles?|directory|snakefile|profile|workflow-profile|executor)\b"
+)
+"""Options of Snakemake that say what is run and where. Others, such as --forceall, are for one run alone."""
+
+
+def with_targets(arguments: Sequence[str], targets: Collection[str], wanted: Sequence[str]) -> str:
+    """A Snakemake command as it was given, with other targets in place of its own."""
+    given = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    kept, keeps = list[str](), False
+    for before, argument in zip(("", *given), given, strict=False):
+        if argument.startswith("-"):
+            keeps = KEPT.match(argument) is not None
+        # The first value belongs to its option even if a target is called so, as in `--cores all`.
+        if keeps and (before.startswith("-") or argument not in targets):
+            kept.append(argument)
+    return shlex.join(["uv", "run", "snakemake", *kept, "--", *wanted])
 
 
 def _table(config: Config, name: str, width: int) -> str:
     path = config.paths.table(name)
     types = {"method": str, "configuration": str, "cases": int, "scored_cases": int}
     table = complete_first(read_table(path, types))
-    known = [column for column in HEADINGS if column in table]
+    known = [column for column in SHOWN if column in table]
     few = [column for column in TRUTH if column in known] or known
     rows = table.to_dict(orient="records")
     fewer = {config.label(row["method"]): covered(row) for row in rows if covered(row)}
@@ -67,11 +74,15 @@ def _table(config: Config, name: str, width: int) -> str:
     if len(lines[0]) > width:
         lines = _aligned(names, table, few, spans=False)
     has_spans = any("[" in line for line in lines)
-    brackets = "In brackets: 95 % interval. All else" if has_spans else "Intervals and all else"
-    notes = [f"{brackets}: {path.with_suffix('.md')}"]
+    brackets = "95 % intervals are in brackets. All scores are" if has_spans else "Intervals and all scores are"
+    notes = [f"{brackets} in {path.with_suffix('.md')}"]
     if fewer:
         told = ", ".join(f"{label} {count}" for label, count in fewer.items())
-        notes = [f"* covers fewer cases ({told}).", "  Do not compare its means with other rows.", *notes]
+        few_cases = [
+            f"* These rows cover fewer cases: {told}.",
+            "  Their means do not compare with those of other rows.",
+        ]
+        notes = [*few_cases, *notes]
     return "\n".join([f"{path}: {scope(config)}", "", *lines, "", *notes])
 
 
@@ -79,7 +90,7 @@ def _aligned(names: list[str], table: pd.DataFrame, columns: list[str], *, spans
     cells = [["", *names]]
     for column in columns:
         ends = table.get(f"{column}_low"), table.get(f"{column}_high")
-        cells.append([HEADINGS[column]])
+        cells.append([score_name(column)])
         for row, mean in enumerate(table[column]):
             text = f"{mean:.1f}" if np.isfinite(mean) else "-"
             if spans and ends[0] is not None and ends[1] is not None and np.isfinite(ends[0][row]):
@@ -93,18 +104,25 @@ def _aligned(names: list[str], table: pd.DataFrame, columns: list[str], *, spans
     return ["  ".join(row) for row in zip(first, *others, strict=True)]
 
 
-def _pictures(config: Config, tables: Sequence[str], command: str) -> str:
-    """Where they are; and the command, unless all are there."""
+def _pictures(config: Config, tables: Sequence[str], command: Callable[[Sequence[str]], str]) -> str:
+    """Where those are that are newer than the scores; and the command for the others."""
     paths = config.paths
-    wanted: dict[str, list[Path]] = {
-        "tables, drawn": [paths.figure(name) for name in tables],
-        "pictures of each case": [paths.figure(f"cases/{case}") for case in config.cases],
-        "gallery": [paths.gallery / "index.html"],
+    scores = [paths.scores(row) for name in tables for row in config.table(name)]
+    since = max((file.stat().st_mtime for file in scores if file.exists()), default=0.0)
+    drawn = [paths.figure(name) for name in tables]
+    wanted: dict[str, tuple[list[Path], list[str]]] = {"tables, drawn": (drawn, [str(file) for file in drawn])}
+    if "table1" in tables:  # whose rows these show
+        wanted["pictures of each case"] = [paths.figure(f"cases/{case}") for case in config.cases], ["all"]
+        wanted["gallery"] = [paths.gallery / "index.html"], ["all"]
+    missing = {
+        what: targets
+        for what, (files, targets) in wanted.items()
+        if not all(file.exists() and file.stat().st_mtime >= since for file in files)
     }
-    there = {what: files for what, files in wanted.items() if all(file.exists() for file in files)}
-    lines = [f"{what + ':':23}{_named(files)}" for what, files in there.items()]
-    if missing := [what for what in wanted if what not in there]:
-        lines += [f"Not made yet: {'; '.join(missing)}. This command makes them:", f"    {command}"]
+    lines = [f"{what + ':':23}{_named(files)}" for what, (files, _) in wanted.items() if what not in missing]
+    if missing:
+        told = command([*dict.fromkeys(chain.from_iterable(missing.values()))])
+        lines += [f"Not made yet: {'; '.join(missing)}. This command makes them:", f"    {told}"]
     return "\n".join(lines)
 
 

@@ -67,7 +67,7 @@ def _row(row: Mapping[str, Any], columns: Sequence[str]) -> str:
     means = [_number(row.get(column, math.nan), digits=2 if column == "paper_overall" else 1) for column in columns]
     ends = [[_number(row.get(f"{column}_{end}", math.nan)) for end in ("low", "high")] for column in columns]
     intervals = [f"{{\\scriptsize [{low},{high}]}}" if low != high else "" for low, high in ends]
-    lines = [[escaped(row["label"]), *means]]
+    lines = [["{}" + escaped(row["label"]), *means]]  # braces: "[" or "*" would belong to the line end before
     if row["covers"] or any(intervals):
         lines.append([f"{{\\scriptsize {escaped(row['covers'])}}}" if row["covers"] else "", *intervals])
     return "".join(f"{' & '.join(line)} \\\\\n" for line in lines)

@@ -10,7 +10,9 @@ TRUTH_LABEL = "exact rendering"
 def scope(config: Config) -> str:
     """What all rows of a benchmark cover, as every figure and table says it."""
     counts = counted(len(config.cases), "case"), counted(len(config.seeds), "seed")
-    return f"{config.name}: {', '.join(counts)}, {counted(len(config.learning_seeds), 'training')} of each row"
+    return (
+        f"{config.name}: {', '.join(counts)}, {counted(len(config.learning_seeds), 'training')} of each row that learns"
+    )
 
 
 def counted(number: int, noun: str) -> str:

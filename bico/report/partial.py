@@ -39,15 +39,18 @@ def on_same_cases(
     """Row -> the reference's scores on the cases of that row alone, as means with intervals, with a "label" and what it
     "covers".
 
-    For every row that covers some cases, but not all; none without the reference.
+    For every row that covers some cases, but not all, some of them with the reference.
     """
     if REFERENCE not in scores:
         return {}
     reference, columns = scores[REFERENCE], list(columns)
-    found = {row: scored_cases(of_row) for row, of_row in scores.items() if row != REFERENCE}
+    known = set(scored_cases(reference))
+    fewer = {row: scored_cases(of_row) for row, of_row in scores.items() if row != REFERENCE}
+    fewer = {row: cases for row, cases in fewer.items() if len(cases) < len(config.cases)}
+    found = {row: [case for case in cases if case in known] for row, cases in fewer.items()}
     return {
         row: {"label": config.label(REFERENCE), "covers": f"on the same {counted(len(cases), 'case')}"}
         | row_intervals(config, reference[reference["case"].isin(cases)], columns)
         for row, cases in found.items()
-        if 0 < len(cases) < len(config.cases)
+        if cases
     }

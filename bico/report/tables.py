@@ -17,7 +17,8 @@ from bico.config.methods import module_of
 from bico.config.schema import Config
 from bico.core.files import write_text
 from bico.core.fingerprints import code_digest, folder_digest
-from bico.core.records import load_json, save_csv
+from bico.core.records import load_json
+from bico.core.saving import save_csv
 from bico.core.tables import read_table
 from bico.report import latex, statistics
 from bico.report.answers import QUESTIONS, agreement, counted_answers
@@ -334,10 +335,13 @@ def _legend(config: Config, name: str, table: pd.DataFrame) -> str:
         )
     if (table["scored_cases"] < table["cases"]).any():
         lines.append(
-            "- A row that covers fewer cases says how many and stands below the others, with which its means cannot be "
-            f"compared. Under it: {config.label(REFERENCE) if REFERENCE in config.methods else 'the reference'} on the "
-            "same cases. The differences below are on common cases, too."
+            "- A row that covers fewer cases says how many and stands below the others. Its means cannot be compared "
+            "with theirs."
         )
+        if REFERENCE in table["method"].values:
+            lines[-1] += (
+                f" Under it stands {config.label(REFERENCE)} on the same cases. Differences are on common cases."
+            )
     if name in ("table2", "table3"):
         lines += verdicts(config)
     lines.append(

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bico.config.schema import Config
-from bico.core.records import save_csv
+from bico.core.saving import save_csv
 from bico.media.inspecting import frame_rate
 from bico.media.reading import read_clip
 from bico.scoring.results import SCORES

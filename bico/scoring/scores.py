@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from bico.config.schema import Config
-from bico.core.records import load_json, save_csv, save_json
+from bico.core.records import load_json
+from bico.core.saving import save_csv, save_json
 from bico.media.reading import read_source, read_written
 from bico.scoring.results import TRUTH, clip_statuses, score_columns
 
@@ -86,8 +87,8 @@ def _notice_context(config: Config, clip_t: ClipT) -> None:
     for case_id, case in config.cases.items():
         if not clip_t.reads_whole(case.prompt):
             log.warning(
-                "notice: cases.%s: the prompt is longer than the %d tokens that the CLIP model reads, so CLIP-T scores "
-                "its start alone",
+                "notice: cases.%s: the prompt is longer than the %d tokens that the CLIP model reads: CLIP-T is "
+                "computed on these alone",
                 case_id, clip_t.model.context_length,
             )  # fmt: skip
 

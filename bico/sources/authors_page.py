@@ -152,8 +152,8 @@ def benchmark(compositions: list[Composition], folder: Path) -> dict[str, dict[s
     return {"sources": sources, "cases": cases}
 
 
-def due(config: Config, source: str) -> bool:
-    """Whether a file of a source is one of the page's that is still to be fetched.
+def due(config: Config, source: str) -> set[Path]:
+    """The files of a source that are of the page, while it is still to be fetched.
 
     Raises:
         InputError: the page has no such file.
@@ -167,7 +167,7 @@ def due(config: Config, source: str) -> bool:
             raise InputError(
                 f"{file}: sources.{source}.file: the authors' page has no '{medium}': expected one of {', '.join(near)}"
             )
-    return bool(files) and not (folder / "index.html").is_file()
+    return set() if (folder / "index.html").is_file() else set(files)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

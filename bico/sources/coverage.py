@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bico.core.errors import InputError
-from bico.core.records import load_json, save_csv
+from bico.core.records import load_json
+from bico.core.saving import save_csv
 from bico.prompts.content_words import FUNCTION_WORDS, content_words, stems
 from bico.sources.instructions import TEMPLATES, template
 

@@ -139,12 +139,13 @@ def fit(
                 alike = replace(stage, loss=evaluation or stage.loss, micro_batch=1)
                 line["eval_loss"] = _eval_loss(alike, settings.batch_size, seed)
             metrics.add(step, stage.name, numbers, line)
+            # Before a checkpoint: a training that goes on from it makes no preview of its step.
+            if preview is not None and settings.preview_every and (step + 1) % settings.preview_every == 0:
+                preview(step + 1, learned())
             if (step + 1) % settings.checkpoint_every == 0:
                 metrics.write()
                 file.flush()
                 save(workdir, step + 1, parameters, optimizer)
-            if preview is not None and settings.preview_every and (step + 1) % settings.preview_every == 0:
-                preview(step + 1, learned())
         metrics.write()
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bico.core.errors import InputError
 from bico.core.files import write_csv
-from bico.core.records import beside, save_csv
+from bico.core.records import beside
+from bico.core.saving import save_csv
 from bico.core.tables import read_lines, read_table
 
 TEXTS = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"])) | st.sampled_from(

@@ -294,7 +294,7 @@ def test_cards_that_were_not_measured_are_reckoned_by_their_peak_and_say_so():
     assert reckoned.training["bico"].clip == pytest.approx(measured.training["bico"].clip * 312 / 989)
     assert reckoned.sampling == pytest.approx(measured.sampling * 312 / 989)
     assert reckoned.decode == pytest.approx(measured.decode * 989 / 312) and reckoned.start == measured.start
-    assert reckoned.origin.startswith("A100: not measured. Reckoned from the figures of h100")
+    assert reckoned.origin.startswith("A100: not measured. Estimated from the figures of h100")
     assert all(costs_of(card).gpu for card in ("h200", "rtx4090"))
 
 

@@ -45,7 +45,7 @@ def test_a_long_clip_is_shown_from_its_first_frame_to_its_last():
 
 def test_a_figure_says_what_it_is_part_of_and_which_rows_are_controls(config):
     figure = figures.draw(config, "robot_spins")
-    note = "toy: 3 cases, 2 seeds, 1 training of each row; here case 2, robot_spins, seed 0"
+    note = "toy: 3 cases, 2 seeds, 1 training of each row that learns; here case 2, robot_spins, seed 0"
     assert note in [text.get_text().replace("\n", " ") for text in figure.texts]
     controls = [axes.texts[0].get_text() for axes in figure.axes if "(control)" in axes.texts[0].get_text()]
     assert controls == ["Plain prompt\n(control)", "Copied frames\n(control)"]

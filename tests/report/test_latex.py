@@ -30,11 +30,11 @@ def test_numbers_intervals_and_gaps_are_where_they_belong(text):
     assert body == [
         r"Method & CLIP-T & Motion & Paper \\",
         r"\midrule",
-        rf"{latex.escaped(ODD)} & $12.3$ & $-3.2$ &  \\",
+        rf"{{}}{latex.escaped(ODD)} & $12.3$ & $-3.2$ &  \\",
         r" & {\scriptsize [$10.0$,$14.0$]} &  &  \\",
-        r"BiCo, isolated &  &  &  \\",
+        r"{}BiCo, isolated &  &  &  \\",
         r"\midrule",
-        r"DualReal & $99.0$ &  & $4.50$ \\",
+        r"{}DualReal & $99.0$ &  & $4.50$ \\",
         r"{\scriptsize 7 of 28 cases} &  &  &  \\",
     ]
     assert text.count("\\begin") == text.count("\\end") == 2 and "\\label{tab:toy-table1}" in text

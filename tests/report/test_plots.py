@@ -78,7 +78,7 @@ def test_a_plot_says_what_it_covers_and_puts_rows_of_fewer_cases_last(drawn, mon
     plots.plot(drawn, "table2")
     labels = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
     assert labels == ["Plain prompt", "BiCo\nfull model", "BiCo, tds\n+ TDS\n1 of 3 cases"]
-    assert figures[0].get_suptitle() == "toy: 3 cases, 2 seeds, 1 training of each row"
+    assert figures[0].get_suptitle() == "toy: 3 cases, 2 seeds, 1 training of each row that learns"
 
 
 @pytest.fixture

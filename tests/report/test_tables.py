@@ -228,7 +228,7 @@ def test_a_row_of_fewer_cases_says_so_stands_last_and_is_compared_on_its_own(sco
 def test_a_table_says_what_it_covers_and_names_rows_in_words(scored):
     tables.write_table(scored, "table1")
     text = (scored.results / "table1.md").read_text()
-    assert text.split("\n\n")[1] == "toy: 3 cases, 2 seeds, 1 training of each row."
+    assert text.split("\n\n")[1] == "toy: 3 cases, 2 seeds, 1 training of each row that learns."
     assert "| Copied frames |         copy |" in text  # beside what files call it
 
 
@@ -252,7 +252,7 @@ def test_figures_of_the_paper_stand_beside_its_own_rows_alone(scored):
 def test_a_table_is_latex_as_well(scored):
     tables.write_table(scored, "table1")
     text = (scored.results / "table1.tex").read_text()
-    assert "Methods. toy: 3 cases, 2 seeds, 1 training of each row. Means" in text
+    assert "Methods. toy: 3 cases, 2 seeds, 1 training of each row that learns. Means" in text
     assert "Method & CLIP-T & DINO-I & Motion fid. & Paper \\\\" in text
     assert "{\\scriptsize 2 of 3 cases}" in text and "& $4.64$ \\\\" in text and "\\textbf" not in text
     assert text.index("BiCo &") < text.index("Plain prompt &")

@@ -3,7 +3,7 @@
 
 import shutil
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from bico.config.reading import load, read_yaml
@@ -18,7 +18,7 @@ from bico.plan.trainings import (
     learner,
 )
 from bico.profiling.expected import Job, expected_seconds
-from bico.report.ending import ending, with_target
+from bico.report.ending import ending, with_targets
 from bico.sources.weights import manifest, read_lock, repositories
 
 
@@ -111,7 +111,7 @@ onsuccess:
     tables = [
         job.wildcards.table for job in workflow.dag.jobs if job.rule.name == "table"
     ]
-    command = with_target(sys.argv[1:], workflow.dag_settings.targets, "all")
+    command = partial(with_targets, sys.argv[1:], workflow.dag_settings.targets)
     width = shutil.get_terminal_size(fallback=(100, 24)).columns
     try:
         told = ending(CONFIG, sorted(tables), width=width, command=command)

@@ -11,6 +11,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -69,6 +70,7 @@ def results(name: str) -> str:
     return f"{markdown(header, cells)}\n\n{origin}"
 
 
+@cache
 def _names() -> dict[str, str]:
     """Names of rows as tables and figures have them."""
     config = load(ROOT / "config/toybox.yaml")

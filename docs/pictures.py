@@ -9,7 +9,6 @@ prompt and of BiCo with the exact rendering below them.
 from __future__ import annotations
 
 import argparse
-from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -22,7 +21,7 @@ from bico.config.benchmark import Case
 from bico.config.reading import load
 from bico.config.schema import Config
 from bico.media.reading import read_media, read_written
-from bico.prompts.words import spans
+from bico.report.pages import coloured
 from bico.report.style import INK, PALETTE, STYLE, save
 
 PICTURE = Path(__file__).with_name("composition.png")
@@ -79,18 +78,11 @@ def _fill(axes: Axes, label: str, colour: str, frames: np.ndarray) -> None:
 
 def _write(figure: Figure, case: Case, colours: dict[str, str], place: tuple[float, float]) -> None:
     """The prompt, its bound words in the colours of their sources."""
-    bound = {span: colours[source] for source, owned in spans(case.prompt, case.bind).items() for span in owned}
-    edges = sorted({0, len(case.prompt), *(edge for span in bound for edge in span)})
+    looks = [{"color": colour, "weight": "bold"} for colour in colours.values()]
+    plain = {"color": INK, "weight": "normal"}
     pieces = [
-        TextArea(
-            case.prompt[start:end],
-            textprops={
-                "color": bound.get((start, end), INK),
-                "size": 14,
-                "weight": "bold" if (start, end) in bound else "normal",
-            },
-        )
-        for start, end in pairwise(edges)
+        TextArea(text, textprops={"size": 14, **(plain if number is None else looks[number])})
+        for text, number in coloured(case)
     ]
     line = HPacker(children=pieces, pad=0, sep=0, align="baseline")
     figure.add_artist(

@@ -154,7 +154,7 @@ class LogHandler(LogHandlerBase):
         number = job["jobid"]
         with self.screen.lock:
             took = self.share.give_up(number)
-        self.failed[number] = name = self.names[number] if number in self.names else str(job["rule_name"])
+        self.failed[number] = name = self.names.get(number, str(job["rule_name"]))
         if self.stopped:
             return
         lines = [line for file in job["log"] for line in _last_lines(Path(file), LAST_LINES)]

@@ -134,13 +134,18 @@ def check_mask(path: Path, photograph: Path, frame: tuple[int, int]) -> None:
 def grey_mask(path: Path) -> Image.Image:
     """A mask as 8 bits of grey, upright; what is transparent is black."""
     with opened(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode == "F":
+        if image.mode == "F":
             raise InputError(f"{path}: a mask of fractions: expected 8 or 16 bits of grey, export it as PNG")
-        if upright.mode.startswith("I"):  # 16 bits, of which Pillow's own conversion would make white
-            upright = upright.point(lambda value: value / 257).convert("L")
-        layers = upright.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layers.size, "black"), layers).convert("L")
+        return upright(image, "black").convert("L")
+
+
+def upright(image: Image.Image, ground: str) -> Image.Image:
+    """An opened image in RGB as one looks at it: turned as its metadata say, its transparent parts in a colour."""
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I"):  # 16 bits of grey: Pillow's own conversion makes white of all that is above 255
+        turned = turned.point(lambda value: value / 257).convert("L")
+    layers = turned.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layers.size, ground), layers).convert("RGB")
 
 
 def fitted_mask(mask: Image.Image, frame: tuple[int, int]) -> Image.Image:

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from bico.core.errors import InputError
 from bico.core.records import intact
 from bico.media.ffmpeg import run_ffmpeg
-from bico.media.inspecting import Video, check_start, fitted_mask, grey_mask, inspect_video, is_image, opened
+from bico.media.inspecting import Video, check_start, fitted_mask, grey_mask, inspect_video, is_image, opened, upright
 from bico.media.writing import subsampled
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def read_media(
     one too short for that is spread over all frames. Raises InputError if it cannot be read.
     """
     if is_image(intact(path)):
-        return np.asarray(ImageOps.fit(_upright(path), (width, height), Image.Resampling.BICUBIC))[None]
+        return np.asarray(ImageOps.fit(_photograph(path), (width, height), Image.Resampling.BICUBIC))[None]
     video = inspect_video(path)
     check_start(path, video, start)
     indices, _ = _taken(video, num_frames, fps, read, start)
@@ -85,7 +85,7 @@ def read_original(path: Path, media: Media, start: float = 0) -> tuple[np.ndarra
     Raises InputError if it cannot be read.
     """
     if is_image(intact(path)):
-        return np.asarray(_upright(path))[None], media.fps
+        return np.asarray(_photograph(path))[None], media.fps
     video = inspect_video(path)
     check_start(path, video, start)
     indices, rate = _taken(video, media.num_frames, media.fps, media.read, start)
@@ -110,20 +110,10 @@ def read_clip(path: Path) -> np.ndarray:
     return _decode(path, inspect_video(path))
 
 
-def _upright(path: Path) -> Image.Image:
-    """An image in RGB as one looks at it: turned as its metadata say, on white."""
+def _photograph(path: Path) -> Image.Image:
+    """An image upright in RGB, on white."""
     with opened(path) as image:
-        upright = ImageOps.exif_transpose(_eight_bits(image)).convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits as grey of 8: Pillow's own conversion makes white of all that is brighter than 255."""
-    if not image.mode.startswith("I"):
-        return image
-    grey = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    grey.info = image.info  # its rotation, too
-    return grey
+        return upright(image, "white")
 
 
 def _cover(height: int, width: int) -> str:

@@ -112,8 +112,7 @@ class Work:
         """Seconds of one piece of a row's work, without the start of a job: to learn from "a photo" and "a clip", or
         from "a case" where the method learns from cases, and to make "a composition"."""
         settings = self.config.methods[row]
-        seconds, _ = self._clips(settings, 1)
-        found = {"a composition": seconds / len(self.config.seeds)}
+        found = {"a composition": self._clip(settings, self.config.media.num_frames)}
         if isinstance(settings, LearnedSettings):
             per_case = settings.LEARNS_PER == "case"
             kinds: dict[str, Kind] = {"a case": "image"} if per_case else {"a photo": "image", "a clip": "video"}

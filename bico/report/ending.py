@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Callable, Collection, Sequence
@@ -9,11 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bico.config.schema import Config
 from bico.core.tables import read_table
-from bico.report.names import scope, score_name
+from bico.report.names import scope, score_name, span
 from bico.report.partial import complete_first, covered
 
 if TYPE_CHECKING:
@@ -89,13 +88,9 @@ def _table(config: Config, name: str, width: int) -> str:
 def _aligned(names: list[str], table: pd.DataFrame, columns: list[str], *, spans: bool) -> list[str]:
     cells = [["", *names]]
     for column in columns:
-        ends = table.get(f"{column}_low"), table.get(f"{column}_high")
-        cells.append([score_name(column)])
-        for row, mean in enumerate(table[column]):
-            text = f"{mean:.1f}" if np.isfinite(mean) else "-"
-            if spans and ends[0] is not None and ends[1] is not None and np.isfinite(ends[0][row]):
-                text += f" [{ends[0][row]:.1f}, {ends[1][row]:.1f}]"
-            cells[-1].append(text)
+        ends = (f"{column}_low", f"{column}_high") if spans else ()
+        scores = ([row.get(name, math.nan) for name in (column, *ends)] for row in table.to_dict(orient="records"))
+        cells.append([score_name(column), *(span(*score) or "-" for score in scores)])
     widths = [max(map(len, column)) for column in cells]
     first, *others = (
         [cell.ljust(width) if number == 0 else cell.rjust(width) for cell in column]

@@ -19,6 +19,7 @@ from PIL import Image
 from bico.config.layout import Layout
 from bico.core.errors import InputError
 from bico.core.files import replacing
+from bico.training.metrics import METRICS
 
 NAME = "events.out.tfevents.bico"
 """TensorBoard reads every file of a run that has the middle part in its name."""
@@ -59,13 +60,14 @@ def metrics_files(results: Path) -> dict[str, tuple[Path, Path]]:
 
     While a training runs, they are those among its checkpoints.
     """
-    learned, files = Path(Layout(Path()).artifact("*", "*", "*")), {}
-    for metrics in sorted(results.glob(str(learned.with_suffix(".metrics.jsonl")))):
-        name = metrics.name.removesuffix(".metrics.jsonl")
-        files[metrics.with_name(name)] = metrics, metrics.with_name(f"{name}.previews")
-    for metrics in sorted(results.glob(str(learned.with_suffix(".ckpt") / "metrics.jsonl"))):
-        files[metrics.parent.with_suffix("")] = metrics, metrics.with_name("previews")
-    return {"/".join(path.parts[-3:]): found for path, found in files.items()}
+    paths, every, files = Layout(results), Layout(Path()), {}
+    for metrics in sorted(results.glob(str(every.metrics("*", "*", "*")))):
+        row, item, seed = *metrics.parts[-3:-1], metrics.name.partition(".")[0]
+        files[f"{row}/{item}/{seed}"] = metrics, paths.previews(row, item, seed)
+    for metrics in sorted(results.glob(str(every.artifact("*", "*", "*").with_suffix(".ckpt") / METRICS))):
+        row, item, seed = *metrics.parts[-4:-2], metrics.parent.stem
+        files[f"{row}/{item}/{seed}"] = metrics, metrics.with_name("previews")
+    return files
 
 
 def _events(metrics: Path, previews: Path) -> Iterator[dict[str, Any]]:

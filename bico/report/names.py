@@ -1,6 +1,8 @@
-"""What people read of rows and of a benchmark: names, and what a figure or a table covers."""
+"""What people read of rows and of a benchmark: names, scores with intervals, and what a table covers."""
 
 from __future__ import annotations
+
+import math
 
 from bico.config.schema import Config
 
@@ -22,3 +24,10 @@ def counted(number: int, noun: str) -> str:
 def score_name(column: str) -> str:
     """A score as people read it: "CLIP-T", "motion fidelity", "overall"."""
     return {"clip_t": "CLIP-T", "dino_i": "DINO-I"}.get(column, column.removeprefix("truth_").replace("_", " "))
+
+
+def span(mean: float, low: float = math.nan, high: float = math.nan, *, sign: str = "", digits: int = 1) -> str:
+    """A score with its interval in brackets, as far as they are finite; "" without a score."""
+    form = f"{sign}.{digits}f"
+    ends = f" [{low:{form}}, {high:{form}}]" if math.isfinite(low) else ""
+    return f"{mean:{form}}{ends}" if math.isfinite(mean) else ""

@@ -23,7 +23,7 @@ from bico.core.tables import read_table
 from bico.report import latex, statistics
 from bico.report.answers import QUESTIONS, agreement, counted_answers
 from bico.report.controls import verdicts
-from bico.report.names import TRUTH_LABEL, scope
+from bico.report.names import TRUTH_LABEL, scope, span
 from bico.report.partial import REFERENCE, complete_first, covered, on_same_cases, scored_cases
 from bico.report.statistics import (
     bootstrap,
@@ -194,13 +194,7 @@ def _has_truth(config: Config) -> bool:
 
 
 def _cell(row: dict, column: str, digits: int = 1) -> str:
-    return _span(row[column], row[f"{column}_low"], row[f"{column}_high"], digits=digits)
-
-
-def _span(mean: float, low: float, high: float, *, sign: str = "", digits: int = 1) -> str:
-    form = f"{sign}.{digits}f"
-    ends = f" [{low:{form}}, {high:{form}}]" if np.isfinite(low) else ""
-    return f"{mean:{form}}{ends}" if np.isfinite(mean) else ""
+    return span(row[column], row[f"{column}_low"], row[f"{column}_high"], digits=digits)
 
 
 def _counts(config: Config, table: pd.DataFrame) -> str:
@@ -215,7 +209,7 @@ def _counts(config: Config, table: pd.DataFrame) -> str:
 def _differences(config: Config, scores: dict[str, pd.DataFrame], columns: list[str]) -> list[list[str]]:
     def difference(method: str, column: str) -> str:
         both = (case_means(config, scores[name], column) for name in (method, REFERENCE))
-        return _span(*paired_difference(*both, **bootstrap(config)), sign="+", digits=2 if column in HUMAN else 1)
+        return span(*paired_difference(*both, **bootstrap(config)), sign="+", digits=2 if column in HUMAN else 1)
 
     cases = {method: set(scored_cases(of_method)) for method, of_method in scores.items()}
     return [
@@ -240,7 +234,7 @@ def _validity(config: Config, scores: dict[str, pd.DataFrame]) -> list[str]:
         _markdown(
             ["score", "truth", "clips", "correlation"],
             [
-                [score, truth, str(len(clips[[score, truth]].dropna())), _span(*found[score], sign="+", digits=2)]
+                [score, truth, str(len(clips[[score, truth]].dropna())), span(*found[score], sign="+", digits=2)]
                 for score, truth in ASKS.items()
             ],
         ),
@@ -256,7 +250,7 @@ def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFra
     values = values[..., np.isfinite(values).all(axis=(0, 1))]
     if not values.size:
         return []
-    tau = _span(*rank_agreement(values, paper.to_numpy(), **bootstrap(config)), sign="+", digits=2)
+    tau = span(*rank_agreement(values, paper.to_numpy(), **bootstrap(config)), sign="+", digits=2)
     neighbours = {
         f"“{config.label(better)}” minus “{config.label(worse)}”": paired_difference(second, first, **bootstrap(config))
         for (worse, first), (better, second) in pairwise(zip(paper.index, values, strict=True))
@@ -269,7 +263,7 @@ def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFra
         "-1 = the reverse).",
         f"Neighbours in the paper's order, the better one there minus the worse, in `truth_overall`: {apart} of "
         f"{len(neighbours)} are told apart.",
-        "\n".join(f"- {pair}: {_span(*found, sign='+')}, {_verdict(*found)}" for pair, found in neighbours.items()),
+        "\n".join(f"- {pair}: {span(*found, sign='+')}, {_verdict(*found)}" for pair, found in neighbours.items()),
     ]
 
 

@@ -1,11 +1,16 @@
-"""Copies what the page of results shows from a run into docs/results: `uv run python docs/collect.py [--config FILE]`.
+"""Copies what the page of results shows from runs into docs/results.
 
-It writes table1.csv, differences.csv and automatic_scores.csv from the scores of the rows of table 1. Then change the
-date in docs/results/tables.yaml, and run docs/generate.py.
+    uv run python docs/collect.py table1 [--config FILE]
+    uv run python docs/collect.py parts [0=results/lean_0/config.yaml] 0.85=results/config.yaml
+
+`table1` writes table1.csv, differences.csv and automatic_scores.csv from the rows of table 1. `parts` writes table2.csv
+and table3.csv of the last of its runs, and parts.csv: what each part of BiCo adds in every run, of which each is given
+with the lean of its text encoder. `worlds` takes the same arguments and writes worlds.csv: the rows of table 1 that all
+runs have. Then change the dates in docs/results/tables.yaml, and run docs/generate.py.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,7 @@ from bico.config.schema import Config
 from bico.report.names import counted, score_name
 from bico.report.partial import scored_cases
 from bico.report.statistics import bootstrap, case_means, paired_difference, rank_correlation, row_intervals
-from bico.report.tables import ASKS
+from bico.report.tables import ASKS, published
 from bico.scoring.results import SCORES, TRUTH, TRUTH_SCORES, read_scores
 
 OUT = Path(__file__).parent / "results"
@@ -33,17 +38,86 @@ COMPARED = [
 """Rows, and the scores in which they are compared."""
 
 
+PARTS = {
+    "per-block binders beside the global one": ("bico_hierarchical", "bico_global"),
+    "diversified captions": ("bico_diversified", "bico_hierarchical"),
+    "temporal decoupling": ("bico_tds", "bico_diversified"),
+    "temporal decoupling, with absorption token": ("bico", "bico_absorption"),
+    "absorption token": ("bico_absorption", "bico_diversified"),
+    "absorption token, with temporal decoupling": ("bico", "bico_tds"),
+    "two stages instead of one": ("bico", "bico_single_stage"),
+    "inverted noise instead of uniform": ("bico", "bico_not_inverted"),
+    "alpha read as a noise level instead of a position": ("bico_sigma", "bico"),
+    "noise of the released code instead of the paper's": ("bico_released", "bico"),
+}
+"""Part of BiCo: the row that has it, and the row that lacks it."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("what", choices=["table1", "parts", "worlds"])
+    parser.add_argument("runs", nargs="*", type=lambda text: text.partition("=")[::2], metavar="LEAN=CONFIG")
     parser.add_argument("--config", type=Path, default=Path("results/config.yaml"))
-    config = load(parser.parse_args().config)
+    options = parser.parse_args()
+    runs = {lean: load(Path(config)) for lean, config in options.runs} or {"": load(options.config)}
+    {"table1": _table1, "parts": _parts, "worlds": _worlds}[options.what](runs)
+
+
+def _table1(runs: dict[str, Config]) -> None:
+    (config,) = runs.values()
     scores = {row: read_scores(config, row) for row in (*config.table("table1"), TRUTH)}
-    for name, lines in {
-        "table1": [_row(config, row, found) for row, found in scores.items()],
-        "differences": [*_differences(config, scores)],
-        "automatic_scores": [*_agreements(config, scores)],
-    }.items():
-        pd.DataFrame(lines).to_csv(OUT / f"{name}.csv", index=False, float_format="%.2f")
+    _save("table1", (_row(config, row, found) for row, found in scores.items()))
+    _save("differences", _differences(config, scores))
+    _save("automatic_scores", _agreements(config, scores))
+
+
+def _parts(runs: dict[str, Config]) -> None:
+    shipped = list(runs.values())[-1]
+    for name in ("table2", "table3"):
+        lines = ((row, number) for row, number in shipped.table(name).items())
+        told = published(name)["configuration"]
+        _save(
+            name,
+            (
+                {"configuration": told.get(number) or shipped.label(row)}
+                | _row(shipped, row, read_scores(shipped, row))
+                for row, number in lines
+            ),
+        )
+    _save("parts", (line for part in PARTS for lean, config in runs.items() for line in _part(config, part, lean)))
+
+
+def _worlds(runs: dict[str, Config]) -> None:
+    rows = [
+        row
+        for row in next(iter(runs.values())).table("table1")
+        if all(config.paths.scores(row).exists() for config in runs.values())
+    ]
+    _save(
+        "worlds",
+        ({"lean": lean} | _row(config, row, read_scores(config, row)) for row in rows for lean, config in runs.items()),
+    )
+
+
+def _save(name: str, lines: Iterable[dict[str, Any]]) -> None:
+    pd.DataFrame(lines).to_csv(OUT / f"{name}.csv", index=False, float_format="%.2f")
+
+
+def _part(config: Config, part: str, lean: str) -> Iterator[dict[str, Any]]:
+    """What it adds over all cases; and, as temporal decoupling is made for them, over those that mix kinds of sources
+    and over the others."""
+    scores = [read_scores(config, row) for row in PARTS[part]]
+    mixed = {case for case, entry in config.cases.items() if len({config.sources[s].kind for s in entry.bind}) == 2}
+    cases = {"all": set(config.cases)}
+    if part.startswith("temporal decoupling"):
+        cases |= {"mix images and videos": mixed, "do not": set(config.cases) - mixed}
+    for told, chosen in cases.items():
+        line: dict[str, Any] = {"part": part, "cases": f"{told} ({len(chosen)})", "lean": lean}
+        for column in (*TRUTH_SCORES, "motion_fidelity"):
+            pair = [case_means(config, rows[rows["case"].isin(chosen)], column) for rows in scores]
+            ends = paired_difference(*pair, **bootstrap(config))
+            line |= dict(zip((column, f"{column}_low", f"{column}_high"), ends, strict=True))
+        yield line
 
 
 def _row(config: Config, row: str, scores: pd.DataFrame) -> dict[str, Any]:

@@ -49,6 +49,7 @@ COMMANDS = {
         results.figures,
         results.gallery,
         results.rating,
+        results.power,
         results.verify,
     ],
     "Steps: what was learned, looked at closely": [

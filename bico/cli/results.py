@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from bico.cli.arguments import ConfigFile, Row, known, open_config, open_with_probe, open_with_row
+from bico.core.errors import InputError
 
 if TYPE_CHECKING:
     from bico.config.schema import Config
@@ -58,6 +60,30 @@ def plot(table: TableName, /, *, config: ConfigFile) -> None:
     plot(opened, table)
 
 
+def power(
+    method: Row,
+    against: Annotated[str, Parameter(help="Another one, with which it is compared.")],
+    /,
+    *,
+    config: ConfigFile,
+    score: Annotated[str, Parameter(help="A column of the tables.")] = "truth_overall",
+    difference: Annotated[float | None, Parameter(help="In points: how many cases it takes.")] = None,
+) -> None:
+    """Print the smallest difference between two rows that other numbers of cases and trainings would tell apart.
+
+    From how much the rows' scores vary over cases and trainings, so both have to be scored.
+    """
+    opened = open_config(config)
+    rows = known("method", method, opened.methods), known("method", against, opened.methods)
+    from bico.report.power import power
+    from bico.scoring.results import score_columns
+
+    known("score", score, score_columns(opened))
+    if difference is not None and not 0 < difference < math.inf:
+        raise InputError(f"--difference {difference:g}: expected a number above 0")
+    print(power(opened, rows, score, difference))
+
+
 def verify(
     results: Annotated[Path, Parameter(help="A folder of results.")],
     /,
@@ -66,7 +92,6 @@ def verify(
 ) -> int:
     """Compare sources, captions, binders, clips, scores and tables of a folder of results with their records; exit code
     1 if one is damaged or not there."""
-    from bico.core.errors import InputError
     from bico.core.records import verify
 
     if not results.is_dir():

@@ -7,7 +7,7 @@ than once, the trainings are resampled as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -130,6 +130,27 @@ def case_interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[flo
     mean, low, high = interval(values, resamples=resamples, seed=seed)
     enough = np.isfinite(np.atleast_2d(values)).any(axis=0).sum() >= FEWEST
     return (mean, low, high) if enough else (mean, np.nan, np.nan)
+
+
+def difference_p(first: np.ndarray, second: np.ndarray, *, resamples: int, seed: int) -> float:
+    """p of the paired difference in 0..1, two-sided, from the bootstrap of `paired_difference`; NaN of fewer than
+    `FEWEST` cases. It is below 0.05 where the 95 % interval does not contain zero, as far as resamples can tell."""
+    values = np.atleast_2d(first - second)
+    if np.isfinite(values).any(axis=0).sum() < FEWEST:
+        return np.nan
+    samples = _resampled(values, resamples, seed).compressed()
+    tail = min((samples <= 0).sum(), (samples >= 0).sum())
+    return min(1.0, 2 * (float(tail) + 1) / (len(samples) + 1))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values of several comparisons, corrected (Holm 1979): the smallest times their number, the next times one less,
+    and so on, never below the one before, at most 1. NaN stay, and do not count."""
+    known = sorted((value, place) for place, value in enumerate(values) if np.isfinite(value))
+    corrected, least = [np.nan] * len(values), 0.0
+    for rank, (value, place) in enumerate(known):
+        least = corrected[place] = max(least, min(1.0, value * (len(known) - rank)))
+    return corrected
 
 
 def row_interval(config: Config, rows: pd.DataFrame, column: str) -> dict[str, float]:

@@ -25,9 +25,12 @@ from bico.report.answers import QUESTIONS, agreement, counted_answers
 from bico.report.controls import verdicts
 from bico.report.names import TRUTH_LABEL, scope, span
 from bico.report.partial import REFERENCE, complete_first, covered, on_same_cases, scored_cases
+from bico.report.power import POWER, spread
 from bico.report.statistics import (
     bootstrap,
     case_means,
+    difference_p,
+    holm,
     paired_difference,
     rank_agreement,
     rank_correlation,
@@ -54,6 +57,7 @@ MEANING = {
     "subject, scene, style or light. One of them in the clip costs everything, a second one costs no more. It is not "
     "part of `truth_overall`. A case whose sources show nothing of the kind has no score",
 }
+LEARNED_ONCE = "They are of other cases alone: one training says nothing of how much another would change. "
 ASKS = {"clip_t": "truth_prompt", "dino_i": "truth_concept", "motion_fidelity": "truth_motion"}
 """Score that knows no truth -> the truth score that answers the same question."""
 
@@ -153,8 +157,13 @@ def _document(
         compared = [*columns, *(HUMAN if table["human_ratings"].any() else ())]
         parts += [
             f"## Differences to {config.label(REFERENCE)}",
-            "Row minus reference, case by case, on the cases that both have; both are resampled with the same cases.",
+            "Row minus reference, case by case, on the cases that both have; both are resampled with the same cases. "
+            "A star: told apart also after Holm's correction for the comparisons in its column (p < 0.05).",
             _markdown(["method", "common cases", *compared], _differences(config, scores, compared)),
+            f"The smallest differences that these comparisons tell apart in {POWER:.0%} of experiments. "
+            f"{LEARNED_ONCE if len(config.learning_seeds) == 1 else ''}`bico power` says how many cases and trainings "
+            "a smaller one takes.",
+            _markdown(["method", *compared], _smallest(config, scores, compared)),
         ]
     if _has_truth(config):
         parts += [*_validity(config, scores), *_agreement(config, table, scores)]
@@ -207,20 +216,35 @@ def _counts(config: Config, table: pd.DataFrame) -> str:
 
 
 def _differences(config: Config, scores: dict[str, pd.DataFrame], columns: list[str]) -> list[list[str]]:
-    def difference(method: str, column: str) -> str:
-        both = (case_means(config, scores[name], column) for name in (method, REFERENCE))
-        return span(*paired_difference(*both, **bootstrap(config)), sign="+", digits=2 if column in HUMAN else 1)
-
+    others = _compared(scores)
     cases = {method: set(scored_cases(of_method)) for method, of_method in scores.items()}
-    return [
-        [
-            config.label(method),
-            str(len(cases[method] & cases[REFERENCE])),
-            *(difference(method, column) for column in columns),
-        ]
-        for method in scores
-        if method != REFERENCE
-    ]
+    cells = [[config.label(method), str(len(cases[method] & cases[REFERENCE]))] for method in others]
+    for column in columns:
+        pairs = [_pair(config, scores, method, column) for method in others]
+        corrected = holm([difference_p(*pair, **bootstrap(config)) for pair in pairs])
+        for cell, pair, p in zip(cells, pairs, corrected, strict=True):
+            told = span(*paired_difference(*pair, **bootstrap(config)), sign="+", digits=2 if column in HUMAN else 1)
+            cell.append(f"{told}{' *' if p < 0.05 else ''}")
+    return cells
+
+
+def _smallest(config: Config, scores: dict[str, pd.DataFrame], columns: list[str]) -> list[list[str]]:
+    def smallest(method: str, column: str) -> str:
+        first, second = _pair(config, scores, method, column)
+        found, cases = spread(first, second), int(np.isfinite(first - second).any(axis=0).sum())
+        return f"{found.smallest_difference(cases, len(first)):.{2 if column in HUMAN else 1}f}" if found else ""
+
+    return [[config.label(method), *(smallest(method, column) for column in columns)] for method in _compared(scores)]
+
+
+def _compared(scores: dict[str, pd.DataFrame]) -> list[str]:
+    """The rows that are compared with the reference."""
+    return [method for method in scores if method != REFERENCE]
+
+
+def _pair(config: Config, scores: dict[str, pd.DataFrame], method: str, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """A score of a row and of the reference, each [trainings, cases]."""
+    return case_means(config, scores[method], column), case_means(config, scores[REFERENCE], column)
 
 
 def _validity(config: Config, scores: dict[str, pd.DataFrame]) -> list[str]:
@@ -255,6 +279,8 @@ def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFra
         f"“{config.label(better)}” minus “{config.label(worse)}”": paired_difference(second, first, **bootstrap(config))
         for (worse, first), (better, second) in pairwise(zip(paper.index, values, strict=True))
     }
+    pairs = ((second, first) for first, second in pairwise(values))
+    corrected = holm([difference_p(*pair, **bootstrap(config)) for pair in pairs])
     apart = sum(low > 0 or high < 0 for _, low, high in neighbours.values())
     return [
         "## The paper's order",
@@ -262,7 +288,8 @@ def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFra
         f"{values.shape[-1]} cases that all of them have: {tau or 'not defined'} (1 = the same order, "
         "-1 = the reverse).",
         f"Neighbours in the paper's order, the better one there minus the worse, in `truth_overall`: {apart} of "
-        f"{len(neighbours)} are told apart.",
+        f"{len(neighbours)} are told apart, {sum(p < 0.05 for p in corrected)} of them also after Holm's correction "
+        "for several comparisons.",
         "\n".join(f"- {pair}: {span(*found, sign='+')}, {_verdict(*found)}" for pair, found in neighbours.items()),
     ]
 

@@ -211,7 +211,7 @@ def test_markdown_is_aligned_and_says_what_differs(scored):
     text = (scored.results / "table1.md").read_text()
     block = [line for line in text.split("\n\n")[2].split("\n")]
     assert len({len(line) for line in block}) == 1
-    assert "| Copied frames |            3 | -1.0 [-1.0, -1.0] |" in text
+    assert "| Copied frames |            3 | -1.0 [-1.0, -1.0] * |" in text
 
 
 def test_a_row_of_fewer_cases_says_so_stands_last_and_is_compared_on_its_own(scored):

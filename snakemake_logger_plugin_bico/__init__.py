@@ -192,13 +192,14 @@ class LogHandler(LogHandlerBase):
     def _tick(self) -> None:
         while not self.closing.wait(1.0):
             with self.screen.lock:
+                self.share.look()
                 if self.screen.is_terminal and self.share.expected:  # jobs of other Snakefiles print there themselves
                     self.screen.status(self._status())
                 elif (self.share.running or self.share.waiting) and time.monotonic() - self.screen.last > QUIET:
                     self.screen.line(self._status())
 
     def _status(self) -> str:
-        told = self.share.told()  # first: it looks which jobs have begun
+        told = self.share.told()
         running = [f"{self.names[number]}{self._newest(number)}" for number in self.share.running]
         waiting = [f"{len(self.share.waiting)} in the queue"] if self.share.waiting else []
         return f"{told}  running: {'; '.join(running + waiting)}" if running + waiting else ""

@@ -45,7 +45,8 @@ class Share:
         else:
             self.waiting[job] = log, time.time()
 
-    def _begin(self) -> None:
+    def look(self) -> None:
+        """Notes which jobs have begun; to be called often, since a job is taken to begin when that is seen."""
         for job, (log, submitted) in list(self.waiting.items()):
             with suppress(OSError):
                 if log.stat().st_mtime > submitted - SLACK:
@@ -60,14 +61,14 @@ class Share:
 
     def give_up(self, job: int) -> float:
         """The same of a job that failed."""
-        self._begin()
+        self.look()
         self.waiting.pop(job, None)
         now = time.monotonic()
         return now - self.running.pop(job, now)
 
     def told(self) -> str:
         """The share in per cent, and the minutes left: the same width always."""
-        self._begin()
+        self.look()
         total = sum(self.expected.values()) or float(self.jobs or 1)
         now = time.monotonic()
         begun = sum(min(now - since, 0.9 * self._of(job)) for job, since in self.running.items())

@@ -8,6 +8,7 @@ uv run snakemake --cores all everything                                      all
 uv run snakemake --cores all results/figures/table2.png                      ablations of BiCo, as a table and drawn
 uv run snakemake --cores all results/binding.csv                             what was learned of each source alone
 uv run snakemake --cores all results/controls.csv                            can each of BiCo's ingredients be judged here?
+uv run snakemake --cores all results/scorers.csv                             which score to trust with what
 uv run snakemake --cores all results/rating/pages                            pages on which people rate the clips
 uv run snakemake --report results/report.html -- everything                  one page of all that `everything` made
 """
@@ -67,6 +68,7 @@ include: "workflow/rules/applications.smk"
 include: "workflow/rules/absorption.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/controls.smk"
+include: "workflow/rules/scorers.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/plots.smk"
 include: "workflow/rules/figures.smk"
@@ -80,7 +82,8 @@ rule downloads:
         {*media_of(CONFIG.sources)} & {*rules.authors.output.media},
 
 
-# All tables and figures that the config has: `all`, ablations, curves, trainings, parts of the concept, binding, applications, absorption.
+# All tables and figures that the config has: `all`, ablations, curves, trainings, parts of the concept, binding,
+# scorers, applications, absorption.
 # Not the controls, whose verdicts tables 2 and 3 have from the next run on.
 rule everything:
     input:
@@ -100,6 +103,7 @@ rule everything:
                 if TOYBOX and CONFIG.models.probe
                 else []
             )
+            + (["scorers.csv"] if CONFIG.has_truth else [])
             + (["applications.csv"] if CONFIG.applications else [])
             + (["figures/absorption.png"] if TOYBOX and len(COMPARED) == 2 else []),
         ),

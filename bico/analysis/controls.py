@@ -110,7 +110,7 @@ def _of_rows(
 
 def measures(config: Config, ingredient: str) -> list[str]:
     """Scores by which two rows are compared; without a truth, those that answer the same questions without it."""
-    if config.models.probe and config.truths:
+    if config.has_truth:
         return list(MEASURES[ingredient])
     instead = {truth: score for score, truth in ASKS.items()}
     return [instead[measure] for measure in MEASURES[ingredient] if measure in instead]

@@ -66,6 +66,21 @@ def concept_parts(*, config: ConfigFile) -> None:
     measure_parts(opened, list(opened.table("table1")))
 
 
+def doses(*, config: ConfigFile) -> None:
+    """Score exact renderings with one thing wrong, in doses."""
+    opened = open_with_probe(config, "doses")
+    from bico.analysis.doses import measure_doses
+
+    measure_doses(opened)
+
+
+def scorers(*, config: ConfigFile) -> None:
+    """Write what each score is worth: by faults in doses, and by the clips of the rows of table 1."""
+    from bico.report.scorers import scorers
+
+    scorers(open_config(config))
+
+
 def control_diversification(*, config: ConfigFile) -> None:
     """Measure what rows gain in the caption that they were trained on, and in new sentences."""
     opened = _open_with_control(config, "diversification")

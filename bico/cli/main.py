@@ -59,6 +59,8 @@ COMMANDS = {
         analysis.applications,
         analysis.absorption,
         analysis.concept_parts,
+        analysis.doses,
+        analysis.scorers,
         analysis.control_diversification,
         analysis.control_counterparts,
         analysis.control_absorption,

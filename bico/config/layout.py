@@ -153,6 +153,16 @@ class Layout:
         """Where the sources that only controls learn stand, as those of a benchmark do."""
         return Layout(self.results / "controls")
 
+    @property
+    def doses(self) -> Path:
+        """Scores of exact renderings with a known fault, dose by dose."""
+        return self.results / "scorers/doses.csv"
+
+    @property
+    def agreement(self) -> Path:
+        """Of each score and each answer, over the clips of methods."""
+        return self.results / "scorers/agreement.csv"
+
     # What people look at
 
     def figure(self, name: str, suffix: str = "png") -> Path:

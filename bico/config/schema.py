@@ -332,6 +332,11 @@ class Config(Benchmark):
         """The cases whose exact rendering is known."""
         return [name for name, case in self.cases.items() if case.truth]
 
+    @property
+    def has_truth(self) -> bool:
+        """Whether clips can be held against an exact rendering."""
+        return self.models.probe is not None and bool(self.truths)
+
     def chosen(self) -> "Config":
         """The benchmark of the chosen split: this one, or the same on its tuning set, below `results/tuning`."""
         if self.split == "table":

@@ -456,6 +456,15 @@ def published(config: Config) -> Dependencies:
     return Dependencies(code=("bico.scoring.published",), settings=_judging(config), models=("clip", "dino"))
 
 
+def doses(config: Config) -> Dependencies:
+    return Dependencies(
+        code=("bico.analysis.doses",),
+        settings={"media": config.media, **_judging(config), **_compositions(config)},
+        models=("clip", "dino", "probe"),
+        items=_bound_media(config, all_photographs=True),
+    )
+
+
 def concept_parts(config: Config) -> Dependencies:
     return Dependencies(
         code=("bico.analysis.concept_parts",),
@@ -488,6 +497,18 @@ def table(config: Config, name: str) -> Dependencies:
             "controls": sorted(config.controls.rows()) if name != "table1" else None,
         },
         pages=(f"report/paper_{name}.csv",),
+        items={"": Item(inputs={path.name: path for path in _answers(config)})},
+    )
+
+
+def scorers(config: Config) -> Dependencies:
+    return Dependencies(
+        code=("bico.report.scorers",),
+        settings={
+            "scoring": config.scoring,
+            "truths": {case: config.cases[case].truth for case in config.truths},
+            **_told(config, config.table("table1")),
+        },
         items={"": Item(inputs={path.name: path for path in _answers(config)})},
     )
 

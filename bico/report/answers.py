@@ -73,6 +73,14 @@ def counted_answers(config: Config, rows: Iterable[str]) -> tuple[pd.DataFrame, 
     return answers[same], int((~same).sum())
 
 
+def rated(scores: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """A row's scores with the mean rating of each clip and how many people rated it; NaN if nobody did."""
+    clips = answers.groupby(["case", "seed"])
+    means = clips[list(QUESTIONS)].mean()
+    means["overall"] = means.mean(axis=1)
+    return scores.join(means.add_prefix("human_").assign(human_ratings=clips.size()), on=["case", "seed"])
+
+
 def agreement(answers: pd.DataFrame, question: str) -> float:
     """`alpha` of one question over all raters and clips of `counted_answers`."""
     return alpha(answers.pivot(index="rater", columns=["case", "method", "seed"], values=question).to_numpy())

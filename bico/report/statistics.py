@@ -84,6 +84,53 @@ def rank_correlation(
     return float(correlation(of_cases.sum(axis=0))), *_ends(samples, cases=len(of_cases))
 
 
+def pair_accuracy(
+    clips: pd.DataFrame, score: str, answer: str, *, by: str | None, resamples: int, seed: int
+) -> tuple[float, float, float, float]:
+    """Share of pairs of clips that a score puts in the order of their answers, its 95 % interval, and the difference up
+    to which two scores count as equal: the one with the largest share.
+
+    A pair with equal answers is right if its scores count as equal, any other if they do not and have the same order.
+    All pairs of clips, or of those alone that have the same `by`. The bootstrap is over cases: a pair counts as often
+    as its cases are drawn. All are NaN without a pair, the ends if there are fewer than `FEWEST` cases.
+
+    Args:
+        clips: with the columns case, `by`, score and answer, without NaN.
+    """
+    cases = {case: number for number, case in enumerate(clips["case"].unique())}
+    found = [_pairs(group, score, answer, cases) for _, group in (clips.groupby(by) if by else [("", clips)])]
+    apart, right, equal, first, second = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    if not len(apart):
+        return np.nan, np.nan, np.nan, np.nan
+    # Of all thresholds: pairs up to it with equal answers, and those beyond it in the right order.
+    order = np.argsort(apart, kind="stable")
+    gained = np.cumsum(equal[order].astype(int) - right[order]) + right.sum()
+    last = np.append(np.diff(apart[order]) > 0, True)  # equal differences go together
+    thresholds, shares = np.append(-1.0, apart[order][last]), np.append(right.sum(), gained[last])
+    tie = max(0.0, float(thresholds[shares.argmax()]))
+    is_right = np.where(apart <= thresholds[shares.argmax()], equal, right)
+    sums = np.zeros((2, len(cases), len(cases)))
+    np.add.at(sums[0], (first, second), is_right)
+    np.add.at(sums[1], (first, second), 1)
+    picked = np.random.default_rng(seed).integers(len(cases), size=(resamples, len(cases)))
+    weights = np.stack([np.bincount(each, minlength=len(cases)) for each in picked]).astype(float)
+    hits, pairs = (np.einsum("ri,ij,rj->r", weights, each, weights) for each in sums)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        samples = hits / pairs
+    return float(is_right.mean()), *_ends(samples, cases=len(cases)), tie
+
+
+def _pairs(clips: pd.DataFrame, score: str, answer: str, cases: dict[str, int]) -> tuple[np.ndarray, ...]:
+    """Of each pair of clips: how far apart its scores are, whether they have the order of answers that differ, whether
+    these are equal, and the numbers of both cases."""
+    x, y = (clips[column].to_numpy() for column in (score, answer))
+    number = clips["case"].map(cases).to_numpy()
+    i, j = np.triu_indices(len(clips), k=1)
+    equal = y[i] == y[j]
+    same_order = ~equal & (np.sign(x[i] - x[j]) == np.sign(y[i] - y[j]))
+    return np.abs(x[i] - x[j]), same_order, equal, number[i], number[j]
+
+
 def _ends(samples: np.ndarray, *, cases: int) -> tuple[float, float]:
     """Of the 95 % interval: percentiles of the samples that are defined; NaN without such, or of too few cases."""
     samples = samples[np.isfinite(samples)]

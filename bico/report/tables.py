@@ -21,8 +21,9 @@ from bico.core.records import load_json
 from bico.core.saving import save_csv
 from bico.core.tables import read_table
 from bico.report import latex, statistics
-from bico.report.answers import QUESTIONS, agreement, counted_answers
+from bico.report.answers import QUESTIONS, agreement, counted_answers, rated
 from bico.report.controls import verdicts
+from bico.report.markdown import markdown
 from bico.report.names import TRUTH_LABEL, scope, span
 from bico.report.partial import REFERENCE, complete_first, covered, on_same_cases, scored_cases
 from bico.report.power import POWER, spread
@@ -66,7 +67,7 @@ def write_table(config: Config, name: str) -> pd.DataFrame:
     """Collects `R/scores/<row>.csv` of a table's rows into `R/<name>.csv`, `.md` and `.tex`, and returns the table."""
     paper, rows = published(name), config.table(name)
     answers, outdated = counted_answers(config, rows)
-    scores = {row: _rated(read_scores(config, row), answers[answers["method"] == row]) for row in rows}
+    scores = {row: rated(read_scores(config, row), answers[answers["method"] == row]) for row in rows}
     table = pd.DataFrame(
         [_row(config, row, scores[row], cast("pd.Series", paper.loc[number or 0])) for row, number in rows.items()]
     )
@@ -83,14 +84,6 @@ def published(name: str) -> pd.DataFrame:
     its rows. Indexed by their numbers; row 0 is empty."""
     table = read_table(PAPER / f"paper_{name}.csv", {"row": int, "configuration": str}).set_index("row")
     return table.reindex([0, *table.index]).fillna({"configuration": ""})
-
-
-def _rated(scores: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """A row's scores with the mean rating of each clip and how many people rated it; NaN if nobody did."""
-    clips = answers.groupby(["case", "seed"])
-    means = clips[list(QUESTIONS)].mean()
-    means["overall"] = means.mean(axis=1)
-    return scores.join(means.add_prefix("human_").assign(human_ratings=clips.size()), on=["case", "seed"])
 
 
 # --- a table --------------------------------------------------------------------------------------------------------
@@ -128,7 +121,7 @@ def _groups(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFrame]
             groups.append([])
         groups[-1].append(row | {"label": config.label(row["method"]), "covers": fewer})
         groups[-1] += [beside[row["method"]]] if row["method"] in beside else []
-    if _has_truth(config):
+    if config.has_truth:
         truth = row_intervals(config, read_scores(config, TRUTH), columns)
         groups.append([{"label": f"{TRUTH_LABEL}s", "covers": ""} | truth])
     return groups
@@ -146,7 +139,7 @@ def _document(
     parts = [
         f"# {TITLES[name]}: {config.name}",
         f"{scope(config)}.",
-        _markdown(
+        markdown(
             ["method", *columns],
             [[_named(row), *(_cell(row, column) for column in columns)] for row in chain.from_iterable(groups)],
         ),
@@ -159,13 +152,13 @@ def _document(
             f"## Differences to {config.label(REFERENCE)}",
             "Row minus reference, case by case, on the cases that both have; both are resampled with the same cases. "
             "A star: told apart also after Holm's correction for the comparisons in its column (p < 0.05).",
-            _markdown(["method", "common cases", *compared], _differences(config, scores, compared)),
+            markdown(["method", "common cases", *compared], _differences(config, scores, compared)),
             f"The smallest differences that these comparisons tell apart in {POWER:.0%} of experiments. "
             f"{LEARNED_ONCE if len(config.learning_seeds) == 1 else ''}`bico power` says how many cases and trainings "
             "a smaller one takes.",
-            _markdown(["method", *compared], _smallest(config, scores, compared)),
+            markdown(["method", *compared], _smallest(config, scores, compared)),
         ]
-    if _has_truth(config):
+    if config.has_truth:
         parts += [*_validity(config, scores), *_agreement(config, table, scores)]
     parts += ["## People", f"Human ratings of these clips (1 to 5): {judged}"]
     if table["human_ratings"].any():
@@ -198,10 +191,6 @@ def _rows(table: pd.DataFrame) -> list[dict]:
     return table.to_dict(orient="records")
 
 
-def _has_truth(config: Config) -> bool:
-    return config.models.probe is not None and bool(config.truths)
-
-
 def _cell(row: dict, column: str, digits: int = 1) -> str:
     return span(row[column], row[f"{column}_low"], row[f"{column}_high"], digits=digits)
 
@@ -212,7 +201,7 @@ def _counts(config: Config, table: pd.DataFrame) -> str:
         [config.label(row["method"]), row["method"], row["configuration"], *(str(row[column]) for column in counts)]
         for row in _rows(table)
     ]
-    return _markdown(["method", "row in files", "in the paper", *counts], cells)
+    return markdown(["method", "row in files", "in the paper", *counts], cells)
 
 
 def _differences(config: Config, scores: dict[str, pd.DataFrame], columns: list[str]) -> list[list[str]]:
@@ -255,7 +244,7 @@ def _validity(config: Config, scores: dict[str, pd.DataFrame]) -> list[str]:
         "## Do scores that know no truth agree with it?",
         "Spearman's rank correlation over the clips of all rows, 95 % interval over cases: 1 = the score ranks clips "
         "as the truth does, 0 = it says nothing of it.",
-        _markdown(
+        markdown(
             ["score", "truth", "clips", "correlation"],
             [
                 [score, truth, str(len(clips[[score, truth]].dropna())), span(*found[score], sign="+", digits=2)]
@@ -307,7 +296,7 @@ def _people(config: Config, table: pd.DataFrame) -> str:
         [config.label(row["method"]), str(row["human_ratings"]), *(_cell(row, name, digits=2) for name in HUMAN)]
         for row in _rows(table)
     ]
-    return _markdown(["method", "human_ratings", *HUMAN], cells)
+    return markdown(["method", "human_ratings", *HUMAN], cells)
 
 
 def _published(config: Config, table: pd.DataFrame) -> list[str]:
@@ -320,7 +309,7 @@ def _published(config: Config, table: pd.DataFrame) -> list[str]:
         for row in rows
     ]
     told = "Published figures of the rows that the paper has, too: measured there, on other cases with other models."
-    return ["## The paper", told, _markdown(["method", "in the paper", *figures], cells)] if rows else []
+    return ["## The paper", told, markdown(["method", "in the paper", *figures], cells)] if rows else []
 
 
 def _judged(answers: pd.DataFrame, outdated: int) -> str:
@@ -341,7 +330,7 @@ def _judged(answers: pd.DataFrame, outdated: int) -> str:
 
 def _legend(config: Config, name: str, table: pd.DataFrame) -> str:
     lines = [f"- `{column}`: {MEANING[column]}" for column in score_columns(config)]
-    if _has_truth(config):
+    if config.has_truth:
         ends = load_json(config.paths.calibration)
         raw = ", ".join(f"{name} {end['floor']:.3f} to {end['ceiling']:.3f}" for name, end in ends.items())
         lines.append(
@@ -401,16 +390,3 @@ def _precision(config: Config) -> str:
     settings = [json.loads(path.read_text(encoding="utf-8"))["settings"] for path in records]
     found = {each["dtype"].removeprefix("torch.") for each in settings}
     return " and ".join(sorted(found)) or "unknown precision"
-
-
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table with aligned columns: the first to the left, the others to the right."""
-    rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-
-    def line(cells: list[str]) -> str:
-        others = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        return f"| {' | '.join([cells[0].ljust(widths[0]), *others])} |"
-
-    rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
-    return "\n".join([line(header), f"|{rule}|", *map(line, rows)])

@@ -34,7 +34,7 @@ def score(config: Config, method: str, device: str = "cpu") -> None:
     Writes `R/scores/<method>.csv`, a row per case and seed, and `R/scores/<method>.frames.json`, the same clips with
     their values frame by frame. Needs `R/scores/calibration.json` (see `calibrate`) if the config has a probe.
     """
-    scorer = _Scorer(config, device)
+    scorer = Scorer(config, device)
     _notice_context(config, scorer.judges.clip_t)
     rows, details = [], []
     for (case_id, seed), status in clip_statuses(config, method).items():
@@ -64,7 +64,7 @@ def calibrate(config: Config) -> dict[str, dict[str, float]]:
         other = "the truth with what nobody asked for" if question == truth.CLEAN else "another clip"
         print(f"truth_{question}: floor {floor:.3f} ({other}), ceiling {ceiling:.3f} (the truth itself)")
     save_json(config.paths.calibration, ends)
-    scorer, rows = _Scorer(config, "cpu"), []
+    scorer, rows = Scorer(config, "cpu"), []
     for case_id in truths:
         scores, _ = scorer.score(case_id, config.paths.truth(case_id))
         rows += [{"case": case_id, "seed": seed, "status": "ok"} | scores for seed in config.seeds]  # all show the same
@@ -128,7 +128,7 @@ class Judges:
         return scores, {"clip_t": clip_frames, "dino_i": dino_frames}
 
 
-class _Scorer:
+class Scorer:
     """All scores of our clips: those of the judges, and against the truth where there is one."""
 
     def __init__(self, config: Config, device: str):
@@ -141,7 +141,11 @@ class _Scorer:
 
     def score(self, case_id: str, path: Path) -> tuple[dict[str, float], dict[str, Any]]:
         """The scores of one clip, and its values frame by frame."""
-        case, frames = self.config.cases[case_id], read_written(path, self.config.media)
+        return self.score_frames(case_id, read_written(path, self.config.media))
+
+    def score_frames(self, case_id: str, frames: np.ndarray) -> tuple[dict[str, float], dict[str, Any]]:
+        """The same of frames, uint8 [T, H, W, 3]."""
+        case = self.config.cases[case_id]
         sources = {
             source: (tuple(self.config.media_paths(source)), self.config.sources[source].start) for source in case.bind
         }

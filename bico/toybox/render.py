@@ -314,13 +314,17 @@ def _clutter(frames: Array, clutter: Clutter, size: int) -> Array:
     return _over(frames, 0.8 * letters.astype(np.float32), LIGHT)
 
 
-def render(scene: Scene, num_frames: int = NUM_FRAMES, size: int = SIZE) -> Array:
-    """uint8 [T, size, size, 3]: the scene's frames, evenly spaced over its motion; one frame shows its start."""
+def render(scene: Scene, num_frames: int = NUM_FRAMES, size: int = SIZE, paths: Array | None = None) -> Array:
+    """uint8 [T, size, size, 3]: the scene's frames, evenly spaced over its motion; one frame shows its start.
+
+    `paths`, float [actors, T, 4], makes the actors move otherwise than their `trajectory`.
+    """
     frames = np.repeat(_backdrop(scene.backdrop, size)[None], num_frames, axis=0)
     for item in scene.clutter:
         if item.kind == "ball":
             frames = _clutter(frames, item, size)
-    for actor, path in zip(scene.actors, trajectory(scene, num_frames), strict=True):
+    paths = trajectory(scene, num_frames) if paths is None else paths
+    for actor, path in zip(scene.actors, paths, strict=True):
         colour, coverage = _sprite(actor, path, size)
         frames = colour * coverage[..., None] + frames * (1 - coverage[..., None])
     if scene.light:

@@ -211,6 +211,7 @@ def test_every_rule_has_the_params_of_its_own_step(checkout, config_file, small)
     targets = ["table1.csv", "concept_parts.csv", "binding.csv", "applications.csv", "absorption.csv", "gallery.html"]
     targets += ["figures/table1.png", "figures/training/bico.png", "figures/curves/knob.png", "rating/pages"]
     targets += ["figures/cases/cat_bouncing_in_the_city.png", "published.csv", "controls.csv"]
+    targets += ["scorers.csv"]
     found = told(checkout, config_file, *(results / name for name in targets))
     arguments = {
         "render": ("cat_beach",), "encode": ("auto",), "learn": ("bico", 0, "auto"), "generate": ("bico", "auto"),
@@ -315,6 +316,7 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     results = Path(small["results"])
     more = "concept_parts.csv", "applications.csv", "figures/absorption.pdf", "figures/curves/knob.png", "controls.csv"
+    more += "scorers.csv", "figures/scorers.pdf"
     done = snakemake("--configfile", config_file, "--", "all", *(results / name for name in more))
     assert done.returncode == 0, done.stdout[-4000:]
     assert all((results / name).exists() for name in more)

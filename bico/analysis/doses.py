@@ -1,0 +1,40 @@
+"""What every score says of exact renderings with a known fault, dose by dose. Toybox only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+
+from bico.config.schema import Config
+from bico.core.progress import progress
+from bico.core.saving import save_csv
+from bico.scoring.results import score_columns
+from bico.scoring.scores import Scorer
+from bico.toybox.faults import EXACT, FAULTS, clip_of, dosed_clips
+
+
+def measure_doses(config: Config) -> pd.DataFrame:
+    """Writes `R/scorers/doses.csv` and returns it: case, fault, dose and all scores, a row for each clip.
+
+    Each case has its exact rendering, as fault "exact" of dose 0, and `DOSES` of each fault that can befall it. Clips
+    are rendered and scored, and not kept.
+    """
+    scorer, rows = Scorer(config, "cpu"), list[dict[str, Any]]()
+    of_cases = {case: list(clips) for case, clips in groupby(dosed_clips(config), key=lambda clip: clip[0])}
+    for case in progress("scorers", of_cases):
+        rows += _of_case(config, scorer, case, of_cases[case])
+    table = pd.DataFrame(rows).reindex(columns=["case", "fault", "dose", *score_columns(config)])
+    save_csv(config.paths.doses, table)
+    return table
+
+
+def _of_case(
+    config: Config, scorer: Scorer, case: str, clips: list[tuple[str, str, float]]
+) -> Iterator[dict[str, Any]]:
+    exact = clip_of(config, case)
+    for _, fault, dose in clips:
+        frames = exact.frames() if fault == EXACT else FAULTS[fault].change(exact, dose)
+        yield {"case": case, "fault": fault, "dose": dose} | scorer.score_frames(case, frames)[0]

@@ -1,4 +1,4 @@
-"""Positive controls: conditions in which an ingredient of BiCo has to matter, if the benchmark can show it at all."""
+"""Positive controls: conditions in which an ingredient of BiCo must have an effect, if the benchmark can measure it."""
 
 from typing import Literal
 
@@ -23,7 +23,7 @@ class Pair(Section):
 
 
 class WithoutToken(Section):
-    """A row that learns sources with clutter and without."""
+    """A row that learns each source twice: with clutter and without."""
 
     row: Name = Field(description="Row without absorption tokens, an entry of `methods`.")
 
@@ -34,28 +34,30 @@ class Controls(Section):
     diversification: Pair | None = Field(
         default=None,
         description=(
-            "Rows trained on one caption and on many, which bind words. What each of them gains on the frozen backbone "
-            "in the first caption of a source is compared with its gain in new sentences. It needs Toybox sources, for "
-            "which new sentences can be written."
+            "Rows that bind words, trained on one caption (`lacks`) and on many (`has`). The control measures how much "
+            "each lowers the loss of the frozen backbone, for the first caption of a source and for new sentences. It "
+            "needs Toybox sources, for which new sentences can be written."
         ),
     )
     absorption: WithoutToken | None = Field(
         default=None,
         description=(
-            "Row whose clips are searched for clutter of their source. Each source is trained with clutter and "
+            "Row whose clips the probe searches for clutter of their source. Each source is trained with clutter and "
             "without. It needs Toybox sources, which can be rendered both ways, and models.probe."
         ),
     )
     temporal_decoupling: Pair | None = Field(
         default=None,
-        description="Rows whose videos train on clips alone and on single frames first, compared on cases that mix "
-        "images and videos.",
+        description="Rows whose videos train on clips only (`lacks`) and on single frames first (`has`). They are "
+        "compared on cases that mix images and videos.",
     )
     reverse_training: Pair | None = Field(
         default=None,
-        description="Rows whose stage global sees low noise alone (`lacks`) and high noise alone (`has`).",
+        description="Rows whose stage global trains at low noise only (`lacks`) and at high noise only (`has`).",
     )
-    hierarchy: Pair | None = Field(default=None, description="Rows without binders of each block, and with them.")
+    hierarchy: Pair | None = Field(
+        default=None, description="Rows without binders of each block (`lacks`), and with them (`has`)."
+    )
 
     def rows(self) -> dict[str, list[str]]:
         """Ingredient -> the rows that its control compares, for the controls that there are."""

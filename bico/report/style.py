@@ -42,7 +42,9 @@ def styled(texts: Iterable[str], more: Mapping[RcKeyType, Any] = {}) -> Iterator
     drawing: dict[RcKeyType, Any] = {**STYLE, **more, "font.family": families}
     with matplotlib.rc_context(drawing), warnings.catch_warnings():
         if unknown:
-            log.warning("notice: no installed font has %s: pictures show boxes instead; install a font with them", unknown)
+            log.warning(
+                "notice: no installed font has %s: pictures show boxes instead; install a font with them", unknown
+            )
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         if len(families) > 1:
             logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # few fonts have all weights

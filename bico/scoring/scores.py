@@ -67,9 +67,8 @@ def calibrate(config: Config) -> dict[str, dict[str, float]]:
     scorer, rows = Scorer(config, "cpu"), []
     for case_id in truths:
         scores, _ = scorer.score(case_id, config.paths.truth(case_id))
-        rows += [
-            {"case": case_id, "seed": seed, "status": "ok"} | scores for seed in config.seeds
-        ]  # one clip for all seeds
+        # One clip for all seeds.
+        rows += [{"case": case_id, "seed": seed, "status": "ok"} | scores for seed in config.seeds]
     _write(config, TRUTH, rows)
     return ends
 

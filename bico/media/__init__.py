@@ -1,4 +1,4 @@
-"""Images and clips, in and out of files.
+"""Reads and writes images and clips.
 
-What a source is and what a clip shows are no business of this package.
+This package knows nothing about sources and about what clips show.
 """

@@ -14,7 +14,7 @@ from bico.core.errors import InputError
 
 
 def ffmpeg(*arguments: str, stdin: bytes = b"") -> bytes:
-    """Runs ffmpeg and returns its standard output; InputError with its last line, or what ended it, if it fails."""
+    """Runs ffmpeg and returns its standard output. Raises InputError with its last line, or its exit code."""
     done = run_ffmpeg(arguments, stdin)
     if done.returncode == 0:
         return done.stdout
@@ -27,6 +27,6 @@ def ffmpeg(*arguments: str, stdin: bytes = b"") -> bytes:
 def run_ffmpeg(
     arguments: Sequence[str], stdin: bytes = b"", say: str = "warning"
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs ffmpeg, which logs from the level `say` on; callers judge its exit status and log by themselves."""
+    """Runs ffmpeg, which logs from the level `say` on. Callers check its exit status and its log."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostats", "-v", say, *arguments]
     return subprocess.run(command, input=stdin, capture_output=True)

@@ -1,6 +1,6 @@
-"""What a file is: an image or a video, whole or broken, how large, and when each frame of a video starts.
+"""Inspects a file: an image or a video, whole or damaged, its size, and the times of a video's frames.
 
-No frame of a video is decoded for that, and numpy is not imported, because checks before a run have to be quick.
+No frame of a video is decoded and numpy is not imported, because checks before a run have to be quick.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from bico.media.ffmpeg import run_ffmpeg
 
 CONTAINERS = "mov,mp4,matroska,webm,avi,gif,webp,webp_anim,apng,mpegts,mpeg,flv,asf,ogg"
 MOVING = ("GIF", "WEBP", "PNG", "AVIF")  # other formats' pictures are pages, previews or gain maps of the first
-LONGEST = 200  # times the shorter side: Qwen2.5-VL takes no longer picture
-LOST = 0.34  # of a picture: more than a third, from which on its crop is worth a notice
+LONGEST = 200  # largest ratio of a picture's sides that Qwen2.5-VL accepts
+LOST = 0.34  # share of a picture outside its crop from which on there is a notice: more than a third
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # photographs of phones
 ORIENTATION = ExifTags.Base.Orientation  # from 5 on it swaps the sides
-HIDDEN = 4  # the flag of a packet that is decoded for the ones behind it, but not shown: before the cut of an edit
+HIDDEN = 4  # the flag of a packet before the cut of an edit: it is decoded for later ones, but not shown
 
 log = logging.getLogger("bico")
 register_heif_opener()
@@ -36,18 +36,18 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # ComfyUI keeps 
 
 @dataclass(frozen=True)
 class Video:
-    """A video but for its pixels.
+    """Properties of a video, without its pixels.
 
     Attributes:
-        times: when each frame that is shown starts, in seconds, ascending from 0 on.
+        times: start of each shown frame in seconds, ascending from 0.
         seconds: duration.
-        rounded: by how many seconds the times may be late: GIF rounds them to a hundredth, others to a thousandth.
-        first: when the first of them starts by the file's own clock, in seconds.
-        size: width and height in pixels of one shape, upright.
-        hdr: whether its light is that of HLG or PQ.
+        rounded: largest delay of the times by rounding, in seconds: GIF rounds to a hundredth, others to a thousandth.
+        first: start of the first frame by the file's own clock, in seconds.
+        size: width and height in square pixels, upright.
+        hdr: whether its transfer function is HLG or PQ.
         transparent: whether its frames have an alpha channel.
-        serial: whether it has to be decoded by one thread. By several, ffmpeg now and then mixes up Theora's frames.
-        decoder: the one that it needs; None = ffmpeg's choice, which leaves out the alpha channel of VP8 and VP9.
+        serial: whether it has to be decoded by one thread. With several, ffmpeg sometimes mixes up Theora's frames.
+        decoder: the decoder that it needs; None = ffmpeg's choice, which leaves out the alpha channel of VP8 and VP9.
     """
 
     times: list[float]
@@ -73,10 +73,10 @@ def media_kind(path: Path) -> str:
 
 
 def check_media(path: Path, kind: str, *, start: float = 0, frame: tuple[int, int] | None = None) -> None:
-    """A quick look, without decoding a video. Raises InputError unless `path` is a whole `kind`, "image" or "video".
+    """Checks a file without decoding a video. Raises InputError unless `path` is a whole `kind`, "image" or "video".
 
-    A video has to go on after `start` seconds. With `frame`, a width and a height, a notice says how much is lost by
-    the crop to its shape, if that is much.
+    A video must be longer than `start` seconds. With `frame`, a width and a height, a notice says how much the crop to
+    its shape removes, if it is much.
     """
     found = "image" if is_image(path) else "video"
     video = inspect_video(path) if found == "video" else None
@@ -93,7 +93,7 @@ def check_media(path: Path, kind: str, *, start: float = 0, frame: tuple[int, in
 
 
 def check_start(path: Path, video: Video, start: float) -> None:
-    """Raises InputError unless a video goes on after `start` seconds."""
+    """Raises InputError unless a video is longer than `start` seconds."""
     if start >= video.seconds:
         raise InputError(
             f"{path}: start: {start:g} s, but this video ends after {video.seconds:.3g} s: expected an earlier start"
@@ -101,7 +101,7 @@ def check_start(path: Path, video: Video, start: float) -> None:
 
 
 def check_shape(path: Path) -> None:
-    """The VLM can look at an image in its own size. Raises InputError if it is too long or too high."""
+    """Checks that the VLM can read an image in its own size. Raises InputError if it is too wide or too high."""
     with opened(path) as image:
         if max(image.size) > LONGEST * min(image.size):
             raise InputError(
@@ -111,13 +111,13 @@ def check_shape(path: Path) -> None:
 
 
 def check_mask(path: Path, photograph: Path, frame: tuple[int, int]) -> None:
-    """A mask belongs to its photograph: it is an image of the same size, upright, and leaves something to learn.
+    """Checks that a mask fits its photograph: it is an image of the same size, upright, and not all black.
 
     Args:
         frame: width and height to which both are cropped.
 
     Raises:
-        InputError: it does not.
+        InputError: it does not fit.
     """
     check_media(path, "image")
     mask = grey_mask(path)
@@ -132,7 +132,7 @@ def check_mask(path: Path, photograph: Path, frame: tuple[int, int]) -> None:
 
 
 def grey_mask(path: Path) -> Image.Image:
-    """A mask as 8 bits of grey, upright; what is transparent is black."""
+    """A mask as 8-bit grey, upright. Transparent pixels are black."""
     with opened(path) as image:
         if image.mode == "F":
             raise InputError(f"{path}: a mask of fractions: expected 8 or 16 bits of grey, export it as PNG")
@@ -140,7 +140,7 @@ def grey_mask(path: Path) -> Image.Image:
 
 
 def upright(image: Image.Image, ground: str) -> Image.Image:
-    """An opened image in RGB as one looks at it: turned as its metadata say, its transparent parts in a colour."""
+    """An opened image in RGB as viewers show it: rotated by its metadata, with transparent parts in a colour."""
     turned = ImageOps.exif_transpose(image)
     if turned.mode.startswith("I"):  # 16 bits of grey: Pillow's own conversion makes white of all that is above 255
         turned = turned.point(lambda value: value / 257).convert("L")
@@ -149,20 +149,20 @@ def upright(image: Image.Image, ground: str) -> Image.Image:
 
 
 def fitted_mask(mask: Image.Image, frame: tuple[int, int]) -> Image.Image:
-    """A mask at the size of the frame, a width and a height, by the crop of its photograph and the mean of areas."""
+    """A mask at the size of the frame (width, height), cropped like its photograph and averaged over areas."""
     return ImageOps.fit(mask, frame, Image.Resampling.BOX)
 
 
 def frame_rate(path: Path) -> float:
-    """Frames a second of a video, on average. Raises InputError if it cannot be read."""
+    """Mean number of frames per second of a video. Raises InputError if it cannot be read."""
     video = inspect_video(path)
     return len(video.times) / video.seconds
 
 
 def is_image(path: Path) -> bool:
-    """Whether Pillow opens a file as a picture, not as an animation; of several pages or pictures the first counts.
+    """Whether Pillow opens a file as a picture, not as an animation. Of several pages or pictures the first is used.
 
-    Raises InputError if it is missing, empty or no usable image.
+    Raises InputError if it is missing, empty or not a usable image.
     """
     _check_exists(path)
     try:
@@ -179,9 +179,9 @@ def is_image(path: Path) -> bool:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """An image, not decoded yet. What Pillow finds wrong, now or when the pixels are read, becomes an InputError.
+    """An image, not decoded yet. Errors of Pillow, now or when the pixels are read, become InputErrors.
 
-    A file that is no image at all raises UnidentifiedImageError.
+    A file that is not an image raises UnidentifiedImageError.
     """
     try:
         with warnings.catch_warnings():
@@ -200,12 +200,12 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def inspect_video(path: Path) -> Video:
-    """Reads off the packets of a video, without decoding them. Raises InputError unless all of it is there."""
-    # Only real containers: left alone, ffmpeg also opens text files and plain lists of pictures. V: no cover art.
+    """Reads the packets of a video without decoding them. Raises InputError unless it is complete."""
+    # Only real containers are allowed: by default ffmpeg also opens text files and lists of pictures. V: no cover art.
     opened = ["-format_whitelist", CONTAINERS, "-fflags", "+genpts", "-i", f"file:{path}"]
     done = run_ffmpeg([*opened, "-map", "0:V:0", "-c", "copy", "-f", "framecrc", "-"], say="level+info")
     said, lines = done.stderr.decode(errors="replace"), done.stdout.decode().splitlines()
-    # Not what a file says of itself: a title may read "partial file".
+    # Metadata of the file is left out, because a title may read "partial file".
     problems = "\n".join(re.findall(r"\[(?:warning|error|fatal)\] (.*)", said)).replace(str(path), "")
     if "matches no streams" in problems:
         raise InputError(f"{path}: the video has no frames: expected at least one, export it again")
@@ -240,7 +240,7 @@ def inspect_video(path: Path) -> Video:
 
 
 def _shown(line: str) -> tuple[int, int] | None:
-    """Start and duration of a packet in ffmpeg's list, if its frame is shown; an empty one only repeats another."""
+    """Start and duration of a packet in ffmpeg's list, if its frame is shown. An empty packet only repeats a frame."""
     _, _, start, duration, size, _, *more = line.split(",")
     flags = next((int(part.strip()[2:], 16) for part in more if part.strip().startswith("F=")), 0)
     return None if flags & HIDDEN or not int(size) else (int(start), int(duration))
@@ -251,7 +251,7 @@ def _header(lines: list[str], name: str) -> str:
 
 
 def _brand(path: Path) -> bytes:
-    """What kind of MP4-like file this is; of others something else."""
+    """The brand of an MP4-like file; for other files meaningless bytes."""
     with path.open("rb") as file:
         return file.read(12).partition(b"ftyp")[2]
 

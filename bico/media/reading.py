@@ -1,9 +1,9 @@
 """Images and clips from files, as uint8 arrays [T, H, W, 3] in RGB; an image has T = 1.
 
-ffmpeg reads the videos that people bring, and decord the clips that `write_clip` wrote. decord is the faster for small
-clips, but right for 4:4:4 alone: it darkens 4:2:0 and 10 bit by one to two levels of 255, takes neighbours for frames
+ffmpeg reads users' videos, and decord reads the clips that `write_clip` wrote. decord is faster for small clips, but
+exact only for 4:4:4: it darkens 4:2:0 and 10 bit by one to two levels of 255, returns neighbours in place of frames
 that are damaged, hidden or in a transport stream, and opens neither Ogg nor animated PNG or WebP
-(`benchmarks/reading.py` measures all that).
+(`benchmarks/reading.py` measures this).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("bico")
 
 EXACT = "flags=bicubic+accurate_rnd+full_chroma_int"
-"""Of ffmpeg's scaler: bicubic, exact in its arithmetic and in full resolution of colour."""
+"""Flags of ffmpeg's scaler: bicubic, with exact arithmetic and full colour resolution."""
 TO_SDR = (
     "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,tonemap=mobius:desat=0,"
     "zscale=transfer=bt709:matrix=bt709:range=limited,format=yuv444p10le"
 )
-"""Filters that bring HLG and PQ into the range of a screen; 203 nits are the white of its graphics (ITU-R BT.2408)."""
+"""Filters that tone-map HLG and PQ to SDR; 203 nits are the white of graphics (ITU-R BT.2408)."""
 
 
 def read_media(
@@ -50,9 +50,9 @@ def read_media(
 ) -> np.ndarray:
     """Reads an image as uint8 [1, H, W, 3] or a video as uint8 [num_frames, H, W, 3].
 
-    Both are resized to cover the frame and cropped at its centre, rotation metadata applied. A video is resampled to
-    `fps` from `start` seconds on, or by `read` = "first" its first frames from there are taken, whatever their rate;
-    one too short for that is spread over all frames. Raises InputError if it cannot be read.
+    Both are rotated by their metadata, resized to cover the frame and cropped at its centre. A video is resampled to
+    `fps` from `start` seconds on. With `read` = "first" its first frames from there are used, at any rate. A video that
+    is too short is stretched over all frames. Raises InputError if it cannot be read.
     """
     if is_image(intact(path)):
         return np.asarray(ImageOps.fit(_photograph(path), (width, height), Image.Resampling.BICUBIC))[None]
@@ -63,7 +63,7 @@ def read_media(
 
 
 def read_source(paths: Iterable[Path], media: Media, start: float = 0) -> np.ndarray:
-    """The frames of a source as `read_media` gives them, uint8 [T, H, W, 3]; of several photographs T is their number.
+    """The frames of a source as `read_media` returns them, uint8 [T, H, W, 3]. T may be the number of photographs.
 
     Raises InputError if a file cannot be read.
     """
@@ -71,17 +71,17 @@ def read_source(paths: Iterable[Path], media: Media, start: float = 0) -> np.nda
 
 
 def read_mask(path: Path, media: Media) -> np.ndarray:
-    """A mask at the size of the frames, float32 [H, W]: how much of each pixel is white, 0 to 1.
+    """A mask at the size of the frames, float32 [H, W]: the white share of each pixel, 0 to 1.
 
-    It is resized and cropped as `read_media` does with its photograph. Raises InputError if it cannot be read.
+    It is resized and cropped like its photograph in `read_media`. Raises InputError if it cannot be read.
     """
     return np.asarray(fitted_mask(grey_mask(path), (media.width, media.height)), np.float32) / 255
 
 
 def read_original(path: Path, media: Media, start: float = 0) -> tuple[np.ndarray, float]:
-    """The frames that `read_media` takes of a file, uint8 [T, H, W, 3], but whole and in the file's own size.
+    """The frames that `read_media` selects from a file, uint8 [T, H, W, 3], but uncropped and in the file's own size.
 
-    Beside them their rate in frames a second of the file's own time, on average; of an image, T = 1, it means nothing.
+    Also returns their mean rate, in frames per second of the file's own time, which means nothing for an image (T = 1).
     Raises InputError if it cannot be read.
     """
     if is_image(intact(path)):
@@ -93,9 +93,9 @@ def read_original(path: Path, media: Media, start: float = 0) -> tuple[np.ndarra
 
 
 def read_written(path: Path, media: Media) -> np.ndarray:
-    """A clip that `write_clip` wrote, uint8 [T, H, W, 3]: as `read_media` gives it, but much faster.
+    """A clip that `write_clip` wrote, uint8 [T, H, W, 3]. The result equals that of `read_media`, but is much faster.
 
-    Raises InputError unless it has just the frames and the size of `media`.
+    Raises InputError unless it has the number of frames and the size of `media`.
     """
     expected = media.num_frames, media.height, media.width, 3
     frames = read_clip(intact(path)) if subsampled(media.height, media.width) else _decode_444(intact(path))
@@ -117,7 +117,7 @@ def _photograph(path: Path) -> Image.Image:
 
 
 def _cover(height: int, width: int) -> str:
-    """Filters by which frames cover this size and are cropped at their centre."""
+    """Filters that resize frames to cover this size and crop them at their centre."""
     return f"scale={width}:{height}:force_original_aspect_ratio=increase:{EXACT},crop={width}:{height}"
 
 
@@ -145,7 +145,7 @@ def _decode(path: Path, video: Video, indices: list[int] | None = None, fit: str
     frames = _pictures(done.stdout)
     if not len(frames):
         raise InputError(f"{path}: no frame of this video can be decoded: expected a whole file, export it again")
-    # Of what is damaged ffmpeg makes up what it can, of its neighbours.
+    # ffmpeg fills in damaged parts from neighbouring frames where it can.
     if len(frames) < len(wanted) or re.search("corrupt decoded frame|Error submitting packet", said):
         until = video.times[wanted[-1]]
         raise InputError(
@@ -157,7 +157,7 @@ def _decode(path: Path, video: Video, indices: list[int] | None = None, fit: str
 
 
 def _windows(video: Video, wanted: list[int]) -> str:
-    """Whether ffmpeg selects a frame: the first that is nearer to the time of one that is wanted than to any other."""
+    """Expression by which ffmpeg selects frames: for each wanted frame the first that is nearest to its time."""
     edges = [-1e9, *((before + after) / 2 for before, after in zip(video.times, video.times[1:], strict=False)), 1e9]
     windows = [(edges[index] + video.first, edges[index + 1] + video.first) for index in wanted]
     return "+".join(
@@ -166,7 +166,7 @@ def _windows(video: Video, wanted: list[int]) -> str:
 
 
 def _pictures(stream: bytes) -> np.ndarray:
-    """PAM pictures of one size on white, uint8 [T, H, W, 3]; one that broke off does not count."""
+    """PAM pictures of one size on white, uint8 [T, H, W, 3]. An incomplete picture at the end is left out."""
     header = re.match(rb"P7\nWIDTH (\d+)\nHEIGHT (\d+)\nDEPTH (\d)\n.*?ENDHDR\n", stream, re.S)
     if header is None:
         return np.empty((0, 1, 1, 3), np.uint8)
@@ -196,7 +196,7 @@ def _decode_444(path: Path) -> np.ndarray:
 
 
 def _unpadded(frame: np.ndarray) -> np.ndarray:
-    """A frame uint8 [H, W, 3] of decord's, which takes what pads the lines of some sizes for channels: [H, W, 4]."""
+    """A frame of decord as uint8 [H, W, 3]. For some sizes decord takes the padding of lines for a fourth channel."""
     height, width, _ = frame.shape
     return frame.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3)
 
@@ -204,7 +204,7 @@ def _unpadded(frame: np.ndarray) -> np.ndarray:
 def _taken(
     video: Video, num_frames: int, fps: float, read: Literal["time", "first"], start: float
 ) -> tuple[list[int], float]:
-    """Which frames of a video are read from `start` on, and how many of them pass in a second of its own time."""
+    """Numbers of the frames of a video that are read from `start` on, and their rate per second of its own time."""
     before = bisect_right(video.times, start + video.rounded) - 1
     times, seconds = [max(0.0, time - start) for time in video.times[before:]], video.seconds - start
     if read == "first" and len(times) >= num_frames:
@@ -216,15 +216,15 @@ def _taken(
 def _frame_indices(
     times: list[float], seconds: float, num_frames: int, fps: float, rounded: float = 0.001
 ) -> list[int]:
-    """Which frames are seen at `num_frames` moments, 1 / fps apart or, if the video is too short, spread over it.
+    """Numbers of the frames at `num_frames` moments, 1 / fps apart, or spread over the video if it is too short.
 
-    A frame that starts later by what its time may be `rounded`, in seconds, is seen, too.
+    A frame that starts up to `rounded` seconds later also counts, because times are rounded.
     """
     step = _step(seconds, num_frames, fps)
     return [bisect_right(times, moment * step + rounded) - 1 for moment in range(num_frames)]
 
 
 def _step(seconds: float, num_frames: int, fps: float) -> float:
-    """Seconds between the moments at which frames are seen."""
-    # Short by less than half a frame is no short video but the rounding of its duration.
+    """Seconds between the moments at which frames are read."""
+    # If less than half a frame is missing, only the duration was rounded: the video is not too short.
     return 1 / fps if seconds * fps > num_frames - 0.5 else seconds / num_frames

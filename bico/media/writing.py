@@ -1,4 +1,4 @@
-"""Images and clips into files, from uint8 arrays in RGB."""
+"""Writes images and clips, from uint8 arrays in RGB."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def subsampled(height: int, width: int) -> bool:
 
 
 def compressed(path: Path, crf: int) -> bytes:
-    """A video as an MP4 for browsers, without sound or metadata, in H.264 of this quality (18: no loss is seen)."""
+    """A video as an MP4 for browsers, without sound or metadata, in H.264 with this `crf` (18: no visible loss)."""
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "clip.mp4"
         ffmpeg(

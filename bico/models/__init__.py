@@ -1,4 +1,4 @@
-"""Networks, frozen or to be trained: the Wan backbone, binders, adapters, CLIP, the VLM.
+"""Networks, frozen or trained: the Wan backbone, binders, adapters, CLIP, the VLM.
 
-What is learned with them, and how, stands in `bico.methods`.
+`bico.methods` defines what is learned with them, and how.
 """

@@ -1,6 +1,6 @@
-"""Bottleneck adapters (Houlsby et al., 2019) beside layers of the frozen transformer.
+"""Bottleneck adapters (Houlsby et al., 2019) parallel to layers of the frozen transformer.
 
-An untrained adapter adds zeros: the transformer then gives the very same numbers as without it.
+An untrained adapter adds zeros, so the transformer then gives exactly the same numbers as without it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ class Adapter(nn.Module):
     """Up(GELU(Down(x + W_c c))); Up is zero at the start. Weights are float32, matrix products in the dtype of x.
 
     Args:
-        width: of a token x.
-        hidden: between Down and Up.
-        condition_width: of the condition c; 0 = there is none.
+        width: width of a token x.
+        hidden: width between Down and Up.
+        condition_width: width of the condition c; 0 = there is none.
 
     Attributes:
-        told: c of the running pass, [batch or 1, condition width]; None = zeros.
+        told: condition c of the present pass, [batch or 1, condition width]; None = zeros.
     """
 
     def __init__(self, width: int, hidden: int, condition_width: int = 0) -> None:
@@ -34,7 +34,7 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """What to add to the layer's output [batch, tokens, width], from its input of the same shape."""
+        """The change of the layer's output [batch, tokens, width], from its input of the same shape."""
         with torch.autocast(tokens.device.type, tokens.dtype, enabled=tokens.dtype != torch.float32):
             if self.condition is not None and self.told is not None:
                 tokens = tokens + self.condition(self.told)[:, None]
@@ -42,7 +42,7 @@ class Adapter(nn.Module):
 
 
 def tell(adapters: nn.Module, condition: Tensor | None) -> None:
-    """Tells all adapters in a module the condition of the coming passes, [batch or 1, condition width]."""
+    """Sets the condition of all adapters in a module for the next passes, [batch or 1, condition width]."""
     for adapter in adapters.modules():
         if isinstance(adapter, Adapter):
             adapter.told = condition
@@ -50,10 +50,11 @@ def tell(adapters: nn.Module, condition: Tensor | None) -> None:
 
 @contextmanager
 def attached(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> Iterator[list[nn.Module]]:
-    """For as long as the context lasts, each layer has its adapters as `adapters`; yields the layers.
+    """Within the context, each layer has its adapters as `adapters`. Yields the layers.
 
     Args:
-        pairs: of a layer and an adapter, which becomes a part of the layer: `accelerated` sees that it learns.
+        pairs: pairs of a layer and an adapter. The adapter becomes a submodule of the layer, so `accelerated` can see
+            that it is trained.
     """
     held: dict[nn.Module, nn.ModuleList] = {}
     for layer, adapter in pairs:
@@ -69,7 +70,7 @@ def attached(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> Iterator[list[nn.M
 
 @contextmanager
 def beside(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> Iterator[None]:
-    """`attached`, and each layer's output has its adapters of the layer's first input added. They add up."""
+    """Like `attached`; in addition the outputs of a layer's adapters, for its first input, are added to its output."""
     with attached(pairs) as layers:
         handles = [layer.register_forward_hook(_add) for layer in layers]
         try:

@@ -1,13 +1,14 @@
-"""Binders: small residual networks that bend prompt tokens towards one source (BiCo's hierarchical binder structure).
+"""Binders: small residual networks that change prompt tokens for one source (BiCo's hierarchical binder structure).
 
 A binder maps text tokens, after the backbone's text projection, one by one:
 
     p_g   = p   + gamma_g * MLP_g(p)          once
     p_u^i = p_g + gamma_i * MLP_i(p_g)        for block i; blocks do not chain
 
-with MLP = LayerNorm, Linear, GELU, Linear, LayerNorm and one scalar gamma a binder, zero at the start: an untrained
-binder changes nothing. The MLP's output has unit scale, so gamma alone sets the strength, and under Adam it moves by
-about the learning rate a step. Weights are float32 whatever the backbone's dtype: bfloat16 would lose the updates.
+with MLP = LayerNorm, Linear, GELU, Linear, LayerNorm and one scalar gamma per binder, zero at the start, so that an
+untrained binder changes nothing. The MLP's output has unit scale, so only gamma sets the strength, and Adam changes it
+by about the learning rate per step. Weights are float32 with any dtype of the backbone, because bfloat16 would lose the
+updates.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from bico.core.transfer import to_device
 from bico.models.binder_form import WIDTH
 
 Gate = Literal["learned", "released"]
-"""How a binder of two branches mixes them: see `TwoBranchBinder` and `ReleasedBinder`."""
+"""How a binder mixes its two branches: see `TwoBranchBinder` and `ReleasedBinder`."""
 
 
 def mlp(width: int) -> nn.Sequential:
@@ -34,7 +35,7 @@ def mlp(width: int) -> nn.Sequential:
 
 
 class Binder(nn.Module):
-    """One residual: tokens [..., width] in and out."""
+    """One residual network: tokens [..., width] to tokens of the same shape."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -42,20 +43,20 @@ class Binder(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def direction(self, tokens: Tensor, *, temporal: bool) -> Tensor:
-        """MLP(p). A binder of one branch has nothing temporal to add."""
+        """MLP(p). `temporal` has no effect on a binder of one branch."""
         return self.spatial(tokens)
 
     def forward(self, tokens: Tensor, *, temporal: bool = True, strength: float = 1.0) -> Tensor:
-        """`strength` scales the change: 0 leaves the tokens alone, 1 is as trained."""
+        """`strength` scales the change: 0 = none, 1 = as trained."""
         return tokens + strength * self.gamma * self.direction(tokens, temporal=temporal)
 
 
 class TwoBranchBinder(Binder):
     """The binder of a video: MLP(p) = (1 - g(p)) * MLP_s(p) + g(p) * MLP_t(p) (temporal decoupling).
 
-    g is one number a token, a linear map of the normalised token that is zero at the start. It has no bound of its own:
-    it stays small because training moves it slowly (`gate_learning_rate` in BiCo's settings). MLP_t keeps its own
-    random start: were it a copy of MLP_s, neither g nor MLP_t would ever get a gradient.
+    g is one number per token, a linear map of the normalised token that is zero at the start. It has no bounds. It
+    stays small because its learning rate is low (`gate_learning_rate` in BiCo's settings). MLP_t has its own random
+    initialisation: if it were a copy of MLP_s, neither g nor MLP_t would ever get a gradient.
     """
 
     def __init__(self, width: int) -> None:
@@ -96,14 +97,14 @@ class ReleasedBinder(Binder):
 
 
 class HierarchicalBinder(nn.Module):
-    """The global binder and one for each block of the backbone: all that BiCo learns of a source.
+    """The global binder and one for each block of the backbone: everything that BiCo learns from a source.
 
     Args:
-        width: of the backbone's tokens.
-        num_blocks: blocks of the backbone.
-        two_branch: with a temporal branch (videos).
-        gate: how two branches mix.
-        hierarchical: False leaves out the per-block binders (an ablation): every block then sees p_g.
+        width: width of the backbone's tokens.
+        num_blocks: number of blocks of the backbone.
+        two_branch: whether there is a temporal branch (videos).
+        gate: how the two branches are mixed.
+        hierarchical: False leaves out the per-block binders (an ablation); every block then gets p_g.
     """
 
     def __init__(
@@ -123,8 +124,8 @@ class HierarchicalBinder(nn.Module):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], num_blocks: int) -> HierarchicalBinder:
-        """The binder of what BiCo learned of a source; the tensors' names and shapes tell its form."""
-        with torch.device("meta"):  # at full size random weights, soon forgotten, take longer than all else here
+        """The binder with the tensors of an artifact. Their names and shapes define its form."""
+        with torch.device("meta"):  # random weights of full size, soon replaced, would take longer than all else here
             binder = cls(
                 tensors[WIDTH].shape[0],
                 num_blocks,
@@ -143,8 +144,8 @@ class HierarchicalBinder(nn.Module):
 
         Args:
             context: projected prompt [batch, slots, width].
-            mask: bool [batch, slots]; every other slot comes back bit-identical. Best in main memory: on a GPU it takes
-                all work there to end before it is known what is marked.
+            mask: bool [batch, slots]; all other slots do not change, bit for bit. It should be in main memory: reading
+                it from a GPU has to wait until all work there is finished.
             per_block: False stops at p_g (stage "global").
             temporal: False keeps a two-branch binder on its spatial branch.
             strength: factor on every change.
@@ -165,7 +166,7 @@ class HierarchicalBinder(nn.Module):
         return [placed(binder(tokens, temporal=temporal, strength=strength)) for binder in self.blocks]
 
     def gammas(self) -> dict[str, Tensor]:
-        """|gamma| of the global binder, and of all blocks', [blocks]: how far training has come."""
+        """|gamma| of the global binder, and of the binders of all blocks, [blocks]. They show how far training is."""
         sizes = {"gamma_global": self.shared.gamma.abs()}
         if self.blocks:
             sizes["gamma_blocks"] = torch.stack([binder.get_parameter("gamma") for binder in self.blocks]).abs()
@@ -173,8 +174,8 @@ class HierarchicalBinder(nn.Module):
 
     @contextmanager
     def recorded_gates(self) -> Iterator[list[Tensor]]:
-        """Yields a list to which every pass through a learned gate adds g of its tokens, [tokens, 1]: every pass with a
-        gradient, so that those of an evaluation do not count."""
+        """Yields a list to which every pass through a learned gate adds g of its tokens, [tokens, 1]. Passes without a
+        gradient, such as those of an evaluation, are left out."""
         gates: list[Tensor] = []
 
         def record(gate: nn.Module, tokens: tuple[Tensor, ...], opened: Tensor) -> None:
@@ -191,7 +192,7 @@ class HierarchicalBinder(nn.Module):
 
 
 def gate_sizes(gates: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Mean and largest |g| of recorded gates: how far they have opened. Empty if none was passed."""
+    """Mean and largest |g| of recorded gates; empty if there are none."""
     if not gates:
         return {}
     sizes = torch.cat(list(gates)).abs()

@@ -1,4 +1,4 @@
-"""Names and shapes of a binder's tensors, for checks before a run, which open no torch."""
+"""Names and shapes of a binder's tensors, for checks before a run, which do not import torch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bico.core.errors import InputError
 Shape = tuple[int, ...]
 
 WIDTH = "shared.spatial.0.weight"
-"""The tensor that tells the width of the tokens."""
+"""The tensor whose shape gives the width of the tokens."""
 ABSORPTION = "absorption"
 EXPECTED = "what BiCo learned, or `bico import` wrote"
 
 
 def form(path: Path, found: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shapes that a binder has to have whose file has tensors of these names; see `bico.models.binder`.
+    """The shapes that a binder must have, given the names of the tensors in its file; see `bico.models.binder`.
 
-    Raises InputError if none of them tells the width of its tokens.
+    Raises InputError if the tensor that gives the width of its tokens is missing.
     """
     if len(found.get(WIDTH, ())) != 1:
         raise InputError(f"{path}: there is no binder in it: expected {EXPECTED}")
@@ -42,7 +42,7 @@ def width_of(shapes: Mapping[str, Shape]) -> int:
 
 
 def num_blocks_in(names: Iterable[str]) -> int:
-    """Blocks of its backbone; 0 if there is a global binder alone, which fits any number."""
+    """Number of blocks of its backbone; 0 if there is only a global binder, which fits any number."""
     return len({name.split(".")[1] for name in names if name.startswith("blocks.")})
 
 
@@ -57,7 +57,7 @@ def misfit(shapes: Mapping[str, Shape], width: int, num_blocks: int) -> str | No
 def compare_shapes(
     path: Path, found: Mapping[str, Shape], wanted: Mapping[str, Shape], *, optional: str, expected: str
 ) -> None:
-    """Just the tensors that are wanted are there, each of its shape.
+    """Checks that a file has exactly the wanted tensors, each with its shape.
 
     Args:
         optional: the one that may be missing.
@@ -81,7 +81,7 @@ def compare_shapes(
 
 
 def told(names: Sequence[str]) -> str:
-    """The first of the names, and how many there are besides."""
+    """The first of the names, and the number of further ones."""
     return f"{names[0]} (and {len(names) - 1} more)" if names[1:] else names[0]
 
 

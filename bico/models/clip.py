@@ -1,4 +1,4 @@
-"""CLIP, as scores and some methods use it."""
+"""CLIP, which scores and some methods use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from bico.models.weights import check_activation, one_line
 
 Transform = Callable[[Image.Image], torch.Tensor]
-"""From an image to what a model reads of it."""
+"""From an image to the input of a model."""
 
 
 class Clip:
@@ -24,7 +24,7 @@ class Clip:
         model: a folder in open_clip's format, or "architecture:tag" of pretrained weights, such as "ViT-B-32:openai".
 
     Raises:
-        InputError: the folder is not whole, or has OpenAI's weights without their activation.
+        InputError: the folder is incomplete, or has OpenAI's weights without their activation.
     """
 
     def __init__(self, model: Path | str, *, device: str = "cpu"):
@@ -41,6 +41,6 @@ class Clip:
 
     @torch.no_grad()
     def image_embeddings(self, frames: np.ndarray) -> torch.Tensor:
-        """Embeddings [T, D] of uint8 frames [T, H, W, 3], as the image tower gives them: not of unit length."""
+        """Embeddings [T, D] of uint8 frames [T, H, W, 3], as the image tower gives them, not normalised."""
         pixels = torch.stack([self.preprocess(Image.fromarray(frame)) for frame in frames]).to(self.device)
         return self.model.encode_image(pixels)

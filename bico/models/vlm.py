@@ -1,6 +1,6 @@
 """A Qwen2.5-VL that answers prompts about images and videos.
 
-Every answer has a seed of its own: its random numbers do not depend on which other answers are written beside it.
+Every answer has its own seed, so its random numbers do not depend on other answers of the same batch.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from bico.media.frames import every, spread
 from bico.models.wan.components import moved
 from bico.models.weights import one_line, open_whole
 
-# What is looked at. A vision token shows 28 x 28 pixels of a picture, or of two frames of a video.
-ENCODED_FRAMES = 16  # of a clip at most, evenly spaced, where `look` is "encoded"
-ORIGINAL_FPS = 4.0  # frames of a clip for each second, where `look` is "original"; as the authors do
-TOKENS = (256, 1280)  # least and most of a picture, or of two frames, there; as the authors do
-CLIP_TOKENS = 16_384  # of a whole clip: one of more than 24 frames at full size is shown smaller
+# What the VLM sees. A vision token shows 28 x 28 pixels of a picture, or of two frames of a video.
+ENCODED_FRAMES = 16  # most frames of a clip, evenly spaced, if `look` is "encoded"
+ORIGINAL_FPS = 4.0  # frames per second of a clip, if `look` is "original"; as in the authors' code
+TOKENS = (256, 1280)  # fewest and most tokens of a picture, or of two frames, there; as in the authors' code
+CLIP_TOKENS = 16_384  # most tokens of a whole clip: more than 24 frames of full size are scaled down
 
 # Bounds on memory; no answer depends on them. A GPU of 24 GB (25.8e9 bytes) has to hold Qwen2.5-VL-7B, 16.6 GB in
 # bfloat16, and 57 kB of keys and values for each token (28 layers, 4 heads of 128). Reading takes most besides: 165 kB
@@ -44,9 +44,9 @@ READ_TOKENS = 24_576  # of pictures that are read at the same time: 4.1 GB, and 
 
 
 class Vlm:
-    """A Qwen2.5-VL folder, opened once for any number of sources (the 7B model and the Toybox's small one alike).
+    """A Qwen2.5-VL folder, opened once for any number of sources (the 7B model or the Toybox's small one).
 
-    InputError, one line, if the folder is not whole.
+    Raises InputError, one line, if the folder is incomplete.
     """
 
     def __init__(self, folder: Path, *, device: str | None = None) -> None:
@@ -71,10 +71,10 @@ class Vlm:
         """One answer for each seed (None: greedy decoding).
 
         Args:
-            media: uint8 [T, H, W, 3] each; either one that all answers look at, or one for each seed. T = 1 is shown as
-                an image, more frames as a video of which some are looked at (`settings.look`).
+            media: uint8 [T, H, W, 3] each; either one for all answers, or one for each seed. T = 1 is shown as an
+                image. More frames are shown as a video, of which some frames are used (`settings.look`).
             fps: frames per second of a video.
-            system: the role that the model is given; None = that of its chat template.
+            system: the system prompt; None = that of the chat template.
         """
         text = self.chat(prompt, still=len(media[0]) == 1, system=system)
         first = self.inputs(media[:1], [text], fps, settings.look)
@@ -108,8 +108,9 @@ class Vlm:
         if look == "original":
             step = max(1.0, fps / ORIGINAL_FPS)
             shown = every(total, step)
-            # The processor tells the time by this number. As many frames as those shown stand for make its clock exact.
-            # One that is a little off could give the first two pairs of frames the same time: the model rounds down.
+            # The processor computes times from this number. They are exact with the number of frames that the shown
+            # ones represent. A slightly wrong number could give the first two pairs of frames the same time, because
+            # the model rounds down.
             total = len(shown) * step
         return self.processor(
             videos=[frames[shown] for frames in media],
@@ -120,7 +121,7 @@ class Vlm:
         )
 
     def _size(self, frames: int, look: Look) -> dict[str, dict[str, int]]:
-        """The least and most pixels to which the processor resizes a frame, where they are not its own."""
+        """The smallest and largest number of pixels of a resized frame, where they differ from the processor's own."""
         if look == "encoded":
             return {}
         least, most = TOKENS
@@ -162,7 +163,7 @@ def _sampling(seeds: Sequence[int | None], settings: ConceptSettings) -> list[Ca
 
 
 class _GumbelNoise:
-    """argmax(logits + Gumbel noise) is a draw from softmax(logits); each row draws from a generator of its own."""
+    """argmax(logits + Gumbel noise) is a draw from softmax(logits). Each row draws from its own generator."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]

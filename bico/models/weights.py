@@ -1,6 +1,6 @@
-"""Opening a model's folder, so that each of its weights is the folder's own.
+"""Opens a model's folder and checks that all weights come from it.
 
-Libraries give random values to weights that they do not find, and say so in a warning at most.
+Libraries give random values to missing weights, with at most a warning.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ REMEDY = "expected every weight of the model; copy the folder again, or install 
 
 @contextmanager
 def one_line(folder: Path | str) -> Iterator[None]:
-    """Turns what a library cannot open into an InputError of one line. A GPU that is full is no fault of the folder."""
+    """Turns an error of a library that opens a folder into an InputError of one line, unless the GPU is full."""
     try:
         yield
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        import torch  # here, so that looking at a folder stays quick
+        import torch  # here, so that checks of a folder stay quick
 
         if isinstance(error, torch.OutOfMemoryError):
             raise
@@ -38,14 +38,14 @@ def open_whole(from_pretrained: Callable[..., Any], folder: Path, **options: Any
     """A model of diffusers or transformers.
 
     Args:
-        from_pretrained: of its class.
+        from_pretrained: method of the model's class.
 
     Raises:
-        InputError: its files lack a weight, or have one of another shape, or cannot be read.
+        InputError: a weight is missing in its files or has another shape there, or a file cannot be read.
     """
     with one_line(folder):
         model, found = from_pretrained(folder, output_loading_info=True, **options)
-    # What an index names and no file holds is not reported as missing, and has no memory.
+    # Weights that an index names but no file holds are not reported as missing, and have no memory.
     left_out = [name for name, weight in model.state_dict().items() if weight.is_meta]
     _refuse(folder, "is not in its files", {*found["missing_keys"], *left_out})
     _refuse(folder, "has another shape there", found["mismatched_keys"])
@@ -53,12 +53,12 @@ def open_whole(from_pretrained: Callable[..., Any], folder: Path, **options: Any
 
 
 def check_names(model: nn.Module, folder: Path) -> None:
-    """Each weight of a model stands under its name in the folder's model.safetensors.
+    """Checks that the folder's model.safetensors has each weight of a model.
 
-    timm does not look where the folder's config names another number of classes than it is opened with.
+    timm does not check this if the number of classes differs from the folder's config.
 
     Raises:
-        InputError: one is not there.
+        InputError: a weight is missing.
     """
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         _refuse(folder, "is not in its files", model.state_dict().keys() - set(file.keys()))
@@ -70,12 +70,12 @@ def _refuse(folder: Path, problem: str, names: Iterable[object]) -> None:
 
 
 def check_activation(folder: Path) -> None:
-    """OpenAI's CLIP weights, told by the folder's name, are opened with the activation that they were trained with.
+    """Checks that OpenAI's CLIP weights, recognised by the folder's name, use the activation of their training.
 
-    Nothing in the weights tells it, and open_clip believes the folder's config.
+    The weights do not show the activation, and open_clip takes it from the folder's config.
 
     Raises:
-        InputError: the config says otherwise, or does not describe a model.
+        InputError: the config has another activation, or does not describe a model.
     """
     config = folder / "open_clip_config.json"
     model = json.loads(config.read_text(encoding="utf-8"))["model_cfg"]
@@ -85,6 +85,6 @@ def check_activation(folder: Path) -> None:
         )
     if "openai" in folder.name and not model.get("quick_gelu"):
         raise InputError(
-            f"{config}: OpenAI's weights without QuickGELU, with which they were trained: expected '\"quick_gelu\": "
+            f"{config}: OpenAI's weights need QuickGELU, with which they were trained: expected '\"quick_gelu\": "
             "true' in 'model_cfg'; add it there, or rename the folder if its weights are not OpenAI's"
         )

@@ -1,8 +1,8 @@
 """Captions of Toybox scenes, from varied templates.
 
-Exact values never appear in words. Attributes are named roughly in about two thirds of the captions ("striped",
-"orange", "slowly"), so that the text encoder has directions along which looks vary. `drop` leaves out the subject, the
-scene or the motion now and then, so that no word learns to carry what its neighbours say.
+Captions never contain exact values. About two thirds of them name attributes roughly ("striped", "orange", "slowly"),
+so that the text encoder has directions along which looks vary. `drop` sometimes leaves out the subject, the scene or
+the motion, so that no word learns the meaning of its neighbours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from bico.toybox.words import MOTIONS, PATTERNS, SCENES, SUBJECTS
 from bico.toybox.world import Actor, Motion, Scene
 
-# Names of the hue circle's arcs: each name holds from its hue up to the next one's.
+# Names of the hue circle's arcs: each name applies from its hue up to the next one's.
 COLOURS = (
     (0.00, "red"),
     (0.05, "orange"),
@@ -54,15 +54,15 @@ FRONTS = ("now,", "today,", "this time,", "once again,", "meanwhile,")
 TAILS = ("just now", "once more", "again", "for a while", "all the while", "as before")
 STILL_TAILS = ("just now", "once more", "today", "as seen here", "as before", "in full view")
 ARTICLES = ("a", "a", "a", "the", "one", "this")
-VERBS = ("is", "is", "keeps", "goes on")  # between a subject and its motion, in a sentence that has no verb yet
-LINKS = ("", "", "", "that is", "that keeps", "which is", "seen")  # in one that has
+VERBS = ("is", "is", "keeps", "goes on")  # between a subject and its motion, in a sentence without another verb
+LINKS = ("", "", "", "that is", "that keeps", "which is", "seen")  # the same in a sentence with another verb
 JOINTS = ("and", "and", "beside", "next to", "as well as")
 COLOUR_NAMES = {name for _, name in COLOURS}
-LOOKS = COLOUR_NAMES | {*PATTERNS, "with"}  # what is said of a subject
+LOOKS = COLOUR_NAMES | {*PATTERNS, "with"}  # words that describe a subject
 TURNS = {1: "clockwise", -1: "counterclockwise"}
 DIRECTIONS = {"sliding": {1: "to the right", -1: "to the left"}, "spinning": TURNS, "circling": TURNS}
 SOMETHING = ("something", "a thing", "an object")
-BACKDROP, SKY, GROUND, EVERYWHERE, NOWHERE = -1, -2, -3, -4, -5  # what a phrase is about, if not one of the actors
+BACKDROP, SKY, GROUND, EVERYWHERE, NOWHERE = -1, -2, -3, -4, -5  # topics of phrases other than actors
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a caption: its characters [start, end), the first one of the name that it is said of, and which hue of
-    the scene it tells, if any: "hue_a", "hue_b", "sky" or "ground".
+    """A word of a caption: its characters [start, end), the first character of the name that it describes, and the hue
+    of the scene that it names, if any: "hue_a", "hue_b", "sky" or "ground".
 
-    Names and what belongs to none of them are said of themselves.
+    Names, and words that describe no name, refer to themselves.
     """
 
     start: int
@@ -88,8 +88,8 @@ class Word:
 
 
 def words(parts: list[Phrase]) -> list[Word]:
-    """The words of a caption, of which every one that tells a look or a manner knows its name: colours and patterns are
-    said of their subject, how fast and which way of its motion, sky and ground of their place.
+    """The words of a caption. Each word for a look or a manner refers to the name that it describes: colours and
+    patterns to their subject, speed and direction to its motion, sky and ground to their place.
     """
     found, start, place = [], 0, 0
     for part in parts:
@@ -120,9 +120,9 @@ def colour_name(hue: float) -> str:
 
 
 def _manner(motion: Motion, rng: np.random.Generator, detail: float) -> str:
-    """How a motion is done, said roughly or not at all: how fast, how far, which way round, from where.
+    """A rough description of a motion, or none: its speed, extent, direction and start.
 
-    Only what words can steer can be bound to a word: without these a path would be left to chance.
+    Only what words can control can be bound to a word. Without these descriptions a path would be random.
     """
     words = [_about(motion.speed, "slowly", "quickly")]
     match motion.word:
@@ -139,12 +139,12 @@ def _manner(motion: Motion, rng: np.random.Generator, detail: float) -> str:
 
 
 def _about(value: float, low: str, high: str) -> str:
-    """A word for a value in 0..1 that lies towards one of its ends, none for one in the middle."""
+    """A word for a value in 0..1 that is close to one of the ends; none for a value in the middle."""
     return low if value < 0.35 else high if value > 0.65 else ""
 
 
 def _actor(actor: Actor, rng: np.random.Generator, *, detail: float, named: bool) -> str:
-    """A subject and how it looks."""
+    """A subject with its look."""
     if not named:
         return str(rng.choice(SOMETHING))
     adjectives = []
@@ -161,7 +161,7 @@ def _actor(actor: Actor, rng: np.random.Generator, *, detail: float, named: bool
 def _acting(
     actor: Actor, number: int, rng: np.random.Generator, *, detail: float, named: bool, moves: bool, verb: bool
 ) -> list[Phrase]:
-    """A subject and its motion. `verb`: the sentence still lacks one, so that the motion may also come first."""
+    """A subject and its motion. With `verb` the sentence still needs a verb, and the motion may also come first."""
     subject = _actor(actor, rng, detail=detail, named=named)
     if not moves or actor.motion is None:
         return [Phrase(subject, number)]
@@ -174,7 +174,7 @@ def _acting(
 
 
 def _place(scene: Scene, rng: np.random.Generator, detail: float) -> list[Phrase]:
-    """Where it is, and now and then in which colours."""
+    """The place, sometimes with its colours."""
     parts = [Phrase(str(rng.choice(PLACES[scene.backdrop.word])), BACKDROP)]
     if rng.random() < 0.7 * detail:
         parts.append(Phrase(f"under {_article(colour_name(scene.backdrop.sky))} sky", SKY))
@@ -184,7 +184,7 @@ def _place(scene: Scene, rng: np.random.Generator, detail: float) -> list[Phrase
 
 
 def _order(where: list[Phrase], light: list[Phrase], rng: np.random.Generator) -> tuple[list[Phrase], list[Phrase]]:
-    """What stands before the subject, with a comma, and what stands after it: the place and the light, in any order."""
+    """The phrases before the subject, with a comma, and those after it: place and light, in any order."""
     first = rng.random()
     if where and first < 0.3:
         before, after = where, light
@@ -212,7 +212,7 @@ def caption(
 def phrases(
     scene: Scene, rng: np.random.Generator, *, motion: bool = True, detail: float = 0.65, drop: float = 0.0
 ) -> list[Phrase]:
-    """A caption in parts, of which every one tells what it is about.
+    """A caption in parts, each with its topic.
 
     Args:
         motion: whether motions may be named (not for a still).
@@ -243,7 +243,7 @@ def phrases(
 
 
 def key_words(scene: Scene) -> dict[str, list[str]]:
-    """The words that name the scene's concepts: what stands in it, and how it moves (video only)."""
+    """The words for the scene's concepts: spatial ones, and for a video its motion."""
     spatial = [actor.word for actor in scene.actors] + [scene.backdrop.word]
     spatial += [look.word for look in (scene.style, scene.light) if look]
     temporal = [actor.motion.word for actor in scene.actors if actor.motion]

@@ -1,7 +1,8 @@
-"""The probe: a small network, trained on renders alone, that reads a Toybox clip back into words and parameters.
+"""The probe: a small network, trained only on renderings, that predicts the words and parameters of a Toybox clip.
 
-It is the judge of the truth scores and of the zoo's card: what stands in the clip and where, how it looks and how its
-subject moves, frame by frame. It looks for one subject, the most prominent one, and for clutter that no caption names.
+The truth scores and the zoo's card use it. It predicts the contents of a clip with their places and looks, and the
+motion of the subject frame by frame. It recognises one subject, the most prominent one, and clutter that no caption
+names.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from bico.toybox.words import CLUTTER, LIGHTS, MOTIONS, PATTERNS, SCENES, STYLES
 from bico.toybox.world import NUM_FRAMES, SIZE
 
 NONE, STILL = "none", "still"
-# What each part of the probe says in words and in numbers: hues as points on the unit circle, levels in 0..1.
+# Outputs of each part of the probe, words and numbers: hues as points on the unit circle, levels in 0..1.
 LOOK = {"subject": SUBJECTS, "pattern": PATTERNS}, ("hue_a", "hue_b"), ("shape",)
 MOTION = {"motion": (*MOTIONS, STILL)}, (), ()
 BACKDROP = (
@@ -35,19 +36,19 @@ WORDS = LOOK[0] | MOTION[0] | BACKDROP[0]
 HUES, LEVELS = LOOK[1] + BACKDROP[1], LOOK[2] + BACKDROP[2]
 Answers = tuple[dict[str, tuple[str, ...]], tuple[str, ...], tuple[str, ...]]
 
-# Typical values and spreads of places, by which the network's own scale is made.
+# Typical values and spreads of places, which scale the network's outputs.
 CENTRE, SPREAD, TYPICAL_SIZE, SIZE_SPREAD = 0.5, 0.15, 0.25, 0.3
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the probe sees in one clip.
+    """The probe's predictions for one clip.
 
     Attributes:
         words: role -> word -> probability, for the roles in `WORDS`.
         values: hues (`HUES`) and levels (`LEVELS`), all in 0..1.
         trajectory: float32 [9, 4]: centre x, centre y, half extent (frame sides), angle (radians in -pi..pi).
-        clutter: kind (`CLUTTER`) -> probability. Several kinds can be there at once, or none.
+        clutter: kind (`CLUTTER`) -> probability. A clip can have several kinds, or none.
     """
 
     words: dict[str, dict[str, float]]
@@ -61,7 +62,7 @@ class Reading:
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions inside each frame and one over three frames at each place, added to the input."""
+    """Two 3x3 convolutions within each frame and one over three frames at each place, added to the input."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -80,7 +81,7 @@ class Residual(nn.Module):
 
 
 class CutOut(nn.Module):
-    """Convolutions over a small picture that was cut out of a frame around the subject."""
+    """Convolutions over a small crop of a frame around the subject."""
 
     SIZE, MARGIN = 24, 1.15  # pixels; half side in the subject's half extents
 
@@ -113,25 +114,25 @@ class Turn(CutOut):
 
     def forward(self, clips: torch.Tensor, rough: torch.Tensor) -> torch.Tensor:
         """Clips [B, 3, T, H, W] and rough poses [B, T, 4] to [B, T, 5]: shift of the centre in half extents along the
-        axes of the cut-out, logarithm of the factor of the size, cosine and sine of the angle that is still missing.
+        axes of the crop, logarithm of the factor on the size, cosine and sine of the remaining angle.
         """
         return self.head(self.features(clips, rough))
 
 
 class Look(CutOut):
-    """What the subject looks like, given its exact pose; its features are averaged over the frames."""
+    """The subject's look, given its exact pose. Its features are averaged over the frames."""
 
     def __init__(self) -> None:
         super().__init__(outputs=_size(LOOK), width=64)
 
     def forward(self, clips: torch.Tensor, poses: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Clips [B, 3, T, H, W] and poses [B, T, 4] to answers, one for each clip."""
+        """Clips [B, 3, T, H, W] and poses [B, T, 4] to predictions, one for each clip."""
         return _split(self.head(self.features(clips, poses).mean(dim=1)), LOOK)
 
 
 class ClutterReader(nn.Module):
-    """Which kinds of clutter are in a clip: convolutions over whole frames, averaged over time. It shares no weights
-    with the rest of the probe, and its weights have a file of their own, so that it can be trained alone.
+    """Predicts the kinds of clutter in a clip, by convolutions over whole frames, averaged over time. It shares no
+    weights with the rest of the probe, and its weights have a separate file, so that it can be trained alone.
     """
 
     FILE, CELLS = "clutter.safetensors", 36
@@ -154,7 +155,7 @@ class ClutterReader(nn.Module):
 
 
 def settle(rough: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Exact poses [..., 4] from rough ones [..., 4] and what `Turn` says of them [..., 5]; angles in -pi..pi."""
+    """Exact poses [..., 4] from rough ones [..., 4] and the outputs of `Turn` [..., 5]; angles in -pi..pi."""
     centre = rough[..., :2] + rough[..., 2:3] * _rotated(turns[..., :2], rough[..., 3])
     size = rough[..., 2] * torch.exp(turns[..., 2])
     angle = torch.remainder(rough[..., 3] + torch.atan2(turns[..., 4], turns[..., 3]) + torch.pi, 2 * torch.pi)
@@ -162,7 +163,7 @@ def settle(rough: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
 
 
 def turns_of(rough: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
-    """The inverse of `settle`: what `Turn` should say of rough poses, given the exact ones."""
+    """The inverse of `settle`: the target of `Turn` for rough poses, given the exact ones."""
     shift = _rotated((poses[..., :2] - rough[..., :2]) / rough[..., 2:3], -rough[..., 3])
     growth, missing = torch.log(poses[..., 2] / rough[..., 2]), poses[..., 3] - rough[..., 3]
     return torch.cat([shift, torch.stack([growth, missing.cos(), missing.sin()], dim=-1)], dim=-1)
@@ -174,9 +175,9 @@ def _rotated(points: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
 
 
 class Probe(nn.Module):
-    """About 0.7 M parameters. Convolutions over frames with attention that follows the subject tell about where it is,
-    its motion and the backdrop. There it is cut out to see how it is turned, and cut out upright to read its look.
-    Clutter is read by a network of its own.
+    """The whole probe, about 0.7 M parameters. Convolutions over frames, with attention that follows the subject,
+    predict its rough place, its motion and the backdrop. A crop around that place gives its exact pose, and an upright
+    crop its look. A separate network predicts clutter.
     """
 
     GRID = 6
@@ -216,7 +217,7 @@ class Probe(nn.Module):
         return answers | self.look(clips, poses) | {"poses": poses, "clutter": self.clutter(clips)}
 
     def story(self, clips: torch.Tensor) -> dict[str, torch.Tensor]:
-        """About where the subject is, `places` [B, 9, 3] at unit scale; the motion's words; the backdrop."""
+        """The subject's rough places, `places` [B, 9, 3] at unit scale; words of the motion; the backdrop."""
         b, _, t, _, _ = clips.shape
         features = self.blocks(self.stem(clips.transpose(1, 2).flatten(0, 1)).unflatten(0, (b, t)))
         cells = features.flatten(3).transpose(2, 3)  # [B, T, 36, C]
@@ -224,7 +225,7 @@ class Probe(nn.Module):
         seen = self.frame((focus * torch.cat([cells, 4 * self.grid.expand(b, t, -1, -1)], dim=-1)).sum(dim=2))
         places = self.place(seen)
         course = torch.cat([seen.mean(dim=1), self.trace(seen).flatten(1), places.flatten(1)], dim=1)
-        # The median over time looks past a subject that moves.
+        # The median over time removes a moving subject.
         scenery = cells.median(dim=1).values
         view = torch.cat([scenery.mean(dim=1), self.plan(scenery).flatten(1)], dim=1)
         return _split(self.motion(course), MOTION) | _split(self.backdrop(view), BACKDROP) | {"places": places}
@@ -270,7 +271,7 @@ def _size(answers: Answers) -> int:
 
 
 def _split(flat: torch.Tensor, answers: Answers) -> dict[str, torch.Tensor]:
-    """A head's output [B, N], taken apart by name."""
+    """A head's output [B, N], split by name."""
     sizes = _sizes(answers)
     parts = dict(zip(sizes, flat.split(list(sizes.values()), dim=1), strict=True))
     return parts | {name: parts[name].squeeze(1) for name in answers[2]}

@@ -1,7 +1,7 @@
 """Renders a scene of the Toybox to frames, masks and trajectories: vector sprites over a painted backdrop.
 
-Sprites are unions of signed-distance shapes in local coordinates (x to the right, y downwards, about -1..1), so they
-are anti-aliased at any size and turn and grow exactly.
+Sprites are unions of signed-distance shapes in local coordinates (x to the right, y downwards, about -1..1). Therefore
+they are anti-aliased at any size, and their rotation and scaling are exact.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _circle(x: Array, y: Array, cx: float, cy: float, radius: float) -> Array:
 
 
 def _ellipse(x: Array, y: Array, cx: float, cy: float, rx: float, ry: float) -> Array:
-    """Close to exact near the outline, which is all that anti-aliasing looks at."""
+    """The distance is accurate only near the outline, which is all that anti-aliasing needs."""
     u, v = (x - cx) / rx, (y - cy) / ry
     length = np.hypot(u, v) + 1e-6
     return (length - 1) * length / (np.hypot(u / rx, v / ry) + 1e-6)
@@ -124,7 +124,7 @@ SPRITES: dict[str, Callable[[Array, Array, float, Array, Array], Iterator[Part]]
 
 
 def _pattern(actor: Actor, x: Array, y: Array, pixel: Array) -> Array:
-    """How much of the second hue shows at each place of the body, in 0..1."""
+    """Share of the second hue at each place of the body, in 0..1."""
     if actor.pattern == "striped":
         wave = np.abs((y * 1.6 + 0.25) % 1.0 - 0.5) - 0.25
         return np.clip(0.5 - wave / 1.6 / pixel, 0, 1)
@@ -269,8 +269,8 @@ def _style(frames: Array, style: Look) -> Array:
 
 
 def _lens(frames: Array) -> Array:
-    """Blurs by (1, 2, 1) / 4 along both axes. A camera's optics leave less detail than a pixel grid can hold; vector
-    sprites do not, and every model would spend its capacity on edges that no photograph has."""
+    """Blurs by (1, 2, 1) / 4 along both axes. The optics of a camera limit detail below what a pixel grid can hold, but
+    vector sprites have no such limit. Without the blur models would spend capacity on edges that no photograph has."""
     tall = np.pad(frames, ((0, 0), (1, 1), (0, 0), (0, 0)), mode="edge")
     frames = (tall[:, :-2] + 2 * tall[:, 1:-1] + tall[:, 2:]) / 4
     wide = np.pad(frames, ((0, 0), (0, 0), (1, 1), (0, 0)), mode="edge")
@@ -317,7 +317,7 @@ def _clutter(frames: Array, clutter: Clutter, size: int) -> Array:
 def render(scene: Scene, num_frames: int = NUM_FRAMES, size: int = SIZE, paths: Array | None = None) -> Array:
     """uint8 [T, size, size, 3]: the scene's frames, evenly spaced over its motion; one frame shows its start.
 
-    `paths`, float [actors, T, 4], makes the actors move otherwise than their `trajectory`.
+    `paths`, float [actors, T, 4], replaces the `trajectory` of the actors.
     """
     frames = np.repeat(_backdrop(scene.backdrop, size)[None], num_frames, axis=0)
     for item in scene.clutter:
@@ -338,7 +338,7 @@ def render(scene: Scene, num_frames: int = NUM_FRAMES, size: int = SIZE, paths: 
 
 
 def masks(scene: Scene, num_frames: int = NUM_FRAMES, size: int = SIZE) -> Array:
-    """bool [actors, T, size, size]: where each actor is seen; actors later in the list stand in front."""
+    """bool [actors, T, size, size]: where each actor is visible. Actors later in the list are in front."""
     paths = trajectory(scene, num_frames)
     shapes = [_sprite(a, p, size)[1] > 0.5 for a, p in zip(scene.actors, paths, strict=True)]
     for position, shape in enumerate(shapes):
@@ -348,14 +348,14 @@ def masks(scene: Scene, num_frames: int = NUM_FRAMES, size: int = SIZE) -> Array
 
 
 def ground_mask(backdrop: Backdrop, size: int = SIZE) -> Array:
-    """bool [size, size]: what has the ground's hue, be it in front or not; all else is sky."""
+    """bool [size, size]: pixels with the ground's hue, also in front; the rest is sky."""
     repainted = replace(backdrop, ground=(backdrop.ground + 0.5) % 1.0)
     return (_backdrop(backdrop, size) != _backdrop(repainted, size)).any(axis=-1)
 
 
 def regions(scene: Scene, num_frames: int, cells: int, actors: int) -> Array:
-    """float32 [actors + 2, T, cells, cells]: the share of each cell of a grid that is an actor's (zero for one that is
-    not there), the ground's and the sky's.
+    """float32 [actors + 2, T, cells, cells]: the share of each grid cell that each actor covers (zero for a missing
+    actor), the ground and the sky.
     """
     seen = np.zeros((actors + 2, num_frames, SIZE, SIZE), bool)
     seen[: len(scene.actors)] = masks(scene, num_frames)

@@ -1,4 +1,4 @@
-"""A Toybox benchmark as files: its sources like anybody's media, and the exact rendering of every composition."""
+"""The files of a Toybox benchmark: sources, like a user's media, and the exact rendering of every composition."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_source(config: Config, source: str) -> None:
 
 
 def write_truth(config: Config, case: str) -> None:
-    """Renders what a case should show to `R/truth/<case>.mp4`, and writes its scene to the JSON beside it."""
+    """Writes the exact rendering of a case to `R/truth/<case>.mp4`, and its scene to the JSON beside it."""
     scene, path = truth_of(config, case), config.paths.truth(case)
     write_clip(path, render(scene, num_frames=config.media.num_frames, size=config.media.height), config.media.fps)
     remember(path, {})
@@ -40,13 +40,13 @@ def write_truth(config: Config, case: str) -> None:
 
 
 def toy_scene(source: Source) -> ToyScene:
-    """What the config says of a source that is none of the user's own files."""
+    """The scene in the config of a source that has no own files."""
     assert source.scene is not None
     return source.scene
 
 
 def scene_of(source: Source) -> Scene:
-    """The scene of a Toybox source: its words, and its seed for all else."""
+    """The scene of a Toybox source, from its words, and its seed for everything else."""
     entry = toy_scene(source)
     words = entry.model_dump(exclude={"seed"})
     return sample_scene(np.random.default_rng(entry.seed), moving=source.kind == "video", **words)
@@ -58,9 +58,9 @@ def truth_of(config: Config, case: str) -> Scene:
 
 
 def composition(config: Config, prompt: str, played_by: Mapping[Role, str | None] | Mapping[str, str | None]) -> Scene:
-    """The scene in which roles that a source plays are that source's; the prompt's words fill the others.
+    """The scene that takes each role from its source if it has one, and otherwise from the words of the prompt.
 
-    What neither a source nor a word settles (which of all cities?) is drawn at random, always the same for one prompt.
+    What neither a source nor a word determines (for instance which city) is random, but always the same for a prompt.
 
     Args:
         played_by: role -> source, or None.
@@ -80,5 +80,5 @@ def composition(config: Config, prompt: str, played_by: Mapping[Role, str | None
 
 
 def _named(prompt: str, words: Sequence[str]) -> str | None:
-    """The first of `words` that stands in the prompt."""
+    """The first of `words` that is in the prompt."""
     return next((word for word in words if re.search(rf"\b{word}\b", prompt)), None)

@@ -1,6 +1,6 @@
-"""The words of the Toybox: all that a scene can be made of.
+"""The words of the Toybox, from which scenes are made.
 
-They stand apart from the scenes because checks before a run need them, and have to be quick: no numpy.
+They are in a separate module without numpy, because checks before a run need them and have to be quick.
 """
 
 SUBJECTS = ("cat", "fish", "car", "rocket", "robot", "mushroom")

@@ -1,7 +1,7 @@
-"""Scenes of the Toybox: what can be in a clip, as plain parameters, and how they are drawn at random.
+"""Scenes of the Toybox: the parameters of everything in a clip, and how they are drawn at random.
 
-A word names a distribution, never one look: two cats differ in hues, pattern, proportions and size, two beaches in
-hues and layout, two slides in speed and direction. Binding has to find the instance behind the word.
+A word names a distribution, not a single look. Two cats differ in hues, pattern, proportions and size, two beaches in
+hues and layout, two slides in speed and direction. Binding has to learn the particular instance.
 
 Lengths are fractions of the frame's side, hues are positions on the colour circle, everything else lies in 0..1
 unless its comment says otherwise.
@@ -45,7 +45,7 @@ class Motion:
 
 @dataclass(frozen=True)
 class Actor:
-    """A subject: its word, its look, where it rests, and how it moves (None in still images)."""
+    """A subject: its word, its look, its resting place, and its motion (None in still images)."""
 
     word: str
     hue_a: float
@@ -68,7 +68,7 @@ class Backdrop:
 
 @dataclass(frozen=True)
 class Look:
-    """A style or a light and how strongly it is applied."""
+    """A style or a light, and its strength."""
 
     word: str
     amount: float
@@ -113,7 +113,7 @@ class Scene:
         )
 
     def words(self) -> dict[str, str]:
-        """role -> word, all that the scene shows of its first subject, its backdrop, style and light."""
+        """role -> word, for the scene's first subject, backdrop, style and light."""
         actor = self.actors[0]
         parts = {"subject": actor, "scene": self.backdrop, "motion": actor.motion}
         looks = {"style": self.style, "light": self.light}
@@ -124,7 +124,7 @@ class Scene:
         return replace(self, actors=tuple(replace(actor, motion=None) for actor in self.actors))
 
     def twin(self) -> Scene:
-        """The same scene, in which everything moves the opposite way."""
+        """The same scene with all motions reversed (see `Motion.opposite`)."""
         turned = (replace(actor, motion=actor.motion and actor.motion.opposite()) for actor in self.actors)
         return replace(self, actors=tuple(turned))
 
@@ -147,7 +147,7 @@ def sample_actor(rng: np.random.Generator, word: str | None = None, place: tuple
     return Actor(
         word=word or str(rng.choice(SUBJECTS)),
         hue_a=hue_a,
-        # The second hue keeps its distance, so that stripes and spots can be seen.
+        # The second hue is far enough from the first one that stripes and spots are visible.
         hue_b=float((hue_a + rng.uniform(0.25, 0.75)) % 1.0),
         pattern=str(rng.choice(PATTERNS)),
         shape=float(rng.random()),
@@ -193,11 +193,12 @@ def sample_scene(
     looks: float = 0.0,
     clutter: bool = False,
 ) -> Scene:
-    """One random scene. Words that are given are kept; style and light appear when named, else with chance `looks`."""
+    """One random scene. Given words are kept. Style and light appear if they are named, otherwise with probability
+    `looks`."""
     cast = []
     for position in range(actors):
         actor = sample_actor(rng, subject if position == 0 else None, (position, actors))
-        # Drawn even for stills, so that a still and a clip of one seed show the same subject in the same place.
+        # This is drawn even for stills, so that a still and a clip of one seed show the same subject in the same place.
         action = sample_motion(rng, motion if position == 0 else None)
         cast.append(replace(actor, motion=action if moving else None))
     backdrop = sample_backdrop(rng, scene)
@@ -212,16 +213,16 @@ def sample_scene(
 
 
 def sample_training_scene(rng: np.random.Generator) -> Scene:
-    """A scene as the zoo's models see them: one or two actors, now and then a style, a light or clutter."""
+    """A training scene of the zoo's models: one or two actors, sometimes a style, a light or clutter."""
     return sample_scene(rng, actors=2 if rng.random() < 0.35 else 1, looks=0.2, clutter=bool(rng.random() < 0.15))
 
 
 def compose(
     *, subject: Scene, scene: Scene, motion: Scene | None, style: Scene | None = None, light: Scene | None = None
 ) -> Scene:
-    """The truth of a composition: each role's parameters taken over from the scene that plays it.
+    """The exact scene of a composition: the parameters of each role come from the scene of its source.
 
-    The motion's scene also lends the place where its subject rests: a trajectory is where something moves, too.
+    The scene of the motion also gives the resting place of the subject, because a place is part of a trajectory.
     Without a motion the composition is still.
     """
     actor = replace(subject.actors[0], motion=None)

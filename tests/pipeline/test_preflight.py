@@ -162,7 +162,7 @@ def test_openai_s_clip_without_its_activation(small, tmp_path):
     stub = small["models"]["clip"]
     for models in ({"clip": str(folder)}, {"clip": stub, "appearance": str(folder)}):
         small["models"] |= models
-        assert problem(small).startswith(f"{folder}/open_clip_config.json: OpenAI's weights without QuickGELU, with")
+        assert problem(small).startswith(f"{folder}/open_clip_config.json: OpenAI's weights need QuickGELU, with")
     (folder / "open_clip_config.json").write_text('{"model_cfg": {"quick_gelu": true}}')
     preflight(load(small))
     (folder / "open_clip_config.json").write_text('{"model_cfg": []}')

@@ -1,1 +1,1 @@
-"""The Wan backbone that all methods share, in parts of one concern each; `backbone` puts them together."""
+"""The Wan backbone that all methods share. Each module has one concern; `backbone` combines them."""

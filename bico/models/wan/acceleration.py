@@ -1,6 +1,6 @@
-"""What makes training fast, and fit into memory: compiled blocks, captured CUDA graphs, gradient checkpointing.
+"""Speed and memory of training: compiled blocks, captured CUDA graphs, gradient checkpointing.
 
-Clips are made without any of it, so an edit of this module leaves them as they are.
+Generation uses none of it, so an edit of this module does not change clips.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ KEPT_OPERATORS = [
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
 ]
-"""What is kept all the same: attention, 70 % of a forward pass of 81 frames, in as much memory as a block's input."""
+"""Operations whose results gradient checkpointing keeps: attention, which is 70 % of a forward pass of 81 frames and
+takes as much memory as a block's input."""
 
 Graphs = dict[object, Callable[..., Tensor]]
-"""Captured passes by what distinguishes their inputs."""
+"""Captured passes, by the properties that distinguish their inputs."""
 
 
 @contextmanager
 def accelerated(backbone: Backbone) -> Iterator[None]:
-    """Inside, `backbone.velocity(..., training=True)` is accelerated as the backbone's settings say.
+    """Within the context, `backbone.velocity(..., training=True)` is accelerated according to the backbone's settings.
 
-    Blocks run compiled. One graph serves all blocks that differ in nothing but tensors. It takes about half a minute to
-    compile, once on a machine. Without a compiler that works the blocks run as ever, and one line says so. On a GPU
-    short sequences run as captured graphs, too, unless the transformer itself learns or something beside it. Long
+    Blocks run compiled. One compiled graph serves all blocks that differ only in their tensors. Compiling takes about
+    half a minute, once on a machine. Without a working compiler blocks run uncompiled, and one line says so. On a GPU
+    short sequences also run as captured CUDA graphs, unless the transformer or an adapter in it is trained. Long
     sequences use gradient checkpointing.
     """
     compiles = backbone.compiles and compiles_on(backbone.device)
@@ -64,7 +65,7 @@ class AcceleratedPass:
     """The velocity in training: a `TrainingPass`.
 
     Attributes:
-        run_blocks: runs a block, by whether gradient checkpointing is used.
+        run_blocks: whether gradient checkpointing is used -> function that runs a block.
         graphs: captured passes; None where none are captured.
     """
 
@@ -92,11 +93,11 @@ class AcceleratedPass:
         return self._backbone.forward(latents, timesteps, keys_values, training=True, run_block=run)
 
     def _replayed(self, graphs: Graphs, latents: Tensor, timesteps: Tensor, contexts: Contexts) -> Tensor:
-        """The pass as a captured CUDA graph, and another for its gradient: the thousands of kernels of a short sequence
-        are over before Python can start the next one.
+        """The pass as a captured CUDA graph, with another graph for its gradient. Otherwise the GPU would wait for
+        Python, because each of the thousands of kernels of a short sequence ends before Python starts the next one.
 
-        The result lies where that of the next call will lie, and so does what its gradient needs: until that has been
-        asked for, further passes are plain.
+        The next call overwrites the result and the data for its gradient. Therefore further passes run without graphs
+        until the gradient has been computed.
         """
         inputs = [latents, timesteps, *([contexts] if isinstance(contexts, Tensor) else contexts)]
         key = tuple((each.shape, each.dtype, each.requires_grad) for each in inputs)
@@ -120,7 +121,7 @@ class AcceleratedPass:
         """Frees the memory of all captured graphs."""
         if self.graphs:
             self.graphs.clear()
-            gc.collect()  # they hold their inputs and gradients in cycles
+            gc.collect()  # graphs refer to their inputs and gradients in cycles
 
 
 def uses_checkpointing(backbone: Backbone, shape: torch.Size) -> bool:
@@ -129,7 +130,7 @@ def uses_checkpointing(backbone: Backbone, shape: torch.Size) -> bool:
 
 
 def clips_at_once(backbone: Backbone, shape: torch.Size) -> int:
-    """How many clips with latents of this shape [..., t, h, w] go through a training step together."""
+    """Number of clips with latents of this shape [..., t, h, w] that pass through a training step together."""
     return at_once(math.prod(backbone.patch_grid(shape)))
 
 
@@ -140,8 +141,8 @@ def run_block_checkpointed(block: nn.Module, *inputs: BlockInput) -> Tensor:
 
 
 def gelu(states: Tensor) -> Tensor:
-    """The feed-forward's GELU with its tanh. 0.5 (1 + tanh y) is the sigmoid of 2 y: where kernels are compiled for a
-    CPU, half the work, forwards and backwards."""
+    """The feed-forward's tanh GELU. 0.5 (1 + tanh y) is computed as the sigmoid of 2 y, which halves the work of
+    compiled CPU kernels, forwards and backwards."""
     if torch.compiler.is_compiling() and states.device.type == "cpu":
         wide = states.float()
         return (wide * torch.sigmoid(math.sqrt(8 / math.pi) * (wide + 0.044715 * wide**3))).type_as(states)
@@ -150,8 +151,8 @@ def gelu(states: Tensor) -> Tensor:
 
 @cache
 def compiles_on(device: torch.device) -> bool:
-    """Whether blocks can be compiled for this device, found out by compiling something small; if not, one line on
-    stderr says why: there is no compiler, or one too old, or no headers."""
+    """Whether blocks can be compiled for this device, tested by compiling something small. If not, one line on stderr
+    gives the reason: no compiler, one that is too old, or no headers."""
     from torch._inductor import config as inductor
 
     if not shutil.which("openssl"):  # which is asked for digests of headers that are to be precompiled

@@ -1,7 +1,7 @@
 """Attention of the transformer's blocks: its kernels, and a diffusers attention processor.
 
-A forward pass says whether it is one of training. diffusers' block hands two of its inputs to its attention as they
-are, so these carry the flag: `SelfAttentionInput` and `CrossAttentionInput`.
+Attention has to know whether a forward pass is for training. diffusers' block passes two of its inputs unchanged to its
+attention, so these carry the flag: `SelfAttentionInput` and `CrossAttentionInput`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diffusers.models.transformers.transformer_wan import WanAttention
 
 KeyValue = tuple[Tensor, Tensor]
-"""Keys and values of one block's cross-attention, [batch, slots, heads, head width] each."""
+"""Keys and values of the cross-attention of one block, [batch, slots, heads, head width] each."""
 
 
 class SelfAttentionInput(NamedTuple):
@@ -41,23 +41,23 @@ class CrossAttentionInput(NamedTuple):
 
 
 def attention_kernels(capability: tuple[int, int] | None, dtype: torch.dtype) -> list[SDPBackend]:
-    """Kernels that attention may take on a GPU of this compute capability, fastest first; none to choose from on a CPU.
+    """Kernels that attention may use on a GPU of this compute capability, fastest first; empty on a CPU.
 
-    One line on stderr says so where no flash attention is among them (before Ampere, or in float32).
+    If flash attention is not among them (before Ampere, or in float32), one line on stderr says so.
     """
     if capability is None:
         return []
     fallbacks = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
     if capability < (8, 0) or dtype == torch.float32:
         reason = f"{str(dtype).removeprefix('torch.')} on a GPU of compute capability {capability[0]}.{capability[1]}"
-        print(f"no flash attention in {reason}: attention takes a slower kernel", file=sys.stderr)
+        print(f"no flash attention in {reason}: attention uses a slower kernel", file=sys.stderr)
         return fallbacks
     hopper = [SDPBackend.CUDNN_ATTENTION] if capability >= (9, 0) else []
     return [*hopper, SDPBackend.FLASH_ATTENTION, *fallbacks]
 
 
 class AttentionProcessor:
-    """diffusers' Wan attention, except that cross-attention receives finished keys and values as its encoder states."""
+    """diffusers' Wan attention, but cross-attention receives finished keys and values as its encoder states."""
 
     def __init__(self, kernels: Sequence[SDPBackend]) -> None:
         self.kernels = list(kernels)
@@ -91,12 +91,13 @@ def keys_values(attn: WanAttention, states: Tensor) -> KeyValue:
 
 
 def rotated(states: Tensor, cos: Tensor, sin: Tensor, *, in_place: bool) -> Tensor:
-    """Rotary position embedding on neighbouring pairs of channels; both of a pair have the same `cos` and `sin`.
+    """Rotary position embedding on neighbouring pairs of channels. Both of a pair have the same `cos` and `sin`.
 
     Args:
-        states: [batch, tokens, heads, head width]; they keep their values.
+        states: [batch, tokens, heads, head width]; they are not changed.
         cos, sin: [1, tokens, 1, head width].
-        in_place: works in place on its own result: the same bits in a third of the time, for passes without a gradient.
+        in_place: whether the result is computed with in-place operations: the same bits in a third of the time, but
+            only for passes without a gradient.
     """
     if in_place:
         turned, crossed = states.float() * cos, states.float() * sin
@@ -111,8 +112,8 @@ def rotated(states: Tensor, cos: Tensor, sin: Tensor, *, in_place: bool) -> Tens
 def attention(query: Tensor, key: Tensor, value: Tensor, *, written_out: bool) -> Tensor:
     """Attention over [batch, tokens, heads, head width].
 
-    Training on a CPU writes it out: the backward pass of the fused kernel is slow there (a step at Toybox size takes
-    144 ms with it, 113 ms without).
+    With `written_out` it is computed by separate operations. Training on a CPU does this, because the backward pass of
+    the fused kernel is slow there (a step at Toybox size takes 144 ms with it, 113 ms without).
     """
     query, key, value = (states.transpose(1, 2) for states in (query, key, value))
     if written_out:

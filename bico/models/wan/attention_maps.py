@@ -1,4 +1,4 @@
-"""Where words act: cross-attention maps of the frozen transformer."""
+"""Cross-attention maps of the words of a prompt, in the frozen transformer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from diffusers.models.transformers.transformer_wan import WanAttention
 
 MID_SIGMAS = (0.3, 0.5, 0.7)
-"""Noise levels at which a clip's layout shows and its details do not."""
+"""Noise levels at which a clip's layout is visible and its details are not."""
 
 
 @torch.no_grad()
@@ -39,8 +39,8 @@ def word_maps(
         latents: normalised, [channels, t, h, w].
         contexts: a projected prompt.
         slots: word -> its text slots.
-        sigmas: noise levels to which the latents are brought.
-        seed: of that noise.
+        sigmas: noise levels of the noisy latents.
+        seed: seed of the noise.
 
     Returns:
         word -> [t, h', w'] in 0..1, a value for each patch token.
@@ -74,7 +74,7 @@ def recorded(backbone: Backbone) -> Iterator[list[Tensor]]:
 
 
 class _Recorder:
-    """Cross-attention as ever, whose weights are written down on the side."""
+    """Unchanged cross-attention that also records its weights."""
 
     def __init__(self, processor: AttentionProcessor, weights: list[Tensor]) -> None:
         self.processor, self.weights = processor, weights

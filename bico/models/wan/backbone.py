@@ -1,11 +1,11 @@
 """The frozen video model that every method shares: a diffusers WanPipeline folder.
 
-`Backbone` puts its parts together: components, text, latents and forward pass. What acts on a backbone is imported
-where it is needed, so that an edit of one leaves results of the other as they are:
+`Backbone` combines its parts: components, text, latents and forward pass. The modules below act on a backbone and are
+imported only where they are needed, so that an edit of one does not make results of the others stale:
 
-* `bico.models.wan.sampling`: makes clips.
+* `bico.models.wan.sampling`: generates clips.
 * `bico.models.wan.acceleration`: makes training faster.
-* `bico.models.wan.attention_maps`: shows where words act.
+* `bico.models.wan.attention_maps`: computes attention maps of words.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GradientCheckpointing = Literal["auto", "always", "never"]
 
 
 class Backbone(PromptEncoding, LatentSpace, ForwardPass):
-    """A Wan pipeline folder. Components open when first used: training touches nothing but the transformer.
+    """A Wan pipeline folder. Components are opened when first used; training uses only the transformer.
 
     Attributes:
         compiles, gradient_checkpointing: see `open`.
@@ -55,7 +55,7 @@ class Backbone(PromptEncoding, LatentSpace, ForwardPass):
         compiles: bool = False,
         gradient_checkpointing: GradientCheckpointing = "auto",
     ) -> Backbone:
-        """Opens a folder; nothing is read from it before it is used.
+        """Opens a folder. Each component is read when it is first used.
 
             backbone = Backbone.open("Wan2.1-T2V-1.3B-Diffusers", device="cuda", dtype=torch.bfloat16)
             prompt_embeds, token_counts = backbone.encode_prompts(["a cat at the beach", ""])
@@ -63,13 +63,13 @@ class Backbone(PromptEncoding, LatentSpace, ForwardPass):
             clip = generate(backbone, context, negative, [0], Sampling(), Media())[0]  # of `bico.models.wan.sampling`
 
         Args:
-            folder: what diffusers' `save_pretrained` writes of a WanPipeline.
+            folder: a WanPipeline, as diffusers' `save_pretrained` writes it.
             text_slots: length to which prompts are padded; `max_sequence_length` of diffusers' pipeline.
-            device: of all models.
-            dtype: of transformer and text encoder; the VAE stays in float32. `best_dtype`, of
-                `bico.models.wan.components`, says which is fast.
+            device: device of all models.
+            dtype: dtype of transformer and text encoder; the VAE stays in float32. `best_dtype`, of
+                `bico.models.wan.components`, returns the faster one.
             compiles: whether blocks run compiled in training, inside `bico.models.wan.acceleration.accelerated`.
             gradient_checkpointing: whether training there computes activations a second time instead of keeping them;
-                "auto" = from 4096 patch tokens on, which would not fit a GPU otherwise.
+                "auto" = for 4096 patch tokens or more, which would not fit a GPU otherwise.
         """
         return cls(Path(folder), text_slots, torch.device(device), dtype, compiles, gradient_checkpointing)

@@ -1,6 +1,6 @@
 """The components of a diffusers WanPipeline folder: opened when first used, frozen, and on one device.
 
-They are diffusers' and transformers' own models. Training touches nothing but the transformer.
+They are diffusers' and transformers' own models. Training uses only the transformer.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=nn.Module)
 
 ROOM_FOR_ALL = 32 * 2**30
-"""Memory of a GPU, in bytes, from which the text encoder (11 GB of Wan2.1's) stays there beside all else."""
+"""Memory of a GPU, in bytes, with which the text encoder (11 GB in Wan2.1) can stay there together with all else."""
 
 
 def best_dtype(device: torch.device | str) -> torch.dtype:
-    """bfloat16 where products are faster in it than in float32: on GPUs, and on CPUs that have instructions for them
+    """bfloat16 where its matrix products are faster than in float32: on GPUs, and on CPUs with instructions for them
     (AMX, AVX-512 BF16)."""
     if torch.device(device).type == "cuda" or torch.cpu._is_amx_tile_supported():
         return torch.bfloat16
@@ -38,32 +38,32 @@ def best_dtype(device: torch.device | str) -> torch.dtype:
 
 
 def short_of_memory(device: torch.device) -> bool:
-    """Whether the text encoder has to leave this device while clips pass through the transformer; never on a CPU."""
+    """Whether the text encoder has to be moved off this device while the transformer runs; never on a CPU."""
     return device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory < ROOM_FOR_ALL
 
 
 def moved(model: Model, device: torch.device | str) -> Model:
-    """The model on a device. For a type checker the `to` of diffusers and of transformers, decorated, is no method."""
+    """The model on a device. Type checkers do not see the decorated `to` of diffusers and transformers as a method."""
     return model.to(device)
 
 
 def blocks_of(transformer: WanTransformer3DModel) -> Sequence[WanTransformerBlock]:
-    """The blocks of the transformer, which torch takes for any modules."""
+    """The blocks of the transformer, with their type."""
     return cast("Sequence[WanTransformerBlock]", transformer.blocks)
 
 
 def process_with(processor: Callable[..., torch.Tensor], layer: WanAttention) -> None:
-    """Gives an attention layer a processor of ours, while diffusers' annotation names its own ones."""
+    """Gives an attention layer our own processor. diffusers' annotation allows only its own ones."""
     layer.set_processor(processor)  # pyright: ignore[reportArgumentType]
 
 
 class Components:
-    """The models of a Wan pipeline folder. InputError, one line, as one opens whose folder is not whole.
+    """The models of a Wan pipeline folder. Opening one whose folder is incomplete raises InputError, one line.
 
     Attributes:
-        folder: what diffusers' `save_pretrained` writes of a WanPipeline.
-        device: of all models.
-        dtype: of transformer and text encoder; the VAE stays in float32.
+        folder: a WanPipeline, as diffusers' `save_pretrained` writes it.
+        device: device of all models.
+        dtype: dtype of transformer and text encoder; the VAE stays in float32.
     """
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
@@ -97,8 +97,8 @@ class Components:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """As tokenizer.json has it. The class that Wan's folder names, T5's, would rebuild it from the vocabulary and
-        make `<s>` of each unknown character: it takes token 2 for the unknown one, which is 3 in Wan's vocabulary."""
+        """The tokenizer of tokenizer.json. T5's class, which Wan's folder names, would rebuild it from the vocabulary
+        and replace each unknown character by `<s>`: it assumes that token 2 is the unknown one, but it is 3 in Wan."""
         from transformers import PreTrainedTokenizerFast
 
         folder = self.folder / "tokenizer"
@@ -108,7 +108,7 @@ class Components:
         return tokenizer
 
     def prepared(self, model: WanTransformer3DModel) -> WanTransformer3DModel:
-        """The transformer as the forward pass runs it: frozen, on its device, with our attention."""
+        """The transformer ready for the forward pass: frozen, on its device, with our attention."""
         capability = torch.cuda.get_device_capability(self.device) if self.device.type == "cuda" else None
         processor = AttentionProcessor(attention_kernels(capability, self.dtype))
         for block in blocks_of(model):
@@ -121,9 +121,9 @@ class Components:
         return model.to(self.device).eval().requires_grad_(False)
 
     def offload_text_encoder(self) -> None:
-        """Leaves the text encoder in main memory until it is used again: it is larger than the transformer.
+        """Moves the text encoder to main memory until it is used again, because it is larger than the transformer.
 
-        Nothing happens on a CPU, or as long as the text encoder has not been opened.
+        Nothing happens on a CPU, or if the text encoder has not been opened.
         """
         if "text_encoder" in vars(self):
             for parameter, copy in zip(self.text_encoder.parameters(), self._text_encoder_copy, strict=True):
@@ -131,6 +131,7 @@ class Components:
 
     @cached_property
     def _text_encoder_copy(self) -> list[torch.Tensor]:
-        """The text encoder's weights in main memory: they never change, so only the way to the GPU takes time."""
+        """A copy of the text encoder's weights in main memory. They never change, so only the move to the GPU takes
+        time."""
         weights = [parameter.data.cpu() for parameter in self.text_encoder.parameters()]
         return [each.pin_memory() for each in weights] if self.device.type == "cuda" else weights

@@ -1,7 +1,8 @@
 """The forward pass of the transformer: from noisy latents, noise levels and contexts to a velocity.
 
-It is ours because BiCo gives every block a context of its own, and because keys and values of the cross-attention
-depend neither on the noise level nor on the latents: they are computed once per prompt and serve all denoising steps.
+We have our own forward pass because BiCo gives every block its own context. In addition, keys and values of the
+cross-attention depend neither on the noise level nor on the latents, so they are computed once per prompt for all
+denoising steps.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ Contexts = Tensor | Sequence[Tensor]
 BlockInput = Tensor | CrossAttentionInput | SelfAttentionInput
 
 TrainingPass = Callable[[Tensor, Tensor, Contexts], Tensor]
-"""The velocity in training, of the arguments of `ForwardPass.velocity`; latents in the dtype of the transformer."""
+"""Function for the velocity in training, with the arguments of `ForwardPass.velocity`; latents have the dtype of the
+transformer."""
 
 
 def run_block(block: nn.Module, *inputs: BlockInput) -> Tensor:
@@ -56,8 +58,9 @@ class ForwardPass(Components):
             latents: [batch, channels, t, h, w].
             timesteps: sigma * 1000, [batch].
             contexts: projected prompts.
-            training: whether a gradient will be asked for. The pass then takes what is fast backwards as well. It
-                rounds otherwise than at inference: attention is written out on a CPU, and blocks may be compiled.
+            training: whether a gradient is needed. The pass then uses operations whose backward pass is fast too. It
+                rounds differently than at inference: on a CPU attention is computed by separate operations, and blocks
+                may be compiled.
         """
         latents = latents.to(self.dtype)
         if training and self.training_pass is not None:
@@ -84,8 +87,8 @@ class ForwardPass(Components):
 
         Args:
             latents: in the dtype of the transformer.
-            training: which path attention takes.
-            run_block: gets each block and its inputs, and returns the block's output.
+            training: as for `velocity`.
+            run_block: function of a block and its inputs that returns the block's output.
         """
         model = self.transformer
         cos, sin = model.rope(latents)
@@ -111,12 +114,12 @@ class ForwardPass(Components):
         return hidden.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
     def patch_grid(self, shape: torch.Size) -> list[int]:
-        """How many patch tokens latents of `shape` [..., t, h, w] have along each of these axes."""
+        """Numbers of patch tokens along the axes t, h and w of latents of `shape` [..., t, h, w]."""
         patch = self.transformer.config["patch_size"]
         return [size // part for size, part in zip(shape[-3:], patch, strict=True)]
 
     def at_places(self, values: Tensor, shape: torch.Size) -> Tensor:
-        """A value for each patch token [batch, tokens], spread over latents of `shape`: [batch, 1, t, h, w]."""
+        """Values of patch tokens [batch, tokens], expanded to the places of latents of `shape`: [batch, 1, t, h, w]."""
         grid = values.view(len(values), 1, *self.patch_grid(shape))
         for axis, part in enumerate(self.transformer.config["patch_size"], start=2):
             grid = grid.repeat_interleave(part, dim=axis)

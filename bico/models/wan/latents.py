@@ -1,4 +1,4 @@
-"""From frames to the VAE's normalised latents and back."""
+"""Converts frames to the VAE's normalised latents and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bico.models.wan.components import Components
 
 
 class LatentSpace(Components):
-    """The VAE side of the backbone. Each clip passes through the VAE on its own."""
+    """The VAE side of the backbone. Each clip passes through the VAE separately."""
 
     @torch.no_grad()
     def encode_clip(self, frames: np.ndarray) -> Tensor:
@@ -28,21 +28,21 @@ class LatentSpace(Components):
     def decode_clip(self, latents: Tensor) -> np.ndarray:
         """Normalised latents [clips, channels, t, h, w] to uint8 [clips, T, H, W, 3].
 
-        Raises InputError if the latents, or what the decoder makes of them, are not finite.
+        Raises InputError if the latents, or the output of the decoder, are not finite.
         """
         mean, inverse_std = self._latent_statistics
         latents = latents.to(self.device, torch.float32) / inverse_std + mean
         pixels = torch.cat([self.vae.decode(each, return_dict=False)[0] for each in latents.split(1)])
         if not pixels.isfinite().all():
             raise InputError(
-                "a clip of numbers that are not finite: expected finite weights, in a dtype that holds them"
+                "a clip has numbers that are not finite: expected finite weights, in a dtype with enough range"
             )
         pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 4, 1)
         return (pixels * 255).round().to(torch.uint8).cpu().numpy()
 
     @cached_property
     def _latent_statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and inverse standard deviation of each latent channel, rounded where WanPipeline rounds them."""
+        """Mean and inverse standard deviation of each latent channel, rounded in the same way as in WanPipeline."""
         shape = (1, -1, 1, 1, 1)
         mean = torch.tensor(self.vae.config["latents_mean"], device=self.device).view(shape)
         std = torch.tensor(self.vae.config["latents_std"], device=self.device).view(shape)

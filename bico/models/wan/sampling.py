@@ -1,8 +1,8 @@
 """The denoising loop: from noise and contexts to a clip.
 
-With one context for all blocks it repeats WanPipeline bit for bit (same seed, dtype and sigmas). Clips are generated
-one at a time: matrix products round differently in different batch sizes, so only then is a clip a function of its
-prompt and seed alone. On a CPU little is lost.
+With one context for all blocks it gives the same bits as WanPipeline (with the same seed, dtype and sigmas). Clips are
+generated one at a time, so that a clip depends only on its prompt and seed: matrix products round differently in
+different batch sizes. On a CPU this costs little time.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def generate(
     sampling: Sampling,
     media: Media,
 ) -> np.ndarray:
-    """Clips uint8 [seeds, T, H, W, 3], each a function of the contexts and its seed alone.
+    """Clips uint8 [seeds, T, H, W, 3]. Each depends only on the contexts and its seed.
 
     Args:
         contexts: projected prompt [1, slots, width], or one for each block.
-        negative_context: projected negative prompt [1, slots, width]; no binder touches it.
+        negative_context: projected negative prompt [1, slots, width], without binders.
     """
     latents = [sample(backbone, contexts, negative_context, seed, sampling, media) for seed in seeds]
     return backbone.decode_clip(torch.cat(latents))
@@ -52,11 +52,11 @@ def sample(
 ) -> Tensor:
     """Denoises one clip: normalised latents [1, channels, t, h, w].
 
-    Flow-match Euler with classifier-free guidance, as WanPipeline runs it, between the sigmas of `schedule`. The noise
+    It uses flow-match Euler with classifier-free guidance, as WanPipeline, between the sigmas of `schedule`. The noise
     comes from a CPU generator, so a seed means the same on every device. See `generate` for the other arguments.
 
     Args:
-        before_pass: told before each pass whether it is the conditional one, for what acts differently in the two.
+        before_pass: called before each pass with whether it is the conditional one, for parts that differ between both.
     """
     from diffusers.utils.torch_utils import randn_tensor
 

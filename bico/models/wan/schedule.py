@@ -1,4 +1,4 @@
-"""The noise schedule of flow matching: which sigma stands at which position, and at which sigmas clips are denoised."""
+"""The noise schedule of flow matching: the sigma at each position, and the sigmas at which clips are denoised."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def position_of(sigma: float, shift: float) -> float:
 
 
 def denoising_sigmas(steps: int, shift: float) -> Tensor:
-    """Sigmas between which a clip is denoised, [steps + 1], from 1 to 0.
+    """Sigmas of the denoising steps, [steps + 1], from 1 to 0.
 
-    They stand at equally spaced positions, as in the code of Wan and of BiCo's authors. The scheduler of diffusers
-    shifts the smallest sigma twice, so that a clip is all but clean before its last step: of ten steps at shift 3 that
-    one starts from 0.0089, and here from 0.25.
+    Their positions are equally spaced, as in the code of Wan and of BiCo's authors. The scheduler of diffusers shifts
+    the smallest sigma twice, so that a clip is almost clean before its last step: with ten steps at shift 3 the last
+    step starts from 0.0089, and here from 0.25.
     """
     return shifted(1 - torch.arange(steps + 1, dtype=torch.float64) / steps, shift).float()

@@ -1,4 +1,4 @@
-"""Special tokens of the backbone's tokenizer: those that its text encoder was trained with."""
+"""Checks that the special tokens of the backbone's tokenizer are those of the training of its text encoder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 UNKNOWN = "\ue000"
-"""A character of the private use area, which no vocabulary has."""
+"""A character of the private use area, which is in no vocabulary."""
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerFast, wan: Path) -> None:
-    """Padding and end of sequence are those of the text encoder, and an unknown character is no other special token.
+    """Checks that padding and end of sequence are those of the text encoder, and that an unknown character becomes no
+    other special token.
 
     In Wan2.1 padding is 0, the end of sequence 1, `<s>` 2 and the unknown token 3.
 
@@ -24,7 +25,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerFast, wan: Path) -> None:
         wan: the folder of the pipeline.
 
     Raises:
-        InputError: one of them is another.
+        InputError: one of them differs.
     """
     folder, config = wan / "tokenizer", json.loads((wan / "text_encoder" / "config.json").read_text(encoding="utf-8"))
     for kind in ("pad", "eos"):

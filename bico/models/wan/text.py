@@ -1,4 +1,4 @@
-"""From a prompt to the context that cross-attention reads: token embeddings, the text encoder, the text projection."""
+"""Converts a prompt to the context of cross-attention: token embeddings, the text encoder, the text projection."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class PromptEncoding(Components):
     def input_embeddings(self, prompt: str) -> Tensor:
         """Token embeddings of the cleaned prompt [tokens, text width], end-of-sequence included, cut to the slots."""
         tokens = self.tokenizer(clean(prompt), truncation=True, max_length=self.text_slots, return_tensors="pt")
-        text_encoder = moved(self.text_encoder, self.device)  # it is there, unless it was offloaded
+        text_encoder = moved(self.text_encoder, self.device)  # it is already there unless it was offloaded
         return text_encoder.get_input_embeddings()(tokens.input_ids[0].to(self.device))
 
     def encode_embeddings(self, embeddings: Sequence[Tensor], length: int | None = None) -> Tensor:
-        """The text encoder on token embeddings [tokens, text width]: prompt embeddings [prompts, length, text width].
+        """Runs the text encoder on token embeddings [tokens, text width]. Differentiable.
 
-        After a prompt they are zero. Differentiable.
+        Returns prompt embeddings [prompts, length, text width], which are zero after the end of a prompt.
 
         Args:
-            embeddings: one a prompt.
-            length: to which prompts are padded in the encoder, where padding is masked; by default all text slots, as
-                in WanPipeline. Shorter is faster and equal but for rounding.
+            embeddings: token embeddings of each prompt.
+            length: length to which prompts are padded in the encoder, with masked padding; by default all text slots,
+                as in WanPipeline. A shorter one is faster and gives the same result up to rounding.
         """
         length = length or self.text_slots
         counts = torch.tensor([len(each) for each in embeddings])
@@ -49,7 +49,7 @@ class PromptEncoding(Components):
         pad = text_encoder.get_input_embeddings().weight[cast(int, self.tokenizer.pad_token_id)]
         inputs = torch.stack([torch.cat([each, pad.expand(length - len(each), -1)]) for each in embeddings])
         if all(len(each) == length for each in embeddings):
-            # The encoder would have to wait for a mask to find that it masks nothing.
+            # With a mask the encoder would have to wait for the GPU to find that nothing is masked.
             return text_encoder(inputs_embeds=inputs).last_hidden_state
         mask = to_device(torch.arange(length) < counts[:, None], self.device)
         encoded = text_encoder(inputs_embeds=inputs, attention_mask=mask.long()).last_hidden_state
@@ -59,7 +59,7 @@ class PromptEncoding(Components):
     def encode_prompts(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Prompt embeddings [prompts, slots, text width] with zeros after each prompt, and token counts [prompts].
 
-        Counts include the end-of-sequence token. Each prompt is encoded on its own, so neighbours do not matter.
+        Counts include the end-of-sequence token. Each prompt is encoded separately, so other prompts have no effect.
         """
         embeddings = [self.input_embeddings(prompt) for prompt in prompts]
         token_counts = torch.tensor([len(each) for each in embeddings])
@@ -68,7 +68,7 @@ class PromptEncoding(Components):
     def context(self, prompt_embeds: Tensor) -> Tensor:
         """The transformer's text projection: [batch, tokens, text width] to [batch, slots, width].
 
-        Slots that the tokens do not fill are zero before it.
+        Before the projection, slots without tokens are zero.
         """
         prompt_embeds = to_device(prompt_embeds, self.device).to(self.dtype)
         return self.transformer.condition_embedder.text_embedder(padded(prompt_embeds, self.text_slots))

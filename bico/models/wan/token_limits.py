@@ -1,4 +1,4 @@
-"""Lengths of clips, in patch tokens, at which training changes how it goes. Opens no model."""
+"""Lengths of clips, in patch tokens, at which training switches its mode. Opens no model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ CHECKPOINT_TOKENS = 4096
 
 
 def checkpoints(choice: GradientCheckpointing, tokens: int) -> bool:
-    """Whether gradient checkpointing is used for clips with so many patch tokens."""
+    """Whether gradient checkpointing is used for clips with this number of patch tokens."""
     return choice == "always" or (choice == "auto" and tokens >= CHECKPOINT_TOKENS)
 
 
 def at_once(tokens: int) -> int:
-    """How many clips with so many patch tokens go through a training step together.
+    """Number of clips with this number of patch tokens that pass through a training step together.
 
-    Long ones go one by one; short ones have no more patch tokens in all than one without gradient checkpointing.
+    Long clips pass one by one. Short clips together have at most as many patch tokens as the longest clip without
+    gradient checkpointing.
     """
     return max(1, CHECKPOINT_TOKENS // tokens)

@@ -29,6 +29,6 @@ def test_attention_takes_the_fastest_kernel_that_there_is(capsys: pytest.Capture
     assert attention_kernels((8, 0), torch.bfloat16)[0] == SDPBackend.FLASH_ATTENTION
     assert capsys.readouterr().err == ""
     assert SDPBackend.FLASH_ATTENTION not in attention_kernels((7, 5), torch.bfloat16)
-    notice = "no flash attention in bfloat16 on a GPU of compute capability 7.5: attention takes a slower kernel\n"
+    notice = "no flash attention in bfloat16 on a GPU of compute capability 7.5: attention uses a slower kernel\n"
     assert capsys.readouterr().err == notice
     assert SDPBackend.FLASH_ATTENTION not in attention_kernels((9, 0), torch.float32)

@@ -1,4 +1,4 @@
-"""What a run prints while it runs: one line for each job that ends, with the share of the work done and the time left.
+"""The output of a run: one line for each job that ends, with the share of finished work and the time left.
 
 Snakemake finds this package by its name, and `logger: bico` in profiles/default/config.yaml chooses it. What jobs print
 is in their log files. On a terminal the last line shows the running jobs, each with the newest line of its log.
@@ -37,13 +37,13 @@ HIDDEN = (
     "Exiting because a job execution failed",
     "RuleException:\nCalledProcessError",
 )
-"""What Snakemake says that nobody has to know, by its first words."""
+"""First words of Snakemake's messages that are not shown."""
 FAILURE = "WorkflowError:\nAt least one job did not complete successfully."
 STOPPING = "Terminating processes on user request"
 LAST_LINES = 15
-"""Of the log of a job that failed."""
+"""Number of lines that are shown from the log of a failed job."""
 QUIET = 300.0
-"""Seconds without a line, after which a run without a terminal says how far it is."""
+"""Seconds without a line, after which a run without a terminal prints its progress."""
 
 
 class LogHandler(LogHandlerBase):
@@ -59,7 +59,7 @@ class LogHandler(LogHandlerBase):
         self.names: dict[int, str] = {}
         self.logs: dict[int, Path] = {}
         self.failed: dict[int, str] = {}
-        self.stopped = False  # by Ctrl-C, after which jobs that fail have nothing to say
+        self.stopped = False  # by Ctrl-C, after which failed jobs are not reported
         self.closing = threading.Event()
         self.ticker: threading.Thread | None = None
 
@@ -84,7 +84,7 @@ class LogHandler(LogHandlerBase):
         return False
 
     def emit(self, record: LogRecord) -> None:
-        """Prints a message of Snakemake, or a line of our own in its place."""
+        """Prints a message of Snakemake, or our own line in its place."""
         try:
             event = getattr(record, "event", None)
             if event in (None, LogEvent.ERROR) and (advice := hint(record.getMessage())):
@@ -108,7 +108,7 @@ class LogHandler(LogHandlerBase):
             self.handleError(record)
 
     def close(self) -> None:
-        """Ends the line of running jobs. If jobs failed, the last lines say which, and what to do."""
+        """Ends the line of running jobs. If jobs failed, the last lines name them and say what to do."""
         if self.closing.is_set():  # Python closes all handlers once more when it ends
             return
         self.closing.set()
@@ -117,12 +117,12 @@ class LogHandler(LogHandlerBase):
         with self.screen.lock:
             self.screen.status("")
         if self.stopped:
-            self.screen.line("Stopped. What is finished is kept: run the same command again, and it goes on from here.")
+            self.screen.line("Stopped. Finished results are kept: run the same command again to continue from here.")
         elif self.failed:
             names, of = ", ".join(self.failed.values()), f" of {self.share.jobs}" if self.share.jobs else ""
             self.screen.line(
                 f"{len(self.failed)}{of} jobs failed: {names}. Their last lines are above. All other "
-                "results are kept. After you have removed the reason, run the same command again: it goes on from here."
+                "results are kept. Correct the cause, then run the same command again to continue from here."
             )
         super().close()
 
@@ -211,13 +211,13 @@ class LogHandler(LogHandlerBase):
 
 
 def _matters(record: LogRecord) -> bool:
-    """Of what Snakemake and its executors say between jobs."""
+    """Whether a message of Snakemake or its executors between jobs is shown."""
     message = record.getMessage()
     return hasattr(record, "shown") or message.startswith(("Trying to restart", STOPPING, "Will exit", "Complete log"))
 
 
 def _last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a file that may be long, be written at this moment, or not be there."""
+    """The last lines of a file, which may be long, still be written, or not exist."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 16384))
@@ -228,7 +228,7 @@ def _last_lines(path: Path, count: int) -> list[str]:
 
 
 class _Screen:
-    """Lines that stay, and below them, on a terminal, one that changes."""
+    """Prints lines and, on a terminal, a status line below them that changes."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream, self.is_terminal = stream, stream.isatty()

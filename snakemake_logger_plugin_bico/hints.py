@@ -1,4 +1,4 @@
-"""What to do about mistakes on the command line that Snakemake answers with a traceback."""
+"""Hints for mistakes on the command line for which Snakemake prints a traceback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TARGET = "put `--` before the files to make, as in `snakemake --cores all --conf
 
 
 def hint(message: str) -> str | None:
-    """One line in place of such a message; None for any other."""
+    """One line in place of such a message; None for other messages."""
     if found := re.search(r"have to be defined as name=value pairs\. \(Unparsable value: '(.*)'\)", message):
         return f"error: --config {found[1]}: expected name=value. If it is a file to make, {TARGET}"
     if found := re.search(r"load_configfile.*No such file or directory: '(.*?)'", message, re.DOTALL):

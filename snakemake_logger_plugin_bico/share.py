@@ -1,4 +1,4 @@
-"""Which share of the work is done, and how long the rest will take."""
+"""The share of finished work, and the time for the rest."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 from bico.core.progress import duration
 
 TRUST = 60.0
-"""Seconds of a run after which what it took counts as much as what was expected of it."""
+"""Seconds of a run after which measured times have the same weight as expected ones."""
 
 SLACK = 5.0
 """Seconds by which the clock of a file server may be late."""
 
 
 class Share:
-    """Follows the jobs of a run. Jobs of which nothing is expected count as a second each.
+    """Follows the jobs of a run. A job without an expected time counts as one second.
 
     Attributes:
-        jobs: in all.
-        done: jobs that have ended well.
-        waiting: number of each job that was submitted and has not begun -> its log file, and when it was submitted.
-        running: number of each running job -> when it began.
+        jobs: number of all jobs.
+        done: number of jobs that have succeeded.
+        waiting: number of each job that was submitted but has not begun -> its log file, and its time of submission.
+        running: number of each running job -> its time of beginning.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Share:
         self.cores, self.finished = 1, 0.0
 
     def expect(self, seconds: Mapping[int, float], cores: int) -> None:
-        """What each job is expected to take, and how many run side by side."""
+        """Sets the expected time of each job, and the number of jobs that run at once."""
         self.expected, self.cores = seconds, max(1, min(cores, len(seconds)))
 
     def submit(self, job: int, log: Path | None) -> None:
@@ -46,7 +46,7 @@ class Share:
             self.waiting[job] = log, time.time()
 
     def look(self) -> None:
-        """Notes which jobs have begun; to be called often, since a job is taken to begin when that is seen."""
+        """Notes which jobs have begun. Call it often, because a job counts as begun when this is noticed."""
         for job, (log, submitted) in list(self.waiting.items()):
             with suppress(OSError):
                 if log.stat().st_mtime > submitted - SLACK:
@@ -60,14 +60,14 @@ class Share:
         return self.give_up(job)
 
     def give_up(self, job: int) -> float:
-        """The same of a job that failed."""
+        """The same for a job that failed."""
         self.look()
         self.waiting.pop(job, None)
         now = time.monotonic()
         return now - self.running.pop(job, now)
 
     def told(self) -> str:
-        """The share in per cent, and the minutes left: the same width always."""
+        """The share in per cent, and the minutes left, always with the same width."""
         self.look()
         total = sum(self.expected.values()) or float(self.jobs or 1)
         now = time.monotonic()

@@ -1,9 +1,10 @@
-"""Where models run: on the CPU, or on a GPU that this process has for itself.
+"""The device of models: the CPU, or a GPU that this process has reserved.
 
-Snakemake starts the jobs of a node side by side and tells none of them which GPU is its own. So each takes a file lock,
-one file for each GPU in a folder of this node. The kernel lets go of the lock when the process ends, however it ends.
+Snakemake starts several jobs of a node at once and assigns them no GPUs. So each job takes a file lock; there is one
+file for each GPU in a folder of this node. The kernel releases the lock when the process ends, for any reason.
 
-Locks are of one scheduler's job: a scheduler gives its jobs different GPUs, but may call each job's own GPU "0".
+Different jobs of a scheduler use different locks, because a scheduler gives its jobs different GPUs, but may call each
+of them "0".
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _held: list[IO[str]] = []  # open as long as the process lives
 
 
 def free_device(device: str) -> str:
-    """Where models run: "cpu" or "cuda", for "auto" the GPU if there is one. A GPU is then this process's alone."""
+    """The device of models: "cpu" or "cuda"; for "auto" the GPU if there is one. A GPU is reserved for this process."""
     import torch
 
     if device != "cpu":
@@ -41,10 +42,10 @@ def free_device(device: str) -> str:
 
 
 def take_device() -> None:
-    """Makes one free GPU the only one that this process sees; waits, with a notice, while all are taken.
+    """Makes one free GPU the only one that this process sees. While all are taken it waits, with a notice.
 
-    GPUs that `CUDA_VISIBLE_DEVICES` leaves out do not count. Does nothing where there are none, nor a second time. Call
-    it before torch uses CUDA for the first time: later the variable has no effect.
+    GPUs that `CUDA_VISIBLE_DEVICES` leaves out are not used. A second call, or a call without GPUs, does nothing. Call
+    it before torch first uses CUDA, because later the variable has no effect.
     """
     if _held or not (devices := _devices()):
         return
@@ -63,20 +64,20 @@ def take_device() -> None:
 
 
 def _devices() -> list[str]:
-    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` calls them."""
+    """The GPUs that this process may use, named as in `CUDA_VISIBLE_DEVICES`."""
     count, visible = device_count(), os.environ.get(VISIBLE)
     return [str(device) for device in range(count)] if visible is None else visible.split(",")[:count]
 
 
 def device_count() -> int:
-    """GPUs that are visible. torch asks the driver's management library for it, which does not initialise CUDA."""
+    """Number of visible GPUs. torch asks the driver's management library, which does not initialise CUDA."""
     import torch
 
     return torch.cuda.device_count()
 
 
 def _lock_one(locks: Mapping[str, IO[str]]) -> str | None:
-    """The first device whose lock is free, and now ours."""
+    """Locks the first device whose lock is free, and returns it."""
     for device, lock in locks.items():
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

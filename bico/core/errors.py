@@ -1,8 +1,8 @@
-"""The one error a user is meant to see."""
+"""The error for bad input, which users see as one line."""
 
 
 class InputError(Exception):
-    """Something the user gave does not work: a single line saying what, where, what was expected and what to do.
+    """An error in the user's input. The message is one line that says what, where, what was expected and what to do.
 
-    The command line prints it without a traceback and exits with code 2. Anything else that is raised is a bug of ours.
+    The command line prints it without a traceback and exits with code 2. Any other exception is a bug of ours.
     """

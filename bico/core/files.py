@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic files, which are either complete or missing."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 UNFINISHED = ".unfinished"
 LONGEST = 100  # characters of a name that is to get more
 FULL = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)}
-"""A disk that is full, or broken, and limits of space: what libraries with errors of their own say in their texts."""
+"""Errors of a full or broken disk and of limits of space. Libraries with their own exceptions have them as texts."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, whose file takes its place once everything is written.
+    """A temporary name beside `path`. Its file replaces `path` once everything is written.
 
-    Raises InputError, with the reason, if nothing can be written there.
+    Raises InputError with the reason if nothing can be written there.
     """
     unfinished = path.with_name(f".{path.name[:LONGEST]}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
-        unfinished.chmod(0o666 & ~_umask())  # safetensors writes files that nobody else may read
+        unfinished.chmod(0o666 & ~_umask())  # safetensors writes files that no other user may read
         os.replace(unfinished, path)
     except Exception as error:
         if reason := _why_unwritable(error, path):
@@ -45,13 +45,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def clear_unfinished(path: Path) -> None:
-    """Removes what killed processes left of a file. Call it where no other process writes it."""
+    """Removes temporary files that killed processes left. Call it only if no other process writes the file."""
     for left in path.parent.glob(f".{glob.escape(path.name[:LONGEST])}.*{UNFINISHED}"):
         left.unlink(missing_ok=True)
 
 
 def _why_unwritable(error: Exception, path: Path) -> str | None:
-    """What keeps this file from being written, if an error says so; None if it is about something else."""
+    """Why this file cannot be written, if that is what the error is about; otherwise None."""
     if isinstance(error, OSError):
         named = Path(error.filename) if isinstance(error.filename, str) else None
         about = named is None or path.is_relative_to(named) or named.parent == path.parent
@@ -60,13 +60,13 @@ def _why_unwritable(error: Exception, path: Path) -> str | None:
 
 
 def check_writable(path: Path, *, reads: tuple[Path, ...] = ()) -> None:
-    """Tries whether a file can be written later on, without touching what stands there.
+    """Checks that a file can be written later, without changing an existing file.
 
     Args:
         reads: files that it must not be.
 
     Raises:
-        InputError: it is one of them, also through a link, or its folder takes no file.
+        InputError: it is one of them, also through a link, or no file can be created in its folder.
     """
     for file in reads:
         if path.exists() and file.exists() and path.samefile(file):
@@ -96,7 +96,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_csv(path: Path, table: pd.DataFrame, decimals: int = 4) -> None:
-    """Writes a table with so many decimals; what rounds to zero has no sign."""
+    """Writes a table with this number of decimals. Values that round to zero have no sign."""
     write_text(path, table.to_csv(index=False, float_format=f"{{:z.{decimals}f}}".format))
 
 

@@ -1,10 +1,10 @@
-"""What a result depends on besides its inputs: the code that computes it and the models it uses, as short digests.
+"""Short digests of what a result depends on besides its inputs: the code that computes it, and its models.
 
-Snakemake sees neither (a rule calls the command line, and models are no outputs of a normal run), so each rule carries
-these digests among its `params`: when one changes, the rule's results are stale and are computed again.
+Snakemake sees neither: a rule calls the command line, and models are not outputs of a normal run. So each rule has
+these digests among its `params`. When one changes, the rule's results are stale and are computed again.
 
-A module is stale as a whole, so a module has one concern. What only says something does not count: comments,
-docstrings, descriptions of settings, the text of errors, and what is printed or logged.
+A module is stale as a whole, so a module should have one concern. Texts do not count: comments, docstrings,
+descriptions of settings, the text of errors, and what is printed or logged.
 """
 
 import ast
@@ -30,21 +30,22 @@ WITHOUT_EFFECT = frozenset(
         "bico.plan.trainings",
     }
 )
-"""Modules that no result depends on: what they decide reaches results as values and files, which are compared. Previews
-are only looked at."""
+"""Modules on whose code no result depends. Results depend on the values and files that they produce, and these are
+compared. Previews are not results."""
 
 
 def has_effect(module: str) -> bool:
-    """Whether a result can depend on a module. Those that define settings do not count: settings arrive as values."""
+    """Whether a result can depend on a module. Modules that define settings do not count: settings are compared as
+    values."""
     settings = module == "bico.config" or module.startswith("bico.config.") or module.endswith(".settings")
     return not settings and module not in WITHOUT_EFFECT
 
 
 @cache
 def code_digest(*modules: str, package: Path = PACKAGE) -> str:
-    """A digest of modules ("bico.scoring.scores", ...) and of all that they import of this package.
+    """A digest of modules ("bico.scoring.scores", ...) and of everything that they import from this package.
 
-    It follows import statements, wherever they stand in a file.
+    It follows all import statements in a file, also within functions.
     """
     total = hashlib.sha256()
     for module in sorted(closure(*modules, package=package)):
@@ -53,7 +54,7 @@ def code_digest(*modules: str, package: Path = PACKAGE) -> str:
 
 
 def closure(*modules: str, package: Path = PACKAGE) -> set[str]:
-    """These modules and everything they import of this package, packages above them included."""
+    """These modules and everything that they import from this package, with the packages that contain them."""
     found: set[str] = set()
     waiting = list(modules)
     while waiting:
@@ -67,8 +68,8 @@ def closure(*modules: str, package: Path = PACKAGE) -> set[str]:
 def folder_digest(folder: Path) -> str:
     """A digest of a model folder.
 
-    It is made of checksums where there are some beside it, in SHA256SUMS, or of the revision that was fetched and
-    checked (`bico.sources.weights`). Else it is made of names, sizes and times: large files would take minutes to read.
+    It uses checksums if there are any beside the folder, in SHA256SUMS, or the revision that was downloaded and checked
+    (`bico.sources.weights`). Otherwise it uses names, sizes and times, because reading large files would take minutes.
     """
     sums, fetched = folder.parent / "SHA256SUMS", folder.with_name(f"{folder.name}.json")
     if fetched.exists():
@@ -90,7 +91,7 @@ def file_digest(path: Path) -> str:
 
 @cache
 def _imported(module: str, package: Path) -> list[str]:
-    """What a module imports of this package, and the package above it."""
+    """The modules of this package that a module imports, and the package that contains it."""
     parent = module.rpartition(".")[0]
     found = [parent] if parent else []
     for node in ast.walk(_tree(_source(module, package))):
@@ -104,7 +105,7 @@ def _imported(module: str, package: Path) -> list[str]:
 
 
 def _source(module: str, package: Path) -> Path | None:
-    """The file of a module, None if the name is no module (but something inside one)."""
+    """The file of a module; None if the name is not a module but something within one."""
     path = package.parent / module.replace(".", "/")
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
@@ -116,19 +117,19 @@ def _dump(path: Path) -> str:
 
 @cache
 def _tree(path: Path) -> ast.Module:
-    """A module without all that only says something."""
+    """The syntax tree of a module without its texts."""
     return _Silent().visit(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def _only_says(call: ast.Call) -> bool:
-    """Whether a call prints for people, or logs. What is printed to a file may be a result."""
+    """Whether a call prints to the screen, or logs. A print to a file may be a result."""
     files = [ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg == "file"]
     name = ast.unparse(call.func)
     return name.startswith("log.") or (name == "print" and files in ([], ["sys.stderr"]))
 
 
 class _Silent(ast.NodeTransformer):
-    """Takes docstrings, descriptions, messages, and imports for type checkers out of a module."""
+    """Removes docstrings, descriptions, messages, and imports for type checkers from a module."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         value = node.value

@@ -1,4 +1,4 @@
-"""How far long work is, and how long it will still take: a bar on a terminal, lines in a log."""
+"""Progress and remaining time of long work: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("bico")
 
 
 def progress(label: str, names: Iterable[str]) -> Iterator[str]:
-    """The names, with a line after each: how many are done, and how long the others will take."""
+    """Yields the names, and logs a line after each: how many are done, and the time that the others will take."""
     names, started = list(names), time.monotonic()
     for done, name in enumerate(names, start=1):
         yield name
@@ -24,7 +24,7 @@ def progress(label: str, names: Iterable[str]) -> Iterator[str]:
 
 
 def duration(seconds: float) -> str:
-    """As people say it: "40 s", "12 min", "3 h 20 min"."""
+    """A duration as text: "40 s", "12 min", "3 h 20 min"."""
     if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -33,10 +33,10 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def training_progress(label: str, total: int, first: int) -> Iterator[Callable[[float], object]]:
-    """Yields what to call with the loss after each step; a log gets a line every tenth of the steps.
+    """Yields a function to call with the loss after each step. A log gets a line after each tenth of the steps.
 
     Args:
-        label: of the bar or the lines; "" for neither.
+        label: label of the bar or the lines; "" for neither.
         total: steps in all, of which `first` are done.
     """
     if sys.stderr.isatty() and label:

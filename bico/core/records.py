@@ -1,9 +1,9 @@
-"""What is up to date survives a rerun, and what is read is what was written.
+"""Records beside results: what is up to date survives a rerun, and damaged files are detected when they are read.
 
-One job makes many things (the clips of a row, the binders of all sources): models open once. Beside each stands its
-record, a JSON of all that it was made from and of the digest of its own file. So a run which was cut off, or one with a
-new source, makes what is missing and nothing else, and a file that was damaged since is found when it is read. What
-Snakemake knows is the manifest, written last of all.
+One job makes many things (the clips of a row, the binders of all sources), so that models open only once. Beside each
+thing is its record, a JSON of everything that it was made from and of the digest of its own file. So an interrupted
+run, or one with a new source, makes only what is missing, and a damaged file is detected when it is read. Snakemake
+only knows the manifest, which is written last.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ log = logging.getLogger("bico")
 FORCE = "nobody knows whether its file is whole: run the step that makes it again, with --forcerun"
 
 Record = Mapping[str, Any]
-"""All that a thing depends on, as JSON values."""
+"""Everything on which a thing depends, as JSON values."""
 
 SUFFIX = ".made_from.json"
 DIGEST, MANIFEST = "sha256", "manifest"
-"""What a record holds besides: the file's digest, and its manifest, as a path from the file's folder."""
-PATIENCE = 60.0  # seconds: a file server may hold the lock of a node that is gone
+"""Further keys of a record: the file's digest, and its manifest as a path relative to the file's folder."""
+PATIENCE = 60.0  # seconds: a file server may keep the lock of a dead node for a while
 
 
 def beside(path: Path) -> Path:
-    """Where the record of a thing stands."""
+    """The path of a thing's record."""
     return path.with_name(f"{path.name}{SUFFIX}")
 
 
 def is_current(path: Path, record: Record) -> bool:
-    """Whether a thing was made from just this, and is what was written then."""
+    """Whether a thing was made from exactly this record, and its file has not changed since."""
     found = _read(beside(path)) or {}
     if not path.is_file() or {key: found[key] for key in found if key not in (DIGEST, MANIFEST)} != record:
         return False
@@ -61,10 +61,10 @@ def forget(path: Path) -> None:
 
 
 def remember(path: Path, record: Record, manifest: Path | None = None) -> None:
-    """Call it when the thing is there.
+    """Writes the record of a thing. Call it after the thing is written.
 
     Args:
-        manifest: what makes a run make the thing again when it is gone; None = the thing itself.
+        manifest: file whose removal makes the next run make the thing again; None = the thing itself.
     """
     known = os.path.relpath(manifest or path, path.parent)
     write_json(beside(path), {**record, DIGEST: _digest(path), MANIFEST: known})
@@ -101,7 +101,7 @@ def load_json(path: Path) -> Any:
 
 @contextmanager
 def checkpoints(path: Path, record: Record) -> Iterator[Path]:
-    """Where a thing that takes long leaves checkpoints: beside it as `.ckpt`, emptied if they are of another record.
+    """The folder for checkpoints of a thing that takes long: beside it as `.ckpt`, emptied if its record differs.
 
     Raises InputError if another process is at work there.
     """
@@ -109,7 +109,7 @@ def checkpoints(path: Path, record: Record) -> Iterator[Path]:
     begun = folder / "begun_from.json"
     with alone(folder):
         if _read(begun) != record:
-            begun.unlink(missing_ok=True)  # first: what is left of the rest by a kill is nobody's
+            begun.unlink(missing_ok=True)  # first, so that files which a kill leaves behind count for no record
             shutil.rmtree(folder, ignore_errors=True)
             write_json(begun, record)
         yield folder
@@ -117,9 +117,9 @@ def checkpoints(path: Path, record: Record) -> Iterator[Path]:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """For as long as the context lasts, no other process gets into it for this path.
+    """Within the context, no other process can enter it for this path.
 
-    Raises InputError if one still is in it after a minute.
+    Raises InputError if another process is still in it after a minute.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock_of(path).open("a") as lock:
@@ -141,7 +141,7 @@ def _locked(lock: IO[str], path: Path) -> bool:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:  # a file system of a cluster may know no locks
+    except OSError as error:  # a file system of a cluster may not support locks
         log.warning("%s: not locked (%s): let one process at a time work on it", path, error.strerror)
     return True
 
@@ -151,11 +151,11 @@ def make_all(
 ) -> None:
     """Calls `make(name)` for everything that is not up to date, then writes the manifest: name -> sha256.
 
-    What there is of a thing stays until its successor takes its place.
+    An old file stays until the new one replaces it.
 
     Args:
-        label: of the progress lines in the log.
-        things: name -> its file, which `make` writes, whole or not at all, and its record.
+        label: label of the progress lines in the log.
+        things: name -> its file, which `make` writes atomically, and its record.
 
     Raises:
         InputError: another process makes them.
@@ -175,20 +175,20 @@ def make_all(
 
 
 def _list(path: Path, manifest: Path) -> None:
-    """Says in the record of a thing which manifest lists it: a part's things are others when a source is added."""
+    """Writes into the record of a thing which manifest lists it. This can change when a source is added."""
     record, known = _read(beside(path)) or {}, os.path.relpath(manifest, path.parent)
     if record.get(MANIFEST) != known:
         write_json(beside(path), record | {MANIFEST: known})
 
 
 def verify(folder: Path, *, mend: bool = False) -> tuple[int, list[str]]:
-    """Compares all that has a record in a folder, and below, with it.
+    """Compares all files with a record, in a folder and below, with their records.
 
     Args:
-        mend: manifests of damaged files are removed, so that the next run makes these files again.
+        mend: whether to remove manifests of damaged files, so that the next run makes these files again.
 
     Returns:
-        How many records there are, and a line for each that does not fit its file.
+        The number of records, and a line for each that does not fit its file.
     """
     problems, records = [], sorted(folder.rglob(f"*{SUFFIX}"))
     for file in records:
@@ -196,7 +196,7 @@ def verify(folder: Path, *, mend: bool = False) -> tuple[int, list[str]]:
         if DIGEST not in record:
             problems.append(f"{file}: the record cannot be read: {FORCE}")
         elif not path.is_file() and record[MANIFEST] == path.name:
-            continue  # Snakemake itself knows that it is not there
+            continue  # Snakemake itself notices that the file is missing
         elif not path.is_file():
             problems.append(f"{path}: not there")
         elif file_digest(path) != record[DIGEST]:
@@ -211,7 +211,7 @@ def verify(folder: Path, *, mend: bool = False) -> tuple[int, list[str]]:
 def _give_up(path: Path, record: Record) -> bool:
     """Removes the manifest of a thing, so that the next run makes the thing again; False if it has none.
 
-    The thing itself stays: a file that a user has copied together with its record, and edited, looks damaged, too.
+    The thing itself stays, because a file that a user copied with its record and edited also looks damaged.
     """
     manifest = path.parent / record[MANIFEST]
     if manifest == path:
@@ -221,7 +221,7 @@ def _give_up(path: Path, record: Record) -> bool:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """What stands in a record; None if there is none, or none that can be read."""
+    """The contents of a record; None if there is none, or if it cannot be read."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -230,7 +230,7 @@ def _read(file: Path) -> dict[str, Any] | None:
         found = None
     if isinstance(found, dict):
         return found
-    log.warning("%s: damaged, so it counts as none", file)
+    log.warning("%s: damaged: it is ignored", file)
     return None
 
 

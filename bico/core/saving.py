@@ -1,6 +1,6 @@
-"""Files that a step writes as a whole, each with a record that holds its digest alone: Snakemake knows what made it.
+"""Writes files with a record that has only their digest, because Snakemake knows what they were made from.
 
-Apart from `records`, on which no result depends: how a table is written decides its bytes.
+This is separate from `records`, on whose code no result depends: the bytes of a table depend on how it is written.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def save_csv(path: Path, table: pd.DataFrame, decimals: int = 4) -> None:
-    """Writes a table with so many decimals."""
-    beside(path).unlink(missing_ok=True)  # first: a kill must not leave the record of another table
+    """Writes a table with this number of decimals."""
+    beside(path).unlink(missing_ok=True)  # first, because a kill must not leave the record of an older table
     write_csv(path, table, decimals)
     remember(path, {})
 

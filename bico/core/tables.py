@@ -1,6 +1,6 @@
-"""Tables read back as they were written: no type is guessed, no word stands for a missing value, no row is left out.
+"""Reads tables exactly as they were written: no type is guessed, no word means a missing value, no row is skipped.
 
-A reader that guesses takes a case named "007" for the number 7, and one named "NA" for nothing at all.
+A reader that guesses would read a case named "007" as the number 7, and one named "NA" as a missing value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Lines = dict[int, dict[str, str]]
-"""Number of a row in its file, of which the header is row 1 -> its cells by column."""
+"""Number of a row in its file (the header is row 1) -> its cells by column."""
 
 CELLS = {
     str: (r".*", "text"),
@@ -27,17 +27,17 @@ CELLS = {
     float: (r"(-?(\d+(\.\d*)?(e[-+]?\d+)?|inf))?", "a number or an empty cell"),
     bool: (r"True|False", "True or False"),
 }
-"""Type of a column -> what its cells look like, and what that is called."""
+"""Type of a column -> pattern of its cells, and its name in messages."""
 REMEDY = "remove the file, and Snakemake makes it again"
 
 
 def read_lines(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> Lines:
-    """The rows of a CSV file of UTF-8 text, which has these columns and maybe others. Empty lines are no rows.
+    """The rows of a CSV file in UTF-8, which has these columns and maybe others. Empty lines are skipped.
 
     Raises:
         InputError: one line with file and row, at a header without these columns, or a row of another length.
     """
-    text = path.read_bytes().decode("utf-8-sig", errors="replace")  # what is no text has no such header
+    text = path.read_bytes().decode("utf-8-sig", errors="replace")  # a file that is not text lacks the header
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     lines: Lines = {}
     try:
@@ -57,19 +57,19 @@ def read_lines(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> L
 def read_table(
     path: Path, types: Mapping[str, type], *, by: Sequence[str] = (), expected: Iterable[Sequence[Any]] = ()
 ) -> pd.DataFrame:
-    """A table that a step of the benchmark wrote, with a type for each column and the rows that it has to have.
+    """A table that a step of the benchmark wrote, with a type for each column and the rows that it must have.
 
     It is compared with its record, if it has one (`bico.core.saving`).
 
     Args:
-        types: of the columns that it has to have: str, int, float or bool. Other columns are float. An empty cell of a
-            float is NaN; any other word for it is refused.
-        by: columns that name a row; none = rows are not looked at.
-        expected: what stands in these columns, row by row. The rows come back in this order, whatever theirs is.
+        types: types of the columns that it must have: str, int, float or bool. Other columns are float. An empty cell
+            of a float column is NaN; any other word for a missing value is an error.
+        by: columns that identify a row; none = rows are not checked.
+        expected: the values of these columns, row by row. The rows are returned in this order.
 
     Raises:
-        InputError: one line with file and row, at a cell of another type, or a row that is missing, unexpected or there
-            twice; or the table is not what was written.
+        InputError: one line with file and row, for a cell of another type, or a row that is missing, unexpected or
+            repeated; or the table has changed since it was written.
     """
     import pandas as pd
 
@@ -94,7 +94,7 @@ def _value(path: Path, row: int, column: str, cell: str, kind: type) -> Any:
 def _in_order(
     path: Path, cells: Mapping[int, dict[str, Any]], by: Sequence[str], expected: Iterable[Sequence[Any]]
 ) -> list[dict[str, Any]]:
-    """The rows as they are expected, each once."""
+    """The expected rows in their order, each once."""
     wanted = dict.fromkeys(map(tuple, expected))
     found: dict[tuple[Any, ...], int] = {}
     for row, line in cells.items():

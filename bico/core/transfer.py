@@ -1,5 +1,5 @@
-"""Copies between main memory and a GPU for which neither waits: Python prepares a step while the GPU is still busy with
-the one before. On a CPU there is nothing to copy.
+"""Asynchronous copies between main memory and a GPU: Python prepares a step while the GPU still computes the previous
+one. On a CPU nothing is copied.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device, where the copy takes its turn among all that has been asked for."""
+    """The tensor on the device. The copy is queued behind the work that the GPU already has."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.contiguous().pin_memory()  # from pageable memory a copy would wait for the GPU
+        tensor = tensor.contiguous().pin_memory()  # a copy from pageable memory would wait for the GPU
     return tensor.to(device, non_blocking=True)
 
 
 def arriving(tensors: Mapping[str, Tensor]) -> Callable[[], dict[str, float | list[float]]]:
-    """Sends for numbers; what it returns waits until they are there, not for what is asked of a GPU afterwards.
+    """Starts copying numbers from the GPU. The returned function waits for these numbers, but not for later GPU work.
 
     Args:
-        tensors: none of which changes meanwhile.
+        tensors: tensors that do not change until then.
     """
     copies = {name: tensor.detach().to("cpu", non_blocking=True) for name, tensor in tensors.items()}
     here = None

@@ -1,6 +1,6 @@
-"""Whether the models work on this machine, not only whether they open: `bico doctor`.
+"""`bico doctor`: checks that the models work on this machine, not only that they open.
 
-Each part holds a model against what it was trained for, with a few of the config's own sources. Where it can, it
-compares a source with other sources, so that the same limits hold for models of any size. With random weights every
-part fails that weights decide.
+Each part tests a model on its training task, with a few of the config's own sources. Where possible it compares a
+source with other sources, so that the same limits apply to models of any size. Models with random weights fail every
+part that depends on weights.
 """

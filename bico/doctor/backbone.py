@@ -1,4 +1,4 @@
-"""The Wan backbone: its VAE, its loss under the right caption, and the clips that it makes."""
+"""Tests of the Wan backbone: its VAE, its loss with the right caption, and its clips."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from bico.models.wan.sampling import generate
 from bico.training.loss import flow_matching_loss
 
 LENGTH = 17
-"""Frames of a clip that go through the VAE, at most."""
+"""Largest number of frames of a clip that pass through the VAE."""
 PSNR = 22.0
-"""In dB, at least: Wan2.1's VAE has 30 and more, the Toybox's 27 and more."""
+"""Smallest PSNR in dB that is fine. Wan2.1's VAE has 30 or more, the Toybox's 27 or more."""
 NOISE_LEVELS = (0.5, 0.7, 0.85, 0.95)
 NOISES = 2
-"""Of each level, the same ones for all captions."""
+"""Number of noises of each level, the same for all captions."""
 BY_CHANCE = 0.05
-"""Share of assignments of captions that may have as low a loss as the right one."""
+"""Largest share of assignments of captions to sources that may have a loss as low as the right one."""
 CLIP_FRAMES, CLIP_STEPS = 33, 20
-"""Of the clips to look at, at most."""
+"""Largest numbers of frames and steps of the clips that people look at."""
 
 
 def examine_vae(backbone: Backbone, config: Config, samples: Mapping[str, np.ndarray]) -> Finding:
-    """Each source through the VAE and back; the worst one counts."""
+    """Tests the reconstruction of each source by the VAE. The worst one counts."""
     psnr = {name: _psnr(backbone, frames[:LENGTH]) for name, frames in samples.items()}
     worst = min(psnr, key=lambda name: psnr[name])
     return Finding(
@@ -50,10 +50,10 @@ def _psnr(backbone: Backbone, frames: np.ndarray) -> float:
 
 
 def examine_loss(backbone: Backbone, config: Config, samples: Mapping[str, np.ndarray], contexts: Tensor) -> Finding:
-    """The loss on each source under its own caption against its loss under the others'.
+    """Compares the loss on each source with its own caption to the loss with the other captions.
 
-    All captions meet the same noise. What one caption adds to the loss on every source does not count: the losses of
-    the right assignment of captions to sources are held against those of all other assignments.
+    All captions have the same noise. The loss of the right assignment of captions to sources is compared with those of
+    all other assignments, so a constant effect of a caption on all sources cancels.
 
     Args:
         contexts: projected captions, [sources, slots, width].
@@ -75,8 +75,8 @@ def examine_loss(backbone: Backbone, config: Config, samples: Mapping[str, np.nd
 
 @torch.no_grad()
 def loss_of_each(backbone: Backbone, media: Iterable[np.ndarray], contexts: Tensor) -> Tensor:
-    """The loss of training on the middle frame of each source under each caption, [sources, captions], averaged over
-    noise levels and noises."""
+    """The training loss on the middle frame of each source with each caption, [sources, captions], averaged over noise
+    levels and noises."""
     generator, rows = torch.Generator().manual_seed(0), []
     for frames in media:
         latents = backbone.encode_clip(middle(frames))[None].cpu()
@@ -84,7 +84,7 @@ def loss_of_each(backbone: Backbone, media: Iterable[np.ndarray], contexts: Tens
         for sigma in NOISE_LEVELS * NOISES:
             before = generator.get_state()
             for number, context in enumerate(contexts.split(1)):
-                generator.set_state(before)  # all captions meet the same noise
+                generator.set_state(before)  # all captions have the same noise
                 loss = flow_matching_loss(backbone, latents, context, torch.tensor([sigma]), generator, training=False)
                 row[number] += loss.cpu()
         rows.append(row / (len(NOISE_LEVELS) * NOISES))
@@ -94,7 +94,7 @@ def loss_of_each(backbone: Backbone, media: Iterable[np.ndarray], contexts: Tens
 def short_clips(
     backbone: Backbone, config: Config, contexts: Mapping[str, Tensor], negative: Tensor
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Case and clip uint8 [T, H, W, 3], short and in few steps, from the plain prompt.
+    """Cases with clips uint8 [T, H, W, 3] of their plain prompts. The clips are short and made in few steps.
 
     Args:
         contexts: projected prompts [1, slots, width], by case.

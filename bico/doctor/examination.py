@@ -1,4 +1,4 @@
-"""All parts, one after the other, and the report.
+"""Runs all tests one after the other, and writes the report.
 
     bico doctor --config config/paper.yaml
 
@@ -37,17 +37,17 @@ from bico.sources import weights
 from bico.sources.encoding import EncodedSource, encode_source
 
 CASES = 4
-"""Of which a clip is made."""
+"""Number of cases for which a clip is made."""
 
 
 def doctor(config: Config) -> bool:
-    """Examines all parts, prints a line of each, and writes them to `R/doctor/report.json`, the clips beside.
+    """Examines all parts, prints a line for each, and writes them to `R/doctor/report.json`, with clips beside it.
 
     Returns:
         Whether all are fine.
 
     Raises:
-        InputError: something is not there yet, or `bico check` refuses the config.
+        InputError: something is not downloaded yet, or `bico check` refuses the config.
     """
     config = config.chosen()
     if later := weights.due(config):
@@ -69,7 +69,7 @@ def doctor(config: Config) -> bool:
 
 
 def findings(config: Config) -> Iterator[Finding]:
-    """What each part shows, as soon as it is known. Where a model does not open, the parts that need it are one."""
+    """The finding of each part, as soon as it is known. If a model does not open, its parts give one finding."""
     samples = read_samples(config)
     if free_device(config.device) == "cuda":
         yield examine_memory(config)
@@ -94,7 +94,7 @@ def findings(config: Config) -> Iterator[Finding]:
 
 
 def unusable(part: str, error: InputError) -> Finding:
-    """Of a model that does not open, or a training that breaks off."""
+    """The finding for a model that does not open, or a training that fails."""
     return Finding(part, f"cannot be used: {error}", "it works", fine=False, look="that message")
 
 
@@ -105,7 +105,7 @@ def _of_judges(
     cases: Sequence[str],
     clips: Mapping[str, np.ndarray],
 ) -> Iterator[Finding]:
-    """The findings of CLIP and DINO. The clips are those that the backbone made, if it could."""
+    """The findings on CLIP and DINO. The clips are those of the backbone, if it could make any."""
     device = free_device(config.device)
     clip_t, dino_i = open_judges(config, device)
     yield examine_clip(clip_t, config, samples, captions)
@@ -125,7 +125,7 @@ def _of_backbone(
     cases: Sequence[str],
     clips: dict[str, np.ndarray],
 ) -> Iterator[Finding]:
-    """The findings of the backbone, which is free again afterwards. Puts the clips of the cases into `clips`."""
+    """The findings on the backbone, whose memory is freed afterwards. Adds the clips of the cases to `clips`."""
     backbone = open_backbone(config)
     texts = [*captions.values(), *(config.cases[case].prompt for case in cases), config.sampling.negative_prompt]
     prompt_embeds, _ = backbone.encode_prompts(texts)
@@ -147,7 +147,7 @@ def _of_backbone(
 def _encoded(
     config: Config, backbone: Backbone, samples: Mapping[str, np.ndarray], captions: Mapping[str, str]
 ) -> EncodedSource:
-    """A video among the samples, or else an image, as training reads it."""
+    """A video among the samples, or without one an image, encoded for training."""
     name = next((name for name in samples if config.sources[name].kind == "video"), next(iter(samples)))
     caption = [captions[name]]
     concepts = {"kind": config.sources[name].kind, "spatial": [], "temporal": [], "captions": caption}
@@ -155,7 +155,7 @@ def _encoded(
 
 
 def chosen_cases(config: Config) -> list[str]:
-    """A few cases, those that share no source with another one first."""
+    """A few cases. Those that share no source with another one come first."""
     apart: list[str] = []
     for case, entry in config.cases.items():
         if not any(entry.bind.keys() & config.cases[other].bind.keys() for other in apart):
@@ -172,7 +172,7 @@ def other_texts(config: Config, case: str, cases: Sequence[str], captions: Mappi
 
 
 def _free() -> None:
-    """Gives the memory of models back that nothing refers to any more."""
+    """Frees the memory of models that are not used any more."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

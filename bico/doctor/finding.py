@@ -1,4 +1,4 @@
-"""What an examination says of one part."""
+"""The result of a test."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        part: of the benchmark.
-        measured: figures, in words.
-        expected: the range of them in which the part works.
-        fine: whether they are in it.
-        look: what to look at if not.
+        part: the tested part of the benchmark.
+        measured: the measured values, as text.
+        expected: the range of values with which the part works.
+        fine: whether the values are in this range.
+        look: what to check if they are not.
     """
 
     part: str
@@ -33,12 +33,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Matching:
-    """How well things find their own among others.
+    """How well things are matched with their own counterparts by similarity, for instance clips with prompts.
 
     Attributes:
-        found: share of things whose own is the most similar.
-        gap: similarity to their own minus that to the others, on average.
-        chance: share that chance finds.
+        found: share of things whose own counterpart is the most similar one.
+        gap: mean similarity to their own counterpart minus that to the others.
+        chance: share that would be found by chance.
     """
 
     found: float
@@ -47,13 +47,13 @@ class Matching:
 
     @classmethod
     def of(cls, own: Tensor, others: Tensor) -> Matching:
-        """Of similarities to their own [things], and to others [things, others]."""
+        """From similarities to their own counterparts [things], and to others [things, others]."""
         found = (own > others.amax(1)).float().mean()
         return cls(found.item(), (own - others.mean(1)).mean().item(), 1 / (1 + others.shape[1]))
 
     @property
     def needed(self) -> float:
-        """Share that tells it from chance: half-way to all."""
+        """Share that is needed to exceed chance: half-way between chance and 1."""
         return (1 + self.chance) / 2
 
 

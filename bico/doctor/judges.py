@@ -1,4 +1,4 @@
-"""CLIP and DINO: whether they tell the sources apart, and what CLIP sees in generated clips."""
+"""Tests of CLIP and DINO: whether they distinguish the sources, and whether CLIP recognises generated clips."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from bico.scoring.clip_t import ClipT
 from bico.scoring.dino_i import DinoI
 
 CLIP_GAP = 0.04
-"""Cosine of a picture and its own text minus that of others' texts, at least: OpenAI's CLIP has about 0.1."""
+"""Smallest cosine of a picture and its own text minus that with other texts. OpenAI's CLIP has about 0.1."""
 PICTURE_GAP = 0.05
-"""Cosine of a crop and its picture minus that of the picture with its tiles shuffled, at least, of DINO and CLIP."""
+"""Smallest cosine of a crop and its picture minus that with the picture in shuffled tiles, for DINO and CLIP."""
 TILES = 4
-"""Of a side."""
+"""Number of tiles along a side."""
 
 
 def examine_clip(
     clip: ClipT, config: Config, samples: Mapping[str, np.ndarray], captions: Mapping[str, str]
 ) -> Finding:
-    """Each source finds its own caption among those of all."""
+    """Tests whether CLIP matches each source with its own caption among those of all."""
     texts = torch.stack([clip.text_feature(captions[name]) for name in samples])
     pictures = torch.cat([clip.features(middle(frames)) for frames in samples.values()])
     match = Matching.of(*own_and_others(pictures @ texts.T))
@@ -49,7 +49,7 @@ def examine_clips(
     others: Mapping[str, list[str]],
     where: Path,
 ) -> Finding:
-    """Each generated clip finds its own prompt among others.
+    """Tests whether CLIP matches each generated clip with its own prompt among other texts.
 
     Args:
         clips: by case, uint8 [T, H, W, 3].
@@ -77,13 +77,13 @@ def _expected(match: Matching, gap: float) -> str:
 
 
 def examine_dino(dino: DinoI, config: Config, samples: Mapping[str, np.ndarray]) -> Finding:
-    """Whether a crop finds its picture by DINO's features (see `_examine_pictures`)."""
+    """Tests whether DINO's features match a crop with its picture (see `_examine_pictures`)."""
     look = f"models.dino ({config.models.dino}), scoring.dino_crop"
     return _examine_pictures("DINO, a crop's own picture", dino.features, samples, look)
 
 
 def examine_appearance(config: Config, samples: Mapping[str, np.ndarray], device: str) -> Finding:
-    """Whether a crop finds its picture by the CLIP embeddings that methods learn from (see `_examine_pictures`)."""
+    """Tests whether the CLIP embeddings that methods learn from match a crop with its picture."""
     name = appearance_model(config)
     folder = getattr(config.models, name)
     embed, look = Clip(folder, device=device).image_embeddings, f"models.{name} ({folder})"
@@ -93,9 +93,10 @@ def examine_appearance(config: Config, samples: Mapping[str, np.ndarray], device
 def _examine_pictures(
     part: str, embed: Callable[[np.ndarray], Tensor], samples: Mapping[str, np.ndarray], look: str
 ) -> Finding:
-    """A crop of each source, mirrored, finds its picture among all, and is less like that picture with shuffled tiles.
+    """Tests whether a mirrored crop of each source is matched with its picture, and is less similar to the picture with
+    shuffled tiles.
 
-    Untrained networks find pictures by their colours alone: shuffled tiles have the same.
+    Shuffled tiles have the same colours, and untrained networks match pictures only by colour.
 
     Args:
         embed: gives [T, D] of uint8 frames [T, H, W, 3].

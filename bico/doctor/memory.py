@@ -1,4 +1,4 @@
-"""Whether the GPU has the memory that the config's jobs need."""
+"""Checks that the GPU has the memory that the config's jobs need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bico.profiling.memory import CUDA, on_this_gpu
 
 
 def examine_memory(config: Config) -> Finding:
-    """The largest job against the GPU of this process."""
+    """Compares the memory of the largest job with that of this process's GPU."""
     memory, name, room = on_this_gpu(config)
     jobs = [("concepts", None), ("encode", None), *(("generate", row) for row in config.methods)]
     jobs += [("learn", row) for row in config.methods if learned_items(config, row)]

@@ -1,4 +1,4 @@
-"""What models are examined with: a few sources of the config, and a caption of each."""
+"""The samples for the tests: a few sources of the config, and a caption of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bico.toybox.render import render
 from bico.toybox.scenes import scene_of
 
 MOST, FEWEST = 6, 4
-"""Sources: fewer would let random weights pass by chance."""
+"""Largest and smallest number of sources. With fewer, random weights could pass by chance."""
 
 
 def read_samples(config: Config) -> dict[str, np.ndarray]:
@@ -50,7 +50,7 @@ def _frames(config: Config, name: str) -> np.ndarray:
 
 
 def caption_each(config: Config, samples: Mapping[str, np.ndarray], answers: Mapping[str, Any]) -> dict[str, str]:
-    """A caption of each sample: of its results, else of the VLM's answers, else of the words that cases bind to it."""
+    """A caption of each sample: from its results; else from the VLM's answers; else made of words bound to it."""
     captions = {}
     for name in samples:
         path = config.paths.concepts(name)

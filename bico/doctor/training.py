@@ -1,4 +1,4 @@
-"""A training: seconds of a step and, on a GPU, how well it is used."""
+"""Test of a training: seconds of a step and, on a GPU, its utilisation."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from bico.sources.encoding import EncodedSource
 from bico.training.metrics import METRICS
 
 STEPS = 6
-"""Of each stage; the first two of the last stage do not count, since they compile."""
+"""Steps of each stage. The first two of the last stage do not count, because they compile."""
 SHARE = 0.2
-"""Of the GPU's own matrix products, at least: an H100 reaches about 0.6 on clips of full size, 0.3 on images."""
+"""Smallest speed relative to the GPU's own matrix products. An H100 reaches about 0.6 on clips of full size, 0.3 on
+images."""
 MEMORY = 0.95
-"""Of the GPU's memory, at most."""
+"""Largest share of the GPU's memory."""
 
 
 def examine_training(backbone: Backbone, config: Config, source: EncodedSource, settings: LearnedSettings) -> Finding:
-    """The last stage of a row's training on one source.
+    """Measures the last stage of a row's training on one source.
 
     Args:
         settings: of the row.

@@ -1,4 +1,4 @@
-"""The VLM: whether its concepts can be read, and its captions hold them."""
+"""Test of the VLM: whether its concepts can be parsed, and its captions contain them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from bico.sources.concepts import extract
 
 CAPTIONS = 3
 KEPT = 0.5
-"""Share of captions, at least, that no template has to replace."""
+"""Smallest share of captions that need no template."""
 
 
 def examine_vlm(config: Config, samples: Mapping[str, np.ndarray]) -> tuple[Finding, dict[str, dict[str, Any]]]:
     """Asks for concepts and a few captions of each sample, and prints them. Also returns the answers, by source.
 
-    As in a run, a source whose config names its key words is asked for captions alone.
+    As in a run, the VLM is only asked for captions if the config gives key words of a source.
     """
     settings = config.concepts.model_copy(update={"captions": CAPTIONS, "frame_captions": 1})
     vlm, answers = Vlm(config.models.vlm, device=free_device(config.device)), {}

@@ -1,1 +1,1 @@
-"""How long it takes: the estimate of a run, and speed and memory at full size."""
+"""Time and memory: the estimate of a run, and measurements at full size."""

@@ -1,4 +1,4 @@
-"""How fast the full-size model trains and generates, on random weights: nothing is downloaded.
+"""Measures the speed of training and generation at full size, on random weights, so nothing is downloaded.
 
     bico bench --out bench.json                       # Wan2.1-T2V-1.3B at 480x832, on a GPU
     bico bench --preset small                         # the same in seconds, on any CPU
@@ -10,13 +10,13 @@ For 1, 49 and 81 frames it measures a training step of BiCo as `bico learn` runs
     diffusers      diffusers' transformer, eager, with its own attention and gradient checkpointing in every block
     re-encoding    the same, with UMT5-XXL and VAE in every step, as the authors' trainer has it
 
-and then the generation of the last of these lengths, with and without binders. Other `--methods` have their settings
-of the paper and nothing beside them. TFLOP are useful ones: what the step needs by its shapes, recomputed activations
-not counted (see `bico.profiling.flops`), and their share is that of the device's own matrix products. One is measured
-after the other, so the machine must do nothing else.
+and then the generation of clips of the last length, with and without binders. Other `--methods` use the settings of
+their papers and have no comparison. TFLOP count useful work: what the shapes of a step need, without recomputed
+activations (see `bico.profiling.flops`). Their share is relative to the device's own matrix products. Measurements run
+one after the other, so the machine must do nothing else.
 
-Each is told on stderr as soon as it is known, and the file is written anew after each length: what fails, or breaks
-off, loses nothing that came before it.
+Each result is printed on stderr as soon as it is known, and the file is written anew after each length, so a failure or
+an interruption loses no earlier result.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ def bench(
     """Measures, prints the table and writes it to `out`, with the device, the versions and the date.
 
     Args:
-        preset: whose sizes hold where the next four and `sampling_steps` are None.
-        frames: of the clips, 4k + 1 each.
+        preset: name of the sizes that are used where the next four arguments and `sampling_steps` are None.
+        frames: numbers of frames of the clips, 4k + 1 each.
         height, width: pixels, multiples of 16.
-        blocks: of the transformer.
-        steps: that count, of each training.
-        sampling_steps: of the generation; 0 leaves it out.
-        methods: whose trainings to measure.
-        beside: other trainings to measure beside BiCo's, of "diffusers" and "re-encoding".
+        blocks: number of blocks of the transformer.
+        steps: measured steps of each training.
+        sampling_steps: denoising steps; 0 leaves out the generation.
+        methods: methods whose trainings to measure.
+        beside: other trainings to compare with BiCo's, from "diffusers" and "re-encoding".
 
     Raises:
         InputError: sizes that VAE and transformer cannot take, or `out` is neither .csv nor .json.
@@ -124,7 +124,7 @@ def _stages(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Iterator[tuple[str, int, float, dict[str, Callable[[], Measured]]]]:
-    """Stage, frames, useful TFLOP, and what measures each variant."""
+    """Stage, frames, useful TFLOP, and the function that measures each variant."""
     for count in sizes.frames:
         useful = sizes.flops(training_flops, count) / 1e12
         for name in methods:

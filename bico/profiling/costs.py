@@ -1,4 +1,4 @@
-"""What a unit of work takes on a machine: `machines.yaml`, typed."""
+"""The time of each kind of work on a machine: the typed contents of `machines.yaml`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Speed(Section):
 
 
 class Costs(Section):
-    """What a unit of work takes on one machine, in seconds but for the speeds."""
+    """The cost of each kind of work on one machine, in seconds, except for the speeds."""
 
     origin: str = Field(description="where the figures come from")
     gpu: bool = Field(description="jobs with models run on a GPU")
@@ -38,7 +38,7 @@ class Costs(Section):
 
 
 class Card(Section):
-    """A GPU that nobody has measured: its speeds are those of another one, by the ratio of their published peaks."""
+    """A GPU that was not measured. Its speeds are those of another one, scaled by the ratio of published peaks."""
 
     name: str = Field(description="what people call it")
     like: str = Field(description="machine that was measured")
@@ -46,7 +46,7 @@ class Card(Section):
 
 
 def costs_of(machine: str) -> Costs:
-    """Of a machine in `machines.yaml`; InputError if it has none of this name."""
+    """The costs of a machine in `machines.yaml`. Raises InputError if there is none of this name."""
     machines = yaml.safe_load(MACHINES.read_text(encoding="utf-8"))
     if machine not in machines:
         raise InputError(f"--machine {machine}: expected one of {', '.join(machines)}; --measure measures this one")

@@ -1,11 +1,11 @@
-"""What a run will take, before it starts: jobs, hours and disk, rule by rule.
+"""Estimates a run before it starts: jobs, hours and disk, rule by rule.
 
     bico estimate --config config/toybox.yaml
     bico estimate --config config/paper.yaml --machine rtx4090
     bico estimate --config my.yaml --measure
 
-The text has four parts: hours and disk by rule; the same by row; what one photo or clip of one's own costs; and, for
-GPUs, `parts` and the time limits of SLURM jobs that fit.
+The text has four parts: hours and disk by rule; the same by row; the cost of one more photo or clip; and, for GPUs,
+suitable `parts` and time limits of SLURM jobs.
 
 Snakemake's dry run knows the jobs, so what is already there costs nothing; the config knows how much work is in each;
 `machines.yaml` knows what a unit of work takes. The unit of all that passes through the transformer is the TFLOP that

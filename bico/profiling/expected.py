@@ -1,4 +1,4 @@
-"""What each job of a run is expected to take, so that a run can say how far it is."""
+"""The expected time of each job of a run, from which a run computes its progress."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LARGE = 1.0
 
 
 def expected_seconds(config: Config, jobs: Iterable[Job]) -> list[float]:
-    """Seconds of each job, on the laptop of `machines.yaml` or, at full size, on its H100. Another machine takes longer
-    or shorter, but much the same for all jobs."""
+    """Seconds of each job, on the laptop of `machines.yaml` or, at full size, on its H100. Another machine is slower or
+    faster by about the same factor for all jobs."""
     work = Work(config, costs_of("laptop"))
     forward, _ = work.sizes.tflop(config.media, config.media.num_frames)
     if forward > LARGE:

@@ -1,4 +1,4 @@
-"""Useful work of Wan's transformer: what its shapes ask for, two FLOPs for each multiplication of its matrix products.
+"""Useful work of Wan's transformer: what its shapes need, with two FLOPs per multiplication of its matrix products.
 
 At 480x832 Wan2.1-T2V-1.3B takes 4.65 TFLOP forward for one frame, 129 for 49 and 283 for 81.
 """
@@ -15,25 +15,25 @@ def forward_flops(transformer: Mapping[str, Any], cells: int, slots: int) -> flo
 
     Args:
         transformer: settings of `WanTransformer3DModel`.
-        cells: of the latents, t * h * w.
-        slots: of the prompt.
+        cells: number of cells of the latents, t * h * w.
+        slots: number of text slots of the prompt.
     """
     return sum(_work(transformer, cells, slots))
 
 
 def training_flops(transformer: Mapping[str, Any], cells: int, slots: int) -> float:
-    """FLOPs of one training step with a frozen transformer, nothing recomputed; see `forward_flops`.
+    """FLOPs of one training step with a frozen transformer, without recomputed activations; see `forward_flops`.
 
-    Besides the forward pass the gradient of every layer's input, not of its weights: as much again for linear layers,
-    and 2.5 times as much for attention, whose fused backward pass takes five matrix products for the forward pass's
-    two. Binders are left out: less than a hundredth from 49 frames on.
+    It counts the forward pass, and the gradient of every layer's input, but not of its weights. The gradient needs as
+    much as the forward pass for linear layers, and 2.5 times as much for attention, whose fused backward pass has five
+    matrix products where the forward pass has two. Binders are left out: they need less than 1 % from 49 frames on.
     """
     linear, attention = _work(transformer, cells, slots)
     return 2 * linear + 3.5 * attention
 
 
 def _work(transformer: Mapping[str, Any], cells: int, slots: int) -> tuple[float, float]:
-    """FLOPs of a forward pass: those of linear layers, and those of attention."""
+    """FLOPs of a forward pass in linear layers, and in attention."""
     width, hidden = transformer["num_attention_heads"] * transformer["attention_head_dim"], transformer["ffn_dim"]
     patch = math.prod(transformer["patch_size"])
     tokens = cells // patch

@@ -1,4 +1,4 @@
-"""This machine's costs, measured by the commands themselves on a handful of work."""
+"""Measures the costs of this machine by running the commands on a small amount of work."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ from bico.profiling.costs import Costs, Speed
 from bico.profiling.work import Sizes, captions
 
 STEPS = 10
-"""Of each stage of a training; the first two do not count."""
+"""Steps of each stage of a training; the first two do not count."""
 FEW, MORE = 1, 5
 
 
 @dataclass(frozen=True)
 class Taken:
-    """Seconds of a command: by the clock, and of CPU."""
+    """Wall time and CPU time of a command, in seconds."""
 
     wall: float
     cpu: float
 
 
 def measure(config: Config) -> Costs:
-    """This machine's costs, by the commands themselves on a handful of work, at the config's sizes and with its models.
+    """The costs of this machine, from running the commands on a little work with the config's sizes and models.
 
-    Each runs twice, once with more to do: the difference is the work, the rest is its start. Without a GPU the seconds
-    are those of CPU, which what else runs on the machine changes little.
+    Each command runs twice, once with more work: the difference is the time of the work, the rest that of its start.
+    Without a GPU it is CPU time, on which other processes have little effect.
 
-    Raises InputError if a command fails, or takes no longer for more work.
+    Raises InputError if a command fails, or does not take longer for more work.
     """
     gpu = config.device != "cpu" and torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +88,7 @@ def measure(config: Config) -> Costs:
 
 
 def handful(config: Config, results: Path, size: int) -> Config:
-    """One case of the benchmark, `size` seeds, 10 * `size` captions, and every method with `STEPS` steps a stage."""
+    """One case of the benchmark with `size` seeds, 10 * `size` captions, and `STEPS` steps per stage of each method."""
 
     def fitting(case: str) -> int:
         return sum(not unsupported(config, row, case) for row in config.methods)
@@ -109,7 +109,7 @@ def handful(config: Config, results: Path, size: int) -> Config:
 
 
 def timed(run: Config, rows: Iterable[str]) -> dict[str, Taken]:
-    """Runs the commands up to the scores of "base", and the trainings of these rows: "command row" -> its seconds."""
+    """Runs the commands up to the scores of "base", and the trainings of these rows. Returns "command row" -> times."""
     path = run.paths.config
     write_text(path, run.to_yaml())
 
@@ -141,11 +141,11 @@ def _cpu_of_children() -> float:
 
 
 def speeds(run: Config, shares: Mapping[str, float]) -> tuple[dict[str, Speed], dict[str, float]]:
-    """Row -> speed of its training, from the metrics of a run; and row -> seconds of all its steps, if the first two of
-    a stage, which compile, were as fast as the others.
+    """Row -> speed of its training, from the metrics of a run; and row -> seconds of all its steps, as if the first two
+    of a stage, which compile, were as fast as the others.
 
     Args:
-        shares: row -> part of its seconds that counts.
+        shares: row -> share of its seconds that counts.
     """
     sizes, found, alone = Sizes(run), {}, dict.fromkeys(shares, 0.0)
     for row, share in shares.items():

@@ -1,7 +1,7 @@
-"""What jobs need of a GPU's memory, estimated from the sizes of models and clips; and whether this GPU has it.
+"""GPU memory of jobs, estimated from the sizes of models and clips; and whether this GPU has it.
 
-At the paper's size the figures of training steps on clips are those that an H100 showed. The others were counted
-without a GPU (`benchmarks/peak_memory.py`).
+At the paper's size the figures for training steps on clips were measured on an H100. The others were computed without a
+GPU (`benchmarks/peak_memory.py`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from bico.sources.weights import read_lock, repositories
 
 GIB = 2**30
 CUDA = 0.5
-"""What CUDA itself takes, in GiB."""
+"""Memory of CUDA itself, in GiB."""
 
 VAE_BYTES = 20_400
-"""Activations of Wan2.1's decoder for each pixel of a frame, in float32; they hardly grow with the number of frames."""
+"""Bytes of activations of Wan2.1's decoder per pixel of a frame, in float32. The number of frames has little effect."""
 VAE_WIDTH = 96
 """Its `base_dim`."""
 

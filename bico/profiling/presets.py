@@ -1,4 +1,4 @@
-"""Sizes of the Wan pipelines that are measured: the published one, and a toy for a CPU."""
+"""Sizes of the Wan pipelines that are measured: the published one, and a small one for a CPU."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 from bico.config.settings import Media
 
 CAPTION_TOKENS = 60
-"""Of a source's longest caption, where there is none yet to count: before a run, and in measurements."""
+"""Assumed number of tokens of a source's longest caption where there are no captions yet: before a run, and in
+measurements."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """A Wan pipeline by the settings of its components, and the clips that it makes."""
+    """The settings of the components of a Wan pipeline, and the size of its clips."""
 
     transformer: Mapping[str, Any]
     vae: Mapping[str, Any]
@@ -35,7 +36,7 @@ class Sizes:
         return self.transformer["in_channels"], (frames - 1) // 4 + 1, self.height // 8, self.width // 8
 
     def flops(self, count: Callable[[Mapping[str, Any], int, int], float], frames: int) -> float:
-        """What `count`, `forward_flops` or `training_flops`, gives for a clip of so many frames."""
+        """FLOPs by `count` (`forward_flops` or `training_flops`) for a clip with this number of frames."""
         return count(self.transformer, math.prod(self.latent_shape(frames)[1:]), self.text_slots)
 
 

@@ -1,4 +1,4 @@
-"""A Wan pipeline and an encoded source of given sizes, with random weights: nothing is downloaded."""
+"""A Wan pipeline and an encoded source of given sizes, with random weights, so nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class RandomBackbone(Backbone):
 
 
 def random_transformer(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> WanTransformer3DModel:
-    """In `dtype`, but for the layers that diffusers keeps in float32 whenever it opens a Wan folder."""
+    """A transformer in `dtype`, except for the layers that diffusers always keeps in float32 for a Wan folder."""
     with device:
         model = WanTransformer3DModel(**sizes.transformer)
     for name, parameter in model.named_parameters():
@@ -63,14 +63,14 @@ def random_transformer(sizes: Sizes, device: torch.device, dtype: torch.dtype) -
 
 
 def random_text_encoder(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> UMT5EncoderModel:
-    """All of it in `dtype`."""
+    """A text encoder, all of it in `dtype`."""
     with weights_in(dtype), device:  # 5.7 billion weights in float32 would take 23 GB first
         return UMT5EncoderModel(UMT5Config(**sizes.text_encoder)).eval()
 
 
 @contextmanager
 def weights_in(dtype: torch.dtype) -> Iterator[None]:
-    """Models that are built meanwhile have weights of this dtype from the start."""
+    """Models that are built within the context have weights of this dtype from the start."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -80,7 +80,7 @@ def weights_in(dtype: torch.dtype) -> Iterator[None]:
 
 
 def random_source(sizes: Sizes, frames: int) -> EncodedSource:
-    """What training reads of a source: an image if `frames` is 1."""
+    """A random encoded source, as training reads it; an image if `frames` is 1."""
     draw = torch.Generator().manual_seed(0)
     slots, channels = sizes.text_slots, sizes.transformer["in_channels"]
     tokens = min(CAPTION_TOKENS, slots)

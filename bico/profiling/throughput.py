@@ -40,14 +40,14 @@ from bico.training.noise import NoiseLevels
 from bico.training.randomness import step_generator
 
 WARM_UP = 2
-"""Steps before those that count: compilation, and the choice of kernels."""
+"""Number of steps before the measured ones, for compilation and the choice of kernels."""
 
 SHIFT = 5.0
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Median seconds, and the largest sum of tensors in the GPU's memory in GiB (NaN on a CPU)."""
+    """Median seconds, and peak memory of tensors on the GPU in GiB (NaN on a CPU)."""
 
     seconds: float
     peak_gib: float
@@ -56,7 +56,7 @@ class Measured:
 def training_step(
     sizes: Sizes, frames: int, steps: int, settings: LearnedSettings, device: torch.device, dtype: torch.dtype
 ) -> Measured:
-    """The loop and the loss of `bico learn`."""
+    """Measures a step with the loop and the loss of `bico learn`."""
     backbone, encoded = RandomBackbone(sizes, device, dtype), random_source(sizes, frames)
     if settings.LEARNS_PER == "case":  # an image and a video: here both of the same length
         encoded = {kind: replace(encoded, kind=kind) for kind in ("image", "video")}
@@ -70,7 +70,7 @@ def training_step(
 def plain_step(
     sizes: Sizes, frames: int, steps: int, device: torch.device, dtype: torch.dtype, *, encodes: bool
 ) -> Measured:
-    """The same step as one would write it with diffusers alone; with `encodes` it encodes caption and clip first."""
+    """Measures the same step written only with diffusers. With `encodes` it encodes caption and clip first."""
     model = random_transformer(sizes, device, dtype)
     model.enable_gradient_checkpointing()
     width = model.config["num_attention_heads"] * model.config["attention_head_dim"]
@@ -128,7 +128,7 @@ def encoder(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dtype)
 
 
 def generation(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dtype, *, binds: bool) -> Measured:
-    """Denoising with guidance, of a prompt whose words pass through a video's binders or, if not `binds`, as it is."""
+    """Measures denoising with guidance. With `binds` the words of the prompt pass through a video's binders."""
     backbone = RandomBackbone(sizes, device, dtype)
     draw = torch.Generator().manual_seed(0)
     prompt, negative = (torch.randn(1, sizes.text_slots, backbone.width, generator=draw).to(device) for _ in range(2))
@@ -157,7 +157,8 @@ def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def attempt(label: str, work: Callable[[], Measured], device: torch.device) -> Measured:
-    """What `work` measures, told in a line on stderr; NaN if it fails. Afterwards the device's memory is free again."""
+    """Runs `work`, and prints its result as a line on stderr. The result is NaN if it fails. The device's memory is
+    freed afterwards."""
     try:
         measured = work()
     except Exception as error:
@@ -168,7 +169,7 @@ def attempt(label: str, work: Callable[[], Measured], device: torch.device) -> M
         told = f"{measured.seconds:.4g} s{memory}"
     print(f"{label}: {told}", file=sys.stderr, flush=True)
     torch.compiler.reset()
-    gc.collect()  # hooks and their models are cycles
+    gc.collect()  # hooks and their models refer to each other in cycles
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return measured
@@ -186,7 +187,7 @@ def _seconds(device: torch.device, work: Callable[[], object]) -> float:
 
 @contextmanager
 def _peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
-    """Yields what tells the peak since then, in GiB; NaN on a CPU."""
+    """Yields a function that returns the peak since then, in GiB; NaN on a CPU."""
     if device.type != "cuda":
         yield lambda: math.nan
         return

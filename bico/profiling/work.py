@@ -1,4 +1,4 @@
-"""How much work is in each job: TFLOP that pass through the transformer, captions, frames, and disk."""
+"""The amount of work of each job: TFLOP of the transformer, captions, frames, and disk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Job:
 
 
 COMPRESSED = 0.3
-"""Bytes of a clip's file for each byte of its pixels: the Toybox's, nearly lossless; larger frames take less."""
+"""Bytes of a clip's file per byte of its pixels, for the nearly lossless Toybox clips; larger frames take less."""
 
 
 class Sizes:
@@ -81,7 +81,7 @@ class Sizes:
 
 
 class Work:
-    """From a job to its hours and its disk."""
+    """Computes the hours and the disk space of a job."""
 
     def __init__(self, config: Config, costs: Costs) -> None:
         self.config, self.costs, self.sizes = config, costs, Sizes(config)

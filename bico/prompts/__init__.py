@@ -1,4 +1,4 @@
-"""Words of a prompt: where a phrase stands in a text, and which text slots hold it.
+"""Words of a prompt: the place of a phrase in a text, and its text slots.
 
-Nothing here opens a model; tokenizers are handed in.
+Nothing here opens a model; tokenizers are passed in.
 """

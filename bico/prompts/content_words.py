@@ -1,4 +1,4 @@
-"""The words of a text that say what is seen: all but function words. Inflections of a word count as the same."""
+"""The content words of a text: all words except function words. Inflections of a word count as the same."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ AUXILIARIES = (
     "might must"
 )
 ADVERBS = "there here then very too also just only"
-ENDINGS = "s t"  # what is left of "dog's" and of "isn't"
+ENDINGS = "s t"  # the endings of "dog's" and "isn't"
 FUNCTION_WORDS = frozenset(
     " ".join((DETERMINERS, PRONOUNS, CONJUNCTIONS, PREPOSITIONS, AUXILIARIES, ADVERBS, ENDINGS)).split()
 )
 
 
 def stems(text: str) -> dict[str, str]:
-    """Stem -> word, in small letters, of each word of a text, in order; in Chinese and Japanese, of each character."""
+    """Stem -> word, in lower case, for each word of a text in order; in Chinese and Japanese for each character."""
     return {_stem(word): word for word in re.findall(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+", text.lower())}
 
 
 def content_words(phrase: str) -> dict[str, str]:
-    """The same of content words alone; of all words, if a phrase has no content words."""
+    """The same for only the content words; for all words if a phrase has no content words."""
     words = stems(phrase)
     return {stem: word for stem, word in words.items() if word not in FUNCTION_WORDS} or words
 
 
 def _stem(word: str) -> str:
-    """What is left of an English word without -s, -es, -ed or -ing: "rais" of "raises", "raise" and "raising", "carry"
-    of "carries", "carried" and "carrying".
+    """An English word without -s, -es, -ed or -ing: "rais" for "raises", "raise" and "raising", "carry" for "carries",
+    "carried" and "carrying".
 
-    There is no dictionary behind it: "held" and "hold" have different stems.
+    It uses no dictionary: "held" and "hold" have different stems.
     """
     word = re.sub(r"(?<=..)ie[sd]?$", "y", word)  # "movie", too, which is like "movies"
     for endings in (("es", "s"), ("ing", "ed")):

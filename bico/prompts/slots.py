@@ -1,7 +1,8 @@
-"""Which text slots hold which words of a prompt.
+"""The text slots of the words of a prompt.
 
-Slots are found in the whole prompt, which the text encoder reads in one pass, by character offsets. Words are never
-tokenised on their own: at the seams the two differ, where a leading space or a comma may share a token with the word.
+Slots are found by character offsets in the whole prompt, which the text encoder reads in one pass. Words are never
+tokenised separately, because the result can differ at their edges: a leading space or a comma may share a token with
+the word.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SPACE = "▁"
-"""SentencePiece's sign for a space: U+2581, no underscore."""
+"""SentencePiece's sign for a space: U+2581, which is not an underscore."""
 
 Span = tuple[int, int]
 """Characters [start, end) of the cleaned prompt."""
@@ -28,7 +29,7 @@ def token_offsets(tokenizer: PreTrainedTokenizerFast, prompt: str, text_slots: i
     """Character span of every token of the cleaned prompt, end-of-sequence last (its span is empty).
 
     Raises:
-        InputError: the prompt needs more than `text_slots` slots; WanPipeline would cut it without a word.
+        InputError: the prompt needs more than `text_slots` slots; WanPipeline would cut it silently.
     """
     text = clean(prompt)
     offsets = word_offsets(_encoded(tokenizer, text))
@@ -42,27 +43,27 @@ def _encoded(tokenizer: PreTrainedTokenizerFast, text: str) -> Encoding:
 
 
 def word_offsets(encoding: Encoding) -> list[Span]:
-    """Character span of every token of an encoded text, empty where it holds no character of a word.
+    """Character span of every token of an encoded text; empty if the token has no character of a word.
 
-    "▁" stands for the space before a word. Where it is a token of its own, before a quote or a character without a
-    token such as "▁中", its offsets may be those of the word's first character, because the tokeniser puts it in.
+    "▁" means the space before a word. If it is a separate token, before a quote or before a character without a token
+    such as "▁中", its offsets may be those of the word's first character, because the tokeniser inserts it.
     """
     pairs = zip(encoding.tokens, encoding.offsets, strict=True)
     return [(start, start if token == SPACE else end) for token, (start, end) in pairs]
 
 
 def slots(prompt: str, bound: Mapping[str, Sequence[Span]], offsets: Sequence[Span]) -> dict[str, list[int]]:
-    """Text slots whose tokens carry characters of each source's spans.
+    """Text slots whose tokens contain characters of each source's spans.
 
-    White space is no character of a word: a token that holds the space before the next word belongs to that word alone,
-    and a token of white space alone to nobody.
+    White space does not belong to words. A token with the space before the next word belongs only to that word, and a
+    token with only white space belongs to no word.
 
     Args:
         bound: spans by source, from `spans`.
-        offsets: one a token, from `token_offsets` or `word_offsets`.
+        offsets: one per token, from `token_offsets` or `word_offsets`.
 
     Raises:
-        InputError: a token carries characters of two sources, so no mask can tell them apart.
+        InputError: a token contains characters of two sources, so no mask can separate them.
     """
     text = clean(prompt)
     tokens = [_without_space(text, span) for span in offsets]
@@ -77,16 +78,16 @@ def slots(prompt: str, bound: Mapping[str, Sequence[Span]], offsets: Sequence[Sp
 
 
 def _without_space(text: str, span: Span) -> Span:
-    """`span` without white space at its ends; an empty span where nothing else is in it."""
+    """`span` without white space at its ends; an empty span if it has only white space."""
     piece = text[span[0] : span[1]]
     start = span[0] + len(piece) - len(piece.lstrip())
     return start, max(start, span[0] + len(piece.rstrip()))
 
 
 def mentions(tokenizer: PreTrainedTokenizerFast, text: str, word: str, text_slots: int) -> list[int]:
-    """The text slots of a word or phrase, wherever it stands in a text, upper and lower case alike.
+    """The text slots of all occurrences of a word or phrase in a text; upper and lower case count as the same.
 
-    A text of more tokens than slots is cut there, as in WanPipeline: what stands beyond is no mention.
+    A text with more tokens than slots is cut, as in WanPipeline. Occurrences after the cut do not count.
     """
     found = re.finditer(whole(clean(word)), clean(text), re.IGNORECASE)
     bound = {word: [match.span() for match in found]}

@@ -1,4 +1,4 @@
-"""A prompt as Wan's text encoder reads it, and how a word is found in it."""
+"""Cleans a prompt as Wan's text encoder does, and finds words in it."""
 
 import html
 import re
@@ -6,19 +6,19 @@ import re
 import ftfy
 
 UNSPACED = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-"""Characters of Chinese and Japanese, for a pattern's brackets: no space stands between words of these."""
+"""Characters of Chinese and Japanese, which have no spaces between words, for the brackets of a pattern."""
 
 
 def clean(text: str) -> str:
-    """The text as Wan's text encoder reads it: mojibake repaired, HTML entities resolved, white space single."""
+    """The text as Wan's text encoder reads it: mojibake repaired, HTML entities resolved, single spaces."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split())
 
 
 def whole(phrase: str) -> str:
-    """A pattern that finds a phrase as whole words: no letter or digit stands beside it at an edge that is one itself.
+    """A pattern that finds a phrase as whole words: next to an edge that is a letter or digit there is no other one.
 
-    In Chinese and Japanese every place is an edge, so "猫" is found in "一只猫在跑".
+    In Chinese and Japanese words can end anywhere, so "猫" is found in "一只猫在跑".
     """
     edge = rf"[^\W{UNSPACED}]"
     before = rf"(?<!{edge})" if re.match(edge, phrase) else ""

@@ -1,4 +1,4 @@
-"""Which words of a prompt are bound to which source: as characters, and as text slots."""
+"""The words of a prompt that are bound to each source, and the words that an edit keeps."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def spans(prompt: str, bindings: Mapping[str, Sequence[str]]) -> dict[str, list[Span]]:
-    """Characters of the cleaned prompt that each source's words occupy.
+    """Characters of the cleaned prompt that belong to each source's words.
 
-    A word or phrase must stand there verbatim, as whole words. Longer phrases are placed first, each at the first
-    occurrence that no other binding holds: so the nth binding of a repeated word takes its nth occurrence.
+    The prompt must contain a word or phrase verbatim, as whole words. Longer phrases are placed first, each at the
+    first occurrence that is still free. So the nth binding of a repeated word gets its nth occurrence.
 
     Raises:
         InputError: there is no such place.
@@ -38,10 +38,10 @@ def spans(prompt: str, bindings: Mapping[str, Sequence[str]]) -> dict[str, list[
 
 
 def swapped(prompt: str, swap: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The prompt with words replaced, and what of it stays between them: the phrases that an edit keeps bound.
+    """The prompt with words replaced, and the phrases between them, which an edit keeps bound.
 
     Args:
-        swap: word of the prompt -> what stands in its place.
+        swap: word of the prompt -> its replacement.
     """
     pieces = re.split(f"({'|'.join(map(whole, swap))})", prompt)
     unchanged = [piece.strip() for piece in pieces[::2] if piece.strip()]

@@ -1,4 +1,4 @@
-"""From a source to what training reads: media, concepts and captions, latents and prompt embeddings.
+"""Prepares sources for training: concepts and captions, latents and prompt embeddings.
 
-And where sources and models come from: the authors' page, and weights from their hub.
+It also downloads sources from the authors' page, and model weights from their hub.
 """

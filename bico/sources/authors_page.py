@@ -1,7 +1,7 @@
 """The authors' project page: its compositions, which become cases, and the clips that it published.
 
-The page (github.com/refkxh/BiCo_Webpage, CC BY-SA 4.0; rights in the input media are not stated) is fetched at one
-commit, never shipped. `config/paper.yaml` holds what it says: prompts, and which of their words come from which source.
+The page (github.com/refkxh/BiCo_Webpage, CC BY-SA 4.0; rights in the input media are not stated) is downloaded at one
+commit, never shipped. `config/paper.yaml` holds its prompts, and the source of each coloured phrase.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ URL = f"https://codeload.github.com/{REPOSITORY}/tar.gz/{COMMIT}"
 INDEX_SHA256 = "99eb83dd9a9e6b8fc2e9d094db8cc792d2aacbf26c116418bb3ae6fd9cb94c83"
 COMPOSITIONS, MOST_SOURCES = 17, 4
 
-# The page's input media, so that a mistyped path is refused before the page is there.
+# The page's input media, so that a mistyped path is an error before the page is downloaded.
 _MEDIA = {
     "static/images": "elephant1.jpg monkey1.jpg starry_night.jpeg",
     "static/images/teaser": "dog_bige_1.jpg minecraft_1.jpeg volcano_3.jpg",
@@ -45,8 +45,7 @@ _MEDIA = {
 }
 MEDIA = tuple(f"{folder}/{name}" for folder, names in _MEDIA.items() for name in names.split())
 
-# What the page calls a row, and that row's table and number in the paper. The full method closes the table in which its
-# clip stands beside others.
+# The page's name of a row -> the row's table and number in the paper. The full method is the last row of each table.
 OURS = "BiCo (Ours)"
 ROWS = {
     "Text-Inv": ("table1", 1),
@@ -76,10 +75,10 @@ class Composition:
     bind: dict[str, list[str]]
     """Source -> the phrases of the prompt that have its colour."""
     published: dict[str, str]
-    """What the page calls a row -> that row's clip."""
+    """The page's name of a row -> the clip of that row."""
 
     def row(self, label: str) -> tuple[str | None, int | None]:
-        """The paper's table to which a published clip belongs, and the row's number; None where it stands alone."""
+        """The paper's table to which a published clip belongs, and the number of its row; None if there is no table."""
         if label != OURS:
             return ROWS[label]
         table = next((ROWS[other][0] for other in self.published if other != OURS), None)
@@ -93,7 +92,7 @@ def fetch(folder: Path) -> None:
     """Downloads the page to `folder`, all of it or nothing, and writes `folder/benchmark.yaml`: its sources and cases.
 
     Raises:
-        InputError: there is no network or no space, or what came is not the page that this module knows.
+        InputError: there is no network or no space, or the download is not the page that this module knows.
     """
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -126,7 +125,7 @@ def _download(into: Path) -> Path:
 
 
 def checked_page(page: Path) -> list[Composition]:
-    """The compositions of the page; InputError unless it is the one that we know, and all its input media are whole."""
+    """The compositions of the page. Raises InputError unless it is the known page and all its input media are whole."""
     index = page / "index.html"
     if not index.is_file() or file_digest(index) != INDEX_SHA256:
         raise InputError(f"{index}: not the page of commit {COMMIT[:12]}: expected SHA-256 {INDEX_SHA256[:12]}...")
@@ -153,7 +152,7 @@ def benchmark(compositions: list[Composition], folder: Path) -> dict[str, dict[s
 
 
 def due(config: Config, source: str) -> set[Path]:
-    """The files of a source that are of the page, while it is still to be fetched.
+    """The files of a source that belong to the page, as long as it is not downloaded.
 
     Raises:
         InputError: the page has no such file.
@@ -178,7 +177,7 @@ def read_page(index: Path) -> list[Composition]:
 
     Raises:
         InputError: there is no page, or something in it does not fit: a composition without prompt or source, a colour
-            that no source has, a phrase that does not stand in the prompt, a row that the paper does not have.
+            without source, a phrase that is not in the prompt, a row that is not in the paper.
     """
     if not index.is_file():
         raise InputError(f"{index}: no such file: expected the authors' page, which `bico authors` fetches")
@@ -198,7 +197,7 @@ def read_page(index: Path) -> list[Composition]:
 
 @dataclass
 class _Panel:
-    """A medium of the page, with its title above and its prompt, piece by piece with their colours, below."""
+    """A medium of the page, with its title and the coloured pieces of its prompt."""
 
     line: int
     caption: str = ""
@@ -232,7 +231,7 @@ class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.panels: list[_Panel] = []
-        self._open: list[tuple[str, str]] = []  # (tag, class) of what the parser is in
+        self._open: list[tuple[str, str]] = []  # (tag, class) of the elements that contain the present place
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
@@ -257,7 +256,7 @@ class _Reader(HTMLParser):
             self.panels[-1].pieces.append((colour, data))
 
     def _within(self, name: str) -> bool:
-        """Whether the innermost box is of a class, and inside a panel."""
+        """Whether the innermost box has this class and is inside a panel."""
         box = next((classes for tag, classes in reversed(self._open) if tag == "div"), "")
         return name in box.split() and bool(self.panels)
 
@@ -305,6 +304,6 @@ def _composition(index: Path, panels: list[_Panel]) -> Composition:
 
 
 def _name(clip: str) -> str:
-    """A case is called as its clip is, without "_ours" or the strength (1.0 to 1.5) at the end."""
+    """The name of a case: that of its clip, without "_ours" or the strength (1.0 to 1.5) at the end."""
     stem = Path(clip).stem
     return stem.removesuffix("_ours") if "." not in stem else stem.rpartition("_")[0]

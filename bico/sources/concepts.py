@@ -1,11 +1,12 @@
-"""The concepts of a source, and many sentences that say so (diversified captions).
+"""The concepts of a source, and many sentences that contain them (diversified captions).
 
-BiCo's Diversify-and-Absorb Mechanism, the first half: a VLM looks at the source and names its spatial and temporal
-concepts as JSON; from that JSON and the media it writes captions that vary in everything but the concept words. Whole
-words are checked in every caption; a caption that lost one is asked for again, and at last a template holds the words.
+This is the first half of BiCo's Diversify-and-Absorb Mechanism. A VLM names the spatial and temporal concepts of the
+source as JSON. From that JSON and the media it writes captions that vary in everything except the concept words. Every
+caption is checked for these as whole words. A caption that lacks one is requested again, and after the last attempt a
+template replaces it.
 
-Every caption has a seed of its own, derived from (`settings.seed`, set, position, attempt): the random numbers of one
-caption do not depend on which other captions are written beside it.
+Every caption has its own seed, derived from (`settings.seed`, set, position, attempt), so its random numbers do not
+depend on the other captions of a batch.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ log = logging.getLogger("bico")
 
 
 class Writer(Protocol):
-    """What `extract` needs of a VLM: one answer for each seed."""
+    """The interface of a VLM that `extract` needs: one answer for each seed."""
 
     def answer(
         self,
@@ -48,10 +49,10 @@ class Writer(Protocol):
 
 
 def parse_concepts(text: str, kind: Kind) -> Concepts | None:
-    """The concepts in an answer, also from inside a code fence; None when it is not the JSON that was asked for.
+    """The concepts in an answer, also within a code fence; None if it is not the requested JSON.
 
-    Needed: lists of words, "spatial" for an image, "spatial" and "temporal" for a video. Only "temporal" may be empty:
-    a clip can stand still.
+    It must have lists of words: "spatial" for an image, "spatial" and "temporal" for a video. Only "temporal" may be
+    empty, because a clip can be still.
     """
     try:
         found, _ = json.JSONDecoder().raw_decode(text[text.index("{") :])
@@ -69,22 +70,23 @@ def keys(kind: Kind) -> tuple[str, ...]:
 
 
 def holds(caption: str, words: Iterable[str]) -> bool:
-    """Whether every word stands in the caption verbatim, as whole words; upper and lower case count as the same."""
+    """Whether the caption contains every word verbatim, as whole words; upper and lower case count as the same."""
     return all(re.search(whole(word), caption, re.IGNORECASE) for word in words)
 
 
 MARKER = re.compile(r"(?:(?:[-*•]|\d+[.)])\s+)?(?:\**caption(?: \d+)?\**:\**\s*)?", re.IGNORECASE)
 """A bullet or a number, and a label, before a caption: "- ", "2. ", "Caption: ", "**Caption 3:** "."""
 INTRODUCTION = re.compile(r"(?:here|sure|certainly|of course)\b[^:]*:", re.IGNORECASE)
-"""As in "Here is a caption: ..."."""
+"""An introduction, as in "Here is a caption: ..."."""
 QUOTED = re.compile(r"""(["'])((?:(?!\1).|(?<=\w)\1(?=\w))+)\1|“([^“”]+)”""", re.DOTALL)
-"""In one pair of quotes; "'A dog's ball'" is, and "'Open' and 'closed'" is not."""
+"""A text within one pair of quotes: "'A dog's ball'" matches, "'Open' and 'closed'" does not."""
 
 
 def parse_caption(text: str) -> str | None:
     """The caption in an answer, on one line, without the bullet, number, label or quotes that some models put there.
 
-    None when there is more in the answer, several lines or an introduction: what of it is the caption would be a guess.
+    None if the answer has several lines or an introduction, because then one could only guess which part is the
+    caption.
     """
     text = _unquoted(text.strip("` \n"))
     if len([line for line in text.splitlines() if line.strip()]) > 1 or INTRODUCTION.match(text):
@@ -104,7 +106,7 @@ def caption_seed(seed: int, group: int, position: int, attempt: int) -> int:
 
 @dataclass
 class Interview:
-    """Questions about one source, and counts of how they were answered."""
+    """Questions about one source, and counts of the answers."""
 
     vlm: Writer
     settings: ConceptSettings
@@ -118,7 +120,8 @@ class Interview:
         return INSTRUCTIONS[self.settings.instructions]
 
     def concepts(self, frames: np.ndarray, kind: Kind) -> Concepts:
-        """By greedy decoding; after an invalid answer with a seed, as greedy decoding would repeat itself."""
+        """The concepts by greedy decoding. After an invalid answer they are sampled, because greedy decoding would
+        repeat it."""
         text = ""
         for attempt in range(self.settings.attempts):
             seed = caption_seed(self.settings.seed, 0, 0, attempt) if attempt else None
@@ -135,8 +138,8 @@ class Interview:
     def captions(self, media: Sequence[np.ndarray], concepts: Concepts, number: int, group: int) -> list[str]:
         """`number` captions that hold all words of `concepts`, about the one or the `number` entries of `media`.
 
-        Captions that lose a word, find no end, or come with other text are asked for again, `attempts` times in all,
-        and then come from a template. `group` keeps the seeds of different sets of captions apart.
+        Captions that lack a word, do not end, or come with other text are requested again, up to `attempts` times in
+        all; then a template replaces them. `group` gives different sets of captions different seeds.
         """
         words = [word for entries in concepts.values() for word in entries]
         captions = [template(words, position) for position in range(number)]
@@ -179,16 +182,16 @@ def extract(
     Args:
         frames: uint8 [T, H, W, 3] of any size; T = 1 for an image, else the frames that training reads.
         fps: frames per second of `frames`.
-        key_words: concepts given by hand; where they have spatial ones, only captions are asked for.
-        others: further photographs of what an image shows, uint8 [1, H, W, 3] each. For key words see `agreed`.
-            Captions are divided among all photographs, one at least for each.
+        key_words: concepts given by hand. If they have spatial ones, the VLM is only asked for captions.
+        others: further photographs of the same subject, uint8 [1, H, W, 3] each. For key words see `agreed`. Captions
+            are divided among all photographs; each gets at least one.
 
     Returns:
         {"kind", "spatial", "temporal", "captions" [N], "frame_captions" [F], "frame_indices" [F], "counts"}; for an
-        image "temporal" and the frame lists are empty. Counts: captions asked for, rejected (a word was missing,
-        there was no end, or more than a caption), taken from a template, distinct ones among all captions, and answers
-        of concepts that were no valid JSON. Of several photographs also "caption_photos" [N]: which of them each
-        caption describes, from 0 on.
+        image "temporal" and the frame lists are empty. Counts: captions that were requested, rejected (a word or the
+        end was missing, or there was other text), or taken from a template; distinct captions; and answers with invalid
+        JSON of concepts. With several photographs also "caption_photos" [N], the number from 0 of the photograph that
+        each caption describes.
 
     Raises:
         InputError: no valid JSON after `settings.attempts` answers.
@@ -202,7 +205,7 @@ def extract(
     caption_photos = sorted(number % len(photos) for number in range(max(settings.captions, len(photos))))
     captions, frame_captions = [], []
     for number, photo in enumerate(photos):
-        group = 1 + number + (number > 0)  # 2 is that of frames
+        group = 1 + number + (number > 0)  # group 2 belongs to frames
         captions += interview.captions([photo], concepts, caption_photos.count(number), group)
     if indices:
         stills, spatial = [frames[index][None] for index in indices], {"spatial": concepts["spatial"]}
@@ -220,9 +223,9 @@ def extract(
 
 
 def agreed(found: Sequence[Concepts]) -> Concepts:
-    """The concepts of a source, from those of each of its photographs: the words that more than half of them have.
+    """The concepts of a source with several photographs: the words that are found in more than half of them.
 
-    Where no word is in so many of them, those of the first photograph. Upper and lower case count as the same.
+    If there is no such word, it is those of the first photograph. Upper and lower case count as the same.
     """
     if len(found) == 1:
         return found[0]
@@ -233,7 +236,7 @@ def agreed(found: Sequence[Concepts]) -> Concepts:
         times.update(spelled.keys())
     shared = [word for key, word in words.items() if times[key] > len(found) / 2]
     told = ", ".join(f"{word} ({times[key]})" for key, word in words.items())
-    log.info("key words of %d photographs, and in how many each is found: %s", len(found), told)
+    log.info("key words of %d photographs, with the number of photographs: %s", len(found), told)
     if not shared:
-        log.warning("notice: no key word is found in more than half of the photographs: those of the first are taken")
+        log.warning("notice: no key word is found in more than half of the photographs: those of the first are used")
     return {"spatial": shared or found[0]["spatial"]}

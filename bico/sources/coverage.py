@@ -1,4 +1,4 @@
-"""How much of every bound phrase the captions of its source name: what training can have taught of it."""
+"""Coverage: how many words of each bound phrase the captions of its source contain. Training learns only these."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from bico.sources.instructions import TEMPLATES, template
 if TYPE_CHECKING:
     from bico.config.schema import Config
 
-LEAST = 0.5  # of a phrase's content words that a caption names on average; below it there is a notice
-MOST = 0.5  # of the VLM's answers that are rejected; above it there is a notice
+LEAST = 0.5  # mean share of a phrase's content words in a caption; below it there is a notice
+MOST = 0.5  # share of the VLM's answers that are rejected; above it there is a notice
 
 log = logging.getLogger("bico")
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """A bound phrase, and the captions of its source, those of single frames left out."""
+    """A bound phrase, and the captions of its source, without those of single frames."""
 
     case: str
     source: str
@@ -34,18 +34,18 @@ class Coverage:
 
     @cached_property
     def named(self) -> dict[str, int]:
-        """Content word -> number of captions that name it, in whatever inflection."""
+        """Content word -> number of captions that contain it, in any inflection."""
         found = [stems(caption) for caption in self.captions]
         return {word: sum(stem in each for each in found) for stem, word in content_words(self.phrase).items()}
 
     @property
     def ever(self) -> float:
-        """Share of the content words that stand in some caption."""
+        """Share of the content words that are in at least one caption."""
         return sum(count > 0 for count in self.named.values()) / len(self.named)
 
     @property
     def on_average(self) -> float:
-        """Share of the content words that stand in a caption, averaged over captions."""
+        """Share of the content words that are in a caption, averaged over captions."""
         return sum(self.named.values()) / (len(self.named) * len(self.captions))
 
     @property
@@ -54,12 +54,12 @@ class Coverage:
 
     @property
     def never(self) -> list[str]:
-        """Content words that stand in no caption."""
+        """Content words that are in no caption."""
         return [word for word, count in self.named.items() if count == 0]
 
     @property
     def has_content(self) -> bool:
-        """Whether the phrase has content words; else all its words count as such."""
+        """Whether the phrase has content words. Otherwise all its words count as content words."""
         return not FUNCTION_WORDS.issuperset(self.named)
 
     @property
@@ -68,7 +68,7 @@ class Coverage:
 
 
 def coverage(config: Config) -> Iterator[Coverage]:
-    """Of each bound phrase of each case. Sources without captions, which no row has learned, are left out."""
+    """The coverage of each bound phrase of each case, without sources that have no captions and are not learned."""
     for case_id, case in config.cases.items():
         for source, phrases in case.bind.items():
             if config.paths.concepts(source).exists():
@@ -79,14 +79,14 @@ def coverage(config: Config) -> Iterator[Coverage]:
 def write_coverage(config: Config) -> None:
     """Writes `R/coverage.csv`, a row for each bound phrase of each case.
 
-    Columns: case, source, phrase; `named`, for each content word the number of captions that name it; `ever` and
-    `on_average`, shares of the content words in 0..1 (see `Coverage`); `captions`. Of the source, captions of single
-    frames included: how many the VLM was `asked` for, how many were `rejected`, how many come from a `template`.
+    Columns: case, source, phrase; `named`, for each content word the number of captions that contain it; `ever` and
+    `on_average`, shares of the content words in 0..1 (see `Coverage`); `captions`. For the source, captions of single
+    frames included, the numbers of captions that were `asked` for, `rejected`, or taken from a `template`.
 
     Raises:
         InputError: no source has captions.
     """
-    import pandas as pd  # it takes a third of a second, and notices need none
+    import pandas as pd  # the import takes a third of a second, and notices do not need it
 
     rows = []
     for each in coverage(config):
@@ -103,7 +103,7 @@ def write_coverage(config: Config) -> None:
 
 
 def log_coverage(config: Config) -> None:
-    """A line for each bound phrase of each source."""
+    """Logs a line for each bound phrase of each source."""
     lines = (
         f"{each.source}: '{each.phrase}': {100 * each.on_average:.0f} % of its {'content ' * each.has_content}words in "
         f"a caption, on average ({each.counts} of {len(each.captions)} captions)"
@@ -114,10 +114,10 @@ def log_coverage(config: Config) -> None:
 
 
 def notice_coverage(config: Config, place: str = "under sources.{source}.concepts") -> None:
-    """Notices of what captions do not teach.
+    """Logs notices about bound words that captions do not teach.
 
-    A line for each bound phrase of which captions name little; a line for each source with what they never name of its
-    other phrases, and one for each source whose VLM's answers are mostly rejected.
+    There is a line for each bound phrase with few words in captions; a line for each source with the words of its other
+    phrases that are in no caption; and a line for each source for which most answers of the VLM were rejected.
 
     Args:
         place: where the user sets the key words of a source.
@@ -171,7 +171,7 @@ def _lack(low: Coverage) -> str:
 
 
 def _from_template(found: Mapping[str, Any], captions: list[str]) -> str:
-    """The first caption that a template gave; those of single frames have the spatial words alone."""
+    """The first caption from a template. Captions of single frames have only the spatial words."""
     words = ([*found["spatial"], *found["temporal"]], found["spatial"])
     templates = {template(each, position) for each in words for position in range(len(TEMPLATES))}
     return next(caption for caption in captions if caption in templates)

@@ -1,4 +1,4 @@
-"""A source's media and captions as the tensors that training reads: nothing else has to be in memory then."""
+"""Encodes a source's media and captions as tensors. Training needs nothing else in memory."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from bico.prompts.slots import mentions
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch: latents [B, C, t, h, w], prompt embeddings [B, L, D], their token counts [B], which slots
-    hold which key word, [B, S]: 0 = none, n = the n-th of the source's spatial and temporal words, and the masks of the
-    latents, [B, 1, 1, h, w], if the source has some."""
+    """One training batch: latents [B, C, t, h, w], prompt embeddings [B, L, D], their token counts [B], the key word in
+    each slot [B, S] (0 = none, n = the n-th of the source's spatial and temporal words), and the masks of the latents,
+    [B, 1, 1, h, w], if the source has some."""
 
     latents: Tensor
     prompt_embeds: Tensor
@@ -37,12 +37,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """All that a method may know of a source.
+    """Everything that a method may know about a source.
 
-    N captions, F frame captions, each with the frame it describes; token counts hold the end-of-sequence token. S text
-    slots, of which the longest caption of a kind fills L: from there on prompt embeddings, width D, would be zero, so
-    they end there (512 slots of Wan2.1 take 4 MB a caption). Latents are normalised by the VAE's `latents_mean` and
-    `latents_std`.
+    There are N captions, and F frame captions, each with the frame that it describes. Token counts include the
+    end-of-sequence token. Of the S text slots the longest caption of a kind fills L. Prompt embeddings, width D, end
+    there, because they would be zero afterwards (512 slots of Wan2.1 take 4 MB per caption). Latents are normalised by
+    the VAE's `latents_mean` and `latents_std`.
     """
 
     kind: Kind
@@ -64,11 +64,11 @@ class EncodedSource:
 
     @property
     def class_word(self) -> str:
-        """The word that stands for this source where a method needs just one: its motion, or else its first object."""
+        """The word for this source if a method needs only one: its motion, or without a motion its first object."""
         return (self.temporal or self.spatial)[0]
 
     def captions(self, *, frames: bool) -> int:
-        """How many there are: of the image or clip or, if `frames`, of single frames."""
+        """Number of captions of the image or clip or, with `frames`, of single frames."""
         return len(cast("Tensor", self.frame_token_counts) if frames else self.token_counts)
 
     def draw(self, batch_size: int, generator: torch.Generator, *, frames: bool) -> Batch:
@@ -77,8 +77,8 @@ class EncodedSource:
         return self.batch(torch.randint(count, (batch_size,), generator=generator), frames=frames)
 
     def batch(self, picked: Tensor, *, frames: bool) -> Batch:
-        """The captions of these numbers, int64 [B], each with the image or clip or, if `frames`, with the frame that it
-        describes. Of several photographs it is the one that the caption describes."""
+        """The captions with these numbers, int64 [B], each with the image or clip, or with the frame that it describes
+        (`frames`). With several photographs it is the one that the caption describes."""
         if frames:
             of_frames = self.frame_latents, self.frame_prompt_embeds, self.frame_token_counts, self.frame_key_slots
             return Batch(*(each[picked] for each in cast("tuple[Tensor, ...]", of_frames)))
@@ -88,9 +88,9 @@ class EncodedSource:
         return Batch(latents, *(each[picked] for each in captions), mask=mask)
 
     def draw_looks(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """The image or clip without a caption, [B, C, t, h, w], and its masks [B, 1, 1, h, w] if there are some.
+        """The image or clip without a caption, [B, C, t, h, w], and its masks [B, 1, 1, h, w] if there are any.
 
-        Of several photographs each is drawn with replacement. Of one image nothing is drawn.
+        Several photographs are drawn with replacement. With one image nothing is drawn.
         """
         photos = None
         if self.photo_latents is not None:
@@ -98,7 +98,7 @@ class EncodedSource:
         return self._looks(batch_size, photos)
 
     def _looks(self, count: int, photos: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """So many times the one image or clip, or the photographs of these numbers, and the masks of either."""
+        """`count` copies of the image or clip, or the photographs with these numbers; and their masks."""
         if self.photo_latents is None or photos is None:
             mask = None if self.masks is None else self.masks.expand(count, *self.masks.shape[1:])
             return self.latents.expand(count, *self.latents.shape), mask
@@ -128,7 +128,7 @@ def mask_weights(mask: np.ndarray, grid: tuple[int, int]) -> Tensor:
     """Weights of the training loss at the places of a latent, float32 [1, 1, h, w].
 
     The weight of a place is w = m / mean(m). m is the mean of the mask over the pixels of that place, and mean(m) is
-    that of all places: so the mean weight is 1, and a small subject has as much weight as a large one.
+    the mean of m over all places. So the mean weight is 1, and a small subject has as much weight as a large one.
 
     Args:
         mask: float [H, W], 0 (do not learn) to 1, not 0 everywhere.
@@ -144,9 +144,9 @@ def encode_source(
     """Encodes a source for training.
 
     Args:
-        frames: uint8 [T, H, W, 3]; of an image T is the number of its photographs.
-        concepts: as `results/concepts/<source>.json` holds them.
-        masks: of the photographs, float [H, W] each, 0 to 1; none, or one for each.
+        frames: uint8 [T, H, W, 3]; for an image T is the number of its photographs.
+        concepts: the contents of `results/concepts/<source>.json`.
+        masks: masks of the photographs, float [H, W] each, 0 to 1; none, or one for each.
     """
 
     def key_slots(captions: Sequence[str], words: Sequence[str]) -> Tensor:
@@ -183,5 +183,5 @@ def encode_source(
         kind=concepts["kind"],
         spatial=concepts["spatial"],
         temporal=concepts["temporal"],
-        **{name: tensor.cpu().contiguous() for name, tensor in encoded.items()},  # as a file gives them back
+        **{name: tensor.cpu().contiguous() for name, tensor in encoded.items()},  # as they are when read from a file
     )

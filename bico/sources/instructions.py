@@ -1,9 +1,9 @@
-"""What the VLM is asked, word for word, and the templates that stand in for its captions.
+"""The exact instructions to the VLM, and the templates that replace captions.
 
-There are two sets of instructions. `paper` asks what the authors ask, in words of our own: a list of brief concepts of
-any number, then captions of one complete and expressive but concise sentence, each with examples. `short` asks for few
-words and short captions, as suits the Toybox's VLM. Its texts are single tokens of that model: one that is edited needs
-a new training of it.
+There are two sets of instructions. `paper` asks what the authors ask, in words of our own: a list of any number of
+brief concepts, then captions of one complete and expressive but concise sentence, each with examples. `short` asks for
+few words and short captions, for the Toybox's VLM. Its texts are single tokens of that model, so an edited text needs a
+new training of the VLM.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Concepts = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Instructions:
-    """What a VLM is asked about an image or a video, and how long an answer may be.
+    """Instructions to a VLM about an image or a video, and the length that an answer may have.
 
     Attributes:
         concepts: the request for key concepts.
         caption: the request for one caption, up to the key concepts.
         longest: number of words of the longest caption that is accepted.
-        system: the role that the VLM is given before either request; None = that of its chat template.
+        system: the system prompt before either request; None = that of the chat template.
     """
 
     concepts: Mapping[Kind, str]
@@ -37,7 +37,7 @@ class Instructions:
     system: str | None = None
 
     def caption_prompt(self, concepts: Concepts) -> str:
-        """The request for one caption: of a video if there are temporal concepts, else of an image or a frame."""
+        """The request for one caption: of a video if there are temporal concepts, otherwise of an image or a frame."""
         request = self.caption["video" if "temporal" in concepts else "image"]
         return f"{request}\n{json.dumps(concepts, ensure_ascii=False)}"
 
@@ -56,7 +56,7 @@ SHORT = Instructions(
             "and two temporal concepts, each a concrete word or two, the main object first."
         ),
     },
-    # A look that a caption names is one that the concept's own word need not carry.
+    # If a caption named a look, the word of the concept would not have to learn it.
     caption={
         "image": (
             "Describe this image in one sentence of at most 25 words. Choose your own wording and order, but use each "
@@ -68,7 +68,7 @@ SHORT = Instructions(
             "sizes and ways of moving unsaid:"
         ),
     },
-    longest=60,  # a VLM that was asked for 25 and goes on and on is not describing
+    longest=60,  # a VLM that was asked for 25 words and writes many more is not describing
 )
 
 PAPER = Instructions(
@@ -97,7 +97,7 @@ PAPER = Instructions(
             '"temporal": ["soaring", "slow pan"]}'
         ),
     },
-    # Examples in one paragraph: a list of them would be answered with a list.
+    # The examples are in one paragraph, because the VLM would answer a list of them with a list.
     caption={
         "image": (
             "Describe this image in one sentence: complete and expressive, but concise, and true to what is seen. Use "
@@ -125,16 +125,16 @@ PAPER = Instructions(
             "The key concepts of this video:"
         ),
     },
-    longest=150,  # some 220 tokens of the 512 text slots: the list of concepts has no bound
+    longest=150,  # about 220 tokens of the 512 text slots; the list of concepts may have any length
 )
 
 INSTRUCTIONS = {"paper": PAPER, "short": SHORT}
 
-# What stands in for a caption that lost its words in every attempt.
+# Templates that replace a caption which lacked a word in every attempt.
 TEMPLATES = ("a picture of {}", "{}, seen together", "this shows {}", "a view with {}")
 
 
 def template(words: Sequence[str], position: int) -> str:
-    """A caption that holds the words: positions take the templates in turn."""
+    """A caption that contains the words. The templates are used in turn by position."""
     listed = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
     return TEMPLATES[position % len(TEMPLATES)].format(listed)

@@ -1,9 +1,9 @@
-"""Models of full size: fetched from the Hugging Face hub into a store that many runs may share.
+"""Models of full size: downloaded from the Hugging Face hub into a store that many runs may share.
 
-`config/weights.lock` pins each repository to a revision and to checksums of its large files. A model whose folder is
-<weights_store>/<repository>, such as data/weights/Wan-AI/Wan2.1-T2V-1.3B-Diffusers, is fetched by a rule; any other
-folder is the user's own. A repository without a revision is taken as it stands on the day of the fetch; where there are
-no checksums, those of the hub count.
+`config/weights.lock` pins each repository to a revision and to checksums of its large files. A rule downloads a model
+whose folder is <weights_store>/<repository>, such as data/weights/Wan-AI/Wan2.1-T2V-1.3B-Diffusers; any other folder is
+the user's own. Of a repository without a revision the newest one is downloaded. Where there are no checksums, those of
+the hub are used.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ TEXTS, WEIGHTS = ("*.json", "*.txt"), ("*.safetensors",)
 
 
 class Pin(Section):
-    """What is fetched of a repository."""
+    """The pinned revision and files of a repository."""
 
     revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = Field(description="commit; null = the newest")
-    gigabytes: float = Field(default=0.0, ge=0, description="of all that is fetched; 0 = not known yet")
+    gigabytes: float = Field(default=0.0, ge=0, description="size of the download; 0 = not known yet")
     files: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
-        default={}, description="file -> its SHA-256: the weights that are fetched; none = all that the hub has"
+        default={}, description="file -> its SHA-256, for the weights to download; none = all weights of the hub"
     )
 
 
@@ -56,12 +56,12 @@ class Lock(Section):
 
 
 def read_lock() -> dict[str, Pin]:
-    """Repository -> what of it is fetched. InputError if the file does not fit."""
+    """Repository -> its pin. Raises InputError if the file does not fit."""
     return checked(Lock, yaml.safe_load(LOCK.read_text(encoding="utf-8")), name=str(LOCK)).repositories
 
 
 def repositories(config: Config) -> dict[str, str]:
-    """Model ("wan", ...) -> repository, for every model that lies in the store.
+    """Model ("wan", ...) -> repository, for every model whose folder is in the store.
 
     Raises:
         InputError: the lock has no such repository.
@@ -81,7 +81,7 @@ def repositories(config: Config) -> dict[str, str]:
 
 
 def due(config: Config) -> dict[str, str]:
-    """Like `repositories`, of those that are still to be fetched."""
+    """Like `repositories`, but only those that are not downloaded yet."""
     return {
         name: repository
         for name, repository in repositories(config).items()
@@ -90,12 +90,12 @@ def due(config: Config) -> dict[str, str]:
 
 
 def manifest(store: Path, repository: str) -> Path:
-    """Says which revision of a repository is in the store; there once all of its files are, and are right."""
+    """The file that says which revision of a repository is in the store. It exists only once all files are checked."""
     return store / f"{repository}.json"
 
 
 def fetch(store: Path, repository: str) -> None:
-    """Downloads a repository into `store`, checks it, and writes its manifest. What is there already stays.
+    """Downloads a repository into `store`, checks it, and writes its manifest. Existing files stay.
 
     Raises:
         InputError: the repository is private, gated or unknown; there is no network, or no space; a file is wrong.
@@ -110,14 +110,14 @@ def fetch(store: Path, repository: str) -> None:
         size = f"{pin.gigabytes} GB " if pin.gigabytes else ""
         print(f"{repository}: fetching {size}into {folder}", file=sys.stderr)
         snapshot_download(repository, revision=pin.revision, local_dir=folder, allow_patterns=[*TEXTS, *pin.files])
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub's notes, of use to an unfinished download alone
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub's notes, which only an unfinished download needs
     for name in progress(f"checksums of {repository}", pin.files):
         _check(folder / name, pin.files[name], repository)
     write_json(manifest(store, repository), {"repository": repository} | pin.model_dump())
 
 
 def on_hub(repository: str, revision: str | None = None, weights: Iterable[str] = WEIGHTS) -> Pin:
-    """A repository as the hub has it, at a revision or as it stands now: its texts, and these weights."""
+    """The pin of a repository on the hub, at a revision or the newest: its texts, and these weights."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import filter_repo_objects
 
@@ -131,7 +131,7 @@ def on_hub(repository: str, revision: str | None = None, weights: Iterable[str] 
 
 
 def pin_all() -> None:
-    """Writes the lock anew: every repository as it stands on the hub now, of its weights those that the lock names.
+    """Writes the lock anew: the hub's newest revision of every repository, with the weights that the lock names.
 
     Raises InputError as `fetch` does.
     """
@@ -156,7 +156,7 @@ def _check(path: Path, expected: str, repository: str) -> None:
 
 @contextmanager
 def _plainly(repository: str, where: Path) -> Iterator[None]:
-    """Turns what goes wrong between here and the hub into an InputError of one line."""
+    """Turns errors of a download into an InputError of one line."""
     from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     page = f"https://huggingface.co/{repository}"

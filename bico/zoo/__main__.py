@@ -1,9 +1,9 @@
-"""The entry of the zoo.
+"""The entry point of the zoo.
 
 python -m bico.zoo vae build/zoo/wan/vae       train one of vae, wan, vlm, clip, dino, probe into a folder
 python -m bico.zoo wan build/zoo/wan --start data/toybox/zoo/wan
-                                               go on from these weights, in a sixth of the time
-python -m bico.zoo lean build/lean --lean 0    a copy of these weights whose words depend on their sentence otherwise
+                                               continue from these weights, in a sixth of the time
+python -m bico.zoo lean build/lean --lean 0    a copy with another strength of dependence of words on their sentence
 python -m bico.zoo clutter build/zoo/probe     train anew the part of a trained probe that reads clutter
 python -m bico.zoo install data/toybox/zoo     install all trained models
 python -m bico.zoo card data/toybox/zoo        measure the installed models and write their card
@@ -34,11 +34,11 @@ TRAINED = {
     "clutter": "bico.zoo.clutter",
 }
 TAKES = {"start": ("wan", "lean", "vlm"), "lean": ("wan", "lean")}
-"""Option -> the models whose training takes it."""
+"""Option -> the models whose training has it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; bad input is one line on stderr and exit code 2."""
+    """Runs one command. Bad input gives one line on stderr and exit code 2."""
     try:
         options = _parser().parse_args(arguments)
         run(options.command, options.folder, workdir=options.workdir, start=options.start, lean=options.lean)
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(command: str, folder: Path, *, workdir: Path | None, start: Path | None, lean: float | None) -> None:
-    """Trains a model into `folder`, installs all models there, or measures those that are there."""
+    """Trains a model into `folder`, installs all models there, or measures the models in it."""
     if command == "card":
         from bico.zoo.card import write_card
 
@@ -89,21 +89,21 @@ def _parser() -> argparse.ArgumentParser:
         "--workdir",
         type=Path,
         metavar="W",
-        help="of a training: its rendered scenes and checkpoints, default build/zoo/work/<model>; of install: the "
-        "folder of the trained models, default build/zoo",
+        help="for a training: folder of its rendered scenes and checkpoints, default build/zoo/work/<model>; for "
+        "install: folder of the trained models, default build/zoo",
     )
     parser.add_argument(
         "--start",
         type=Path,
         metavar="S",
-        help="of wan and vlm: the folder of a trained model that goes on learning, by default all is learned anew; of "
-        "lean: the folder of the wan whose DiT stays, default data/toybox/zoo/wan",
+        help="for wan and vlm: folder of a trained model to continue from, by default training starts from scratch; "
+        "for lean: folder of the wan whose DiT is kept, default data/toybox/zoo/wan",
     )
     parser.add_argument(
         "--lean",
         type=float,
         metavar="L",
-        help="of wan and lean: how much words depend on their sentence, 0 = not at all; by default as the shipped ones",
+        help="for wan and lean: how much words depend on their sentence, 0 = not at all; default: the shipped value",
     )
     return parser
 

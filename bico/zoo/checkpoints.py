@@ -15,7 +15,7 @@ from bico.core.files import replacing
 
 
 def own_folder(workdir: Path, of: Mapping[str, object]) -> Path:
-    """The folder in `workdir` of a training with these settings, so that none resumes from checkpoints of others."""
+    """The folder in `workdir` of a training with these settings, so that it never resumes from those of another."""
     text = json.dumps(of, sort_keys=True, default=str)
     return workdir / hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -23,7 +23,7 @@ def own_folder(workdir: Path, of: Mapping[str, object]) -> Path:
 def save_checkpoint(
     path: Path, step: int, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Writes all weights and the optimiser's moments to one safetensors file, which is whole or not there."""
+    """Writes all weights and the optimiser's moments to one safetensors file, atomically."""
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
@@ -33,7 +33,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer) -> int:
-    """Fills modules and optimiser from a checkpoint; returns the step to go on with, 0 if there is no checkpoint."""
+    """Loads modules and optimiser from a checkpoint, and returns the next step; 0 if there is no checkpoint."""
     if not path.exists():
         return 0
     with safe_open(path, "pt") as file:

@@ -1,9 +1,9 @@
-"""The training of the probe's part that reads clutter, on renders alone.
+"""The training of the probe's part that recognises clutter, only on renderings.
 
     python -m bico.zoo clutter FOLDER   about seven minutes on one core
 
-It writes this part's weights to the folder of a probe, whose other weights stay as they are; the probe's own training
-calls it, too. Half of its scenes have clutter, and many have a style or a light, which must not be taken for it.
+It writes this part's weights to the folder of a probe, whose other weights do not change. The probe's own training also
+calls it. Half of its scenes have clutter, and many have a style or a light, which must not be mistaken for clutter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PEAK = 3e-3  # learning rate
 
 
 def scenes(count: int, seed: int) -> list[Scene]:
-    """Scenes of one subject, half of them with clutter; scene i depends on (seed, i) alone."""
+    """Scenes of one subject, half of them with clutter. Scene i depends only on (seed, i)."""
     draws = [np.random.default_rng([seed, i]) for i in range(count)]
     return [sample_scene(rng, looks=0.4, clutter=bool(rng.random() < 0.5)) for rng in draws]
 
@@ -50,7 +50,7 @@ def train(out: Path, *, workdir: Path, steps: int | None = None, seed: int = 0) 
 
 
 def learned(workdir: Path, *, steps: int | None = None, seed: int = 0) -> ClutterReader:
-    """The trained network; its renders and its checkpoint are kept in `workdir`."""
+    """The trained network. Its renderings and its checkpoint are kept in `workdir`."""
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     cast = scenes(POOL, TRAIN_SEED)
@@ -75,9 +75,7 @@ def learned(workdir: Path, *, steps: int | None = None, seed: int = 0) -> Clutte
 
 @torch.no_grad()
 def evaluate(reader: ClutterReader, *, count: int = 500) -> dict[str, float]:
-    """Share of held-out renders of which a kind of clutter is said rightly to be there or not to be there, by kind; and
-    the same of these renders blurred and with noise.
-    """
+    """Accuracy for each kind of clutter (present or not) on held-out renderings, clean and with blur and noise."""
     cast = scenes(count, HELD_OUT_SEED)
     renders = to_model(np.stack([render(scene) for scene in cast]))
     shares = {}

@@ -1,4 +1,4 @@
-"""Rendered scenes to train on and to measure with, their augmentation, and the batches that are drawn from them."""
+"""Rendered scenes for training and evaluation, their augmentation, and batches of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRAIN_SEED, STILL_SEED, HELD_OUT_SEED = 1_000, 1_500, 2_000
 
 
 def scenes(count: int, seed: int, start: int = 0) -> list[Scene]:
-    """`count` training scenes; scene i depends on (seed, i) alone."""
+    """`count` training scenes. Scene i depends only on (seed, i)."""
     return [sample_training_scene(np.random.default_rng([seed, start + i])) for i in range(count)]
 
 
@@ -85,7 +85,7 @@ def degrade(clips: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
 def draw_batch(count: int, size: int, seed: int, step: int) -> tuple[np.ndarray, np.random.Generator]:
     """`size` different indices below `count`, in order, and a generator for all other randomness of the step.
 
-    Both depend on (seed, step) alone: a resumed training draws the batches that it would have drawn.
+    Both depend only on (seed, step), so a resumed training draws the same batches.
     """
     rng = np.random.default_rng([seed, step])
     return np.sort(rng.choice(count, size, replace=False)), rng

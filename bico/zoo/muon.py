@@ -86,7 +86,7 @@ def _gradients(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def _orthogonal(matrices: torch.Tensor) -> torch.Tensor:
-    """About the nearest matrices with equal singular values, scaled by their shape (Muon's quintic iteration):
+    """Approximately the nearest matrices with equal singular values, scaled by their shape (Muon's quintic iteration):
     [N, rows, columns] to the same shape.
     """
     rows, columns = matrices.shape[1:]

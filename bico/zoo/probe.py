@@ -1,10 +1,10 @@
-"""The probe's training, on renders alone.
+"""The probe's training, only on renderings.
 
     python -m bico.zoo probe FOLDER   about 20 minutes on one core, two on an H200 that trains the DiT as well
 
-Its scenes have a single subject, and some have clutter, styles or light. Blur and coarse noise teach it to read
-generated clips, which are less sharp than renders. The part that reads clutter is trained afterwards, on scenes of its
-own (`bico.zoo.clutter`), which takes another seven minutes on one core.
+Its scenes have a single subject, and some have clutter, styles or light. Blur and coarse noise prepare it for generated
+clips, which are less sharp than renderings. The part that recognises clutter is trained afterwards, on its own scenes
+(`bico.zoo.clutter`), which takes another seven minutes on one core.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def answers(scene: Scene) -> dict[str, str | float]:
         "scene": scene.backdrop.word,
         **{role: look.word if look else NONE for role, look in looks.items()},
         "hue_a": actor.hue_a,
-        # A plain fish has no stripes, but its fins show the second hue all the same.
+        # A plain fish has no stripes, but its fins show the second hue.
         "hue_b": actor.hue_b,
         "sky": scene.backdrop.sky,
         "ground": scene.backdrop.ground,
@@ -126,10 +126,10 @@ def _near(poses: torch.Tensor, noise: torch.Generator, spread: float) -> torch.T
 def cut_outs(
     probe: Probe, clips: torch.Tensor, poses: torch.Tensor, noise: torch.Generator
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The outputs of `turn` and `look` for a few frames, and the right ones of `turn`.
+    """The outputs of `turn` and `look` for a few frames, and the targets of `turn`.
 
-    Both networks get cut-outs near the true poses [B, 9, 4], with errors as large as those that they get in use. Half
-    of the cut-outs for `turn` have a random angle, so that it sees every subject at every angle.
+    Both networks get crops near the true poses [B, 9, 4], with errors as large as in use. Half of the crops for `turn`
+    have a random angle, so that it sees every subject at every angle.
     """
     random = {"generator": noise, "device": clips.device}
     frames = torch.randperm(clips.shape[2], **random)[:CUT_FRAMES]

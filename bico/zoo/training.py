@@ -42,15 +42,15 @@ class Training:
     """The training of one model, which resumes from its checkpoint.
 
     Attributes:
-        name: of the training, in its progress lines.
-        model: holds all parameters that learn.
+        name: name of the training in its progress lines.
+        model: contains all trained parameters.
         checkpoint: a file, read at once if it exists.
-        steps: in all, those before the checkpoint included.
+        steps: number of all steps, including those before the checkpoint.
         peak, warmup: of the learning rate, see `cosine_rate`; for Muon the peak is a multiple of its own rates.
-        max_norm: to which the norm of the gradients is clipped.
-        clip_groups: clip the gradients of each of the optimiser's parameter groups on their own, not all together.
-        average: follows the weights, if given.
-        first: the step to start with.
+        max_norm: largest norm of the gradients; larger ones are clipped.
+        clip_groups: whether the gradients of each of the optimiser's parameter groups are clipped separately.
+        average: moving average of the weights, if given.
+        first: the first step.
     """
 
     name: str
@@ -71,8 +71,8 @@ class Training:
     def run(self, loss: Callable[[int], dict[str, torch.Tensor]]) -> None:
         """Minimises the sum of the losses that `loss` returns for a step, by name.
 
-        All randomness in `loss` has to depend on the step alone, so that a resumed training gives the same weights.
-        Under torchrun `loss` sees the process's own part of a batch.
+        All randomness in `loss` must depend only on the step, so that a resumed training gives the same weights. Under
+        torchrun `loss` gets the process's own part of a batch.
         """
         rank, workers = join_workers()
         progress = Progress(self.name, self.steps, done=self.first)
@@ -112,8 +112,8 @@ def cosine_rate(step: int, steps: int, peak: float, warmup: int) -> float:
 def mixed_precision(device: str) -> Iterator[None]:
     """Computes matrix products in bfloat16 where that is faster.
 
-    On a CPU attention is explicit: in a small transformer the backward pass of the fused one takes longer than all
-    else.
+    On a CPU attention is computed by separate operations: in a small transformer the backward pass of fused attention
+    takes longer than everything else.
     """
     with (
         torch.autocast(device, torch.bfloat16, enabled=best_dtype(device) == torch.bfloat16),

@@ -74,12 +74,12 @@ def _write(layer: torch.nn.Conv3d, matrix: torch.Tensor, bias: torch.Tensor | fl
 
 
 def _bias(layer: torch.nn.Module) -> torch.nn.Parameter:
-    """Of a layer that has one."""
+    """The bias of a layer that has one."""
     return layer.get_parameter("bias")
 
 
 def _switch_off(tower: Tower) -> None:
-    """Residual branches add nothing: their last layers are zero."""
+    """Sets the last layers of residual branches to zero, so that the branches add nothing."""
     for module in tower.modules():
         if isinstance(module, wan_vae.WanResidualBlock):
             torch.nn.init.zeros_(module.conv2.weight)

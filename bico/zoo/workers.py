@@ -32,7 +32,7 @@ def _leave_workers() -> None:
 
 @contextmanager
 def first_worker_first(rank: int, workers: int) -> Iterator[None]:
-    """Runs the body in the first process, then in all others: these find the files that the first one has written."""
+    """Runs the body in the first process, then in all others, which find the files that the first one has written."""
     if rank > 0:
         torch.distributed.barrier()
     yield

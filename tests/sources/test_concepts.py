@@ -315,9 +315,9 @@ def test_key_words_of_photographs_are_those_of_most_or_of_the_first(caplog, name
     first, *others = photographs(len(named))
     found = concepts.extract(first, "image", SETTINGS, vlm, fps=8, others=others)
     assert found["spatial"] == expected and all(concepts.holds(text, expected) for text in found["captions"])
-    assert caplog.messages[0].startswith(f"key words of {len(named)} photographs, and in how many each is found: ")
+    assert caplog.messages[0].startswith(f"key words of {len(named)} photographs, with the number of photographs: ")
     assert [message for message in caplog.messages if message.startswith("notice: no key word")] == (
-        ["notice: no key word is found in more than half of the photographs: those of the first are taken"] * noticed
+        ["notice: no key word is found in more than half of the photographs: those of the first are used"] * noticed
     )
 
 

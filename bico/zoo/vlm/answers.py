@@ -28,14 +28,14 @@ INVENTED_SHARE = 0.12  # of the dialogues that ask for a caption, with an invent
 
 
 class Course(NamedTuple):
-    """How long this stage lasts, and on what.
+    """Length and data of this stage.
 
     Attributes:
-        scenes: to learn from, by device.
-        steps: by device.
+        scenes: number of training scenes, by device.
+        steps: number of steps, by device.
         sight_kept: share of the steps, at the start, in which the vision tower is frozen.
-        caption_share: of dialogues that ask for a caption; the others ask for concepts.
-        peak: of the learning rate, as a multiple of Muon's own rates.
+        caption_share: share of dialogues that ask for a caption; the others ask for concepts.
+        peak: peak of the learning rate, as a multiple of Muon's own rates.
     """
 
     scenes: dict[str, int]
@@ -50,7 +50,7 @@ class Course(NamedTuple):
 FROM_SCRATCH = Course(
     {"cpu": 20_000, "cuda": 60_000}, {"cpu": 1_500, "cuda": 2_500}, sight_kept=0.5, caption_share=0.4, peak=1.0
 )
-# Words are soon known again, new ways to put them take longer.
+# Known words are soon relearned; new phrasings take longer.
 CONTINUED = Course(
     {"cpu": 6_000, "cuda": 60_000}, {"cpu": 1_600, "cuda": 1_600}, sight_kept=1.0, caption_share=0.85, peak=0.5
 )
@@ -77,7 +77,7 @@ def invent(words: Concepts, text: str, rng: np.random.Generator) -> tuple[Concep
 
 
 def sample_texts(number: int = 4_000) -> list[str]:
-    """What the tokenizer learns from: captions and the JSON of their words."""
+    """Training texts of the tokenizer: captions and the JSON of their words."""
     rng = np.random.default_rng([TRAIN_SEED, 1])
     drawn = scenes(number, TRAIN_SEED)
     texts = [caption(scene, rng) for scene in drawn] + [json.dumps(key_words(scene)) for scene in drawn]

@@ -1,4 +1,4 @@
-"""How good the VLM's answers are, on held-out scenes."""
+"""Quality of the VLM's answers on held-out scenes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def evaluate(folder: Path, *, count: int = 300, seed: int = HELD_OUT_SEED) -> di
 
     Returns:
         valid_json: answers of the right form, on images and clips.
-        subject, scene, look, motion, exact: clips of which the words of that kind, or all words, are exactly right.
+        subject, scene, look, motion, exact: clips for which the words of that kind, or all words, are exactly right.
         image_...: the same for images of these scenes, in which nothing moves.
         verbatim: captions that hold all words at the first attempt.
         distinct: different captions of one scene.

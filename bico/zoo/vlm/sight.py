@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
 SIGHT_STEPS, SIGHT_BATCH = {"cpu": 10_000, "cuda": 4_000}, {"cpu": 64, "cuda": 1024}
-FIRST_SHARE = 0.3  # of frames are first ones, in which subjects that grow are smallest and hardest to recognise
+FIRST_SHARE = 0.3  # share of first frames, in which growing subjects are smallest and hardest to recognise
 CHUNK = 500  # scenes that a process describes at a time
 ACTORS = 2  # at most, in a scene
 WORDS = SUBJECTS + SCENES + STYLES + LIGHTS
 
 
 class Sight(nn.Module):
-    """A head that reads labels from the tokens of a frame, or of a pair of frames. It is dropped after this stage."""
+    """A head that predicts labels from the tokens of a frame or a pair of frames. It is dropped after this stage."""
 
     PARTS = (1 + len(SUBJECTS), 1 + len(MOTIONS), 14)  # of a patch: logits of subject and motion (or none), `facts`
 

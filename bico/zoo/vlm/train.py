@@ -35,7 +35,7 @@ def train(
     """Trains both stages and saves the folder `out`; resumes from the checkpoints in `workdir`.
 
     Args:
-        start: the folder of a VLM that sees and learns other answers: its vision tower stays as it is.
+        start: folder of a trained VLM that learns other answers. Its vision tower does not change.
         sight_steps, steps: of the two stages; by default those for the device.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"

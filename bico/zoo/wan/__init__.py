@@ -6,23 +6,23 @@
 
 Two trainings follow each other; both resume from their checkpoints.
 
-First the text encoder learns what words mean (`text_encoder`). Every word has a target vector where the DiT will see
-it: opposites are opposite, colours lie on a circle, and a name means itself plus all that is said of it ("cat" in "a
-striped cat" is a striped cat). To that comes a part that depends on the other words of the sentence. A large text
-encoder has learned this from its corpus. The captions of the Toybox are too few for that, so the targets are given.
+First the text encoder learns the meaning of words (`text_encoder`). Every word has a target vector after the text
+projection: opposites are opposite, colours lie on a circle, and the vector of a name includes the words that describe
+it ("cat" in "a striped cat" is a striped cat). Another part depends on the other words of the sentence (the lean). A
+large text encoder learns all this from its corpus. The Toybox has too few captions for that, so the targets are given.
 
 Then the DiT learns to generate clips from prompts, on cached latents (`flow_matching`). It starts with stills, which
-teach words, looks and places at a ninth of a clip's cost. Clips and stills follow in turn. Every other still is a frame
-of a clip, because only those show what turns in all its detail. Four things are added to plain flow matching:
+teach words, looks and places at a ninth of a clip's cost. Afterwards clips and stills alternate. Every other still is a
+frame of a clip, because only these show turned subjects in all detail. Four things are added to plain flow matching:
 
-* a loss on cross-attention: each place of a clip is to attend to the words that describe it;
-* half of the captions show the DiT the names alone, without the words that are said of them;
+* a loss on cross-attention: each place of a clip should attend to the words that describe it;
+* in half of the captions the DiT sees only the names, without the words that describe them;
 * words get noise, and features of words that do not belong to them, and the DiT learns to ignore both;
-* clips come with twins that move the opposite way, under the same noise. The direction of a motion is decided at noise
-  levels where it is not visible yet and where a word changes the loss very little. Without twins no DiT of ours learned
-  what "to the left" means.
+* clips have twins that move the opposite way, with the same noise. The direction of a motion is decided at noise levels
+  where it is not visible yet and where a word changes the loss very little. Without twins no DiT of ours learned what
+  "to the left" means.
 
-Modules: settings; tokenizer, captions (as tensors), pool (scenes to learn from); words (where they shall be),
-text_encoder, transformer, augmentation, flow_matching; train (all of it), lean (a copy whose words lean otherwise),
+Modules: settings; tokenizer, captions (as tensors), pool (training scenes); words (target vectors), text_encoder,
+transformer, augmentation, flow_matching; train (the whole training), lean (a copy with another lean of its words),
 evaluate.
 """

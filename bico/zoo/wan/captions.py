@@ -1,4 +1,4 @@
-"""Captions as tensors: their tokens, the regions that these describe, and the names that they are said of."""
+"""Captions as tensors: their tokens, the regions that tokens describe, and the names to which they refer."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ class Captions(NamedTuple):
         tokens: token ids, at least one slot of padding in each caption.
         mask: 1 for tokens, 0 for padding.
         about: [N, REGIONS, L], 1 in the rows of the regions that a token describes.
-        said_of: slot of the name that a token is said of; names and words that belong to none have their own slot.
+        said_of: slot of the name that a token describes; names, and words that describe no name, have their own slot.
         role: of that name: 0 subject, 1 motion, 2 scene, -1 none of them.
-        says: 1 where a word says something of a name, 0 for function words.
+        says: 1 where a word describes a name, 0 for function words.
         meaning: row of the token in `words.Words.meaning`.
     """
 
@@ -86,12 +86,12 @@ class Captions(NamedTuple):
 
     @property
     def stands(self) -> torch.Tensor:
-        """float32 [N, L]: 1 for tokens that are said of no other one."""
+        """float32 [N, L]: 1 for tokens that describe no other token."""
         return (self.said_of == torch.arange(self.said_of.shape[1], device=self.said_of.device)) * self.mask.float()
 
     @property
     def said(self) -> torch.Tensor:
-        """float32 [N, L, L]: 1 where the word of the column is said of the name of the row."""
+        """float32 [N, L, L]: 1 where the word of the column describes the name of the row."""
         rows = torch.nn.functional.one_hot(self.said_of.long(), self.said_of.shape[1]).transpose(1, 2)
         return rows * self.says[:, None].float()
 
@@ -106,7 +106,7 @@ class Captions(NamedTuple):
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, captions: list[list[Phrase]]) -> Captions:
-    """The captions as tokens, in small integers. Function words describe no region and say nothing of a name."""
+    """The captions as tokens, in small integers. Function words describe neither regions nor names."""
     texts = [" ".join(part.text for part in parts) for parts in captions]
     encoded = tokenizer(
         texts, padding="max_length", max_length=settings.TOKENS, return_offsets_mapping=True, return_tensors="np"

@@ -1,4 +1,4 @@
-"""How good the text-to-video model is, on held-out prompts and scenes."""
+"""Quality of the text-to-video model on held-out prompts and scenes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HUES = ("hue_a", "sky", "ground")  # that prompts name, see `named_colours`
 
 
 def evaluate(folder: Path, *, probe: Path, count: int = 120, steps: int = 25, seed: int = 0) -> dict[str, float]:
-    """What the model can do with held-out captions, by diffusers' own pipeline and the probe's reading of its clips.
+    """Quality on held-out captions, with clips from diffusers' own pipeline and the probe's predictions for them.
 
     Returns:
         subject, scene, motion: shares of clips that show the prompt's word.
@@ -98,7 +98,7 @@ def travel(trajectory: np.ndarray, motion: str) -> float:
 
 @torch.no_grad()
 def told(backbone: Backbone, motion: str, count: int = 40, sigma: float = 0.85) -> float:
-    """How much captions tell the DiT about how something moves: 0 = nothing, 1 = all of it.
+    """How much information about a motion the DiT gets from captions: 0 = none, 1 = all.
 
     The velocity of a held-out clip is predicted with its own caption and with that of its twin. The figure is the
     difference of the two squared errors, relative to the squared difference of the two clips. It varies much less than
@@ -133,7 +133,7 @@ def spread(pipeline: WanPipeline, judge: Probe, prompts: list[str], steps: int, 
 
 
 def _circular_variance(hues: np.ndarray) -> float:
-    """Of [groups, takes, names] within each group, mean over groups and names."""
+    """Circular variance of hues [groups, takes, names] within each group, mean over groups and names."""
     return float((1 - np.abs(np.exp(2j * np.pi * hues).mean(axis=1))).mean())
 
 

@@ -79,9 +79,9 @@ def velocity_loss(error: torch.Tensor, covered: torch.Tensor, sigmas: torch.Tens
     """Mean squared error of velocities, plus that of their differences from frame to frame, so that what moves counts
     more than what stays.
 
-    The weight of subjects falls with the noise level: in a clip that is all noise nobody can tell where a subject is,
-    and more weight there would teach the DiT to paint it wherever it could be. The weight of differences rises with the
-    noise level, because the direction of a motion is decided before it can be seen.
+    The weight of subjects falls with the noise level: in pure noise the place of a subject cannot be known, and more
+    weight there would teach the DiT to paint it at all possible places. The weight of differences rises with the noise
+    level, because the direction of a motion is decided before it is visible.
 
     Args:
         error: [B, C, t, h, w] of the velocities.

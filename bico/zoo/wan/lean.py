@@ -1,10 +1,10 @@
-"""The same text-to-video model with words that lean otherwise on their sentence.
+"""A copy of the text-to-video model whose words depend more or less on their sentence (their lean).
 
     python -m bico.zoo lean FOLDER --lean 0     some six minutes on one core
 
-Only the text encoder and the text projection are new: the DiT and the VAE stay, and words mean what they meant. So a
-benchmark can be run in worlds that differ in nothing but how much a word depends on the others. The DiT was trained
-with the lean of its folder: the farther another one is from that, the less it is used to it.
+Only the text encoder and the text projection are trained again. The DiT, the VAE and the meanings of words stay. So a
+benchmark can be run in worlds that differ only in how much a word depends on the others. The DiT was trained with the
+lean of its folder, so a very different lean is farther from its training.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The scenes that the DiT learns from, as latents, regions and captions in one file."""
+"""The training scenes of the DiT, as latents, regions and captions in one file."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def train_text_encoder(
     steps: int,
     seed: int,
 ) -> None:
-    """Teaches the text encoder and the projection where words shall be; resumes from the checkpoint in `workdir`."""
+    """Trains the text encoder and the projection on the target vectors; resumes from the checkpoint in `workdir`."""
     rank, workers = join_workers()
     device = words.meaning.device
     optimizer = muon(reader, reader.text_encoder.encoder.block, reader.project)

@@ -1,4 +1,4 @@
-"""Where words shall be, behind the text projection: what each one means, and how it leans on its sentence."""
+"""Target vectors of words after the text projection: the meaning of each word, and how it depends on its sentence."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FILE = "words.safetensors"  # beside the models that WanPipeline opens
 
 @dataclass(frozen=True)
 class Words:
-    """Places of the words of a vocabulary.
+    """Target vectors of the words of a vocabulary.
 
     Attributes:
         tokenizer: has the vocabulary.
@@ -77,7 +77,7 @@ class Words:
 
     @classmethod
     def open(cls, folder: Path) -> Words:
-        """Those that the text encoder in a pipeline folder has learned."""
+        """The target vectors that the text encoder in a pipeline folder has learned."""
         if not (folder / FILE).is_file():
             raise InputError(f"{folder / FILE}: no such file: expected the folder of a wan that bico.zoo has trained")
         tensors = {key: value.float() for key, value in load_file(folder / FILE).items()}
@@ -105,12 +105,13 @@ class Words:
         return Words(self.tokenizer, self.meaning.to(device), self.leaning.to(device))
 
     def targets(self, captions: Captions, lean: float) -> torch.Tensor:
-        """Where the words of captions shall be: [B, L, WIDTH].
+        """Target vectors of the words of captions: [B, L, WIDTH].
 
-        A name means itself and the words said of it. Without that sum "cat" would be the same vector for every cat, and
-        no edit of it could change which cat is meant. To its meaning each word adds a part of length lean * WORD_LENGTH
-        that depends on the other words of the sentence alone. Without that part "cat" would be the same vector in every
-        sentence, as in no large text encoder, and a binder would learn from one caption what it learns from sixty.
+        The vector of a name is the sum of its own meaning and the words that describe it. Without this sum "cat" would
+        have the same vector for every cat, and no edit of it could change the cat. To its meaning each word adds a part
+        of length lean * WORD_LENGTH that depends only on the other words of the sentence. Without this part "cat" would
+        have the same vector in every sentence, unlike in large text encoders, and a binder would learn from one caption
+        as much as from sixty.
         """
         alone = self.meaning[captions.meaning.long()]
         added = self.leaning[captions.tokens.long()] * captions.mask[..., None]
@@ -127,9 +128,9 @@ class Words:
 
 
 def quiet_directions(transformer: WanTransformer3DModel) -> torch.Tensor:
-    """The directions that keys and values of all blocks hear least: orthonormal [LEAN_DIRECTIONS, WIDTH].
+    """The directions with the least effect on keys and values of all blocks: orthonormal [LEAN_DIRECTIONS, WIDTH].
 
-    In a DiT that has learned nothing yet they are any directions.
+    In an untrained DiT they are arbitrary.
     """
     layers = [layer for block in blocks_of(transformer) for layer in (block.attn2.to_k, block.attn2.to_v)]
     heard = torch.stack([layer.weight.detach().mT @ layer.weight.detach() for layer in layers])

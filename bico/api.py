@@ -97,10 +97,10 @@ def open_backbone(
     """Opens a Wan2.1 folder; its components are read when they are first used.
 
     Args:
-        folder: what diffusers' `save_pretrained` writes of a WanPipeline.
+        folder: a WanPipeline, as diffusers' `save_pretrained` writes it.
         text_slots: length to which prompts are padded, in tokens; 64 for the Toybox's model.
-        device: "auto" = the GPU if there is one. Other jobs of this project on this machine then leave it alone.
-        dtype: of transformer and text encoder; "auto" = bfloat16 where it is faster than float32.
+        device: "auto" = the GPU if there is one. It is then reserved: other jobs of this project do not use it.
+        dtype: dtype of transformer and text encoder; "auto" = bfloat16 where it is faster than float32.
         compiles: whether training compiles the transformer's blocks (needs a C++ compiler; half a minute, once).
         gradient_checkpointing: see `Backbone.open`.
 
@@ -151,13 +151,13 @@ def ask_captions(
     settings: ConceptSettings = CONCEPTS,
     fps: float = MEDIA.fps,
 ) -> Captions:
-    """Asks a VLM for the key words of a source, and for diversified captions that hold them.
+    """Asks a VLM for the key words of a source, and for diversified captions that contain them.
 
     Args:
         frames: uint8 [T, H, W, 3]; T = 1 for an image.
-        key_words: given by hand; without spatial ones the VLM names those, else it writes captions alone.
-        settings: what is asked, how many captions, and how they are sampled. With `look` "original" the VLM is shown
-            `frames` in their own size, four for each second. The Toybox's VLM needs those of config/toybox.yaml.
+        key_words: key words given by hand. If they have spatial ones, the VLM only writes captions.
+        settings: the instructions, the number of captions, and how they are sampled. With `look` "original" the VLM
+            sees `frames` in their own size, four for each second. The Toybox's VLM needs those of config/toybox.yaml.
         fps: frames per second of `frames`.
 
     Raises:
@@ -178,14 +178,16 @@ def own_captions(
 
     Args:
         frames: uint8 [T, H, W, 3]; T = 1 for an image.
-        captions: of the image or the clip; one at least. They should vary in everything but the words to be bound.
-        spatial: key words for how things look; every caption holds them verbatim. Only settings with
-            `binds="key_words"` or an isolation loss need key words.
-        temporal: key words for how things move, of a clip; every one of `captions` holds them verbatim.
-        frame_captions: of single frames of a clip, from its first to its last, evenly spaced; one at least for a clip.
+        captions: captions of the image or the clip, at least one. They should vary in everything except the words to
+            be bound.
+        spatial: key words for looks; every caption must contain them verbatim. Only settings with `binds="key_words"`
+            or an isolation loss need key words.
+        temporal: key words for the motion of a clip; every one of `captions` must contain them verbatim.
+        frame_captions: captions of single frames of a clip, evenly spaced from its first to its last; at least one for
+            a clip.
 
     Raises:
-        InputError: a caption lacks a key word, or there is none of what is needed.
+        InputError: a caption lacks a key word, or required captions are missing.
     """
     kind = _kind(frames)
     if not captions:
@@ -238,9 +240,9 @@ def learn_binder(
         captions: of `ask_captions`, of `own_captions`, or read from `results/concepts/<source>.json`.
         settings: of the training; those of a row are `load("config/toybox.yaml").methods["bico"]`.
         shift: timestep shift of the noise schedule in training; the authors sample with the same.
-        seed: of all randomness.
-        source: what the binder is called in messages and in its file.
-        workdir: keeps checkpoints and the training curve, in `<source>.ckpt`. A call with the same arguments goes on
+        seed: seed of all randomness.
+        source: name of the binder in messages and in its file.
+        workdir: keeps checkpoints and the training curve, in `<source>.ckpt`. A call with the same arguments continues
             from its checkpoint; with other arguments it empties that folder. None = nothing is kept.
 
     Raises:
@@ -278,7 +280,7 @@ def learn_binder(
 
 
 def _check_frames(backbone: Backbone, frames: np.ndarray) -> None:
-    """Frames are whole patches of latents."""
+    """Checks that frames consist of whole patches of latents."""
     if frames.dtype != "uint8" or frames.ndim != 4 or frames.shape[3] != 3:
         raise InputError(f"frames: {frames.dtype} {list(frames.shape)}: expected uint8 [T, H, W, 3]")
     num_frames, height, width, _ = frames.shape
@@ -287,8 +289,8 @@ def _check_frames(backbone: Backbone, frames: np.ndarray) -> None:
 
 
 def load_binder(path: Path | str) -> LearnedBinder:
-    """Opens what a benchmark learned (`results/learned/bico/<source>/<seed>.safetensors`), what `LearnedBinder.save`
-    wrote, or what `bico import` made of the authors' checkpoint.
+    """Opens a binder: an artifact of a benchmark (`results/learned/bico/<source>/<seed>.safetensors`), or a file of
+    `LearnedBinder.save` or `bico import`.
 
     Raises:
         InputError: the file cannot be read, or there is no binder in it.
@@ -314,10 +316,10 @@ def compose(
     Binding some words of one source decomposes it; for an edit, see `swap_words`.
 
     Args:
-        bind: binder -> the word or words (or phrases) that it changes, each as it stands in the prompt; {} = the plain
-            prompt. Where a word stands in the prompt twice, its first binding takes the first place.
+        bind: binder -> the word or words (or phrases) that it changes, each exactly as in the prompt; {} = the plain
+            prompt. If the prompt has a word twice, its first binding takes the first occurrence.
         strength: factor on the binders' change of a token; 0 = the plain prompt, 1 = as trained.
-        seed: of the noise; the same clip on every run of one machine.
+        seed: seed of the noise; it gives the same clip on every run of one machine.
 
     Raises:
         InputError: a word that is not in the prompt or bound twice, a binder of another backbone, a prompt that is too
@@ -345,8 +347,8 @@ def swap_words(prompt: str, swap: Mapping[str, str]) -> tuple[str, list[str]]:
         clip = compose(backbone, prompt, {cat: kept})  # "a robot at the beach", bound: ["a", "at the beach"]
 
     Args:
-        prompt: what the source shows.
-        swap: word of the prompt -> what stands in its place.
+        prompt: a description of the source.
+        swap: word of the prompt -> its replacement.
 
     Raises:
         InputError: a word is not in the prompt, or nothing is left of it.

@@ -1,4 +1,4 @@
-"""What every score says of exact renderings with a known fault, dose by dose. Toybox only."""
+"""Scores of exact renderings with a known fault, for each dose. Toybox only."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from bico.toybox.faults import EXACT, FAULTS, clip_of, dosed_clips
 def measure_doses(config: Config) -> pd.DataFrame:
     """Writes `R/scorers/doses.csv` and returns it: case, fault, dose and all scores, a row for each clip.
 
-    Each case has its exact rendering, as fault "exact" of dose 0, and `DOSES` of each fault that can befall it. Clips
-    are rendered and scored, and not kept.
+    Each case has its exact rendering, as fault "exact" with dose 0, and `DOSES` of each possible fault. Clips are
+    rendered and scored, but not stored.
     """
     scorer, rows = Scorer(config, "cpu"), list[dict[str, Any]]()
     of_cases = {case: list(clips) for case, clips in groupby(dosed_clips(config), key=lambda clip: clip[0])}

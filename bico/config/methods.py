@@ -42,7 +42,7 @@ class MethodSettings(Section):
     """Settings of one row of the tables, and the facts about its method that the benchmark needs before it runs.
 
     Attributes:
-        LEARNS_PER: what one artifact is learned from: a source, a case, or None if nothing is learned.
+        LEARNS_PER: what one artifact is learned from: "source", "case", or "nothing" if the method has no training.
         COMPOSE_KEYS: settings that change how clips are made, not what is learned.
         BOOKKEEPING: settings that change neither clips nor what is learned.
         APPEARANCE: whether the method also learns from CLIP embeddings of its sources' frames.

@@ -1,8 +1,8 @@
-"""How small a difference between two rows can be told apart, and how many cases and trainings a smaller one takes.
+"""The minimal detectable difference between two rows, and the number of cases and trainings for a smaller one.
 
-A difference is told apart if its 95 % interval does not contain zero. The smallest one here is the difference for which
-that happens with a probability of `POWER`: (z(0.975) + z(POWER)) standard errors of its mean, z = quantile of the
-standard normal distribution. So few trainings make it a little too small.
+A difference is significant if its 95 % interval does not contain zero. The minimal detectable one is the difference for
+which this happens with a probability of `POWER`: (z(0.975) + z(POWER)) standard errors of its mean, with z = quantile
+of the standard normal distribution. With few trainings this is a little too small.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from bico.scoring.results import read_scores
 
 POWER = 0.8
 CASES, TRAININGS = (14, 28, 60, 120, 240), (1, 2, 4, 8, 16)
-"""For which the table of `power` is reckoned, beside those of the config."""
+"""Numbers in the table of `power`, besides those of the config."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Variances that make up the mean of a paired difference, in squared points: of cases, of trainings, and what is
-    left of one case in one training. From a single training `trainings` is not known, and `rest` is part of
-    `cases`."""
+    """Variance components of a paired difference, in squared points: between cases, between trainings, and the rest for
+    one case in one training. With a single training `trainings` is not known, and `rest` is part of `cases`."""
 
     cases: float
     trainings: float
     rest: float
 
     def smallest_difference(self, cases: int, trainings: int) -> float:
-        """That so many cases and trainings tell apart, in points."""
+        """The minimal detectable difference with these numbers of cases and trainings, in points."""
         variance = self.cases / cases + self.trainings / trainings + self.rest / (cases * trainings)
         return _quantiles() * math.sqrt(variance)
 
     def cases_needed(self, difference: float, trainings: int) -> int | None:
-        """With so many trainings for a difference in points; None if no number of cases is enough."""
+        """Number of cases for a difference in points, with this number of trainings; None if no number is enough."""
         left = (difference / _quantiles()) ** 2 - self.trainings / trainings
         return max(statistics.FEWEST, math.ceil((self.cases + self.rest / trainings) / left)) if left > 0 else None
 
 
 def spread(first: np.ndarray, second: np.ndarray) -> Spread | None:
-    """Of first - second, both [trainings, cases], over the cases that all trainings of both have; None of too few.
+    """Variance components of first - second, both [trainings, cases], over the cases that all trainings of both have;
+    None if these are too few.
 
-    Variance components of two crossed random factors with one value a cell (analysis of variance); those that come out
-    negative are zero.
+    They are those of two crossed random factors with one value per cell (analysis of variance). Negative estimates are
+    set to zero.
     """
     values = first - second
     values = values[:, np.isfinite(values).all(axis=0)]
@@ -69,25 +69,25 @@ def spread(first: np.ndarray, second: np.ndarray) -> Spread | None:
 
 
 def power(config: Config, rows: tuple[str, str], score: str, difference: float | None) -> str:
-    """What `bico power` prints: the difference of two rows that are scored, the smallest ones that other numbers of
-    cases and trainings tell apart, and how many cases `difference` takes."""
+    """The text of `bico power`: the difference of two scored rows, the minimal detectable differences with other
+    numbers of cases and trainings, and the number of cases for `difference`."""
     first, second = (case_means(config, read_scores(config, row), score) for row in rows)
     found = paired_difference(first, second, **bootstrap(config))
     names = " minus ".join(config.label(row) for row in rows)
     title = f"{names}, {score_name(score)}"
     if (spreads := spread(first, second)) is None:
-        return f"{title}: fewer than {statistics.FEWEST} cases have both: nothing can be said"
+        return f"{title}: fewer than {statistics.FEWEST} cases have both scores: too few for an estimate"
     known = len(config.learning_seeds) > 1
     trainings = TRAININGS if known else (1,)
     cases = sorted({*CASES, len(config.cases)})
     parts = [
         f"{title}: {span(*found, sign='+')} with {counted(len(config.cases), 'case')} and "
         f"{counted(len(config.learning_seeds), 'training')}",
-        f"The smallest difference that is told apart in {POWER:.0%} of experiments, by trainings (across) and cases:",
+        f"The smallest difference that is significant in {POWER:.0%} of experiments, by trainings (across) and cases:",
         _grid(spreads, cases, trainings),
     ]
     if not known:
-        parts.append("One training says nothing of how much another would change: `learning_seeds` with two or more do")
+        parts.append("One training does not show the variation between trainings: give two or more `learning_seeds`")
     if difference is not None:
         parts.append("\n".join(_needed(spreads, difference, each) for each in trainings))
     return "\n\n".join(parts)
@@ -104,7 +104,7 @@ def _grid(spreads: Spread, cases: Sequence[int], trainings: Sequence[int]) -> st
 def _needed(spreads: Spread, difference: float, trainings: int) -> str:
     cases = spreads.cases_needed(difference, trainings)
     needs = counted(cases, "case") if cases else "more than any number of cases"
-    return f"A difference of {difference:g} takes {needs} with {counted(trainings, 'training')}"
+    return f"A difference of {difference:g} needs {needs} with {counted(trainings, 'training')}"
 
 
 def _quantiles() -> float:

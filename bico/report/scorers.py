@@ -1,15 +1,15 @@
-"""What each score is worth: does it fall as a fault grows, and does it rank methods' clips as the truth or people do?
+"""Tests of scores: does a score fall as a fault grows, and does it rank methods' clips like the truth or like people?
 
-Of exact renderings with a known fault (`bico.toybox.faults`), score by score and fault by fault:
+On exact renderings with a known fault (`bico.toybox.faults`), for each score and fault:
 
 * slope: points that a whole dose costs, by least squares through the exact rendering;
 * wrong: share of pairs of doses of one case in which the clip with more of the fault has the higher score; equal scores
-  count half. 0.5 = the score cannot tell;
+  count half. 0.5 = the score does not detect the fault;
 * seen at: the smallest dose from which on the score lies below that of the exact rendering (95 % interval over cases).
 
-Of the clips of methods: Spearman's correlation with the answer to each question, and the share of pairs of clips that a
-score puts in the same order. Scores so close that they had better count as equal are told by a threshold, which is the
-one that agrees best (Deutsch et al., Ties Matter, EMNLP 2023).
+On the clips of methods: Spearman's correlation with the answer to each question, and the share of pairs of clips that a
+score puts in the same order. Two scores count as equal if their difference is below a threshold, which is chosen for
+the best agreement (Deutsch et al., Ties Matter, EMNLP 2023).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from bico.toybox.faults import DOSES, EXACT, FAULTS, dosed_clips
 UNORDERED = "dynamic_degree"
 """The score of which more is not better."""
 TRUSTED = 0.75
-"""Share of a question's faults that a score has to put in order to be trusted with it."""
+"""Share of a question's faults that a score must put in the right order to be trusted for this question."""
 
 FAULT_COLUMNS = (
     *("score", "fault", "about", "cases", "slope", "slope_low", "slope_high"),
@@ -53,17 +53,17 @@ AGREEMENT_COLUMNS = (
 
 def scorers(config: Config) -> None:
     """Writes `R/scorers.csv` (a row for each score and fault), `R/scorers/agreement.csv` (one for each score, answer
-    and scope of clips), `R/scorers.md`, and, of the Toybox, `R/figures/scorers.png` and `.pdf`.
+    and scope of clips), `R/scorers.md`, and, for the Toybox, `R/figures/scorers.png` and `.pdf`.
 
     Raises:
-        InputError: there is neither a truth nor a rating.
+        InputError: there are neither exact renderings nor ratings.
     """
     faults = pd.DataFrame(list(_faults(config)) if config.has_truth else [], columns=list(FAULT_COLUMNS))
     agreements = pd.DataFrame(list(_agreements(config)), columns=list(AGREEMENT_COLUMNS))
     if faults.empty and agreements.empty:
         raise InputError(
-            f"{config.paths.rating_answers}: no ratings, and no probe that knows the truth: expected one of them to "
-            "hold scores against"
+            f"{config.paths.rating_answers}: no ratings, and no probe for exact renderings: expected one of them, to "
+            "compare scores with"
         )
     save_csv(config.paths.table("scorers"), faults)
     save_csv(config.paths.agreement, agreements)
@@ -74,7 +74,7 @@ def scorers(config: Config) -> None:
 
 
 def ordered_columns(config: Config) -> list[str]:
-    """Scores of which more is better."""
+    """Scores of which higher is better."""
     return [column for column in score_columns(config) if column != UNORDERED]
 
 
@@ -96,7 +96,7 @@ def _faults(config: Config) -> Iterator[dict[str, Any]]:
 
 
 def _of_fault(config: Config, values: np.ndarray) -> dict[str, Any]:
-    """Of a score [cases, doses], the exact rendering first."""
+    """The measures of one fault from a score [cases, doses], with the exact rendering first."""
     doses = np.array([0.0, *DOSES])
     changes = values - values[:, :1]
     slopes = changes @ doses / (doses @ doses)
@@ -131,7 +131,7 @@ def _agreements(config: Config) -> Iterator[dict[str, Any]]:
             known = clips[["method", "case", score, target]].dropna()
             if score == UNORDERED or known.empty:
                 continue
-            # Ranks within each row: what is left if it is known which method made a clip.
+            # Ranks within each row remove the differences between methods.
             own = known.assign(**{name: known.groupby("method")[name].rank(pct=True) for name in (score, target)})
             for scope_, ranked, by in (("all rows", known, None), ("within rows", own, "method")):
                 found = rank_correlation(ranked, score, target, **bootstrap(config))
@@ -159,16 +159,17 @@ def _document(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) ->
         f"# What each score is worth: {config.name}",
         f"{scope(config)}. 95 % intervals over cases are in brackets.",
         "## Which score to trust",
-        f"A score is trusted with a question if it puts at least {TRUSTED:.0%} of the question's faults in order (the "
-        "interval of its wrong pairs lies below one half) and its rank correlation with the answers, within each row's "
-        "clips, is above zero. It is trusted in part if not all of this holds.",
+        f"A score is trusted for a question if two conditions hold. It puts at least {TRUSTED:.0%} of the question's "
+        "faults in order (the interval of its wrong pairs lies below one half). Its rank correlation with the answers, "
+        "within each row's clips, is above zero. If only one condition holds, it is trusted in part.",
         "\n".join(_statements(config, faults, agreements)),
     ]
     if len(faults):
         parts += [
             "## Faults",
-            "Exact renderings with one thing wrong, in doses of a quarter to 1. Each cell: the share of pairs of doses "
-            "in the wrong order (0 = always right, 0.5 = cannot tell), and the smallest dose that is seen.",
+            "Exact renderings with one fault, in doses from a quarter to 1. Each cell has the share of pairs of doses "
+            "in the wrong order (0 = always right, 0.5 = the score does not detect the fault), and the smallest dose "
+            "that is seen.",
             _fault_table(faults, _wrong),
             "Points that a whole dose costs:",
             _fault_table(faults, lambda line: span(line["slope"], line["slope_low"], line["slope_high"], sign="+")),
@@ -176,8 +177,8 @@ def _document(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) ->
     if len(agreements):
         parts += [
             "## Clips of methods",
-            "Without the controls, such as copied frames. Accuracy: share of pairs of clips in the same order as the "
-            "answers, where a difference up to `tie` counts as none; chance is about 0.5 without ties.",
+            "Controls, such as copied frames, are left out. Accuracy: share of pairs of clips in the same order as the "
+            "answers. A difference up to `tie` counts as equal. Chance is about 0.5 without ties.",
             _agreement_table(agreements),
         ]
     return "\n\n".join(parts) + "\n"

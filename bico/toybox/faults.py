@@ -1,7 +1,7 @@
-"""Exact renderings with one thing changed, in doses: clips whose fault is known, to see what a score sees.
+"""Exact renderings with one known fault, in doses, to test which faults a score detects.
 
-What has a size is changed by a share of the largest change. What has none, such as a word, is changed in the last
-frames of the clip, as many as the dose says. All else stays as in the exact rendering.
+A fault with a size is a share (the dose) of the largest change. A fault without a size, such as another word, changes
+the last frames of the clip, and the dose is their share. Everything else stays as in the exact rendering.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bico.toybox.world import Scene, sample_actor
 
 DOSES = (0.25, 0.5, 0.75, 1.0)
 EXACT = "exact"
-"""What stands for a fault where there is none."""
+"""Name in place of a fault for the unchanged rendering."""
 Question = Literal["concept", "prompt", "motion"]
 
 
@@ -74,7 +74,7 @@ def scene(clip: Clip, dose: float) -> np.ndarray:
 
 
 def light(clip: Clip, dose: float) -> np.ndarray:
-    """The light goes: frames between those with it and those without."""
+    """The light fades: frames are mixed from those with it and those without."""
     mixed = (1 - dose) * clip.frames().astype(np.float32) + dose * clip.frames(replace(clip.scene, light=None))
     return np.rint(mixed).astype(np.uint8)
 
@@ -88,7 +88,7 @@ def subject(clip: Clip, dose: float) -> np.ndarray:
 
 
 def path(clip: Clip, dose: float) -> np.ndarray:
-    """The subject's path turns into that of another motion; at dose 1 it is that one."""
+    """The subject's path approaches that of another motion, and equals it at dose 1."""
     first = clip.scene.actors[0]
     assert first.motion is not None
     other = clip.with_subject(motion=replace(first.motion, word=_next(MOTIONS, first.motion.word)))
@@ -99,7 +99,7 @@ def path(clip: Clip, dose: float) -> np.ndarray:
 def speed(clip: Clip, dose: float) -> np.ndarray:
     """The subject moves on its path more slowly, down to a quarter of its speed.
 
-    A motion that repeats may come closer to its right place again: not every dose is worse than the one before.
+    A periodic motion may come closer to its right place again, so a larger dose is not always worse.
     """
     return clip.frames(paths=_at(clip, np.linspace(0, 1, clip.num_frames) * (1 - 0.75 * dose)))
 
@@ -119,9 +119,9 @@ class Fault:
     """A kind of fault.
 
     Attributes:
-        change: gives the frames of a clip with a dose of it in 0..1.
-        role: that a source has to play in the case; None = it can befall any case.
-        about: the questions to people which a clip with it answers worse.
+        change: returns the frames of a clip with a dose of the fault in 0..1.
+        role: role that a source must have in the case; None = the fault is possible in any case.
+        about: questions to people for which a clip with the fault is worse.
     """
 
     change: Callable[[Clip, float], np.ndarray]
@@ -144,20 +144,20 @@ FAULTS = {
 
 
 def clip_of(config: Config, case: str) -> Clip:
-    """The exact rendering of a case, and the first of its sources that was rendered, too."""
+    """The exact rendering of a case, with the first of its sources that is a Toybox scene."""
     sources = (config.sources[source] for source in config.cases[case].bind)
     source = next(scene_of(entry) for entry in sources if entry.scene)
     return Clip(truth_of(config, case), source, config.media.num_frames, config.media.height)
 
 
 def faults_of(config: Config, case: str) -> list[str]:
-    """Names of the faults that can befall a case."""
+    """Names of the faults that are possible in a case."""
     played = {role for role, source in (config.cases[case].truth or {}).items() if source}
     return [name for name, fault in FAULTS.items() if fault.role is None or fault.role in played]
 
 
 def dosed_clips(config: Config) -> list[tuple[str, str, float]]:
-    """(case, fault, dose) of all clips: of each case the exact rendering, and every dose of its faults."""
+    """(case, fault, dose) of all clips: for each case the exact rendering, and every dose of its faults."""
     return [
         (case, fault, dose)
         for case in config.truths
@@ -166,13 +166,13 @@ def dosed_clips(config: Config) -> list[tuple[str, str, float]]:
 
 
 def _from_some_frame_on(clip: Clip, other: Scene, dose: float) -> np.ndarray:
-    """The exact rendering, and then the frames of another scene, as large a share as the dose."""
+    """The exact rendering, followed by frames of another scene, whose share is the dose."""
     first = clip.num_frames - round(dose * clip.num_frames)
     return np.concatenate([clip.frames()[:first], clip.frames(other)[first:]])
 
 
 def _at(clip: Clip, times: np.ndarray) -> np.ndarray:
-    """The paths of the scene at other times in 0..1, between frames linearly."""
+    """The paths of the scene at other times in 0..1, interpolated linearly between frames."""
     steps = np.linspace(0, 1, clip.num_frames)
     return np.apply_along_axis(
         lambda values: np.interp(times, steps, values), 1, trajectory(clip.scene, clip.num_frames)

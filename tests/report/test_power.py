@@ -108,7 +108,7 @@ def test_the_command_prints_the_difference_the_grid_and_what_one_takes(tmp_path)
     grid = [[float(cell) for cell in line.split()] for line in told.split("\n\n")[2].splitlines()]
     assert grid[0] == [1, 2, 4, 8, 16] and [line[0] for line in grid[1:]] == [3, 14, 28, 60, 120, 240]
     assert all(line[1:] == sorted(line[1:], reverse=True) for line in grid[1:])
-    assert told.count("A difference of 1 takes ") == 5
+    assert told.count("A difference of 1 needs ") == 5
 
 
 def test_a_row_that_is_not_scored_and_a_difference_of_nothing_are_one_line(capsys):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from bico.cli.arguments import ConfigFile, Count, Positive, open_config
+from bico.core.errors import InputError
 
 Rows = Annotated[
     Sequence[str], Parameter(consume_multiple=True, negative="", help="Methods whose trainings are measured.")
@@ -21,6 +22,31 @@ Others = Annotated[
     Sequence[Literal["diffusers", "re-encoding"]],
     Parameter(consume_multiple=True, negative="", help="Trainings to compare; none: `--beside` alone."),
 ]
+
+
+def draw(
+    *,
+    cases: Annotated[Positive, Parameter(help="Cases of the benchmark; a sixth as many images, and videos.")],
+    seed: Annotated[Count, Parameter(help="The same seed draws the same benchmark.")],
+    name: Annotated[str, Parameter(help="Of the benchmark, such as toybox_120.")],
+    out: Annotated[Path, Parameter(help="YAML file to be written; it must not be there.")],
+    config: Annotated[
+        Path, Parameter(name="--config", help="YAML file of a Toybox benchmark, whose settings are taken.")
+    ] = Path("config/toybox.yaml"),
+) -> None:
+    """Draw a Toybox benchmark of any size from a seed, and write its config."""
+    import yaml
+
+    from bico.config.reading import read_yaml
+    from bico.core.files import write_text
+    from bico.toybox.drawing import drawn_config
+
+    if out.exists():
+        raise InputError(f"--out {out}: is there: expected a new file; remove it, or give another name")
+    entries = drawn_config(read_yaml(config), cases, seed, name)
+    command = f"uv run bico draw --cases {cases} --seed {seed} --name {name} --out {out}"
+    lines = yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    write_text(out, f"# Drawn by `{command}`, with the settings of {config}.\n\n{lines}")
 
 
 def check(*, config: ConfigFile) -> None:

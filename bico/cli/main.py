@@ -25,7 +25,7 @@ from bico.core.files import FULL
 
 COMMANDS = {
     "Your own files": [own_files.compose, own_files.decompose, own_files.edit],
-    "Before a run": [before.check, before.doctor, before.estimate, before.bench],
+    "Before a run": [before.draw, before.check, before.doctor, before.estimate, before.bench],
     "Steps: sources": [
         sources.weights,
         sources.authors,

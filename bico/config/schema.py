@@ -188,6 +188,15 @@ class Config(Benchmark):
         default="table", description="Which set runs: table = `sources` and `cases`, tuning = those of `tuning`."
     )
 
+    frozen: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description=(
+            "SHA-256 of the scenes of all Toybox sources and exact renderings, as `bico draw` writes it. A run whose "
+            "scenes differ ends before it starts; null = no check."
+        ),
+    )
+
     @field_validator("methods", mode="before")
     @classmethod
     def _settings_of_methods(cls, methods: Any) -> Any:

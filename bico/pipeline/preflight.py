@@ -71,6 +71,7 @@ def preflight(config: Config) -> None:
     if "vlm" not in fetched_later:
         check_questions(config)
     check_results(config.results)
+    check_scenes(config)
     for name, source in config.sources.items():
         if source.scene is not None:
             check_words(f"sources.{name}.scene", source.scene)
@@ -108,6 +109,20 @@ def check_questions(config: Config) -> None:
                 f"concepts.{key}: '{value}' is for a large VLM, and models.vlm reads {longest} tokens: expected "
                 f"'{short}', as in config/toybox.yaml"
             )
+
+
+def check_scenes(config: Config) -> None:
+    """The scenes of a frozen benchmark are those that were drawn."""
+    if config.frozen is None:
+        return
+    from bico.toybox.drawing import scenes_digest
+
+    if (found := scenes_digest(config)) != config.frozen:
+        raise InputError(
+            f"frozen: the scenes of sources and cases have the digest {found[:12]}...: expected "
+            f"{config.frozen[:12]}..., that of '{config.name}' as it was drawn; undo the change, or remove `frozen` "
+            "and give the benchmark another name"
+        )
 
 
 def check_folders(config: Config) -> None:

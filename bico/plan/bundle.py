@@ -114,7 +114,7 @@ class Bundle(Section):
 
     format: Literal["bico-bundle-1"] = Field(description="Name and version of this format.")
     name: Name = Field(description="Name of the benchmark.")
-    clip: ClipFormat = Field(description="Size, length and rate of every clip.")
+    clip: ClipFormat = Field(description="What every clip has to have.")
     sources: dict[Name, BundledSource] = Field(description="Sources by name.")
     cases: dict[Name, BundledCase] = Field(min_length=1, description="Cases by name.")
     clips: list[BundledClip] = Field(min_length=1, description="Every clip that is asked for, each once.")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cyclopts import App, CycloptsError, Group
 
-from bico.cli import analysis, before, checkpoints, methods, own_files, results, sources
+from bico.cli import analysis, before, checkpoints, joining, methods, own_files, results, sources
 from bico.cli.arguments import forget_configs, is_result
 from bico.core.errors import InputError
 from bico.core.files import FULL
@@ -66,6 +66,7 @@ COMMANDS = {
         analysis.control_absorption,
         analysis.controls,
     ],
+    "A benchmark that others join": [joining.bundle, joining.submit, joining.compare],
     "Checkpoints and weights": [
         checkpoints.import_,
         checkpoints.export,

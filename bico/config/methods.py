@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, cast
 
 from pydantic import Field
 
 from bico.config.benchmark import Kind
 from bico.config.section import Positive, Rate, Section, Words, problem
 from bico.config.settings import Sampling
+
+if TYPE_CHECKING:
+    from bico.config.schema import Config
 
 METHODS = Path(__file__).parents[1] / "methods"
 Part = Literal["settings", "learn", "compose"]
@@ -48,6 +51,7 @@ class MethodSettings(Section):
         APPEARANCE: whether the method also learns from CLIP embeddings of its sources' frames.
         BINDS_WORDS: whether it binds the words of each source on its own. Then a source may bring what was learned of
             it elsewhere (`binder:`), and the method's rows decompose and edit.
+        OPENS_BACKBONE: whether its clips are made by the backbone. If not, they depend on no model.
         PAPER_ROW: number of the method's row in the paper's Table 1.
         DISPLAY_NAME: what people call the method; "" = its name in the config, with spaces.
         CONTROL: what its clips are, if the method is a control: it bounds what a score can show, and is not ranked
@@ -61,6 +65,7 @@ class MethodSettings(Section):
     )
     APPEARANCE: ClassVar[bool] = False
     BINDS_WORDS: ClassVar[bool] = False
+    OPENS_BACKBONE: ClassVar[bool] = True
     PAPER_ROW: ClassVar[int | None] = None
     DISPLAY_NAME: ClassVar[str] = ""
     CONTROL: ClassVar[str] = ""
@@ -94,6 +99,29 @@ class MethodSettings(Section):
     def misfit(self, num_blocks: int) -> str | None:
         """What does not fit a backbone of so many blocks, as "setting: what is wrong, what was expected"."""
         return None
+
+    def check(self, row: str, config: "Config") -> None:
+        """Raises InputError, one line, if files that the row names do not fit the benchmark.
+
+        It is called before anything runs, and again before the clips of the row are made.
+        """
+
+    def files(self, case_id: str, seed: int) -> dict[str, Path]:
+        """The user's own files from which the row makes this clip, besides sources and what is learned, by what they
+        are to it."""
+        return {}
+
+    def missing(self, case_id: str, seed: int) -> str | None:
+        """Why there is no such clip, though the method supports the case; None if there is to be one."""
+        return None
+
+    def origin(self) -> str:
+        """Who made the clips, and how, if this benchmark did not; else ""."""
+        return ""
+
+    def trainings(self, learning_seeds: Sequence[int]) -> int:
+        """How many trainings there are of each thing that the row learns."""
+        return len(learning_seeds) if self.LEARNS_PER != "nothing" else 0
 
     def effective(self) -> dict[str, Any]:
         """The settings on which a clip depends, as JSON values."""

@@ -72,17 +72,24 @@ def preflight(config: Config) -> None:
         check_questions(config)
     check_results(config.results)
     check_scenes(config)
-    for name, source in config.sources.items():
-        if source.scene is not None:
-            check_words(f"sources.{name}.scene", source.scene)
-        else:
-            check_own_media(config, source, later=authors_page.due(config, name))
+    check_sources(config)
     if "wan" not in fetched_later:
         check_size(config.models.wan, config.media)
         check_binders(config)
         check_prompts(config)
         check_methods(config)
+    for row, settings in config.methods.items():
+        settings.check(row, config)
     read_answers(config)
+
+
+def check_sources(config: Config) -> None:
+    """The sources are whole: files of the user's own, and words of scenes."""
+    for name, source in config.sources.items():
+        if source.scene is not None:
+            check_words(f"sources.{name}.scene", source.scene)
+        else:
+            check_own_media(config, source, later=authors_page.due(config, name))
 
 
 def check_own_media(config: Config, source: Source, *, later: Collection[Path]) -> None:

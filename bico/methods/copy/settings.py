@@ -10,6 +10,7 @@ class Settings(MethodSettings):
     """Control: a source's own frames, which shows what a metric rewards for copying."""
 
     DISPLAY_NAME = "Copied frames"
+    OPENS_BACKBONE = False
     CONTROL = "the frames of one source, unchanged: what a score gives for copying"
 
     method: Literal["copy"] = "copy"

@@ -44,3 +44,18 @@ def compare(first: Folder, second: Folder, /) -> int:
     lines, same = compare(first, second)
     print("\n".join(lines))
     return 0 if same else 1
+
+
+def board(
+    entries: Annotated[Path, Parameter(help="A folder of entries, each a folder that a run left as entry/.")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="A new folder for a web server.")],
+) -> None:
+    """Make a static page of any number of entries, sorted and filtered, which says what compares with what."""
+    from bico.report.board import write_board
+
+    groups = write_board(entries, out)
+    print(f"{out}/index.html: {'; '.join(groups)}")
+    if len(groups) > 1:
+        print("notice: entries of different sets, or scored by other models, stand apart: their rows do not compare")

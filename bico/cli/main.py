@@ -48,6 +48,7 @@ COMMANDS = {
         results.tensorboard,
         results.figures,
         results.gallery,
+        results.entry,
         results.rating,
         results.power,
         results.verify,
@@ -66,7 +67,7 @@ COMMANDS = {
         analysis.control_absorption,
         analysis.controls,
     ],
-    "A benchmark that others join": [joining.bundle, joining.submit, joining.compare],
+    "A benchmark that others join": [joining.bundle, joining.submit, joining.compare, joining.board],
     "Checkpoints and weights": [
         checkpoints.import_,
         checkpoints.export,

@@ -119,6 +119,12 @@ class MethodSettings(Section):
         """Who made the clips, and how, if this benchmark did not; else ""."""
         return ""
 
+    def track(self) -> Literal["one-shot", "per-case", "feed-forward"]:
+        """What is trained for clips: each source alone, the sources of a case, or nothing."""
+        tracks: dict[str, Literal["one-shot", "per-case", "feed-forward"]]
+        tracks = {"source": "one-shot", "case": "per-case", "nothing": "feed-forward"}
+        return tracks[self.LEARNS_PER]
+
     def trainings(self, learning_seeds: Sequence[int]) -> int:
         """How many trainings there are of each thing that the row learns."""
         return len(learning_seeds) if self.LEARNS_PER != "nothing" else 0

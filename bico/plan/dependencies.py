@@ -554,6 +554,21 @@ def gallery(config: Config) -> Dependencies:
     )
 
 
+def entry(config: Config) -> Dependencies:
+    return Dependencies(
+        code=("bico.report.entry",),
+        settings={
+            **_told(config, config.table("table1")),
+            "cases": config.cases,
+            "media": config.media,
+            "scoring": config.scoring,
+            "scenes": _scenes(config),
+            "device": config.device,
+        },
+        items=_bound_media(config, all_photographs=True),
+    )
+
+
 def rating(config: Config) -> Dependencies:
     return Dependencies(
         code=("bico.report.rating",),

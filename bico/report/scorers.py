@@ -33,11 +33,9 @@ from bico.report.markdown import markdown
 from bico.report.names import counted, scope, score_name, span
 from bico.report.statistics import bootstrap, case_interval, pair_accuracy, rank_correlation
 from bico.report.style import INK, save_pair, styled
-from bico.scoring.results import SCORES, read_scores, score_columns
+from bico.scoring.results import SCORES, UNORDERED, read_scores, score_columns
 from bico.toybox.faults import DOSES, EXACT, FAULTS, dosed_clips
 
-UNORDERED = "dynamic_degree"
-"""The score of which more is not better."""
 TRUSTED = 0.75
 """Share of a question's faults that a score has to put in order to be trusted with it."""
 

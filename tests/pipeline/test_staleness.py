@@ -7,7 +7,7 @@ import yaml
 from dagtools import jobs, pretend_results, snakemake
 
 # What hangs on the clips of all rows but `copy`, and on all clips.
-AFTER_CLIPS = {"figures": 1, "gallery": 1, "table": 1, "plot": 1, "all": 1}
+AFTER_CLIPS = {"figures": 1, "gallery": 1, "table": 1, "plot": 1, "entry": 1, "all": 1}
 CLIPS = {"generate": 8, "score": 8} | AFTER_CLIPS
 LEARNED_CLIPS = {"generate": 6, "score": 6} | AFTER_CLIPS  # of rows that learn
 ENCODED = {"encode": 1, "learn": 6} | LEARNED_CLIPS
@@ -43,7 +43,7 @@ EDITS = {
     # Results
     "a score": (
         "bico/scoring/dino_i.py", None,
-        {"calibrate": 1, "score": 8, "gallery": 1, "table": 1, "plot": 1, "all": 1},
+        {"calibrate": 1, "score": 8, "gallery": 1, "table": 1, "plot": 1, "entry": 1, "all": 1},
     ),
     "a plot": ("bico/report/plots.py", None, {"plot": 1, "all": 1}),
     "a page": ("bico/report/gallery.html", None, {"gallery": 1, "all": 1}),

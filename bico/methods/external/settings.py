@@ -54,6 +54,9 @@ class Settings(MethodSettings):
     def origin(self) -> str:
         return self._submission().told
 
+    def track(self) -> Literal["one-shot", "per-case", "feed-forward"]:
+        return self._submission().track
+
     def trainings(self, learning_seeds: Sequence[int]) -> int:
         return self._submission().trainings
 

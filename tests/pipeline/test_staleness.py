@@ -32,7 +32,7 @@ EDITS = {
     "which words are bound": ("bico/prompts/words.py", None, {"learn": 2} | CLIPS),  # two rows learn from whole prompts
     "which words say what is seen": (
         "bico/prompts/content_words.py", None,
-        {"coverage": 1, "table": 1, "plot": 1, "all": 1},
+        {"coverage": 1, "table": 1, "plot": 1, "entry": 1, "all": 1},
     ),
     # Learning and composing
     "the training step": ("bico/training/loop.py", None, {"learn": 6} | LEARNED_CLIPS),
@@ -47,7 +47,7 @@ EDITS = {
     ),
     "a plot": ("bico/report/plots.py", None, {"plot": 1, "all": 1}),
     "a page": ("bico/report/gallery.html", None, {"gallery": 1, "all": 1}),
-    "what raters say": ("bico/report/answers.py", None, {"table": 1, "plot": 1, "all": 1}),
+    "what raters say": ("bico/report/answers.py", None, {"table": 1, "plot": 1, "entry": 1, "all": 1}),
     "the pictures of cases": ("bico/report/figures.py", None, {"figures": 1, "all": 1}),
 }  # fmt: skip
 

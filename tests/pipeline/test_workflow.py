@@ -29,7 +29,7 @@ from bico.training.artifacts import save_artifact
 def test_dry_run_has_one_job_for_each_row(config_file):
     output = snakemake("-n", "--configfile", config_file).stdout
     expected = {"render": 2, "concepts": 1, "encode": 1, "appearance": 1, "learn": 6}
-    expected |= {"generate": 8, "score": 8, "table": 1, "plot": 1, "truth": 1, "coverage": 1}
+    expected |= {"generate": 8, "score": 8, "table": 1, "plot": 1, "truth": 1, "coverage": 1, "entry": 1}
     assert jobs(output).items() >= expected.items()
 
 

@@ -158,6 +158,9 @@ def test_clips_of_other_sources_prompts_or_words_are_refused(small, folder):
     assert "made from the prompt 'a cat bouncing in the city', not 'a cat bouncing in a city'" in problem(small)
     small["cases"][CASE] = case | {"bind": case["bind"] | {"cat_beach": ["a cat"]}}
     assert f"case {CASE}: made with other words bound: {told}" in problem(small)
+    small["cases"][CASE], small["learning_seeds"] = case, [0, 1]
+    said = f"case {CASE}, seed 1: made with the learning seed 0: expected 1, as in this config"
+    assert said in problem(small)
     small["cases"] = {"other": case}
     assert "no clip of a case and a seed of this config" in problem(small)
 
@@ -172,9 +175,9 @@ def test_a_missing_clip_is_said_and_counted_and_one_that_is_not_asked_for_is_lef
     config = made(small)
     notices = [line for line in caplog.messages if line.startswith("notice: methods.theirs.clips: ")]
     assert [line.partition("clips: ")[2] for line in notices] == [
-        f"1 of 2 clips are missing, and count as missing: case {CASE}, seed 2",
-        f"1 clips are not asked for, and not scored: case {CASE}, seed 1",
-        "1 files are not named in submission.json, and not read: notes.txt",
+        f"1 of 2 clips missing, counted as missing: case {CASE}, seed 2",
+        f"1 not asked for, not scored: case {CASE}, seed 1",
+        "1 not named in submission.json, not read: notes.txt",
     ]
     assert clip_statuses(config, "theirs") == {(CASE, 0): "ok", (CASE, 2): "missing"}
     theirs.rewrite(folder, manifest | {"clips": manifest["clips"][1:]})

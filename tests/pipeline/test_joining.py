@@ -22,7 +22,7 @@ from bico.zoo import dino as zoo_dino
 
 PAGE = ROOT / "docs/tutorials/join.md"
 CASE = "cat_bouncing_in_the_city"
-ORIGIN = "First source by Ada, feed-forward; made with ffmpeg; trained on nothing."
+ORIGIN = "One source by Ada, feed-forward; made with ffmpeg; trained on nothing."
 
 
 def code() -> str:
@@ -53,7 +53,7 @@ def test_the_tutorial_s_code_makes_a_row_that_is_scored_and_shown(small, judges,
     small["models"] |= {"clip": str(judges / "clip"), "dino": str(judges / "dino"), "probe": None}
     small["cases"][CASE].pop("truth")
     small["methods"] = {
-        "theirs": {"method": "external", "clips": str(elsewhere / "clips"), "label": "First source"},
+        "theirs": {"method": "external", "clips": str(elsewhere / "clips"), "label": "One source"},
         "copy": {},
     }
     small["tables"] = small["curves"] = {}
@@ -78,9 +78,9 @@ def test_the_tutorial_s_code_makes_a_row_that_is_scored_and_shown(small, judges,
     with at.table("table1").open() as file:
         assert {row["method"]: row["made_elsewhere"] for row in csv.DictReader(file)} == {"theirs": "1", "copy": "0"}
     text = at.table("table1", "md").read_text()
-    assert f"- First source (made elsewhere): {ORIGIN} Only its scores were computed here." in text
-    assert "First source (made elsewhere)" in at.table("table1", "tex").read_text()
-    assert "First source (made elsewhere)" in at.gallery_page.read_text()
+    assert f"- One source (made elsewhere): {ORIGIN} Only its scores were computed here." in text
+    assert "One source (made elsewhere)" in at.table("table1", "tex").read_text()
+    assert "One source (made elsewhere)" in at.gallery_page.read_text()
     assert at.figure(f"cases/{CASE}").exists() and list(at.rating_pages.glob("*.html"))
 
 

@@ -144,10 +144,14 @@ def check_row(row: str, path: Path, config: Config, *, resample: bool) -> None:
 
 def _asked_for(path: Path, submission: Submission, wanted: Bundle) -> list[SubmittedClip]:
     """The clips of a submission that a benchmark asks for; InputError if they were made from something else."""
-    asked = {clip.key for clip in wanted.clips}
+    asked = {clip.key: clip.learning_seed for clip in wanted.clips}
     clips = [clip for clip in submission.clips if clip.key in asked]
     if not clips:
         raise InputError(f"{path}: no clip of a case and a seed of this config: expected clips made for it")
+    for clip in clips:
+        if clip.learning_seed not in (None, asked[clip.key]):
+            of_config = f"expected {asked[clip.key]}, as in this config"
+            raise InputError(f"{path}: {clip.told}: made with the learning seed {clip.learning_seed}: {of_config}")
     for case in dict.fromkeys(clip.case for clip in clips):
         if difference := _difference(submission.bundle, wanted, case):
             told = "expected clips made from a bundle of this config, see `bico bundle`"
@@ -216,9 +220,9 @@ def _notice(where: str, folder: Path, submission: Submission, wanted: Collection
     named = {MANIFEST, *(clip.file for clip in submission.clips)}
     other = [name for name in contents(folder) if name not in named]
     for names, what in (
-        (missing, f"of {len(wanted)} clips are missing, and count as missing"),
-        (more, "clips are not asked for, and not scored"),
-        (other, f"files are not named in {MANIFEST}, and not read"),
+        (missing, f"of {len(wanted)} clips missing, counted as missing"),
+        (more, "not asked for, not scored"),
+        (other, f"not named in {MANIFEST}, not read"),
     ):
         if names:
             listed = "; ".join([*names[:LISTED], *(["..."] if len(names) > LISTED else [])])

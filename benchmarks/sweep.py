@@ -56,8 +56,9 @@ def main() -> None:
 def with_value(config: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
     """The config with one value changed. Raises InputError if it has no such key."""
     name, *rest = path
-    if name not in config:
-        raise InputError(f"the config has no '{name}': expected one of {', '.join(config)}")
+    if not isinstance(config, dict) or name not in config:
+        known = f": expected one of {', '.join(config)}" if isinstance(config, dict) else " there: it is no section"
+        raise InputError(f"the config has no '{name}'{known}")
     return config | {name: with_value(config[name], rest, value) if rest else value}
 
 

@@ -207,7 +207,7 @@ def own_captions(
     Raises:
         InputError: a caption lacks a key word, or there is none of what is needed.
     """
-    looks = _looks(frames)
+    looks, photos = _looks(frames), [int(number) for number in caption_photos]
     kind, num_frames = _kind(looks[0]), len(looks[0])
     if not captions:
         raise InputError("captions: there is none: expected one sentence at least that says what the source shows")
@@ -217,12 +217,12 @@ def own_captions(
         raise InputError(
             f"frame_captions: there are {len(frame_captions)}: expected 1 to {num_frames} for this clip, one a frame"
         )
-    if len(looks) == 1 and caption_photos:
-        raise InputError("caption_photos: it belongs to several photographs, and this is one source: leave it out")
-    if len(looks) > 1 and (len(caption_photos) != len(captions) or set(caption_photos) != set(range(len(looks)))):
+    if len(looks) == 1 and photos:
+        raise InputError("caption_photos: it belongs to several photographs, and here is one file: leave it out")
+    if len(looks) > 1 and (len(photos) != len(captions) or set(photos) != set(range(len(looks)))):
         raise InputError(
-            f"caption_photos: {list(caption_photos)}: expected for each of the {len(captions)} captions which "
-            f"photograph it describes, each of 0 to {len(looks) - 1} at least once"
+            f"caption_photos: {photos}: expected for each of the {len(captions)} captions which photograph it "
+            f"describes, each of 0 to {len(looks) - 1} at least once"
         )
     for name, texts, words in (
         ("captions", captions, [*spatial, *temporal]),
@@ -238,7 +238,7 @@ def own_captions(
         "captions": list(captions),
         "frame_captions": list(frame_captions),
         "frame_indices": spread(num_frames, len(frame_captions)),
-        **({"caption_photos": list(caption_photos)} if caption_photos else {}),
+        **({"caption_photos": photos} if photos else {}),
     }
 
 

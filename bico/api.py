@@ -297,8 +297,8 @@ def learn_binder(
         raise InputError(f"captions: they are of a source of kind {captions['kind']}: expected {_kind(looks[0])}")
     if (described := set(captions.get("caption_photos", [0]))) != set(range(len(looks))):
         raise InputError(
-            f"captions: they describe {len(described)} of the photographs of a source: expected {len(looks)}, as "
-            "'frames' has"
+            f"captions: they describe photographs {', '.join(map(str, sorted(described)))}: expected those of "
+            f"'frames', 0 to {len(looks) - 1}"
         )
     if (settings.binds == "key_words" or settings.isolation.share > 0) and not captions["spatial"]:
         raise InputError(

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -168,9 +169,10 @@ def _why_not_compiled(error: RuntimeError) -> str | None:
     said = (line.strip() for line in str(error).splitlines() if any(reason in line for reason in reasons))
     if (line := next(said, None)) is None:
         return None
+    folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or tempfile.gettempdir()
     return (
-        f"the blocks of the transformer cannot be compiled ({line}): expected room for temporary files: make some, or "
-        "set TMPDIR to another folder, and run again: training goes on from its checkpoint"
+        f"{folder}: training cannot be compiled there ({line}): expected room, and leave to write: make some, or set "
+        "TMPDIR to another folder, and run again: training goes on from its checkpoint"
     )
 
 

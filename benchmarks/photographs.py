@@ -10,6 +10,8 @@ subjects:
 
 * subject: how well the clip shows this very subject, 0 to 100.
 * words: how well it shows the other words of its prompt, 0 to 100. It falls where the photographs' scenes come along.
+
+160 trainings and 1,280 clips: about 25 minutes of an idle core, reckoned with the figures of `bico estimate`.
 """
 
 from __future__ import annotations

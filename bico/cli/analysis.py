@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def unbound(*, config: ConfigFile) -> None:
-    """Measure what the base shows of every source's words, for `binding` to compare with."""
+    """Measure what the plain prompt shows of every source's words, as the reference of `binding`."""
     opened = open_with_probe(config, "unbound")
     from bico.analysis.binding import unbound
     from bico.pipeline.opening import open_backbone
@@ -23,7 +23,7 @@ def unbound(*, config: ConfigFile) -> None:
 
 
 def binding(method: Row, /, *, config: ConfigFile) -> None:
-    """Measure on its own what a method has learned of each source: reconstruction, and the leak test."""
+    """Measure what a method has learned of each single source: reconstruction, and the leak test."""
     opened = open_with_probe(config, "binding")
     known("method", method, opened.methods)
     from bico.analysis.binding import binding
@@ -50,7 +50,7 @@ def applications(*, config: ConfigFile) -> None:
 
 
 def absorption(*, config: ConfigFile) -> None:
-    """Show where bound words and the absorption token look, with it and without."""
+    """Draw attention maps of bound words and of the absorption token, with the token and without."""
     opened = open_with_probe(config, "absorption")
     from bico.analysis.absorption import absorption
     from bico.pipeline.opening import open_backbone
@@ -59,7 +59,7 @@ def absorption(*, config: ConfigFile) -> None:
 
 
 def concept_parts(*, config: ConfigFile) -> None:
-    """Take the concept score apart: which looks each row of table 1 holds, and which it loses."""
+    """Split the concept score of each row of table 1 into single attributes, such as pattern or hue."""
     opened = open_with_probe(config, "concept-parts")
     from bico.analysis.concept_parts import measure_parts
 
@@ -82,7 +82,7 @@ def scorers(*, config: ConfigFile) -> None:
 
 
 def control_diversification(*, config: ConfigFile) -> None:
-    """Measure what rows gain in the caption that they were trained on, and in new sentences."""
+    """Measure how much rows reduce the loss under the caption that they were trained on, and under new sentences."""
     opened = _open_with_control(config, "diversification")
     from bico.analysis.control_diversification import gains
     from bico.pipeline.opening import open_backbone
@@ -91,7 +91,7 @@ def control_diversification(*, config: ConfigFile) -> None:
 
 
 def control_counterparts(*, config: ConfigFile) -> None:
-    """Learn every Toybox source with clutter if it has none, and without if it has some."""
+    """Train on the counterpart of every Toybox source: with clutter if it has none, without if it has some."""
     opened = _open_with_control(config, "absorption")
     from bico.pipeline.counterparts import learn_counterparts
 
@@ -108,7 +108,7 @@ def control_absorption(*, config: ConfigFile) -> None:
 
 
 def controls(*, config: ConfigFile) -> None:
-    """Write the table of controls: does each ingredient of BiCo show where it has to matter?"""
+    """Write the table of controls: is each ingredient of BiCo measurable where it must have an effect?"""
     opened = open_config(config)
     if not opened.controls.rows():
         raise InputError("controls: none in the config: expected rows to compare, see config/reference.yaml")

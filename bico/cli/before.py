@@ -20,8 +20,9 @@ Lengths = Annotated[
 ]
 Others = Annotated[
     Sequence[Literal["diffusers", "re-encoding"]],
-    Parameter(consume_multiple=True, negative="", help="Trainings to compare; none: `--beside` alone."),
+    Parameter(consume_multiple=True, negative="", help="Trainings to compare with; `--beside` without a value: none."),
 ]
+MACHINES = "laptop (two cores with AMX), plain_laptop (with neither AMX nor AVX-512), h100, h200, a100 or rtx4090."
 
 
 def draw(
@@ -50,26 +51,26 @@ def draw(
 
 
 def check(*, config: ConfigFile) -> None:
-    """Look for everything that would make a run fail later."""
+    """Check a config, its files and its models for errors that would stop a run later."""
     from bico.pipeline.preflight import check
 
     check(open_config(config))
 
 
 def doctor(*, config: ConfigFile) -> int:
-    """Examine on a few sources whether each model works on this machine; exit code 1 if one does not."""
+    """Test on a few sources whether each model works on this machine; exit code 1 if a test fails."""
     from bico.doctor.examination import doctor
 
     return 0 if doctor(open_config(config)) else 1
 
 
 def estimate(
-    *targets: Annotated[str, Parameter(help="Files, as for Snakemake; by default those of `all`.")],
+    *targets: Annotated[str, Parameter(help="Target files, as for Snakemake; by default those of `all`.")],
     config: ConfigFile,
-    machine: Annotated[str, Parameter(help="laptop, plain_laptop, h100, h200, a100 or rtx4090.")] = "laptop",
-    measure: Annotated[bool, Parameter(negative="", help="Measure this machine first, on a handful of work.")] = False,
+    machine: Annotated[str, Parameter(help=MACHINES)] = "laptop",
+    measure: Annotated[bool, Parameter(negative="", help="Measure this machine's speed first, by short jobs.")] = False,
 ) -> None:
-    """Tell jobs, hours and disk of a run before it starts, by rule and by row, without what is already there."""
+    """Estimate what a run still needs: jobs, hours, disk space and GPU memory, by rule and by row."""
     from bico.profiling.estimate import estimated
 
     print(estimated(open_config(config), machine, measure=measure, targets=targets))
@@ -77,19 +78,21 @@ def estimate(
 
 def bench(
     *,
-    preset: Annotated[Literal["full", "small"], Parameter(help="Wan2.1-T2V-1.3B, or toys for a CPU.")] = "full",
+    preset: Annotated[Literal["full", "small"], Parameter(help="Wan2.1-T2V-1.3B, or tiny models for a CPU.")] = "full",
     frames: Lengths = None,
-    height: Annotated[Positive | None, Parameter(help="Pixels, a multiple of 16; full: 480.")] = None,
-    width: Annotated[Positive | None, Parameter(help="Pixels, a multiple of 16; full: 832.")] = None,
-    blocks: Annotated[Positive | None, Parameter(help="Of the transformer; full: 30.")] = None,
-    steps: Annotated[Positive, Parameter(help="Of each training, after two that do not count.")] = 5,
-    sampling_steps: Annotated[Count | None, Parameter(help="Of the generation, 0 for none; full: 50.")] = None,
+    height: Annotated[Positive | None, Parameter(help="Height in pixels, a multiple of 16; full: 480.")] = None,
+    width: Annotated[Positive | None, Parameter(help="Width in pixels, a multiple of 16; full: 832.")] = None,
+    blocks: Annotated[Positive | None, Parameter(help="Blocks of the transformer; full: 30.")] = None,
+    steps: Annotated[Positive, Parameter(help="Timed steps of each training, after two untimed ones.")] = 5,
+    sampling_steps: Annotated[
+        Count | None, Parameter(help="Denoising steps of the clip; 0: no clip; full: 50.")
+    ] = None,
     methods: Rows = ("bico",),
     beside: Others = ("diffusers", "re-encoding"),
     device: Literal["auto", "cpu", "cuda"] = "auto",
     out: Annotated[Path | None, Parameter(help="A .json or a .csv file.")] = None,
 ) -> None:
-    """Measure training and generation of the full-size model on random weights, beside two other ways to train it."""
+    """Measure training and generation of the full-size model on random weights, and two other ways to train it."""
     from bico.core.device import free_device
     from bico.profiling.bench import bench
 

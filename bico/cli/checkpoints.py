@@ -9,7 +9,7 @@ from bico.core.files import check_writable
 
 
 def import_(checkpoint: Path, out: Path) -> None:
-    """Read a checkpoint of the authors' code into OUT, an artifact of the method bico."""
+    """Convert a checkpoint of the authors' code to a binder, OUT, which `binder:` of a source can name."""
     from bico.methods.bico.released import import_checkpoint
 
     _written(import_checkpoint, checkpoint, out)
@@ -35,7 +35,7 @@ def _written(convert: Callable[[Path, Path], None], source: Path, out: Path) -> 
 
 
 def pin_weights() -> None:
-    """Write config/weights.lock anew: revisions and checksums of all models of full size, as their hub has them now."""
+    """Rewrite config/weights.lock with the present revisions and checksums of all full-size models on their hub."""
     from bico.sources.weights import pin_all
 
     pin_all()

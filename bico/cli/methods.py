@@ -11,12 +11,12 @@ from bico.cli.arguments import ConfigFile, Count, Row, open_with_row
 
 def learn(
     method: Row,
-    part: Annotated[Count, Parameter(help="Of the row's trainings, from 0 on: see `parts`.")],
+    part: Annotated[Count, Parameter(help="Which of the `parts` of the row's trainings, counted from 0.")],
     /,
     *,
     config: ConfigFile,
 ) -> None:
-    """Learn what a method keeps of its sources, or cases."""
+    """Train a method on its sources, or on its cases."""
     opened, row = open_with_row(config, method)
     from bico.pipeline.learn import learn
     from bico.profiling.memory import check_gpu
@@ -26,7 +26,7 @@ def learn(
 
 
 def generate(method: Row, /, *, config: ConfigFile) -> None:
-    """Make a method's clip of every case and seed."""
+    """Generate a method's clips, one for every case and seed."""
     opened, row = open_with_row(config, method)
     from bico.pipeline.generate import generate
     from bico.profiling.memory import check_gpu

@@ -11,24 +11,26 @@ from cyclopts import Parameter
 from bico.cli.arguments import Count, Positive, open_config
 from bico.core.errors import InputError
 
-Like = Annotated[Path, Parameter(name="--config", help="YAML file of a benchmark, whose models and sizes are taken.")]
+Like = Annotated[Path, Parameter(name="--config", help="Config whose models, sizes and training settings are used.")]
 Media = Annotated[Path, Parameter(help="An image, a video, or a folder of photographs of one subject.")]
 Out = Annotated[Path, Parameter(help="The clip to write, an .mp4 file.")]
 Steps = Annotated[Positive | None, Parameter(help="Denoising steps, by default as in the config.")]
-Seed = Annotated[Count, Parameter(help="Of the clip's noise.")]
-Workdir = Annotated[Path | None, Parameter(help="Keep what is computed on the way here.")]
-FILE_KEY_WORD = "FILE=WORD: a key word that the file's captions are to hold ({}); by default the VLM finds them."
-KEY_WORD = "A key word that the file's captions are to hold ({}); by default the VLM finds them."
+Seed = Annotated[Count, Parameter(help="Seed of the clip's noise.")]
+Workdir = Annotated[
+    Path | None, Parameter(help="Folder in which captions and learned files are kept for the next prompt.")
+]
+FILE_KEY_WORD = "FILE=WORD: a key word that every caption of the file must contain ({}); by default the VLM finds them."
+KEY_WORD = "A key word that every caption of the file must contain ({}); by default the VLM finds them."
 LOOKS, MOVES = "objects, colours, style, light", "motion, change of view"
 SpatialOfFile = Annotated[Sequence[str], Parameter(name="--spatial", negative="", help=FILE_KEY_WORD.format(LOOKS))]
 TemporalOfFile = Annotated[Sequence[str], Parameter(name="--temporal", negative="", help=FILE_KEY_WORD.format(MOVES))]
 Spatial = Annotated[Sequence[str], Parameter(name="--spatial", negative="", help=KEY_WORD.format(LOOKS))]
 Temporal = Annotated[Sequence[str], Parameter(name="--temporal", negative="", help=KEY_WORD.format(MOVES))]
 BOUND = (
-    "FILE=WORD: an image, a video, or a folder of photographs of one subject, and a word of the prompt that it gives "
-    "its look or motion."
+    "FILE=WORD: WORD of the prompt takes its look or motion from FILE: an image, a video, or a folder of photographs "
+    "of one subject."
 )
-SWAPPED = "WORD=NEW: a word of the prompt, and what stands in its place."
+SWAPPED = "WORD=NEW: a word of the prompt, and its replacement."
 Bindings = Annotated[list[str], Parameter(negative="", help=BOUND)]
 Swaps = Annotated[list[str], Parameter(negative="", help=SWAPPED)]
 DEFAULT_CONFIG = Path("config/toybox.yaml")
@@ -46,7 +48,7 @@ def compose(
     workdir: Workdir = None,
     config: Like = DEFAULT_CONFIG,
 ) -> None:
-    """Bind files to words of a prompt and write the clip that they make together."""
+    """Bind files to words of a prompt, and write the clip of that prompt."""
     words = {"spatial": _bindings("--spatial", spatial), "temporal": _bindings("--temporal", temporal)}
     _compose(config, prompt, _bindings("--bind", bind), _mp4(out), **words, steps=steps, seed=seed, workdir=workdir)
 
@@ -56,7 +58,7 @@ def decompose(
     /,
     *,
     prompt: Annotated[str, Parameter(help="What the clip shows.")],
-    keep: Annotated[list[str], Parameter(negative="", help="A word of the prompt that the file gives.")],
+    keep: Annotated[list[str], Parameter(negative="", help="A word of the prompt to take from the file.")],
     out: Out,
     spatial: Spatial = (),
     temporal: Temporal = (),
@@ -65,7 +67,7 @@ def decompose(
     workdir: Workdir = None,
     config: Like = DEFAULT_CONFIG,
 ) -> None:
-    """Bind only the wanted words of one file, and write the clip that the prompt then makes."""
+    """Take only some words of a prompt from one file, and write the clip of that prompt."""
     words = {"spatial": _words("--spatial", spatial), "temporal": _words("--temporal", temporal)}
     of_file = {kind: [(media, word) for word in given] for kind, given in words.items()}
     bind = [(media, word) for word in keep]
@@ -86,7 +88,7 @@ def edit(
     workdir: Workdir = None,
     config: Like = DEFAULT_CONFIG,
 ) -> None:
-    """Swap words of the sentence that one file shows, keep all others bound to it, and write the clip."""
+    """Replace words of the sentence that describes one file, keep all others bound to it, and write the clip."""
     from bico.pipeline.own_files import swapped_case
 
     new, kept = swapped_case(prompt, _swaps(swap))

@@ -19,7 +19,7 @@ TableName = Annotated[str, Parameter(help="One of `tables` in the config.")]
 
 
 def calibrate(*, config: ConfigFile) -> None:
-    """Find both ends of the truth scores, the rendered truth and another clip, and score that truth like a clip."""
+    """Measure both ends of the truth scores (0: an unrelated clip, 100: the exact rendering), and score the latter."""
     opened = open_with_probe(config, "calibrate")
     from bico.scoring.scores import calibrate
 
@@ -53,7 +53,7 @@ def table(table: TableName, /, *, config: ConfigFile) -> None:
 
 
 def plot(table: TableName, /, *, config: ConfigFile) -> None:
-    """Draw a table's scores with their intervals, the paper's figures beside."""
+    """Draw a table's scores with their intervals, and the paper's figures beside them."""
     opened = _with_table(config, table)
     from bico.report.plots import plot
 
@@ -91,7 +91,7 @@ def verify(
     mend: Annotated[bool, Parameter(negative="", help="Let the next run make again what is damaged.")] = False,
 ) -> int:
     """Compare sources, captions, binders, clips, scores and tables of a folder of results with their records; exit code
-    1 if one is damaged or not there."""
+    1 if one is damaged or missing."""
     from bico.core.records import verify
 
     if not results.is_dir():
@@ -130,7 +130,7 @@ def curve(curve: Annotated[str, Parameter(help="One of `curves` in the config.")
 
 
 def training_plot(method: Row, /, *, config: ConfigFile) -> None:
-    """Draw how a method's training went."""
+    """Draw the training curves of a method."""
     opened, row = open_with_row(config, method)
     from bico.report.plots import training_plot
 
@@ -145,7 +145,7 @@ def figures(*, config: ConfigFile) -> None:
 
 
 def gallery(*, config: ConfigFile) -> None:
-    """Write the page on which all clips can be looked at, filtered and played in step."""
+    """Write a page that shows all clips, with filters, and plays them in step."""
     from bico.report.gallery import gallery
 
     gallery(open_config(config))

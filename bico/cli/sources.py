@@ -10,11 +10,11 @@ from bico.cli.arguments import ConfigFile, known, open_config
 from bico.core.errors import InputError
 
 Source = Annotated[str, Parameter(help="One of `sources` in the config.")]
-Repository = Annotated[str, Parameter(help="As config/weights.lock names it.")]
+Repository = Annotated[str, Parameter(help="Name of the model in config/weights.lock.")]
 
 
 def weights(repository: Repository, /, *, config: ConfigFile) -> None:
-    """Fetch a model of full size, as config/weights.lock pins it; then look again whether the benchmark fits it."""
+    """Download a full-size model in the version that config/weights.lock pins, and check that the config fits it."""
     from bico.pipeline.preflight import preflight
     from bico.sources.weights import fetch, repositories
 
@@ -24,7 +24,7 @@ def weights(repository: Repository, /, *, config: ConfigFile) -> None:
 
 
 def authors(*, config: ConfigFile) -> None:
-    """Fetch the authors' project page: media for sources, and published clips."""
+    """Download the authors' project page: the media of the sources, and the clips that they published."""
     from bico.sources.authors_page import fetch
 
     fetch(open_config(config).authors_page)
@@ -41,7 +41,7 @@ def render(source: Source, /, *, config: ConfigFile) -> None:
 
 
 def truth(*, config: ConfigFile) -> None:
-    """Render what every Toybox case should show."""
+    """Make the exact rendering of every Toybox case."""
     from bico.toybox.scenes import write_truth
 
     opened = open_config(config)
@@ -50,7 +50,7 @@ def truth(*, config: ConfigFile) -> None:
 
 
 def concepts(*, config: ConfigFile) -> None:
-    """Ask the VLM for every source's key concepts and for captions that hold them."""
+    """Ask the VLM for every source's key words, and for captions that contain them."""
     from bico.pipeline.concepts import concepts
     from bico.profiling.memory import check_gpu
     from bico.sources.coverage import log_coverage, notice_coverage
@@ -63,7 +63,7 @@ def concepts(*, config: ConfigFile) -> None:
 
 
 def coverage(*, config: ConfigFile) -> None:
-    """Write the table of how much of every bound phrase captions name, and print a notice where it is little."""
+    """Write, for every bound phrase, the share of its words that captions name, and print a notice if it is low."""
     from bico.sources.coverage import notice_coverage, write_coverage
 
     opened = open_config(config)

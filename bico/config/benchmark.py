@@ -19,7 +19,7 @@ class ToyScene(Section):
     """A source that the Toybox renders: words, and a seed for all that the words leave open."""
 
     seed: Count = Field(
-        description="Seed of all that the words leave open: hues, pattern, proportions, layout, speed and so on."
+        description="Random seed of what the words do not fix: hues, pattern, proportions, layout, speed and so on."
     )
     subject: Words = Field(description="Object: cat, fish, car, rocket, robot or mushroom.")
     scene: Words = Field(description="Background: beach, forest, desert, city or space.")
@@ -67,16 +67,17 @@ class Source(Section):
         default=None,
         description=(
             "Several photographs of one subject in place of `file`: a list, or a folder, whose files are taken in "
-            "natural order (2 before 10). `concepts.captions` is divided among them, one caption at least for each. "
-            "Key words are those that the VLM finds in more than half of them, or else in the first. Each sample of a "
-            "training batch is one photograph. DINO-I is the mean over all; figures and the row `copy` show the first."
+            "natural order (2 before 10). The number of `concepts.captions` is divided among them; each gets at least "
+            "one caption. Key words are those that the VLM finds in more than half of the photographs; if there are "
+            "none, those of the first. Each sample of a training batch is one photograph. DINO-I is the mean over all; "
+            "figures and the row `copy` show the first."
         ),
     )
     mask: FilePath | None = Field(
         default=None,
         description=(
             "Mask of an image's `file`, of the same size: white = learn, black = do not learn, grey = learn less. It "
-            "weights the training loss; the transformer still sees the whole image. Null = all of it counts alike."
+            "weights the training loss; the transformer still sees the whole image. Null = all pixels weigh the same."
         ),
     )
     masks: list[FilePath] | None = Field(
@@ -142,8 +143,9 @@ class Case(Section):
     bind: dict[Name, Annotated[list[Words], Field(min_length=1)]] = Field(
         min_length=1,
         description=(
-            "For each source, the words or phrases of the prompt that take their look or motion from it. They stand in "
-            "the prompt verbatim. A word that is listed twice means its first place in the prompt, then its second."
+            "For each source, the words or phrases of the prompt that take their look or motion from it. They must "
+            "occur in the prompt verbatim. If a word is listed twice, the first entry is its first occurrence in the "
+            "prompt, and the second entry its second."
         ),
     )
     truth: dict[Role, Name | None] | None = Field(

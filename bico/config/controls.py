@@ -34,9 +34,9 @@ class Controls(Section):
     diversification: Pair | None = Field(
         default=None,
         description=(
-            "Rows trained on one caption and on many, which bind words. What each of them gains on the frozen backbone "
-            "in the first caption of a source is compared with its gain in new sentences. It needs Toybox sources, for "
-            "which new sentences can be written."
+            "Two rows that bind words, trained on one caption (`lacks`) and on many (`has`). For each, the reduction "
+            "of the loss under a source's first caption, relative to the frozen backbone, is compared with that under "
+            "new sentences. It needs Toybox sources, for which new sentences can be written."
         ),
     )
     absorption: WithoutToken | None = Field(
@@ -48,14 +48,18 @@ class Controls(Section):
     )
     temporal_decoupling: Pair | None = Field(
         default=None,
-        description="Rows whose videos train on clips alone and on single frames first, compared on cases that mix "
-        "images and videos.",
+        description=(
+            "Two rows whose videos train on clips alone (`lacks`) and on single frames first (`has`), compared on "
+            "cases that mix images and videos."
+        ),
     )
     reverse_training: Pair | None = Field(
         default=None,
-        description="Rows whose stage global sees low noise alone (`lacks`) and high noise alone (`has`).",
+        description="Two rows whose stage global trains at low noise only (`lacks`) and at high noise only (`has`).",
     )
-    hierarchy: Pair | None = Field(default=None, description="Rows without binders of each block, and with them.")
+    hierarchy: Pair | None = Field(
+        default=None, description="Two rows without per-block binders (`lacks`) and with them (`has`)."
+    )
 
     def rows(self) -> dict[str, list[str]]:
         """Ingredient -> the rows that its control compares, for the controls that there are."""

@@ -74,8 +74,8 @@ class MethodSettings(Section):
     label: Words | None = Field(
         default=None,
         description=(
-            "Name of the row in tables, figures and the gallery; null = the method's own name and what the row's name "
-            'adds to it: row bico_isolated is "BiCo, isolated". CSV files keep the row\'s name.'
+            "Name of the row in tables, figures and the gallery; null = the method's name followed by the rest of the "
+            "row's name: row bico_isolated becomes \"BiCo, isolated\". CSV files keep the row's name."
         ),
     )
 
@@ -181,15 +181,17 @@ class LearnedSettings(MethodSettings):
         default=500, description="Steps between checkpoints, from which an interrupted training continues."
     )
     eval_every: Positive = Field(
-        default=200, description="Steps between losses on fixed captions and noise, for the training curves."
+        default=200,
+        description="Steps between evaluations of the loss on fixed captions and noise, for the training curves.",
     )
     preview_every: Positive | None = Field(
         default=None,
         description=(
-            "Steps between previews: what the row makes of a source's own caption with what it has learned so far. "
-            "The noise is always the same. A row that learns per case makes the case's prompt. Previews stand beside "
-            "the training curve, in <seed>.previews, and in the training plot. They do not change what is learned. "
-            "Each takes as long as a clip, and opens the backbone a second time for as long. Null = none."
+            "Steps between previews: pictures of what the row generates from a source's own caption with what it has "
+            "learned so far, always with the same noise. A row that learns per case uses the case's prompt. Previews "
+            "are saved beside the training curve, in <seed>.previews, and shown in the training plot. They do not "
+            "change what is learned. Each takes as long as generating a clip, during which the backbone is opened a "
+            "second time. Null = none."
         ),
     )
     preview_prompt: Words | None = Field(

@@ -84,19 +84,19 @@ class ConceptSettings(Section):
     instructions: Literal["paper", "short"] = Field(
         default="paper",
         description=(
-            "What the VLM is asked. paper = what the authors ask, in words of our own: brief, concrete concepts of any "
-            "number, then captions of one complete, expressive but concise sentence. short = at most six concepts, "
-            "then captions of at most 25 words that name no other look or motion; the Toybox's VLM knows these alone. "
-            "Both want key words verbatim; the authors' captions may paraphrase them."
+            "Instructions to the VLM. paper = the authors' request in our own words: any number of brief, concrete "
+            "concepts, then captions of one complete, expressive but concise sentence. short = at most six concepts, "
+            "then captions of at most 25 words that name no other look or motion; the Toybox's VLM was trained on "
+            "these instructions only. Both require key words verbatim; the authors' captions may paraphrase them."
         ),
     )
     look: Look = Field(
         default="original",
         description=(
-            "What the VLM looks at. original = the file in its own size, and of a video the frames that training reads "
-            "(`media.read`), four for each second of the file's own time. Each is resized to what 256 to 1280 vision "
-            "tokens show (28 x 28 pixels each). encoded = what training encodes: resized and cropped to the size of "
-            "`media`, of a video at most 16 frames, at `media.fps`."
+            "Frames that the VLM sees. original = the file in its own size; of a video four frames a second (in the "
+            "file's own time) of the span that training reads (`media.read`). Each frame is resized so that it takes "
+            "256 to 1280 vision tokens of 28 x 28 pixels. encoded = the frames that training encodes, resized and "
+            "cropped to the size of `media`; of a video at most 16 frames, at `media.fps`."
         ),
     )
     captions: Positive = Field(default=60, description="Number of diversified captions of a source.")
@@ -133,8 +133,8 @@ class Sampling(Section):
         default=5.0,
         gt=0,
         description=(
-            "Timestep shift of the noise schedule. Denoising steps stand at equally spaced positions of it, as in the "
-            "code of Wan and of the authors; the scheduler of diffusers spaces them otherwise."
+            "Timestep shift of the noise schedule. Denoising steps are at equally spaced positions of the schedule, as "
+            "in the code of Wan and of the authors. The scheduler of diffusers uses another spacing."
         ),
     )
     negative_prompt: str = Field(
@@ -149,7 +149,7 @@ class Scoring(Section):
     pooling: Literal["mean", "renormalised"] = Field(
         default="mean",
         description=(
-            "How the unit feature vectors of a clip's frames become one. mean = their average; renormalised = their "
+            "How the unit feature vectors of a clip's frames are combined. mean = their average; renormalised = their "
             "average, scaled to unit length."
         ),
     )
@@ -158,8 +158,8 @@ class Scoring(Section):
         gt=0,
         le=1,
         description=(
-            "Share of a frame's shorter side that DINO sees, centred (224 of 256 pixels); null = the value in the "
-            "model's own config.json."
+            "Centre crop that DINO sees, as a share of the frame's shorter side (0.875 = 224 of 256 pixels); null = "
+            "the value in the model's own config.json."
         ),
     )
     bootstrap: Positive = Field(default=2000, description="Bootstrap resamples of the cases, for the 95 % intervals.")
@@ -171,4 +171,4 @@ class Rating(Section):
 
     raters: Positive = Field(default=28, description="Number of people. Each rates a page of their own.")
     groups: Positive = Field(default=10, description="Cases on a page, each with the clips of all rows of table 1.")
-    seed: Count = Field(default=0, description="Seed for which cases and seeds a rater sees, and for their order.")
+    seed: Count = Field(default=0, description="Random seed of the choice and order of a rater's clips.")

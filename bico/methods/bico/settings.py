@@ -35,8 +35,8 @@ class Absorption(Section):
     slot: Literal["append", "eos"] = Field(
         default="append",
         description=(
-            "Where they stand: append = after the caption, as in the paper; eos = in place of its end-of-sequence "
-            "token, as in the authors' code."
+            "Position of the tokens: append = after the caption, as in the paper; eos = in place of its "
+            "end-of-sequence token, as in the authors' code."
         ),
     )
     learning_rate: Rate | None = Field(
@@ -104,15 +104,15 @@ class Settings(LearnedSettings):
     warm_up: Count = Field(
         default=0,
         description=(
-            "Number of first steps of each optimiser in which the learning rates are a third of their values, as in "
-            "the authors' code; 0 = none."
+            "Number of steps at the start of each optimiser in which the learning rates are a third of their values, "
+            "as in the authors' code; 0 = none."
         ),
     )
     fresh_optimizer: bool = Field(
         default=False,
         description=(
-            "Whether a video's clip starts with an optimiser of its own, as in the authors' code: its moments are zero "
-            "and it warms up again; false = it goes on with that of the single frames."
+            "Whether training on a video's clip starts with a new optimiser (zero moments, new warm-up), as in the "
+            "authors' code; false = it continues with the optimiser of the single frames."
         ),
     )
     absorption: Absorption = Field(
@@ -132,8 +132,8 @@ class Settings(LearnedSettings):
     isolation: Isolation = Field(
         default=Isolation(),
         description=(
-            "An addition of ours: training steps that bind a single key word and penalise what it changes at places to "
-            "which the frozen backbone does not attend for that word."
+            "An addition of ours: training steps that bind a single key word and penalise changes in those places of "
+            "the frame to which the frozen backbone does not attend for that word."
         ),
     )
     hierarchical: bool = Field(

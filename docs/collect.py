@@ -120,7 +120,7 @@ def _scorers(runs: dict[str, Config]) -> None:
 
 
 def _save(name: str, lines: Iterable[dict[str, Any]]) -> None:
-    pd.DataFrame(lines).to_csv(OUT / f"{name}.csv", index=False, float_format="%.2f")
+    pd.DataFrame(lines).to_csv(OUT / f"{name}.csv", index=False, float_format="%.4f")
 
 
 def _part(config: Config, part: str, lean: str) -> Iterator[dict[str, Any]]:

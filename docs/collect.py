@@ -40,6 +40,18 @@ COMPARED = [
 """Rows, and the scores in which they are compared."""
 
 
+FAULTS = {
+    "hue": "hue of the subject",
+    "pattern": "pattern of the subject",
+    "size": "size of the subject",
+    "scene": "hues of the background",
+    "light": "no light",
+    "subject": "another subject",
+    "copy": "a source's frames, copied",
+    "path": "another path",
+    "speed": "too slow",
+    "frozen": "frozen",
+}
 PARTS = {
     "per-block binders beside the global one": ("bico_hierarchical", "bico_global"),
     "diversified captions": ("bico_diversified", "bico_hierarchical"),
@@ -111,7 +123,7 @@ def _scorers(runs: dict[str, Config]) -> None:
     table = read_table(config.paths.table("scorers"), types)
     lines = dict[str, dict[str, Any]]()
     for line in table.to_dict(orient="records"):
-        fault, score = line["fault"], line["score"]
+        fault, score = FAULTS[line["fault"]], line["score"]
         entry = lines.setdefault(
             fault, {"fault": fault, "about": line["about"].replace(" ", ", "), "cases": line["cases"]}
         )

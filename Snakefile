@@ -5,10 +5,10 @@ uv run snakemake --cores all --configfile config/examples/own_media.yaml     you
 uv run snakemake --cores all --configfile config/paper.yaml                  the paper's benchmark, at full size
 uv run snakemake --cores all --config split=tuning                           the tuning set
 uv run snakemake --cores all everything                                      all tables and figures
-uv run snakemake --cores all results/figures/table2.png                      ablations of BiCo, as a table and drawn
-uv run snakemake --cores all results/binding.csv                             what was learned of each source alone
-uv run snakemake --cores all results/controls.csv                            can each of BiCo's ingredients be judged here?
-uv run snakemake --cores all results/scorers.csv                             which score to trust with what
+uv run snakemake --cores all results/figures/table2.png                      ablations of BiCo, as a table and a figure
+uv run snakemake --cores all results/binding.csv                             what was learned from each source alone
+uv run snakemake --cores all results/controls.csv                            can this benchmark measure BiCo's ingredients?
+uv run snakemake --cores all results/scorers.csv                             what each score measures
 uv run snakemake --cores all results/rating/pages                            pages on which people rate the clips
 uv run snakemake --report results/report.html -- everything                  one page of all that `everything` made
 """
@@ -17,7 +17,7 @@ from snakemake.utils import min_version
 
 min_version("9.19")
 
-# A config that is given on the command line stands alone, it is not merged into the default one.
+# A config that is given on the command line replaces the default one; the two are not merged.
 if not workflow.configfiles:
 
     configfile: "config/toybox.yaml"
@@ -76,7 +76,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/rating.smk"
 
 
-# All that needs a network: models of full size, and the authors' page where sources come from it.
+# Everything that needs a network: models of full size, and the authors' page where sources come from it.
 rule downloads:
     input:
         fetched(*WEIGHTS),
@@ -84,8 +84,8 @@ rule downloads:
 
 
 # All tables and figures that the config has: `all`, ablations, curves, trainings, parts of the concept, binding,
-# scorers, applications, absorption.
-# Not the controls, whose verdicts tables 2 and 3 have from the next run on.
+# scorers, applications, absorption. The controls are not among them. Once they are made, the next run adds their results
+# to tables 2 and 3.
 rule everything:
     input:
         rules.all.input,

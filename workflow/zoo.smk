@@ -78,7 +78,7 @@ rule wan:
     params:
         workdir=f"{BUILT}/work/wan",
     shell:
-        # On a CPU two processes share each batch, which is faster than two threads.
+        # On a CPU two processes share each batch. This is faster than two threads.
         "workers=$(python -c 'import torch; print(1 if torch.cuda.is_available() else 2)');"
         " python -m torch.distributed.run --standalone --nproc-per-node $workers -m bico.zoo wan"
         " --workdir {params.workdir} $(dirname {output.entry}) 2>&1 | tee {log}"

@@ -1,4 +1,4 @@
-"""What was learned, looked at closely: binding and leaks, applications, absorption, the concept in parts, controls.
+"""Analysis of what was learned: binding and leaks, applications, absorption, parts of the concept, controls.
 
-Beside the benchmark's tables; most of it needs the Toybox's truth.
+It complements the benchmark's tables. Most of it needs the Toybox's exact renderings.
 """

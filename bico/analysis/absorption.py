@@ -1,8 +1,9 @@
-"""What the absorption token takes up: where bound words and the token look, with it and without. Toybox only.
+"""What the absorption token absorbs: attention maps of bound words and of the token, with it and without. Toybox only.
 
-BiCo's claim (Diversify-and-Absorb Mechanism): details that no key word names go into the absorption token, and not into
-the key words. So with the token a key word should look at its own subject as much as before, and the token at what no
-word names: at clutter, where a source has some. The cross-attention maps of the source's own clip tell, on known masks.
+BiCo's claim (Diversify-and-Absorb Mechanism) is that details which no key word names go into the absorption token, and
+not into the key words. So with the token a key word should attend to its own subject as much as before, and the token
+to things that no word names, such as clutter. The cross-attention maps of the source's own clip are compared with known
+masks.
 """
 
 from __future__ import annotations
@@ -37,20 +38,22 @@ from bico.toybox.scenes import scene_of, toy_scene
 from bico.toybox.world import Scene
 
 WORD, TOKEN = "subject's word", "absorption token"
+CAPTIONS = 8
+"""Number of captions of a source over which its maps are averaged."""
 DRAWN = 4
-"""Sources in the figure, those with clutter first."""
+"""Number of sources in the figure, those with clutter first."""
 CLUTTER_SHOWS = 24
-"""Change of a pixel, of 255, from which clutter counts as seen there."""
+"""Smallest change of a pixel, in 0..255, at which clutter counts as visible there."""
 
 Maps = dict[str, Tensor]
 
 
 def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
-    """Compares the paper's full model with that without the absorption token, on every source of the Toybox.
+    """Compares the paper's full model with the one without absorption token, on every source of the Toybox.
 
     Writes `R/absorption.csv` and draws `R/figures/absorption.png` and `.pdf`. Columns: source, row ("unbound" or one of
-    `config.methods`), word ("subject's word" or "absorption token"), and how densely it looks at the subject, at
-    clutter and elsewhere, relative to the whole frame (1 = as at any place; empty where a source has no clutter).
+    `config.methods`), word ("subject's word" or "absorption token"), and the density of its attention on the subject,
+    on clutter and elsewhere, relative to the whole frame (1 = uniform; empty where a source has no clutter).
     """
     rows, maps = [], {}
     for source in (name for name in learned_items(config, with_and_without(config)[0]) if config.sources[name].scene):
@@ -71,10 +74,10 @@ def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
 
 
 def with_and_without(config: Config) -> tuple[str, str]:
-    """The rows of Table 2 that stand beside the paper's full model and its "TDS without absorption"."""
+    """The rows of Table 2 that correspond to the paper's full model and its "TDS without absorption"."""
     rows = {number: row for row, number in config.table("table2").items()}
     if not {5, 7} <= rows.keys():
-        raise InputError("tables.table2: rows beside the paper's 5 and 7 are compared here: expected both")
+        raise InputError("tables.table2: this compares the rows beside the paper's rows 5 and 7: expected both")
     return rows[7], rows[5]
 
 
@@ -82,9 +85,9 @@ def with_and_without(config: Config) -> tuple[str, str]:
 def source_maps(
     config: Config, backbone: Backbone, source: str, encoded: EncodedSource, subject: str
 ) -> dict[tuple[str, str], Tensor]:
-    """(row, word) -> where the word looks in the source's own clip [t, h, w], mean over its first captions.
+    """(row, word) -> attention of the word on the source's own clip [t, h, w], mean over its first captions.
 
-    Every row sees the same captions, all of whose words are bound as in training; of its trainings, the first.
+    All rows use the same captions, with all words bound as in training, and their first training.
     """
     number = 1 + encoded.spatial.index(subject) if subject in encoded.spatial else None
     seed, rows = config.learning_seeds[0], with_and_without(config)
@@ -134,7 +137,7 @@ def density(looks: Tensor, areas: Maps) -> dict[str, float]:
 
 
 def maps_figure(config: Config, maps: dict[str, dict[tuple[str, str], Tensor]]) -> Figure:
-    """A row for each source: its middle frame, then every map on top of it, brighter where a word looks more."""
+    """A row for each source: its middle frame, then every map on top of it, brighter where attention is higher."""
     columns = list(dict.fromkeys(chain.from_iterable(maps.values())))
     figure = Figure(figsize=(1.7 * (1 + len(columns)), 0.7 + 1.75 * len(maps)), dpi=120, layout="constrained")
     shown = f"{counted(len(maps), 'source')} of {len(config.sources)}, training seed {config.learning_seeds[0]}"

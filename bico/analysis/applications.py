@@ -1,9 +1,10 @@
-"""Decomposition and editing: what the binder of one source does alone. Toybox only.
+"""Decomposition and editing: clips made with the binder of one source only. Toybox only.
 
-* decomposition: only the wanted words are bound. What they stand for is kept, the rest of the source is gone.
-* editing: a word of the source's own caption is swapped, all others stay bound. The new word shows, the rest is kept.
+* decomposition: only the wanted words are bound. The clip should keep what they name, and lose the rest of the source.
+* editing: a word of the source's own caption is swapped, all others stay bound. The clip should show the new word and
+  keep the rest.
 
-Each is measured against the unbound base with the same prompt and seeds, and drawn beside its rendered truth.
+Each is compared with the unbound base with the same prompt and seeds, and drawn beside its exact rendering.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from bico.toybox.world import Scene
 
 def applications(config: Config, backbone: Backbone) -> pd.DataFrame:
     """Makes the clips `R/applications/<row>/<name>/<seed>.mp4`, draws `R/figures/applications/<name>.png` and `.pdf`,
-    and writes what was measured to `R/applications.csv`.
+    and writes the measurements to `R/applications.csv`.
 
-    Columns: application, kind, method, measured ("kept"; "gone" of a decomposition, "changed" of an edit), clips,
+    Columns: application, kind, method, measured ("kept"; "gone" for a decomposition, "changed" for an edit), clips,
     unbound and bound_value in 0..1, gain and its 95 % interval (bootstrap over clips).
     """
     probe, rows = truth.open_probe(config), []
@@ -65,14 +66,14 @@ def roles_kept(config: Config, entry: Application) -> set[str]:
 
 
 def target(config: Config, entry: Application) -> Scene:
-    """What the clip should show; a picture that no word moves stands still."""
+    """The scene that the clip should show. It stands still if no word names a motion."""
     prompt, kept = as_case(entry).prompt, roles_kept(config, entry)
     scene = composition(config, prompt, dict.fromkeys(kept, entry.source))
     return scene if "motion" in truth.asked_words(prompt, scene, frozenset(kept)) else scene.still()
 
 
 def measure(config: Config, entry: Application, reading: Reading) -> dict[str, float]:
-    """What the clip has kept, and what has gone or changed, both in 0..1 (see the module)."""
+    """How much of the wanted part the clip keeps, and how much of the rest is gone or changed, in 0..1."""
     own, kept = scene_of(config.sources[entry.source]), roles_kept(config, entry)
     values = {"kept": _match(reading, target(config, entry), kept)}
     if entry.keep:
@@ -90,7 +91,7 @@ def _match(reading: Reading, scene: Scene, roles: set[str]) -> float:
 
 
 def _clips(config: Config, row: str, name: str, entry: Application, backbone: Backbone) -> Iterator[np.ndarray]:
-    """uint8 [T, H, W, 3] of each seed, also written to files."""
+    """Clips uint8 [T, H, W, 3] of all seeds. They are also written to files."""
     bound = row if row in applying_rows(config) else None
     for job, clip in of_one_source(config, bound, backbone, entry.source, {name: as_case(entry)}, config.media):
         write_clip(config.paths.application(row, name, job.seed), clip, config.media.fps)
@@ -108,7 +109,7 @@ def _row(
 
 
 def _draw(config: Config, name: str, entry: Application, clips: dict[str, np.ndarray]) -> None:
-    """Source, truth, and the first clip of the base and of each row."""
+    """Draws the source, the exact rendering, and the first clip of the base and of each row."""
     media = config.media
     own = read_media(config.media_path(entry.source), **dict(media))
     shown = render(target(config, entry), num_frames=media.num_frames, size=media.height)

@@ -1,13 +1,16 @@
-"""Does binding work, and does it stay where it belongs? (Toybox only)
+"""Does binding work, and does it leak? (Toybox only)
 
-Two measurements of what a method has learned of each source, both against the unbound base with the same seeds:
+Two measurements of what a method has learned from each source, both compared with the unbound base with the same seeds:
 
-* reconstruction: all of a source's words bound, in a prompt that says just what the source shows; the gain in PSNR.
-* the leak test: one role bound alone, among words that the source does not show. That role has to match the source
-  better, and the words of the other roles have to be read as before: a subject that brings its source's scene leaks.
+* reconstruction: all words of a source are bound, in a prompt that describes exactly the source. The measure is the
+  gain in PSNR.
+* the leak test: only one role is bound, among words that the source does not show. This role should match the source
+  better. The probe should recognise the words of the other roles as before. For instance, a subject that brings along
+  the scene of its source leaks.
 
-Exact renderings are measured alike (method "truth"): no word says where things stand, so a reconstruction whose looks
-are right still has its pixels elsewhere, and a role that the plain word shows well already has little to gain.
+Exact renderings are measured in the same way (method "truth") and show the gain that can be expected. No word defines
+the layout, so a reconstruction with the right looks still has other pixels. A role that the plain word already shows
+well can gain little.
 """
 
 from __future__ import annotations
@@ -40,17 +43,17 @@ from bico.toybox.words import MOTIONS, SCENES, SUBJECTS
 from bico.toybox.world import Scene, compose, sample_scene
 
 LAYOUTS = 20
-"""Draws of where things stand, for each seed."""
+"""Number of random layouts for each seed."""
 MAIN_ROLES = {"subject": SUBJECTS, "scene": SCENES, "motion": MOTIONS}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One role of a source, bound alone.
+    """A test in which only one role of a source is bound.
 
     Attributes:
-        words: role -> word, all that the prompt says.
-        target: the scene that the clip should show, apart from what the prompt leaves open.
+        words: role -> word, all words of the prompt.
+        target: the scene that the clip should show, except for what the prompt does not determine.
     """
 
     source: str
@@ -63,7 +66,7 @@ class Trial:
         return Case(prompt=sentence(self.words), bind={self.source: [self.words[self.role]]})
 
     def values(self, reading: Reading) -> dict[str, float]:
-        """role -> how well the clip shows it, in 0..1: the bound one as its source has it, the others as words."""
+        """role -> how well the clip shows it, in 0..1: the bound role compared with its source, others with words."""
         asked = truth.Truth(self.target, frozenset({self.role}), {}, frozenset({self.source}))
         own = truth.motion(reading, asked) if self.role == "motion" else truth.concept(reading, asked)
         others = {role: reading.words[role][word] for role, word in self.words.items() if role != self.role}
@@ -73,7 +76,7 @@ class Trial:
 def unbound(config: Config, backbone: Backbone) -> None:
     """Measures the unbound base on all sources of the Toybox, for all rows: `R/binding/unbound.json`.
 
-    And what there is to gain, as `binding` would: `R/binding/truth.csv`.
+    It also measures exact renderings in the same way as `binding` measures a row: `R/binding/truth.csv`.
     """
     probe = truth.open_probe(config)
     sources = measured_sources(config, TRUTH)
@@ -124,11 +127,11 @@ def collect(config: Config) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the clips of one source show.
+    """Measurements on the clips of one source.
 
     Attributes:
-        psnr: of each seed's reconstruction, in dB.
-        values: for each trial and seed, in the order of `trials`, what `Trial.values` says.
+        psnr: PSNR of the reconstruction for each seed, in dB.
+        values: `Trial.values` for each trial and seed, in the order of `trials`.
     """
 
     psnr: list[float]
@@ -136,7 +139,7 @@ class Measured:
 
 
 def _measured(config: Config, row: str | None, backbone: Backbone, probe: Probe, source: str) -> Measured:
-    """What a row's clips of a source show; those of the unbound base for None."""
+    """Measurements on a row's clips of a source; for None, on those of the unbound base."""
     words, entry, media = scene_of(config.sources[source]).words(), config.sources[source], config.media
     whole = Case(prompt=sentence(words), bind={source: list(words.values())})
     own_media = media if entry.kind == "video" else media.model_copy(update={"num_frames": 1})
@@ -151,9 +154,10 @@ def _measured(config: Config, row: str | None, backbone: Backbone, probe: Probe,
 
 
 def exact(config: Config, probe: Probe, source: str) -> Measured:
-    """What exact renderings of a source show.
+    """The same measurements on exact renderings of a source.
 
-    In the trials all that is asked for; in the reconstruction the source's looks and motion, all in another place.
+    In the trials they show everything that is asked for. In the reconstruction they have the source's looks and motion
+    but another layout.
     """
     scene, entry, media = scene_of(config.sources[source]), config.sources[source], config.media
     frames = media.num_frames if entry.kind == "video" else 1
@@ -163,7 +167,7 @@ def exact(config: Config, probe: Probe, source: str) -> Measured:
     values = [trial.values(reading) for trial, reading in zip(planned, readings, strict=True)]
 
     def elsewhere(seed: int) -> float:
-        # With the scene's seed alone it would be that scene.
+        # The scene's seed alone would give the same scene.
         draw = np.random.default_rng([seed, toy_scene(entry).seed, 1])
         return float(np.mean([psnr(render(moved(scene, draw), frames, media.height), own) for _ in range(LAYOUTS)]))
 
@@ -171,14 +175,14 @@ def exact(config: Config, probe: Probe, source: str) -> Measured:
 
 
 def moved(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene with its subject, and what stands around it, in other places."""
+    """The scene with another layout: its subject and the things around it are in other places."""
     drawn = sample_scene(rng, scene=scene.backdrop.word)
     actor = replace(scene.actors[0], x=drawn.actors[0].x, y=drawn.actors[0].y)
     return replace(scene, actors=(actor,), backdrop=replace(scene.backdrop, layout=drawn.backdrop.layout))
 
 
 def compared(config: Config, row: str, source: str, before: Measured, after: Measured) -> Iterator[dict[str, object]]:
-    """The rows of one source: its reconstruction, then every role bound alone and what that did to all roles."""
+    """The rows of one source: its reconstruction, then for every role bound alone the change of all roles."""
     yield _row(config, row, source, "everything", "psnr", before.psnr, after.psnr)
     takes = [trial for trial in trials(config, source) for _ in config.seeds]
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
@@ -190,19 +194,19 @@ def compared(config: Config, row: str, source: str, before: Measured, after: Mea
 
 
 def measured_sources(config: Config, row: str) -> list[str]:
-    """Toybox sources that a row has learned; all, of exact renderings (row "truth")."""
+    """Toybox sources that a row has learned; all of them for exact renderings (row "truth")."""
     names = config.sources if row == TRUTH else learned_items(config, row)
     return [name for name in names if config.sources[name].scene]
 
 
 def measurements(config: Config, source: str) -> list[tuple[str, str]]:
-    """(bound, measured) of each row that `compared` gives of a source."""
+    """(bound, measured) of each row that `compared` yields for a source."""
     pairs = [(trial.role, role) for trial in trials(config, source) for role in {trial.role: ""} | trial.words]
     return [("everything", "psnr"), *dict.fromkeys(pairs)]
 
 
 def psnr(clip: np.ndarray, own: np.ndarray) -> float:
-    """Of uint8 frames of one shape, in dB."""
+    """PSNR of uint8 frames of one shape, in dB."""
     return float(10 * np.log10(255**2 / np.square(clip.astype(float) - own).mean()))
 
 
@@ -210,7 +214,7 @@ def psnr(clip: np.ndarray, own: np.ndarray) -> float:
 
 
 def trials(config: Config, source: str) -> Iterator[Trial]:
-    """Every role of a source, each among `CONTEXTS` sets of words that the source does not show."""
+    """A trial for every role of a source and each of `CONTEXTS` sets of words that the source does not show."""
     scene, seed = scene_of(config.sources[source]), toy_scene(config.sources[source]).seed
     own = scene.words()
     for number, role in enumerate(own):
@@ -230,7 +234,7 @@ def _other_word(known: tuple[str, ...], own: str | None, rng: np.random.Generato
 
 
 def sentence(words: Mapping[str, str]) -> str:
-    """A prompt that says these words and nothing else."""
+    """A prompt with only these words."""
     style = STYLE_PHRASES[words["style"]][0] if "style" in words else ""
     light = LIGHT_PHRASES[words["light"]][0] if "light" in words else ""
     parts = [style, f"a {words['subject']}", words.get("motion", ""), PLACES[words["scene"]][0], light]

@@ -1,7 +1,7 @@
-"""The concept in parts: which of its looks a row holds, and which it loses (Toybox only).
+"""The parts of the concept score: which parts of a look a row keeps, and which it loses (Toybox only).
 
-`truth_concept` is one number; here it is taken apart into what the probe compares: the subject's word, pattern, hues,
-shape and size, the scene's word, sky and ground, the words and amounts of style and light.
+`truth_concept` is one number. This splits it into the parts that the probe compares: the subject's word, pattern, hues,
+shape and size; the scene's word, sky and ground; the words and amounts of style and light.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from bico.toybox.probe import Reading
 
 
 def measure_parts(config: Config, rows: list[str]) -> pd.DataFrame:
-    """Writes `R/concept_parts.csv` and returns it: for every part the truth itself, then each row of the table.
+    """Writes `R/concept_parts.csv` and returns it: for every part the exact renderings, then each row of the table.
 
-    Columns: role, part, method, cases, match in 0..1 and its 95 % interval. The truth itself is what can be reached:
-    the probe does not read all that it is shown. A case without clips has no match; `cases` counts those that have.
+    Columns: role, part, method, cases, match in 0..1 and its 95 % interval. The exact renderings show the highest match
+    that can be reached, because the probe makes errors. A case without clips has no match and is not counted in
+    `cases`.
     """
     probe = open_probe(config)
     truths, shown = read_truths(config, probe)

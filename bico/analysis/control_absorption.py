@@ -1,9 +1,9 @@
-"""The control of absorption: does clutter come along when a row without absorption tokens binds a source that has some?
+"""The control of absorption: does a row without absorption tokens transfer the clutter of its sources?
 
-Every Toybox source is learned twice: as it is, and rendered from the same scene with its clutter taken away, or put in
-(`bico.plan.counterparts`). Both are learned from the same captions. Then the subject's word, or the scene's, is bound
-alone, in sentences that otherwise say what the source does not show. The probability of clutter is measured, not
-`truth_clean`, because that falls with a leak of the scene or the subject, too.
+Every Toybox source is learned twice: as it is, and as a counterpart that is rendered from the same scene without its
+clutter, or with added clutter (`bico.plan.counterparts`). Both are learned from the same captions. Then only the word
+of the subject, or of the scene, is bound, in sentences whose other words the source does not show. The measure is the
+probability of clutter. It is not `truth_clean`, which also falls when the scene or the subject leaks.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def clutter_in_clips(config: Config, backbone: Backbone) -> pd.DataFrame:
 
 
 def _clips(config: Config, row: str, backbone: Backbone, source: str) -> Iterator[tuple[dict[str, object], np.ndarray]]:
-    """Clips uint8 [T, H, W, 3] of each role, sentence and seed, with what they are."""
+    """Clips uint8 [T, H, W, 3] of each role, sentence and seed, each with its columns of the table."""
     tried = {role: [trial.case for trial in trials(config, source) if trial.role == role] for role in ROLES}
     labels = {f"{role} {place}": (role, place) for role in ROLES for place in range(SENTENCES)}
     cases = {name: tried[role][place] for name, (role, place) in labels.items()}

@@ -1,8 +1,8 @@
-"""The control of diversification: does a binder do in new sentences what it does in the one that it was trained on?
+"""The control of diversification: does a binder work as well in new sentences as in the one that it was trained on?
 
-The loss on the source's own image or clip tells: how much lower is it with the binder than without, in the source's
-first caption, and in sentences that say the same otherwise and are none of its captions? All words pass through the
-binder, and all losses are at the same noises. A row trained on one caption saw the first one alone.
+The measure is how much the binder lowers the loss on the source's own image or clip: with the source's first caption,
+and with new sentences that say the same in other words. All words pass through the binder, and all losses use the same
+noise. A row that trains on one caption saw only the first one.
 """
 
 from __future__ import annotations
@@ -33,15 +33,19 @@ from bico.toybox.scenes import scene_of, toy_scene
 from bico.training.loss import flow_matching_loss
 from bico.training.randomness import step_generator
 
+SENTENCES = 8
+"""Largest number of new sentences for each source. A simple scene can be described in few ways."""
 DRAWS = 200
-"""Sentences that are drawn to find different ones."""
+"""Number of sentences that are drawn to find different ones."""
+NOISES = 8
+"""Number of noise levels, evenly spaced in the schedule, each with its own noise."""
 
 
 def gains(config: Config, backbone: Backbone) -> pd.DataFrame:
     """Writes `R/controls/diversification.csv` and returns it: a row per row of the config, source and training.
 
-    Columns: method, source, learning_seed, own (gain in the first caption), new (mean gain in new sentences). A gain is
-    how much lower the loss is than that of the frozen backbone in the same sentence, in % of the latter.
+    Columns: method, source, learning_seed, own (gain for the first caption), new (mean gain for new sentences). A gain
+    is the reduction of the loss relative to the frozen backbone with the same sentence, in %.
     """
     found, shift = [], config.learning_shift
     for source in measured_sources(config):
@@ -60,12 +64,12 @@ def gains(config: Config, backbone: Backbone) -> pd.DataFrame:
 
 
 def gain(unbound: np.ndarray, bound: np.ndarray) -> float:
-    """How much lower losses [N] are with a binder than without, in %, mean over sentences."""
+    """Reduction of the losses [N] by a binder, in %, mean over sentences."""
     return float(np.mean(100 * (1 - bound / unbound)))
 
 
 def new_sentences(config: Config, source: str) -> list[str]:
-    """What the source shows, in sentences of its key words that are none of its captions."""
+    """New sentences that describe the source with its key words and are not among its captions."""
     entry, scene = config.sources[source], scene_of(config.sources[source])
     known = load_json(config.paths.concepts(source))["captions"]
     rng = np.random.default_rng([toy_scene(entry).seed, 2])
@@ -111,7 +115,7 @@ def _contexts(
 
 
 def _loss(backbone: Backbone, latents: Tensor, contexts: Contexts, shift: float) -> float:
-    """One noise at a time: parts of a batch would draw other noises."""
+    """The loss for one noise level at a time, because parts of a batch would draw other noise."""
     sigmas = [torch.tensor([shifted((place + 0.5) / NOISES, shift)]) for place in range(NOISES)]
     errors = [
         flow_matching_loss(backbone, latents[None], contexts, sigma, step_generator(0, place), training=False)

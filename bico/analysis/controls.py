@@ -1,8 +1,8 @@
-"""Positive controls: does the benchmark see each ingredient of BiCo where it has to matter?
+"""Positive controls: can the benchmark measure each ingredient of BiCo in conditions in which it must have an effect?
 
-A control compares two conditions, with the ingredient or its cause and without, by measures that have to be higher with
-it. A measure whose interval lies above zero moves. An ingredient of which no measure moves cannot be judged by the rows
-of a table that lack it: the benchmark might not show it whatever it does.
+A control compares two conditions, with the ingredient (or its cause) and without it. Its measures must be higher with
+it. A measure moves if the interval of its difference lies above zero. If no measure of an ingredient moves, the tables
+say nothing about it, because the benchmark may be unable to measure its effect.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ Line = dict[str, object]
 def controls(config: Config) -> pd.DataFrame:
     """Writes `R/controls.csv` and returns it: a line for each measure of each control of the config.
 
-    Columns: ingredient, measure, over (which sources or cases, all of which `count` have a value), without and with
-    (the two conditions), value_without and value_with, difference (with - without), its 95 % interval (bootstrap over
-    sources or cases, and over trainings), moves (yes = the interval lies above zero, opposite = below it, no = it holds
-    zero, or "too few" sources or cases for an interval; empty where nothing is expected and the line only stands beside
-    another).
+    Columns: ingredient; measure; over (sources or cases) and count (how many of them have a value); without and with
+    (names of the two conditions); value_without and value_with; difference (with - without) and its 95 % interval
+    (bootstrap over sources or cases, and over trainings); moves (yes = the interval lies above zero, opposite = below
+    zero, no = it contains zero, "too few" = too few sources or cases for an interval, empty = nothing is expected and
+    the line only serves for comparison).
     """
     lines = [line for ingredient in config.controls.rows() for line in CONTROLS[ingredient](config)]
     table = pd.DataFrame(lines)
@@ -98,7 +98,7 @@ CONTROLS: dict[str, Callable[[Config], Iterator[Line]]] = {
 def _of_rows(
     config: Config, ingredient: str, over: str, cases: Collection[str], *, expected: bool = True
 ) -> Iterator[Line]:
-    """Two rows, by the scores of these cases."""
+    """Compares two rows by their scores on these cases."""
     rows = config.controls.rows()[ingredient]
     scores = {row: read_scores(config, row) for row in rows}
     for measure in measures(config, ingredient):
@@ -109,7 +109,7 @@ def _of_rows(
 
 
 def measures(config: Config, ingredient: str) -> list[str]:
-    """Scores by which two rows are compared; without a truth, those that answer the same questions without it."""
+    """Scores by which two rows are compared: truth scores, or without them the scores for the same questions."""
     if config.has_truth:
         return list(MEASURES[ingredient])
     instead = {truth: score for score, truth in ASKS.items()}
@@ -126,7 +126,7 @@ def _line(
     *,
     expected: bool = True,
 ) -> Line:
-    """Both conditions are named, each with its values [trainings, sources or cases]; only pairs count."""
+    """A line of the table. Each condition is a name and values [trainings, sources or cases]; only pairs count."""
     pairs = np.isfinite(without[1]) & np.isfinite(having[1])
     means = [case_interval(np.where(pairs, each[1], np.nan), **bootstrap(config))[0] for each in (without, having)]
     difference, low, high = paired_difference(having[1], without[1], **bootstrap(config))

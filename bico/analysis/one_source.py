@@ -1,4 +1,4 @@
-"""Clips that bind a single source, for a close look at what was learned of it."""
+"""Clips that bind a single source, to measure what was learned from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bico.plan.trainings import artifact_path, learning_seed
 def of_one_source(
     config: Config, row: str | None, backbone: Backbone, source: str, cases: Mapping[str, Case], media: Media
 ) -> Iterator[tuple[Job, np.ndarray]]:
-    """Clips uint8 [T, H, W, 3] of cases that bind this source alone, all seeds; row None = nothing is bound."""
+    """Clips uint8 [T, H, W, 3] of cases that bind only this source, for all seeds; row None = nothing is bound."""
     settings = PlainPrompt() if row is None else config.methods[row]
     files, planned = {source: config.media_path(source)}, []
     for name, case in cases.items():

@@ -1,5 +1,5 @@
-"""The command line: one command per step of the benchmark. What Snakemake calls is what a person types.
+"""The command line: one command per step of the benchmark. Snakemake calls the same commands as a person.
 
-`main.py` lists all commands. A module holds the commands of one heading of `bico --help`, and of them the arguments
-alone. A command imports what it runs when it is called, so that a wrong argument is told at once.
+`main.py` lists all commands. A module holds the commands of one heading of `bico --help`, which only parse arguments. A
+command imports the code that it runs when it is called, so that a wrong argument is reported at once.
 """

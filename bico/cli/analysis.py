@@ -1,4 +1,4 @@
-"""Commands that look closely at what was learned: binding, applications, absorption, parts of the concept, controls."""
+"""Commands that measure what was learned: binding, applications, absorption, parts of the concept, controls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def unbound(*, config: ConfigFile) -> None:
-    """Measure what the plain prompt shows of every source's words, as the reference of `binding`."""
+    """Measure the unbound base on the words of every source. `binding` compares with it."""
     opened = open_with_probe(config, "unbound")
     from bico.analysis.binding import unbound
     from bico.pipeline.opening import open_backbone
@@ -23,7 +23,7 @@ def unbound(*, config: ConfigFile) -> None:
 
 
 def binding(method: Row, /, *, config: ConfigFile) -> None:
-    """Measure what a method has learned of each single source: reconstruction, and the leak test."""
+    """Measure what a method has learned from each source alone: reconstruction, and the leak test."""
     opened = open_with_probe(config, "binding")
     known("method", method, opened.methods)
     from bico.analysis.binding import binding
@@ -33,7 +33,7 @@ def binding(method: Row, /, *, config: ConfigFile) -> None:
 
 
 def binding_table(*, config: ConfigFile) -> None:
-    """Write the table of all methods' binding."""
+    """Write the table of the binding of all methods."""
     opened = open_with_probe(config, "binding-table")
     from bico.analysis.binding import collect
 
@@ -50,7 +50,7 @@ def applications(*, config: ConfigFile) -> None:
 
 
 def absorption(*, config: ConfigFile) -> None:
-    """Draw attention maps of bound words and of the absorption token, with the token and without."""
+    """Show the attention maps of bound words and of the absorption token, with the token and without."""
     opened = open_with_probe(config, "absorption")
     from bico.analysis.absorption import absorption
     from bico.pipeline.opening import open_backbone
@@ -59,7 +59,7 @@ def absorption(*, config: ConfigFile) -> None:
 
 
 def concept_parts(*, config: ConfigFile) -> None:
-    """Split the concept score of each row of table 1 into single attributes, such as pattern or hue."""
+    """Split the concept score into its parts: which parts of a look each row of table 1 keeps."""
     opened = open_with_probe(config, "concept-parts")
     from bico.analysis.concept_parts import measure_parts
 
@@ -67,7 +67,7 @@ def concept_parts(*, config: ConfigFile) -> None:
 
 
 def doses(*, config: ConfigFile) -> None:
-    """Score exact renderings with one thing wrong, in doses."""
+    """Score exact renderings with one fault, in doses."""
     opened = open_with_probe(config, "doses")
     from bico.analysis.doses import measure_doses
 
@@ -75,14 +75,14 @@ def doses(*, config: ConfigFile) -> None:
 
 
 def scorers(*, config: ConfigFile) -> None:
-    """Write what each score is worth: by faults in doses, and by the clips of the rows of table 1."""
+    """Write what each score measures, tested on faults in doses and on the clips of the rows of table 1."""
     from bico.report.scorers import scorers
 
     scorers(open_config(config))
 
 
 def control_diversification(*, config: ConfigFile) -> None:
-    """Measure how much rows reduce the loss under the caption that they were trained on, and under new sentences."""
+    """Measure how much rows lower the loss for the caption that they were trained on, and for new sentences."""
     opened = _open_with_control(config, "diversification")
     from bico.analysis.control_diversification import gains
     from bico.pipeline.opening import open_backbone
@@ -91,7 +91,7 @@ def control_diversification(*, config: ConfigFile) -> None:
 
 
 def control_counterparts(*, config: ConfigFile) -> None:
-    """Train on the counterpart of every Toybox source: with clutter if it has none, without if it has some."""
+    """Train on the counterpart of every Toybox source: with clutter if the source has none, without if it has some."""
     opened = _open_with_control(config, "absorption")
     from bico.pipeline.counterparts import learn_counterparts
 
@@ -99,7 +99,7 @@ def control_counterparts(*, config: ConfigFile) -> None:
 
 
 def control_absorption(*, config: ConfigFile) -> None:
-    """Measure whether a source's clutter shows in clips that bind its subject or its scene."""
+    """Measure whether the clutter of a source appears in clips that bind its subject or its scene."""
     opened = _open_with_control(config, "absorption")
     from bico.analysis.control_absorption import clutter_in_clips
     from bico.pipeline.opening import open_backbone
@@ -108,10 +108,10 @@ def control_absorption(*, config: ConfigFile) -> None:
 
 
 def controls(*, config: ConfigFile) -> None:
-    """Write the table of controls: is each ingredient of BiCo measurable where it must have an effect?"""
+    """Write the table of controls: is the effect of each ingredient of BiCo visible where it must have one?"""
     opened = open_config(config)
     if not opened.controls.rows():
-        raise InputError("controls: none in the config: expected rows to compare, see config/reference.yaml")
+        raise InputError("controls: the config has none: expected rows to compare, see config/reference.yaml")
     from bico.analysis.controls import controls
 
     controls(opened)

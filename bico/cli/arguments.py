@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _whole(type_: type, tokens: Sequence[Token]) -> int:
-    """Digits alone: cyclopts would round 2.7, and read 0x10."""
+    """A whole number written in digits. Without this check cyclopts would round 2.7 and accept 0x10."""
     if not tokens[0].value.isdecimal():
         raise ValueError(f"'{tokens[0].value}': expected a whole number")
     return int(tokens[0].value)
@@ -24,10 +24,10 @@ def _whole(type_: type, tokens: Sequence[Token]) -> int:
 Positive = Annotated[int, Parameter(converter=_whole, validator=validators.Number(gte=1))]
 Count = Annotated[int, Parameter(converter=_whole)]
 ConfigFile = Annotated[Path, Parameter(name="--config", help="YAML file of a benchmark.")]
-Row = Annotated[str, Parameter(help="One of `methods` in the config: a row of the tables.")]
+Row = Annotated[str, Parameter(help="A row of the tables, one of `methods` in the config.")]
 
 _configs: list[Config] = []
-"""Those that the running command has opened."""
+"""Configs that the running command has opened."""
 
 
 def open_config(path: Path) -> Config:
@@ -39,29 +39,29 @@ def open_config(path: Path) -> Config:
 
 
 def open_with_probe(path: Path, command: str) -> Config:
-    """The config for a command that needs the truth."""
+    """The config, for a command that needs exact renderings."""
     config = open_config(path)
     if not config.models.probe:
-        raise InputError(f"{command}: measured against Toybox scenes by models.probe: there is none")
+        raise InputError(f"{command}: it compares clips with Toybox scenes: expected models.probe, which is null")
     return config
 
 
 def open_with_row(path: Path, row: str) -> tuple[Config, str]:
-    """The config, and a row that is one of its `methods`."""
+    """The config, and the name of a row, after a check that it is one of its `methods`."""
     config = open_config(path)
     return config, known("method", row, config.methods)
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> str:
-    """The name, if it is one of `names`; `kind` says in the error what they name."""
+    """The name, if it is one of `names`. Raises InputError otherwise, in which `kind` says what they name."""
     if name not in (choice := list(names)):
-        expected = f"one of {', '.join(choice)}" if choice else "one that has some"
+        expected = f"one of {', '.join(choice)}" if choice else "a config that has some"
         raise InputError(f"no {kind} '{name}' in the config: expected {expected}")
     return name
 
 
 def forget_configs() -> None:
-    """Those of the command before, in the same process."""
+    """Forgets the configs of an earlier command in the same process."""
     _configs.clear()
 
 

@@ -12,15 +12,15 @@ from bico.cli.arguments import ConfigFile, Count, Positive, open_config
 from bico.core.errors import InputError
 
 Rows = Annotated[
-    Sequence[str], Parameter(consume_multiple=True, negative="", help="Methods whose trainings are measured.")
+    Sequence[str], Parameter(consume_multiple=True, negative="", help="Methods whose trainings to measure.")
 ]
 Lengths = Annotated[
     list[Positive] | None,
-    Parameter(consume_multiple=True, negative="", help="Frames of the clips, 4k + 1 each; full: 1 49 81."),
+    Parameter(consume_multiple=True, negative="", help="Numbers of frames of the clips, 4k + 1 each; full: 1 49 81."),
 ]
 Others = Annotated[
     Sequence[Literal["diffusers", "re-encoding"]],
-    Parameter(consume_multiple=True, negative="", help="Trainings to compare with; `--beside` without a value: none."),
+    Parameter(consume_multiple=True, negative="", help="Trainings to compare with; none: `--beside` without values."),
 ]
 MACHINES = "laptop (two cores with AMX), plain_laptop (with neither AMX nor AVX-512), h100, h200, a100 or rtx4090."
 
@@ -58,7 +58,7 @@ def check(*, config: ConfigFile) -> None:
 
 
 def doctor(*, config: ConfigFile) -> int:
-    """Test on a few sources whether each model works on this machine; exit code 1 if a test fails."""
+    """Test each model on this machine with a few sources. The exit code is 1 if one does not work."""
     from bico.doctor.examination import doctor
 
     return 0 if doctor(open_config(config)) else 1
@@ -67,10 +67,10 @@ def doctor(*, config: ConfigFile) -> int:
 def estimate(
     *targets: Annotated[str, Parameter(help="Target files, as for Snakemake; by default those of `all`.")],
     config: ConfigFile,
-    machine: Annotated[str, Parameter(help=MACHINES)] = "laptop",
-    measure: Annotated[bool, Parameter(negative="", help="Measure this machine's speed first, by short jobs.")] = False,
+    machine: Annotated[str, Parameter(help="laptop, plain_laptop, h100, h200, a100 or rtx4090.")] = "laptop",
+    measure: Annotated[bool, Parameter(negative="", help="Measure the speed of this machine first.")] = False,
 ) -> None:
-    """Estimate what a run still needs: jobs, hours, disk space and GPU memory, by rule and by row."""
+    """Estimate jobs, hours and disk of a run, by rule and by row. Results that exist are not counted."""
     from bico.profiling.estimate import estimated
 
     print(estimated(open_config(config), machine, measure=measure, targets=targets))
@@ -78,19 +78,17 @@ def estimate(
 
 def bench(
     *,
-    preset: Annotated[Literal["full", "small"], Parameter(help="Wan2.1-T2V-1.3B, or tiny models for a CPU.")] = "full",
+    preset: Annotated[Literal["full", "small"], Parameter(help="full: Wan2.1-T2V-1.3B; small: for a CPU.")] = "full",
     frames: Lengths = None,
     height: Annotated[Positive | None, Parameter(help="Height in pixels, a multiple of 16; full: 480.")] = None,
     width: Annotated[Positive | None, Parameter(help="Width in pixels, a multiple of 16; full: 832.")] = None,
     blocks: Annotated[Positive | None, Parameter(help="Blocks of the transformer; full: 30.")] = None,
-    steps: Annotated[Positive, Parameter(help="Timed steps of each training, after two untimed ones.")] = 5,
-    sampling_steps: Annotated[
-        Count | None, Parameter(help="Denoising steps of the clip; 0: no clip; full: 50.")
-    ] = None,
+    steps: Annotated[Positive, Parameter(help="Measured steps of each training, after two for warm-up.")] = 5,
+    sampling_steps: Annotated[Count | None, Parameter(help="Denoising steps, 0 = no generation; full: 50.")] = None,
     methods: Rows = ("bico",),
     beside: Others = ("diffusers", "re-encoding"),
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    out: Annotated[Path | None, Parameter(help="A .json or a .csv file.")] = None,
+    out: Annotated[Path | None, Parameter(help="File for the results, .json or .csv.")] = None,
 ) -> None:
     """Measure training and generation of the full-size model on random weights, and two other ways to train it."""
     from bico.core.device import free_device

@@ -9,21 +9,21 @@ from bico.core.files import check_writable
 
 
 def import_(checkpoint: Path, out: Path) -> None:
-    """Convert a checkpoint of the authors' code to a binder, OUT, which `binder:` of a source can name."""
+    """Convert a checkpoint of the authors' code to OUT, an artifact of the method bico."""
     from bico.methods.bico.released import import_checkpoint
 
     _written(import_checkpoint, checkpoint, out)
 
 
 def export(artifact: Path, out: Path) -> None:
-    """Write what the method bico learned of a source as a checkpoint for the authors' code."""
+    """Convert an artifact of the method bico to a checkpoint for the authors' code."""
     from bico.methods.bico.released import export_checkpoint
 
     _written(export_checkpoint, artifact, out)
 
 
 def export_lora(artifact: Path, out: Path) -> None:
-    """Write what the method db_lora learned of a source as a LoRA for diffusers and ComfyUI."""
+    """Convert an artifact of the method db_lora to a LoRA for diffusers and ComfyUI."""
     from bico.methods.db_lora.export import export_lora
 
     _written(export_lora, artifact, out)
@@ -35,7 +35,7 @@ def _written(convert: Callable[[Path, Path], None], source: Path, out: Path) -> 
 
 
 def pin_weights() -> None:
-    """Rewrite config/weights.lock with the present revisions and checksums of all full-size models on their hub."""
+    """Write config/weights.lock anew: the hub's present revisions and checksums of all models of full size."""
     from bico.sources.weights import pin_all
 
     pin_all()

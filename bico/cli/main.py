@@ -1,4 +1,4 @@
-"""All commands under their headings, and how each of them runs and ends.
+"""All commands under their headings, and how a command runs and ends.
 
 bico compose --prompt "a cat bouncing" --bind cat.jpg=cat --bind clip.mp4=bouncing --out out.mp4
 bico check --config config/toybox.yaml
@@ -56,7 +56,7 @@ COMMANDS = {
         results.power,
         results.verify,
     ],
-    "Steps: what was learned, looked at closely": [
+    "Steps: analysis of what was learned": [
         analysis.unbound,
         analysis.binding,
         analysis.binding_table,
@@ -78,13 +78,13 @@ COMMANDS = {
         checkpoints.pin_weights,
     ],
 }
-"""Heading of `bico --help` -> its commands, each called as its function is: `training_plot` is `bico training-plot`."""
+"""Heading of `bico --help` -> functions of its commands. A function `training_plot` is called `bico training-plot`."""
 
 app = App(
     name="bico",
     help="Compose concepts of images and videos: BiCo and its benchmark.",
     version_flags=[],
-    result_action="return_value",  # by default it would end the process
+    result_action="return_value",  # the default would end the process
     suppress_keyboard_interrupt=False,
 )
 for heading, commands in COMMANDS.items():
@@ -96,14 +96,14 @@ for heading, commands in COMMANDS.items():
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code.
 
-    0: it is done. 2, and one line on stderr: bad input, no command, or a disk that takes no file. 130 and 143, and one
-    line: it was interrupted, or terminated.
+    0: done. 2, with one line on stderr: bad input, no command, or a file that cannot be written. 130 and 143, with one
+    line: interrupted, or terminated.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # an ASCII terminal shows "é" as "\\xe9"
             stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("bico").setLevel(logging.INFO)  # not that of all libraries
+    logging.getLogger("bico").setLevel(logging.INFO)  # libraries keep their level
     forget_configs()
     given = sys.argv[1:] if arguments is None else list(arguments)
     if not given:
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _refused(str(error))
     except CycloptsError as error:
-        return _refused(" ".join(str(error).split()))  # it may have several lines
+        return _refused(" ".join(str(error).split()))  # the error may have several lines
     except OSError as error:
         if (reason := _why(error)) is None:
             raise
@@ -125,18 +125,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _refused(reason)
     except (KeyboardInterrupt, _Terminated) as error:
-        print("stopped: what is finished is kept", file=sys.stderr)
+        print("stopped: finished files are kept", file=sys.stderr)
         return 128 + (signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
     return status or 0
 
 
 class _Terminated(BaseException):
-    """SIGTERM, by which a scheduler ends a job: temporary folders are removed and locks let go on the way out."""
+    """SIGTERM, with which a scheduler ends a job. As an exception it removes temporary folders and releases locks."""
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """For as long as the context lasts, SIGTERM raises. Signals can be handled in the main thread alone."""
+    """Within this context SIGTERM raises. Signals can only be handled in the main thread."""
 
     def terminate(*_: object) -> None:
         raise _Terminated
@@ -152,13 +152,13 @@ def _terminable() -> Iterator[None]:
 
 
 def _why(error: OSError) -> str | None:
-    """One line for what is no fault of the program."""
+    """A message for an error of the file system; None if it is an error of the program."""
     if isinstance(error.filename, str) and is_result(Path(error.filename)) and isinstance(error, FileNotFoundError):
         return f"{error.filename}: not there: expected what an earlier step makes; Snakemake runs all in order"
     if error.errno in FULL or isinstance(error, PermissionError):
-        return f"{error.filename or 'a file'}: {error.strerror}: expected room, and leave to read and write"
+        return f"{error.filename or 'a file'}: {error.strerror}: expected free space, and permission to read and write"
     if "temporary directory" in str(error):
-        return f"{error.strerror}: expected room in one of them, or set TMPDIR"
+        return f"{error.strerror}: expected free space in one of them, or set TMPDIR"
     return None
 
 
@@ -187,6 +187,6 @@ def _refused(reason: str) -> int:
 
 
 def _tell_gpu_memory() -> None:
-    """What a GPU has to have for this command, as the last line of its log."""
+    """Prints the peak GPU memory of a command as the last line of its log."""
     if (torch := sys.modules.get("torch")) and torch.cuda.is_initialized():
         print(f"GPU memory: {torch.cuda.max_memory_reserved() / 2**30:.1f} GiB at most", file=sys.stderr)

@@ -11,12 +11,12 @@ from bico.cli.arguments import ConfigFile, Count, Row, open_with_row
 
 def learn(
     method: Row,
-    part: Annotated[Count, Parameter(help="Which of the `parts` of the row's trainings, counted from 0.")],
+    part: Annotated[Count, Parameter(help="Number of the part of the row's trainings, from 0: see `parts`.")],
     /,
     *,
     config: ConfigFile,
 ) -> None:
-    """Train a method on its sources, or on its cases."""
+    """Train a method on its sources, or cases."""
     opened, row = open_with_row(config, method)
     from bico.pipeline.learn import learn
     from bico.profiling.memory import check_gpu
@@ -26,7 +26,7 @@ def learn(
 
 
 def generate(method: Row, /, *, config: ConfigFile) -> None:
-    """Generate a method's clips, one for every case and seed."""
+    """Generate the clips of a method for every case and seed."""
     opened, row = open_with_row(config, method)
     from bico.pipeline.generate import generate
     from bico.profiling.memory import check_gpu

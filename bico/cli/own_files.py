@@ -1,4 +1,4 @@
-"""Commands for one's own files, without a config of one's own: compose, decompose, edit."""
+"""Commands for a user's own files, which need no config for them: compose, decompose, edit."""
 
 from __future__ import annotations
 
@@ -11,24 +11,22 @@ from cyclopts import Parameter
 from bico.cli.arguments import Count, Positive, open_config
 from bico.core.errors import InputError
 
-Like = Annotated[Path, Parameter(name="--config", help="Config whose models, sizes and training settings are used.")]
+Like = Annotated[Path, Parameter(name="--config", help="YAML file of a benchmark with the models and sizes to use.")]
 Media = Annotated[Path, Parameter(help="An image, a video, or a folder of photographs of one subject.")]
 Out = Annotated[Path, Parameter(help="The clip to write, an .mp4 file.")]
 Steps = Annotated[Positive | None, Parameter(help="Denoising steps, by default as in the config.")]
 Seed = Annotated[Count, Parameter(help="Seed of the clip's noise.")]
-Workdir = Annotated[
-    Path | None, Parameter(help="Folder in which captions and learned files are kept for the next prompt.")
-]
-FILE_KEY_WORD = "FILE=WORD: a key word that every caption of the file must contain ({}); by default the VLM finds them."
-KEY_WORD = "A key word that every caption of the file must contain ({}); by default the VLM finds them."
+Workdir = Annotated[Path | None, Parameter(help="Folder in which captions, latents and binders are kept.")]
+FILE_KEY_WORD = "FILE=WORD: a key word that the file's captions must contain ({}); by default the VLM finds them."
+KEY_WORD = "A key word that the file's captions must contain ({}); by default the VLM finds them."
 LOOKS, MOVES = "objects, colours, style, light", "motion, change of view"
 SpatialOfFile = Annotated[Sequence[str], Parameter(name="--spatial", negative="", help=FILE_KEY_WORD.format(LOOKS))]
 TemporalOfFile = Annotated[Sequence[str], Parameter(name="--temporal", negative="", help=FILE_KEY_WORD.format(MOVES))]
 Spatial = Annotated[Sequence[str], Parameter(name="--spatial", negative="", help=KEY_WORD.format(LOOKS))]
 Temporal = Annotated[Sequence[str], Parameter(name="--temporal", negative="", help=KEY_WORD.format(MOVES))]
 BOUND = (
-    "FILE=WORD: WORD of the prompt takes its look or motion from FILE: an image, a video, or a folder of photographs "
-    "of one subject."
+    "FILE=WORD: an image, a video, or a folder of photographs of one subject, and a word of the prompt that takes its "
+    "look or motion from it."
 )
 SWAPPED = "WORD=NEW: a word of the prompt, and its replacement."
 Bindings = Annotated[list[str], Parameter(negative="", help=BOUND)]
@@ -48,7 +46,7 @@ def compose(
     workdir: Workdir = None,
     config: Like = DEFAULT_CONFIG,
 ) -> None:
-    """Bind files to words of a prompt, and write the clip of that prompt."""
+    """Bind files to words of a prompt and write the clip that combines them."""
     words = {"spatial": _bindings("--spatial", spatial), "temporal": _bindings("--temporal", temporal)}
     _compose(config, prompt, _bindings("--bind", bind), _mp4(out), **words, steps=steps, seed=seed, workdir=workdir)
 
@@ -58,7 +56,7 @@ def decompose(
     /,
     *,
     prompt: Annotated[str, Parameter(help="What the clip shows.")],
-    keep: Annotated[list[str], Parameter(negative="", help="A word of the prompt to take from the file.")],
+    keep: Annotated[list[str], Parameter(negative="", help="A word of the prompt that is bound to the file.")],
     out: Out,
     spatial: Spatial = (),
     temporal: Temporal = (),
@@ -67,7 +65,7 @@ def decompose(
     workdir: Workdir = None,
     config: Like = DEFAULT_CONFIG,
 ) -> None:
-    """Take only some words of a prompt from one file, and write the clip of that prompt."""
+    """Bind only the given words of a prompt to one file, and write the clip."""
     words = {"spatial": _words("--spatial", spatial), "temporal": _words("--temporal", temporal)}
     of_file = {kind: [(media, word) for word in given] for kind, given in words.items()}
     bind = [(media, word) for word in keep]
@@ -88,7 +86,7 @@ def edit(
     workdir: Workdir = None,
     config: Like = DEFAULT_CONFIG,
 ) -> None:
-    """Replace words of the sentence that describes one file, keep all others bound to it, and write the clip."""
+    """Swap words of a sentence that describes one file, bind all others to the file, and write the clip."""
     from bico.pipeline.own_files import swapped_case
 
     new, kept = swapped_case(prompt, _swaps(swap))
@@ -106,7 +104,7 @@ def _compose(config: Path, prompt: str, bind: Sequence[tuple[Path, str]], out: P
 
 
 def _bindings(option: str, texts: Iterable[str]) -> list[tuple[Path, str]]:
-    """FILE=WORD; the name of a file may have a "=" in it."""
+    """Parses FILE=WORD. The name of a file may contain "="."""
     pairs = [text.rpartition("=") for text in texts]
     for text, (file, _, word) in zip(texts, pairs, strict=True):
         if not file or not word:
@@ -115,7 +113,7 @@ def _bindings(option: str, texts: Iterable[str]) -> list[tuple[Path, str]]:
 
 
 def _swaps(texts: Iterable[str]) -> list[tuple[str, str]]:
-    """WORD=NEW."""
+    """Parses WORD=NEW."""
     pairs = [text.partition("=") for text in texts]
     for text, (word, _, new) in zip(texts, pairs, strict=True):
         if not word or not new:
@@ -126,7 +124,7 @@ def _swaps(texts: Iterable[str]) -> list[tuple[str, str]]:
 def _words(option: str, texts: Iterable[str]) -> list[str]:
     for text in texts:
         if "=" in text:
-            raise InputError(f"{option} '{text}': expected a WORD of the one file, such as cat")
+            raise InputError(f"{option} '{text}': expected only a WORD, such as cat, because there is one file")
     return list(texts)
 
 

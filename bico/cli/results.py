@@ -19,7 +19,7 @@ TableName = Annotated[str, Parameter(help="One of `tables` in the config.")]
 
 
 def calibrate(*, config: ConfigFile) -> None:
-    """Measure both ends of the truth scores (0: an unrelated clip, 100: the exact rendering), and score the latter."""
+    """Measure both ends of the scale of the truth scores, and score the exact renderings like clips."""
     opened = open_with_probe(config, "calibrate")
     from bico.scoring.scores import calibrate
 
@@ -53,7 +53,7 @@ def table(table: TableName, /, *, config: ConfigFile) -> None:
 
 
 def plot(table: TableName, /, *, config: ConfigFile) -> None:
-    """Draw a table's scores with their intervals, and the paper's figures beside them."""
+    """Draw a table's scores with their intervals, beside the paper's values."""
     opened = _with_table(config, table)
     from bico.report.plots import plot
 
@@ -62,16 +62,16 @@ def plot(table: TableName, /, *, config: ConfigFile) -> None:
 
 def power(
     method: Row,
-    against: Annotated[str, Parameter(help="Another one, with which it is compared.")],
+    against: Annotated[str, Parameter(help="Another row, with which it is compared.")],
     /,
     *,
     config: ConfigFile,
     score: Annotated[str, Parameter(help="A column of the tables.")] = "truth_overall",
-    difference: Annotated[float | None, Parameter(help="In points: how many cases it takes.")] = None,
+    difference: Annotated[float | None, Parameter(help="Difference in points: how many cases does it need?")] = None,
 ) -> None:
-    """Print the smallest difference between two rows that other numbers of cases and trainings would tell apart.
+    """Print the minimal detectable difference between two rows, for several numbers of cases and trainings.
 
-    From how much the rows' scores vary over cases and trainings, so both have to be scored.
+    It follows from the variance of the rows' scores over cases and trainings, so both rows have to be scored.
     """
     opened = open_config(config)
     rows = known("method", method, opened.methods), known("method", against, opened.methods)
@@ -88,14 +88,14 @@ def verify(
     results: Annotated[Path, Parameter(help="A folder of results.")],
     /,
     *,
-    mend: Annotated[bool, Parameter(negative="", help="Let the next run make again what is damaged.")] = False,
+    mend: Annotated[bool, Parameter(negative="", help="Let the next run make damaged files again.")] = False,
 ) -> int:
-    """Compare sources, captions, binders, clips, scores and tables of a folder of results with their records; exit code
-    1 if one is damaged or missing."""
+    """Compare sources, captions, binders, clips, scores and tables of a folder of results with their records. The exit
+    code is 1 if one is damaged or missing."""
     from bico.core.records import verify
 
     if not results.is_dir():
-        raise InputError(f"{results}: no such folder: expected one of results")
+        raise InputError(f"{results}: no such folder: expected a folder of results")
     records, problems = verify(results, mend=mend)
     for problem in problems:
         print(problem)
@@ -105,7 +105,7 @@ def verify(
 
 
 def tensorboard(results: Annotated[Path, Parameter(help="A folder of results.")], /) -> None:
-    """Write the training curves in a folder of results as event files for TensorBoard, into its folder tensorboard."""
+    """Write the training curves of a folder of results as event files for TensorBoard, in its folder tensorboard."""
     from bico.report.event_files import write_event_files
 
     folder, runs = write_event_files(results)
@@ -138,14 +138,14 @@ def training_plot(method: Row, /, *, config: ConfigFile) -> None:
 
 
 def figures(*, config: ConfigFile) -> None:
-    """Draw each case: sources, truth and every method's clip."""
+    """Draw each case: its sources, its exact rendering and the clip of every method."""
     from bico.report.figures import figures
 
     figures(open_config(config))
 
 
 def gallery(*, config: ConfigFile) -> None:
-    """Write a page that shows all clips, with filters, and plays them in step."""
+    """Write the gallery, a page on which all clips can be filtered and played synchronously."""
     from bico.report.gallery import gallery
 
     gallery(open_config(config))
@@ -159,7 +159,7 @@ def entry(*, config: ConfigFile) -> None:
 
 
 def rating(*, config: ConfigFile) -> None:
-    """Write the pages on which people rate the clips of table 1, and the key to them."""
+    """Write the pages on which people rate the clips of table 1, and the key that identifies the clips."""
     from bico.report.rating import rating
 
     rating(open_config(config))

@@ -1,4 +1,4 @@
-"""Commands of sources, from files and weights to what training reads."""
+"""Commands that prepare sources and weights for training."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bico.cli.arguments import ConfigFile, known, open_config
 from bico.core.errors import InputError
 
 Source = Annotated[str, Parameter(help="One of `sources` in the config.")]
-Repository = Annotated[str, Parameter(help="Name of the model in config/weights.lock.")]
+Repository = Annotated[str, Parameter(help="A repository in config/weights.lock.")]
 
 
 def weights(repository: Repository, /, *, config: ConfigFile) -> None:
-    """Download a full-size model in the version that config/weights.lock pins, and check that the config fits it."""
+    """Download a model of full size, as pinned in config/weights.lock, and check that the benchmark fits it."""
     from bico.pipeline.preflight import preflight
     from bico.sources.weights import fetch, repositories
 
@@ -24,7 +24,7 @@ def weights(repository: Repository, /, *, config: ConfigFile) -> None:
 
 
 def authors(*, config: ConfigFile) -> None:
-    """Download the authors' project page: the media of the sources, and the clips that they published."""
+    """Download the authors' project page: media for sources, and published clips."""
     from bico.sources.authors_page import fetch
 
     fetch(open_config(config).authors_page)
@@ -41,7 +41,7 @@ def render(source: Source, /, *, config: ConfigFile) -> None:
 
 
 def truth(*, config: ConfigFile) -> None:
-    """Make the exact rendering of every Toybox case."""
+    """Render the exact rendering of every Toybox case."""
     from bico.toybox.scenes import write_truth
 
     opened = open_config(config)
@@ -50,7 +50,7 @@ def truth(*, config: ConfigFile) -> None:
 
 
 def concepts(*, config: ConfigFile) -> None:
-    """Ask the VLM for every source's key words, and for captions that contain them."""
+    """Ask the VLM for the key concepts of every source, and for captions that contain them."""
     from bico.pipeline.concepts import concepts
     from bico.profiling.memory import check_gpu
     from bico.sources.coverage import log_coverage, notice_coverage
@@ -63,7 +63,7 @@ def concepts(*, config: ConfigFile) -> None:
 
 
 def coverage(*, config: ConfigFile) -> None:
-    """Write, for every bound phrase, the share of its words that captions name, and print a notice if it is low."""
+    """Write a table of how many words of each bound phrase the captions contain, with notices where they are few."""
     from bico.sources.coverage import notice_coverage, write_coverage
 
     opened = open_config(config)
@@ -82,7 +82,7 @@ def encode(*, config: ConfigFile) -> None:
 
 
 def appearance(*, config: ConfigFile) -> None:
-    """Embed every source's frames with CLIP, for the methods that learn from it."""
+    """Embed the frames of every source with CLIP, for the methods that learn from these embeddings."""
     from bico.pipeline.appearance import appearance
 
     appearance(open_config(config))

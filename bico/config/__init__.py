@@ -1,4 +1,4 @@
-"""What a benchmark is: the typed schema of its YAML file.
+"""The typed schema of a benchmark's YAML file.
 
-No torch, no model, no file but YAML. What a config makes happen stands where it happens.
+This package imports no torch, opens no model and reads only YAML. What a setting does is written where it is used.
 """

@@ -16,10 +16,10 @@ Role = Literal["subject", "motion", "scene", "style", "light"]
 
 
 class ToyScene(Section):
-    """A source that the Toybox renders: words, and a seed for all that the words leave open."""
+    """A source that the Toybox renders: words, and a seed for everything that the words do not determine."""
 
     seed: Count = Field(
-        description="Random seed of what the words do not fix: hues, pattern, proportions, layout, speed and so on."
+        description="Seed of what the words do not determine: hues, pattern, proportions, layout, speed and so on."
     )
     subject: Words = Field(description="Object: cat, fish, car, rocket, robot or mushroom.")
     scene: Words = Field(description="Background: beach, forest, desert, city or space.")
@@ -33,7 +33,7 @@ class ToyScene(Section):
 
 
 class KeyWords(Section):
-    """Key concepts of a source, given by hand instead of asked from the VLM."""
+    """Key concepts of a source, given by hand instead of extracted by the VLM."""
 
     spatial: list[Words] | None = Field(
         default=None,
@@ -67,10 +67,10 @@ class Source(Section):
         default=None,
         description=(
             "Several photographs of one subject in place of `file`: a list, or a folder, whose files are taken in "
-            "natural order (2 before 10). The number of `concepts.captions` is divided among them; each gets at least "
-            "one caption. Key words are those that the VLM finds in more than half of the photographs; if there are "
-            "none, those of the first. Each sample of a training batch is one photograph. DINO-I is the mean over all; "
-            "figures and the row `copy` show the first."
+            "natural order (2 before 10). `concepts.captions` is divided among them; each gets at least one caption. "
+            "Key words are those that the VLM finds in more than half of them; if there are none, those of the first. "
+            "Each sample of a training batch is one photograph. DINO-I is the mean over all photographs. Figures and "
+            "the row `copy` show the first."
         ),
     )
     mask: FilePath | None = Field(
@@ -87,7 +87,7 @@ class Source(Section):
         default=0,
         ge=0,
         allow_inf_nan=False,
-        description="Where a video's file is read from, in seconds of its own time.",
+        description="Position in a video's file from which it is read, in seconds.",
     )
     scene: ToyScene | None = Field(
         default=None, description="Toybox scene to render. A source has one of `file`, `files` and `scene`."
@@ -143,9 +143,8 @@ class Case(Section):
     bind: dict[Name, Annotated[list[Words], Field(min_length=1)]] = Field(
         min_length=1,
         description=(
-            "For each source, the words or phrases of the prompt that take their look or motion from it. They must "
-            "occur in the prompt verbatim. If a word is listed twice, the first entry is its first occurrence in the "
-            "prompt, and the second entry its second."
+            "For each source, the words or phrases of the prompt that take their look or motion from it, verbatim. A "
+            "word that is listed twice means its first occurrence in the prompt, then its second."
         ),
     )
     truth: dict[Role, Name | None] | None = Field(
@@ -170,7 +169,7 @@ class Case(Section):
 
 
 class Application(Section):
-    """What the binder of one source does alone: decomposition (`keep`), or editing (`swap`)."""
+    """A clip made with the binder of one source only: decomposition (`keep`), or editing (`swap`)."""
 
     source: Name = Field(description="Name of the source, which has a Toybox scene.")
     prompt: Words = Field(description="With `keep`, what the clip shows; with `swap`, what the source shows.")
@@ -178,8 +177,8 @@ class Application(Section):
         default=None,
         min_length=1,
         description=(
-            "Decomposition: the only words of the prompt that are bound to the source. An application has either "
-            "`keep` or `swap`."
+            "Decomposition: only these words of the prompt are bound to the source. An application has either `keep` "
+            "or `swap`."
         ),
     )
     swap: dict[Words, Words] | None = Field(
@@ -225,7 +224,7 @@ class Benchmark(Section):
                     raise problem(
                         "cases.{case}.bind: no source '{source}': {hint}", case=case_id, source=source, hint=hint
                     )
-                # Not a matter of every `Case`: an edit binds all that stays of a prompt, its full stop, too.
+                # `Case` itself does not check this: an edit binds all that stays of a prompt, also its full stop.
                 for phrase in case.bind[source]:
                     if not re.search(r"[^\W_]", phrase):
                         raise problem(

@@ -1,4 +1,4 @@
-"""Positive controls: conditions in which an ingredient of BiCo has to matter, if the benchmark can show it at all."""
+"""Positive controls: conditions in which an ingredient of BiCo must have an effect, if the benchmark can measure it."""
 
 from typing import Literal
 
@@ -23,7 +23,7 @@ class Pair(Section):
 
 
 class WithoutToken(Section):
-    """A row that learns sources with clutter and without."""
+    """A row that learns each source twice: with clutter and without."""
 
     row: Name = Field(description="Row without absorption tokens, an entry of `methods`.")
 
@@ -34,31 +34,29 @@ class Controls(Section):
     diversification: Pair | None = Field(
         default=None,
         description=(
-            "Two rows that bind words, trained on one caption (`lacks`) and on many (`has`). For each, the reduction "
-            "of the loss under a source's first caption, relative to the frozen backbone, is compared with that under "
-            "new sentences. It needs Toybox sources, for which new sentences can be written."
+            "Rows that bind words, trained on one caption (`lacks`) and on many (`has`). The control measures how much "
+            "each lowers the loss of the frozen backbone, for the first caption of a source and for new sentences. It "
+            "needs Toybox sources, for which new sentences can be written."
         ),
     )
     absorption: WithoutToken | None = Field(
         default=None,
         description=(
-            "Row whose clips are searched for clutter of their source. Each source is trained with clutter and "
+            "Row whose clips the probe searches for clutter of their source. Each source is trained with clutter and "
             "without. It needs Toybox sources, which can be rendered both ways, and models.probe."
         ),
     )
     temporal_decoupling: Pair | None = Field(
         default=None,
-        description=(
-            "Two rows whose videos train on clips alone (`lacks`) and on single frames first (`has`), compared on "
-            "cases that mix images and videos."
-        ),
+        description="Rows whose videos train on clips only (`lacks`) and on single frames first (`has`). They are "
+        "compared on cases that mix images and videos.",
     )
     reverse_training: Pair | None = Field(
         default=None,
-        description="Two rows whose stage global trains at low noise only (`lacks`) and at high noise only (`has`).",
+        description="Rows whose stage global trains at low noise only (`lacks`) and at high noise only (`has`).",
     )
     hierarchy: Pair | None = Field(
-        default=None, description="Two rows without per-block binders (`lacks`) and with them (`has`)."
+        default=None, description="Rows without binders of each block (`lacks`), and with them (`has`)."
     )
 
     def rows(self) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Where everything that a benchmark writes stands, for its rules and its code alike."""
+"""Paths of all files that a benchmark writes. Both the rules of Snakemake and the code use them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Layout:
-    """Every path below the folder of results.
+    """Paths below the folder of results.
 
-    Rows, sources, cases and seeds are given by name; for a rule the name may be a wildcard, such as "{method}".
+    Arguments are names of rows, sources, cases and seeds. A rule may pass a wildcard, such as "{method}".
     """
 
     results: Path
 
-    # What the commands read, and what they say
+    # Config, logs and inputs
 
     @property
     def config(self) -> Path:
@@ -21,16 +21,16 @@ class Layout:
         return self.results / "config.yaml"
 
     def log(self, name: str) -> Path:
-        """What a job printed."""
+        """The log of a job."""
         return self.results / f"logs/{name}.log"
 
     def benchmark(self, name: str) -> Path:
-        """Wall time and memory of a job, by Snakemake."""
+        """Wall time and memory of a job, as Snakemake measures them."""
         return self.results / f"benchmarks/{name}.tsv"
 
     @property
     def doctor(self) -> Path:
-        """The folder of what `bico doctor` found."""
+        """The folder for the findings of `bico doctor`."""
         return self.results / "doctor"
 
     # Sources
@@ -49,7 +49,7 @@ class Layout:
         return self.results / "concepts.json"
 
     def encoded(self, source: str) -> Path:
-        """Latents and prompt embeddings: what training reads."""
+        """Latents and prompt embeddings of a source, which training reads."""
         return self.results / f"encoded/{source}.safetensors"
 
     @property
@@ -74,14 +74,14 @@ class Layout:
         """The scene of that rendering."""
         return self.results / f"truth/{case}.json"
 
-    # What is learned and generated
+    # Artifacts and clips
 
     def artifact(self, row: str, item: str, seed: int | str) -> Path:
-        """What a row has learned of a source or of a case, with one learning seed."""
+        """What a row has learned from a source or for a case, with one learning seed."""
         return self.results / f"learned/{row}/{item}/{seed}.safetensors"
 
     def metrics(self, row: str, item: str, seed: int | str) -> Path:
-        """The training curve of an artifact, a JSON line a step."""
+        """The training curve of an artifact, one JSON line per step."""
         return self.artifact(row, item, seed).with_suffix(".metrics.jsonl")
 
     @property
@@ -90,7 +90,7 @@ class Layout:
         return self.results / "tensorboard"
 
     def previews(self, row: str, item: str, seed: int | str) -> Path:
-        """The folder of the previews of an artifact, `<steps>.png` each, if there are any."""
+        """The folder of the previews of an artifact, if there are any: `<steps>.png`."""
         return self.artifact(row, item, seed).with_suffix(".previews")
 
     def all_learned(self, row: str, part: int | str) -> Path:
@@ -107,37 +107,37 @@ class Layout:
         return self.results / "clips"
 
     def all_clips(self, row: str) -> Path:
-        """The clips of a row, failed ones too."""
+        """Manifest of the clips of a row, failed ones included."""
         return self.clips / f"{row}.json"
 
     # Scores and tables
 
     def scores(self, row: str) -> Path:
-        """A line for each case and seed."""
+        """Scores of a row, one line for each case and seed."""
         return self.results / f"scores/{row}.csv"
 
     def frame_scores(self, row: str) -> Path:
-        """Scores frame by frame."""
+        """Scores of a row, frame by frame."""
         return self.results / f"scores/{row}.frames.json"
 
     @property
     def calibration(self) -> Path:
-        """Both ends of the truth scores."""
+        """Calibration of the truth scores: the raw values that become 0 and 100."""
         return self.results / "scores/calibration.json"
 
     def table(self, name: str, suffix: str = "csv") -> Path:
         """A table of results, as CSV, Markdown or LaTeX."""
         return self.results / f"{name}.{suffix}"
 
-    # What was learned, looked at closely
+    # Measurements on what was learned
 
     def binding(self, row: str) -> Path:
-        """What a row has learned of each source: reconstruction, and the leak test."""
+        """What a row has learned from each source: reconstruction, and the leak test."""
         return self.results / f"binding/{row}.csv"
 
     @property
     def unbound(self) -> Path:
-        """What the plain prompt shows of every source's words."""
+        """The same measurements for the plain prompt, on the frozen backbone."""
         return self.results / "binding/unbound.json"
 
     def application(self, row: str, name: str, seed: int) -> Path:
@@ -145,25 +145,25 @@ class Layout:
         return self.results / f"applications/{row}/{name}/{seed}.mp4"
 
     def control(self, ingredient: str) -> Path:
-        """What is measured for the control of an ingredient alone."""
+        """Measurements that only the control of this ingredient needs."""
         return self.results / f"controls/{ingredient}.csv"
 
     @property
     def counterparts(self) -> "Layout":
-        """Where the sources that only controls learn stand, as those of a benchmark do."""
+        """The layout below which sources stand that only controls learn."""
         return Layout(self.results / "controls")
 
     @property
     def doses(self) -> Path:
-        """Scores of exact renderings with a known fault, dose by dose."""
+        """Scores of exact renderings with a known fault, for each dose."""
         return self.results / "scorers/doses.csv"
 
     @property
     def agreement(self) -> Path:
-        """Of each score and each answer, over the clips of methods."""
+        """Agreement of each score with the truth and with ratings, over the clips of methods."""
         return self.results / "scorers/agreement.csv"
 
-    # What people look at
+    # Figures and pages
 
     def figure(self, name: str, suffix: str = "png") -> Path:
         """A figure, as PNG or as PDF."""
@@ -171,12 +171,12 @@ class Layout:
 
     @property
     def gallery(self) -> Path:
-        """A folder for a web server."""
+        """The gallery as a folder for a web server."""
         return self.results / "gallery"
 
     @property
     def gallery_page(self) -> Path:
-        """The same in one file."""
+        """The gallery as one file."""
         return self.results / "gallery.html"
 
     @property
@@ -186,15 +186,15 @@ class Layout:
 
     @property
     def rating_pages(self) -> Path:
-        """A page for each rater."""
+        """The folder with a page for each rater."""
         return self.results / "rating/pages"
 
     @property
     def rating_keys(self) -> Path:
-        """Whose clip each item of a rater's page is."""
+        """The folder of keys: which row made each clip of a rater's page."""
         return self.results / "rating/keys"
 
     @property
     def rating_answers(self) -> Path:
-        """What raters send back."""
+        """The folder for the answers that raters send back."""
         return self.results / "rating/answers"

@@ -1,6 +1,6 @@
-"""What a row of the tables can set, and what it answers for itself: the base of every method's settings.
+"""Settings of a row of the tables: the base class of every method's settings, and how those are found by name.
 
-A method's own settings stand with the method, in `bico.methods`, and are found there by its name.
+A method's own settings are in its folder below `bico/methods`.
 """
 
 import ast
@@ -32,8 +32,8 @@ class Steps(NamedTuple):
 
 
 class BackboneShape(NamedTuple):
-    """Widths on which the size of what is learned depends: of a token, of the feed-forward layers, of a CLIP image
-    embedding; and the number of blocks."""
+    """Sizes of a backbone on which the size of an artifact depends: the widths of a token, of the feed-forward layers
+    and of a CLIP image embedding, and the number of blocks."""
 
     width: int
     ffn_width: int
@@ -42,20 +42,19 @@ class BackboneShape(NamedTuple):
 
 
 class MethodSettings(Section):
-    """Settings of one row of the tables, and all that the benchmark asks of a method before it runs.
+    """Settings of one row of the tables, and the facts about its method that the benchmark needs before it runs.
 
     Attributes:
-        LEARNS_PER: what one artifact is learned from.
+        LEARNS_PER: what one artifact is learned from: a source, a case, or None if nothing is learned.
         COMPOSE_KEYS: settings that change how clips are made, not what is learned.
-        BOOKKEEPING: settings that change neither.
+        BOOKKEEPING: settings that change neither clips nor what is learned.
         APPEARANCE: whether the method also learns from CLIP embeddings of its sources' frames.
-        BINDS_WORDS: whether it binds the words of each source on its own. Then a source may bring what was learned of
-            it elsewhere (`binder:`), and the method's rows decompose and edit.
-        OPENS_BACKBONE: whether its clips are made by the backbone. If not, they depend on no model.
+        BINDS_WORDS: whether it binds the words of each source separately. Then a source may bring a binder that was
+            trained elsewhere (`binder:`), and the method's rows can decompose and edit.
         PAPER_ROW: number of the method's row in the paper's Table 1.
-        DISPLAY_NAME: what people call the method; "" = its name in the config, with spaces.
-        CONTROL: what its clips are, if the method is a control: it bounds what a score can show, and is not ranked
-            with it.
+        DISPLAY_NAME: name of the method in tables and figures; "" = its name in the config, with spaces.
+        CONTROL: what its clips are, if the method is a control. A control shows the range of a score and is not
+            ranked.
     """
 
     LEARNS_PER: ClassVar[Literal["nothing", "source", "case"]] = "nothing"
@@ -74,13 +73,13 @@ class MethodSettings(Section):
     label: Words | None = Field(
         default=None,
         description=(
-            "Name of the row in tables, figures and the gallery; null = the method's name followed by the rest of the "
-            "row's name: row bico_isolated becomes \"BiCo, isolated\". CSV files keep the row's name."
+            "Name of the row in tables, figures and the gallery; null = the method's name, followed by what the row's "
+            'name adds to it: row bico_isolated is "BiCo, isolated". CSV files keep the row\'s name.'
         ),
     )
 
     def label_of(self, row: str) -> str:
-        """What people call a row with these settings."""
+        """The name of a row with these settings in tables and figures."""
         name = self.DISPLAY_NAME or self.method.replace("_", " ")
         if self.label or row == self.method:
             return self.label or name
@@ -97,7 +96,7 @@ class MethodSettings(Section):
         return None
 
     def misfit(self, num_blocks: int) -> str | None:
-        """What does not fit a backbone of so many blocks, as "setting: what is wrong, what was expected"."""
+        """What does not fit a backbone with this number of blocks, as "setting: what is wrong, what was expected"."""
         return None
 
     def check(self, row: str, config: "Config") -> None:
@@ -141,16 +140,16 @@ class MethodSettings(Section):
         """Training steps of one artifact.
 
         Args:
-            kind: of the source; of one of them where a method learns per case.
+            kind: of the source; where a method learns per case, of one of its sources.
         """
         return Steps(0, 0)
 
     def forward_passes(self) -> float:
-        """Forward passes of a training step besides the one that is trained through, on average."""
+        """Mean number of forward passes of a training step without gradients, besides the one with gradients."""
         return 0.0
 
     def parameters(self, kind: Kind, backbone: BackboneShape) -> int:
-        """Numbers in one artifact; those of a few vectors do not count."""
+        """Number of parameters in one artifact. A few single vectors are not counted."""
         return 0
 
     def denoising_passes(self, sampling: Sampling) -> int:
@@ -159,16 +158,16 @@ class MethodSettings(Section):
         return sampling.steps * (2 if guidance > 1 else 1)
 
     def shortened(self, steps: int) -> Self:
-        """The same method with few steps in each of its stages, all of them plain ones: for rehearsals."""
+        """The same method with few steps in each of its stages, all of them plain steps. It is used for test runs."""
         return self
 
     def measured(self, steps: int, kind: Kind, num_blocks: int) -> Self:
-        """The same method, of whose last stage so many steps are measured."""
+        """The same method, with `steps` steps in its last stage, to measure their speed."""
         return self.shortened(steps)
 
 
 class LearnedSettings(MethodSettings):
-    """What every method that learns from its sources has in common."""
+    """Settings that all methods with training have in common."""
 
     LEARNS_PER = "source"
 
@@ -187,11 +186,11 @@ class LearnedSettings(MethodSettings):
     preview_every: Positive | None = Field(
         default=None,
         description=(
-            "Steps between previews: pictures of what the row generates from a source's own caption with what it has "
-            "learned so far, always with the same noise. A row that learns per case uses the case's prompt. Previews "
-            "are saved beside the training curve, in <seed>.previews, and shown in the training plot. They do not "
-            "change what is learned. Each takes as long as generating a clip, during which the backbone is opened a "
-            "second time. Null = none."
+            "Steps between previews. A preview is a clip of a source's own caption, generated with what the row has "
+            "learned so far, always from the same noise. For a row that learns per case it is a clip of the case's "
+            "prompt. Previews are in <seed>.previews beside the training curve, and in the training plot. They do not "
+            "change what is learned. Each takes as long as a clip, and holds the backbone in memory a second time "
+            "meanwhile. Null = none."
         ),
     )
     preview_prompt: Words | None = Field(
@@ -205,7 +204,7 @@ class LearnedSettings(MethodSettings):
 
 
 def method_names() -> list[str]:
-    """Methods that are there: folders of `bico.methods` with settings in them, and single files."""
+    """Names of the methods: folders of `bico.methods` that have settings, and single files."""
     folders = {path.parent.name for path in METHODS.glob("*/settings.py")}
     return sorted(folders | {path.stem for path in METHODS.glob("[!_]*.py")})
 
@@ -224,7 +223,7 @@ def settings_class(method: str) -> type[MethodSettings] | None:
 
 
 def settings_of(method: str) -> type[MethodSettings]:
-    """The `Settings` of a method that is there."""
+    """The `Settings` of a method that exists. Raises a validation error, one line, if they do not fit."""
     settings = cast("type[MethodSettings]", getattr(import_module(module_of(method, "settings")), "Settings", None))
     if reason := _misfit(settings) or _uncallable(method, settings):
         raise problem("bico/methods/{method}: {reason}: see docs/extending.md", method=method, reason=reason)
@@ -232,7 +231,7 @@ def settings_of(method: str) -> type[MethodSettings]:
 
 
 def _misfit(settings: object) -> str | None:
-    """Why this is no class of settings; None if it is."""
+    """Why this is not a class of settings; None if it is."""
     if not (isinstance(settings, type) and issubclass(settings, MethodSettings)):
         return "no 'Settings' in it that derives from LearnedSettings or MethodSettings"
     if settings.LEARNS_PER not in ("nothing", "source", "case"):
@@ -243,9 +242,9 @@ def _misfit(settings: object) -> str | None:
 
 
 def _uncallable(method: str, settings: type[MethodSettings]) -> str | None:
-    """What of the method cannot be called as `bico.methods.shared.protocol` says; None if all can.
+    """Which function of the method does not have the signature of `bico.methods.shared.protocol`; None if all have.
 
-    The functions are read, not imported: that would open torch.
+    The functions are parsed, not imported, because an import would load torch.
     """
     calls: dict[Part, tuple[tuple[str, ...], tuple[str, ...]]]
     calls = {"compose": (("backbone", "jobs", "settings", "sampling", "media"), ())}
@@ -272,7 +271,7 @@ def _signature_in(path: Path, name: str) -> inspect.Signature | None:
 
 
 def _signature(arguments: ast.arguments) -> inspect.Signature:
-    """The signature that these arguments of a function give it, without types."""
+    """The signature of a function with these arguments, without types."""
     positional = [*arguments.posonlyargs, *arguments.args]
     required = len(positional) - len(arguments.defaults)
     empty, kind = inspect.Parameter.empty, inspect.Parameter

@@ -1,4 +1,4 @@
-"""Reading a benchmark from YAML, in which a value is what it looks like, and no key stands twice."""
+"""Reads a benchmark from YAML. Values that YAML reads as something unexpected and repeated keys are errors."""
 
 import json
 import re
@@ -14,9 +14,9 @@ from bico.core.errors import InputError
 
 
 def load(source: Path | str | Mapping[str, Any], *, name: str = "config") -> Config:
-    """Reads a benchmark from a YAML file, or from a dict that was read before (`name` then stands for the file).
+    """Reads a benchmark from a YAML file, or from a dict that was read before (`name` then names it in messages).
 
-    Raises InputError, one line, at the first thing that does not fit.
+    Raises InputError, one line, that names the first problem.
     """
     if isinstance(source, Path | str):
         name, source = str(source), read_yaml(Path(source))
@@ -31,9 +31,9 @@ PLAIN = {
     "null": r".*",
     "merge": r"<<",
 }
-"""Type of a YAML scalar -> how a config may write it.
+"""Type of a YAML scalar -> pattern of how a config may write it.
 
-YAML knows other ways, which look like something else: 010 is 8, 1:30 is 90, `on` and `no` are true and false, and
+YAML has other notations, which look like something else: 010 is 8, 1:30 is 90, `on` and `no` are true and false, and
 2024-01-01 is a date.
 """
 
@@ -46,7 +46,7 @@ class _Surprise(yaml.MarkedYAMLError):
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML without surprises: a value is what it looks like, every key is one word, and none stands twice."""
+    """Refuses values that YAML reads as something unexpected, keys that are not scalars, and repeated keys."""
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
         node = super().compose_scalar_node(anchor)
@@ -71,12 +71,15 @@ class _Strict(yaml.SafeLoader):
         return node
 
     def construct_document(self, node: yaml.Node) -> Any:
-        return self.construct_object(node, deep=True)  # which refuses a value that holds itself
+        return self.construct_object(node, deep=True)  # refuses a value that contains itself
 
 
 def read_yaml(path: Path) -> Any:
-    """The values of a YAML file. Raises InputError, one line, if it cannot be read, a key stands there twice or is no
-    single word, or a value would be read as something that it does not look like."""
+    """The values of a YAML file.
+
+    Raises InputError, one line, if the file cannot be read, if a key is repeated or is not a single word, or if YAML
+    reads a value as something that it does not look like.
+    """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_Strict)
     except OSError as error:

@@ -31,7 +31,7 @@ HEADER = f"""\
 # The reference of the configuration: every key, explained at its first place in this file.
 #
 # A key shows its default, which is the paper's value where the paper has one. Where the comment ends in "Required." or
-# in "Default: ...", the value is an example. A configuration of your own needs the required keys alone: start from
+# in "Default: ...", the value is an example. A configuration of your own needs only the required keys: start from
 # config/examples/own_media.yaml. An unknown key is an error.
 #
 # `{COMMAND}` writes this file from the descriptions in bico/config and bico/methods.
@@ -85,11 +85,11 @@ EXAMPLE: dict[str, Any] = {
         "cases": {"rocket_sliding": {"prompt": "a rocket sliding in fog", "bind": {"rocket_city": ["rocket"]}}},
     },
 }
-"""A small configuration: what the reference shows where there is no default, or an empty one."""
+"""A small configuration. The reference shows its values where a key has no default, or an empty one."""
 
 
 def explanation(section: type[Section], key: str) -> str:
-    """The description of a key: the field's own, or that of the field which it overrides."""
+    """The description of a key: the field's own, or that of the field that it overrides."""
     fields = (base.model_fields.get(key) for base in section.__mro__ if issubclass(base, Section))
     return next((field.description for field in fields if field and field.description), "")
 
@@ -107,7 +107,7 @@ def reference() -> str:
 
 
 def _section(section: type[Section], shown: Mapping[str, Any], explained: set[str], width: int) -> list[str]:
-    """The lines of a section: the keys that are shown, and with their defaults those that nothing explained before."""
+    """The lines of a section: its keys in `shown`, and with their defaults the keys that are not explained yet."""
     blocks = []
     for key, field in section.model_fields.items():
         text = explanation(section, key)
@@ -121,7 +121,7 @@ def _section(section: type[Section], shown: Mapping[str, Any], explained: set[st
 
 
 def _commented(blocks: list[tuple[list[str], str]], width: int) -> Iterator[list[str]]:
-    """Keys with their comments: behind a key of one line where that fits, aligned with its neighbours; else above."""
+    """Keys with their comments. A comment that fits stands behind its key, aligned with its neighbours; else above."""
 
     def fits(block: tuple[list[str], str]) -> bool:
         lines, comment = block
@@ -138,7 +138,7 @@ def _commented(blocks: list[tuple[list[str], str]], width: int) -> Iterator[list
 
 
 def _lines(key: str, value: Any, annotation: Any, explained: set[str], width: int) -> list[str]:
-    """A key and its value: a section, sections by name, or plain."""
+    """A key and its value, which is a section, sections by name, or plain."""
     section = section_within(annotation)
     if section is None or not value:
         return _plain(key, value, width)
@@ -150,7 +150,7 @@ def _lines(key: str, value: Any, annotation: Any, explained: set[str], width: in
 
 
 def _entry(name: str, entry: Mapping[str, Any], section: type[Section], explained: set[str], width: int) -> list[str]:
-    """A section under a name of the user's choice. What a method is stands above its first row."""
+    """A section under a name of the user's choice. The description of a method stands above its first row."""
     comment = []
     if section is MethodSettings:
         section = settings_of(entry["method"])
@@ -173,7 +173,7 @@ def _flow(value: Any) -> str:
 
 
 def _instead_of_default(field: FieldInfo, value: Any) -> str:
-    """What to say of a key that shows an example."""
+    """The end of a comment whose key shows an example."""
     if field.is_required():
         return " Required."
     default = to_jsonable_python(field.default)
@@ -181,7 +181,7 @@ def _instead_of_default(field: FieldInfo, value: Any) -> str:
 
 
 def section_within(annotation: Any) -> type[Section] | None:
-    """The section of which values of this type are, or that they hold by name; None if they are plain."""
+    """The section class of values of this type, or of the values of a dict of this type; None if they are plain."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next(filter(None, map(section_within, get_args(annotation))), None)
@@ -196,7 +196,7 @@ def _indented(lines: Iterable[str]) -> list[str]:
 
 
 def _spaced(blocks: Iterable[list[str]]) -> list[str]:
-    """Blocks below each other, those of several lines set apart by blank ones."""
+    """Blocks below each other, with blank lines around those of several lines."""
     lines: list[str] = []
     before = 0
     for block in blocks:
@@ -209,7 +209,7 @@ def _spaced(blocks: Iterable[list[str]]) -> list[str]:
 
 
 class _WithoutTitles(GenerateJsonSchema):
-    """Without a title for each key that only repeats it."""
+    """Leaves out titles, which only repeat their keys."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -231,7 +231,7 @@ def schema() -> str:
     of_method, of_any = {method: {"$ref": f"#/$defs/{name}"} for method, name in rows.items()}, {"$ref": "#/$defs/row"}
     definitions["row"] = {"oneOf": list(of_method.values()), "required": ["method"]}
     whole["properties"]["methods"] |= {
-        # A row that has the name of a method may leave out which method it is, and all settings.
+        # A row with the name of a method may leave out `method`, and all settings.
         "properties": {method: {"anyOf": [{"type": "null"}, own, of_any]} for method, own in of_method.items()},
         "additionalProperties": of_any,
     }

@@ -1,6 +1,6 @@
 """A whole benchmark, as a YAML file describes it: `Config`.
 
-The defaults are those of the paper at full size; the values for the Toybox stand in `config/toybox.yaml`.
+The defaults are those of the paper at full size; the values for the Toybox are in `config/toybox.yaml`.
 """
 
 from collections.abc import Mapping
@@ -58,8 +58,8 @@ class Config(Benchmark):
     weights_store: FilePath = Field(
         default=Path("data/weights"),
         description=(
-            "Folder of downloaded models, which several runs may share. Models whose folders are in it are downloaded "
-            "and checked as config/weights.lock says."
+            "Folder of downloaded models, which several runs may share. A model whose folder is in it is downloaded "
+            "and checked against config/weights.lock."
         ),
     )
     authors_page: FilePath = Field(
@@ -83,7 +83,7 @@ class Config(Benchmark):
         gt=0,
         description=(
             "Timestep shift of the noise schedule in training; null = that of `sampling`, as in the authors' code. "
-            "Wan's maintainers name 2 to 3 for training at 480p."
+            "Wan's maintainers recommend 2 to 3 for training at 480p."
         ),
     )
     scoring: Scoring = Field(default=Scoring(), description="How clips are scored.")
@@ -166,16 +166,16 @@ class Config(Benchmark):
     applications: dict[Name, Application] = Field(
         default={},
         description=(
-            "What the binder of one source does alone, in the rows of BiCo: decomposition binds a few words of a new "
-            "prompt, editing replaces a word of what the source shows. The probe scores the clips."
+            "Clips made with the binder of one source only, in the rows of BiCo. Decomposition binds a few words of a "
+            "new prompt to the source. Editing replaces a word of the source's own prompt. The probe scores the clips."
         ),
     )
     controls: Controls = Field(
         default=Controls(),
         description=(
-            "Positive controls: each tests an ingredient of BiCo under conditions in which it must have an effect if "
-            "it works. If a control shows none, tables 2 and 3 cannot judge that ingredient on this benchmark. The "
-            "target <results>/controls.csv makes them."
+            "Positive controls: the effect of each ingredient of BiCo in conditions in which it must have one. If a "
+            "control shows no effect, tables 2 and 3 say nothing about the ingredient here. The target "
+            "<results>/controls.csv makes them."
         ),
     )
     tuning: Benchmark | None = Field(
@@ -201,12 +201,12 @@ class Config(Benchmark):
     @field_validator("methods", mode="before")
     @classmethod
     def _settings_of_methods(cls, methods: Any) -> Any:
-        """Each entry by its own method's settings. `bico: {}` is short for `bico: {method: bico}`."""
+        """Reads each entry with the settings class of its method. `bico: {}` is short for `bico: {method: bico}`."""
         if not isinstance(methods, Mapping):
             return methods
         for row, entry in methods.items():
             if row == "truth":
-                raise problem("row 'truth': results call the rendered truth so: expected another name")
+                raise problem("row 'truth': this is the name of the exact renderings in results: expected another name")
             if not isinstance(entry, Mapping | None):
                 raise problem(
                     "row '{row}': expected settings, or {} for the defaults, got {it}", row=row, it=str(entry)
@@ -233,7 +233,7 @@ class Config(Benchmark):
             other = rows.setdefault(self.label(row), row)
             if other != row:
                 raise problem(
-                    "methods.{row}: its label '{label}' is that of row '{other}', too: expected a 'label' of its own",
+                    "methods.{row}: row '{other}' has the same label '{label}': expected a 'label' of its own",
                     row=row, label=self.label(row), other=other,
                 )  # fmt: skip
         return self
@@ -266,8 +266,8 @@ class Config(Benchmark):
                 raise problem("applications.{name}: no source '{s}': {hint}", name=name, s=entry.source, hint=hint)
             if not (self.sources[entry.source].scene and self.models.probe):
                 raise problem(
-                    "applications.{name}: measured against a Toybox scene by the probe: expected a source with "
-                    "'scene'; for own media there are `bico decompose` and `bico edit`",
+                    "applications.{name}: the probe measures applications against a Toybox scene: expected a source "
+                    "with 'scene' and models.probe; for own media use `bico decompose` and `bico edit`",
                     name=name,
                 )  # fmt: skip
         return self
@@ -287,7 +287,7 @@ class Config(Benchmark):
             if name in ("diversification", "absorption") and not any(each.scene for each in self.sources.values()):
                 raise problem("controls.{name}: no source has a Toybox 'scene': expected null", name=name)
         if self.controls.absorption and not self.models.probe:
-            raise problem("controls.absorption: clutter is read by models.probe, which is null: expected null")
+            raise problem("controls.absorption: only models.probe recognises clutter, and it is null: expected null")
         return self
 
     @field_validator("seeds", "learning_seeds")
@@ -301,22 +301,22 @@ class Config(Benchmark):
     def _seeds_fit(self) -> "Config":
         if len(self.seeds) % len(self.learning_seeds):
             raise problem(
-                "learning_seeds: {k} of them for {n} clips a case, which take them in turn: expected a multiple of {k} "
-                "'seeds'",
+                "learning_seeds: {k} learning seeds, but {n} 'seeds': expected a multiple of {k} 'seeds', because the "
+                "clips of a case use the learning seeds in turn",
                 n=len(self.seeds),
                 k=len(self.learning_seeds),
             )
         return self
 
     def table(self, name: str) -> dict[str, int | None]:
-        """Row -> number of the paper's row beside it, or None. Empty: the benchmark does not have this table."""
+        """Row -> number of the paper's row beside it, or None. Empty if the benchmark does not have this table."""
         rows = getattr(self.tables, name)
         if rows is not None:
             return rows
         return {row: method.PAPER_ROW if row == method.method else None for row, method in self.methods.items()}
 
     def label(self, row: str) -> str:
-        """What people call a row, wherever they read of it."""
+        """The name of a row in tables, figures and pages."""
         return self.methods[row].label_of(row)
 
     @property
@@ -329,11 +329,11 @@ class Config(Benchmark):
         return Layout(self.results)
 
     def media_path(self, source: str) -> Path:
-        """The file of a source: the user's own (of several photographs the first), or the one rendered for it."""
+        """The file of a source: the user's own (the first of several photographs), or the rendered one."""
         return self.media_paths(source)[0]
 
     def media_paths(self, source: str) -> list[Path]:
-        """All files of a source: one, unless it has several photographs."""
+        """All files of a source: several photographs, or one file."""
         entry = self.sources[source]
         return entry.own_files or [self.paths.media(source, "png" if entry.kind == "image" else "mp4")]
 
@@ -344,11 +344,11 @@ class Config(Benchmark):
 
     @property
     def has_truth(self) -> bool:
-        """Whether clips can be held against an exact rendering."""
+        """Whether clips can be compared with an exact rendering."""
         return self.models.probe is not None and bool(self.truths)
 
     def chosen(self) -> "Config":
-        """The benchmark of the chosen split: this one, or the same on its tuning set, below `results/tuning`."""
+        """The benchmark of the chosen split: this one, or the same with its tuning set, in `results/tuning`."""
         if self.split == "table":
             return self
         assert self.tuning is not None  # else `split` was refused
@@ -366,7 +366,7 @@ class Config(Benchmark):
         )
 
     def alone(self, **update: Any) -> "Config":
-        """The same with other sources, cases and rows, and without all that names those of this one."""
+        """The same with other sources, cases or rows, and without the sections that refer to this benchmark's own."""
         empty = {
             "parts": 1,
             "tables": Tables(),

@@ -1,4 +1,4 @@
-"""What every part of the configuration is made of: frozen sections, types of values, and errors of one line."""
+"""The building blocks of the configuration: frozen sections, types of values, and errors of one line."""
 
 import difflib
 import json
@@ -22,11 +22,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}"
 
 
-LONGEST_NAME = 100  # of 255 bytes that a file's name may have; the longest ending and a row's logs need some of them
+LONGEST_NAME = 100  # a file's name may have 255 bytes; the longest ending and a row's logs need some of them
 
 
 def _path_part(name: str) -> str:
-    """Names become parts of paths; without hyphens none collides with the "case-..." of methods that learn per case."""
+    """Checks a name, which becomes a part of paths. It has no hyphens, so that it cannot collide with the "case-..."
+    of methods that learn per case."""
     if not re.fullmatch(r"[A-Za-z0-9]\w*", name, re.ASCII):
         raise problem("expected a name of letters, digits and underscores, got '{name}'", name=name[:60])
     if len(name) > LONGEST_NAME:
@@ -38,7 +39,7 @@ def _path_part(name: str) -> str:
 
 
 def _file_path(path: Any) -> Any:
-    """Not every text is a path: "" would be the folder where the command runs."""
+    """Refuses texts that are not paths: "" would be the folder where the command runs."""
     if path == "" or "\0" in str(path):
         raise problem("expected a path, got {it}", it=repr(str(path)[:60]))
     return path
@@ -59,7 +60,7 @@ def _listed(files: Any) -> Any:
 
 
 def _natural(path: Path) -> tuple[list[str | int], str]:
-    parts = re.split(r"(\d+)", path.name.casefold())  # text and numbers in turns
+    parts = re.split(r"(\d+)", path.name.casefold())  # text and numbers alternate
     return [int(part) if number % 2 else part for number, part in enumerate(parts)], path.name
 
 
@@ -88,7 +89,7 @@ EXPECTED = {
     "dict_type": "expected keys with values",
     "path_type": "expected a path",
 }
-"""What is said in place of words that only a Python programmer knows, by the type of pydantic's error."""
+"""Type of pydantic's error -> message for users who do not know Python."""
 
 
 def _takes_flags(annotation: Any) -> bool:
@@ -96,7 +97,7 @@ def _takes_flags(annotation: Any) -> bool:
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, and an unknown key is an error that names the nearest known one."""
+    """A frozen part of the configuration. An unknown key is an error that names the nearest known key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -113,7 +114,7 @@ class Section(BaseModel):
                 raise problem("unknown key '{key}': {hint}", key=key, hint=nearest(str(key), cls.model_fields))
             flags = [entry for entry in (value if isinstance(value, list) else [value]) if isinstance(entry, bool)]
             if flags and not _takes_flags(cls.model_fields[key].annotation):  # pydantic would read true as 1
-                raise problem("{key}: got {it}: expected no true or false", key=key, it=json.dumps(flags[0]))
+                raise problem("{key}: got {it}: expected neither true nor false", key=key, it=json.dumps(flags[0]))
         return values
 
 
@@ -121,7 +122,7 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def checked(section: type[SectionT], values: Any, *, name: str) -> SectionT:
-    """A section from plain values; `name` stands for where they come from in the InputError."""
+    """A section from plain values. Raises InputError, which gives `name` as the place where they come from."""
     try:
         return section.model_validate(values)
     except ValidationError as error:
@@ -129,7 +130,7 @@ def checked(section: type[SectionT], values: Any, *, name: str) -> SectionT:
 
 
 def describe(error: ValidationError) -> str:
-    """The first problem as "field.path: what was expected, got ...", and how many more there are."""
+    """The first problem as "field.path: what was expected, got ...", followed by the number of further problems."""
     problems = error.errors(include_url=False)
     first = problems[0]
     message = re.sub(r"^(Input|String|List|Dictionary) should (be |have )?", "expected ", first["msg"])

@@ -11,8 +11,8 @@ WAN_NEGATIVE_PROMPT = (
     "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，"
     "静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
 )
-"""Too bright, overexposed, still, blurred, subtitles, a painting, gray, of low quality, malformed hands and faces, a
-crowded background, walking backwards, and the like: what clips are to keep away from."""
+"""Wan's own negative prompt. It lists what clips should not show: too bright, overexposed, still, blurred, subtitles, a
+painting, gray, low quality, malformed hands and faces, a crowded background, walking backwards, and the like."""
 
 
 class Models(Section):
@@ -26,25 +26,25 @@ class Models(Section):
     )
     clip: FilePath = Field(
         description=(
-            "CLIP for CLIP-T: a folder of open_clip (open_clip_config.json and weights), here ViT-B/32; the paper does "
-            "not say which."
+            "CLIP for CLIP-T: a folder of open_clip (open_clip_config.json and weights). The example is ViT-B/32; the "
+            "paper does not say which CLIP it uses."
         )
     )
     appearance: FilePath | None = Field(
         default=None,
         description=(
-            "CLIP for the frame embeddings from which dreamvideo and dualreal learn: a folder of open_clip, in both "
-            "originals ViT-H/14; null = `clip`."
+            "CLIP for the frame embeddings from which dreamvideo and dualreal learn: a folder of open_clip. Both "
+            "original codes use ViT-H/14. Null = `clip`."
         ),
     )
     dino: FilePath = Field(
-        description="DINO for DINO-I: a ViT of timm (config.json and weights), in the paper ViT-S/16."
+        description="DINO for DINO-I: a ViT of timm (config.json and weights). The paper uses ViT-S/16."
     )
     probe: FilePath | None = Field(
         default=None,
         description=(
-            "Probe network that recognises what a Toybox clip shows, for the truth scores; null = no truth scores, as "
-            "for photographs, whose truth is not known."
+            "Probe network that recognises what a Toybox clip shows, for the truth scores. Null = no truth scores, "
+            "which is right for photographs: their exact renderings are not known."
         ),
     )
 
@@ -62,8 +62,8 @@ class Media(Section):
         default="time",
         description=(
             "Which frames of a video source are read. time = it is resampled to `fps` from its start; first = its "
-            "first `num_frames` frames whatever their rate, as in the authors' code. A video that is too short is "
-            "spread over all frames."
+            "first `num_frames` frames at any rate, as in the authors' code. A video that is too short is stretched "
+            "over all frames."
         ),
     )
 
@@ -84,19 +84,19 @@ class ConceptSettings(Section):
     instructions: Literal["paper", "short"] = Field(
         default="paper",
         description=(
-            "Instructions to the VLM. paper = the authors' request in our own words: any number of brief, concrete "
+            "What the VLM is asked. paper = what the authors ask, in words of our own: any number of brief, concrete "
             "concepts, then captions of one complete, expressive but concise sentence. short = at most six concepts, "
-            "then captions of at most 25 words that name no other look or motion; the Toybox's VLM was trained on "
-            "these instructions only. Both require key words verbatim; the authors' captions may paraphrase them."
+            "then captions of at most 25 words that name no other look or motion; the Toybox's VLM knows only these "
+            "instructions. Both ask for key words verbatim; the authors' captions may paraphrase them."
         ),
     )
     look: Look = Field(
         default="original",
         description=(
-            "Frames that the VLM sees. original = the file in its own size; of a video four frames a second (in the "
-            "file's own time) of the span that training reads (`media.read`). Each frame is resized so that it takes "
-            "256 to 1280 vision tokens of 28 x 28 pixels. encoded = the frames that training encodes, resized and "
-            "cropped to the size of `media`; of a video at most 16 frames, at `media.fps`."
+            "Which pictures the VLM sees. original = the file in its own size; for a video, the frames that training "
+            "reads (`media.read`), four for each second of the file's own time. Each picture is resized to 256 to "
+            "1280 vision tokens (28 x 28 pixels each). encoded = what training encodes: pictures resized and cropped "
+            "to the size of `media`; for a video at most 16 frames, at `media.fps`."
         ),
     )
     captions: Positive = Field(default=60, description="Number of diversified captions of a source.")
@@ -133,8 +133,8 @@ class Sampling(Section):
         default=5.0,
         gt=0,
         description=(
-            "Timestep shift of the noise schedule. Denoising steps are at equally spaced positions of the schedule, as "
-            "in the code of Wan and of the authors. The scheduler of diffusers uses another spacing."
+            "Timestep shift of the noise schedule. Denoising steps are equally spaced on it, as in the code of Wan and "
+            "of the authors; the scheduler of diffusers spaces them differently."
         ),
     )
     negative_prompt: str = Field(
@@ -149,7 +149,7 @@ class Scoring(Section):
     pooling: Literal["mean", "renormalised"] = Field(
         default="mean",
         description=(
-            "How the unit feature vectors of a clip's frames are combined. mean = their average; renormalised = their "
+            "How the unit feature vectors of a clip's frames are pooled. mean = their average; renormalised = their "
             "average, scaled to unit length."
         ),
     )
@@ -158,8 +158,8 @@ class Scoring(Section):
         gt=0,
         le=1,
         description=(
-            "Centre crop that DINO sees, as a share of the frame's shorter side (0.875 = 224 of 256 pixels); null = "
-            "the value in the model's own config.json."
+            "Centre crop for DINO, as a share of a frame's shorter side (for instance 224 of 256 pixels = 0.875); "
+            "null = the value in the model's own config.json."
         ),
     )
     bootstrap: Positive = Field(default=2000, description="Bootstrap resamples of the cases, for the 95 % intervals.")
@@ -167,8 +167,8 @@ class Scoring(Section):
 
 
 class Rating(Section):
-    """The human study: how many people are asked, and what each is shown."""
+    """The human study: how many people rate, and which clips each of them sees."""
 
     raters: Positive = Field(default=28, description="Number of people. Each rates a page of their own.")
     groups: Positive = Field(default=10, description="Cases on a page, each with the clips of all rows of table 1.")
-    seed: Count = Field(default=0, description="Random seed of the choice and order of a rater's clips.")
+    seed: Count = Field(default=0, description="Seed of the choice of cases and seeds for each rater, and their order.")

@@ -1,1 +1,1 @@
-"""What the DAG runs: checks before anything starts, and the steps."""
+"""The checks before anything runs, and the steps that the rules of Snakemake call."""

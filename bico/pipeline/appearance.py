@@ -1,4 +1,4 @@
-"""The step that embeds every source's frames with CLIP, for the methods that learn from it."""
+"""The step that embeds the frames of every source with CLIP, for the methods that learn from these embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The step that asks the VLM for every source's key concepts and for captions that hold them."""
+"""The step that asks the VLM for the key concepts of every source, and for captions that contain them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bico.sources.concepts import extract
 
 
 def concepts(config: Config) -> None:
-    """Writes the concepts and captions of every source that has none, or old ones."""
+    """Writes the concepts and captions of every source whose file is missing or stale."""
 
     @cache
     def vlm() -> Vlm:
@@ -39,7 +39,7 @@ def concepts(config: Config) -> None:
 
 
 def shown(config: Config, source: str) -> tuple[list[np.ndarray], float]:
-    """What the VLM is shown of a source, uint8 [T, H, W, 3] of each of its files, and the frames per second."""
+    """The frames that the VLM sees, uint8 [T, H, W, 3] for each file of a source, and their frames per second."""
     paths, start = config.media_paths(source), config.sources[source].start
     if config.concepts.look == "original":
         looks, rates = zip(*(read_original(path, config.media, start) for path in paths), strict=True)

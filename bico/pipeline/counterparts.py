@@ -1,4 +1,4 @@
-"""The step that learns what the control of absorption compares: each source with clutter, and without."""
+"""The step that trains on the counterparts of sources, with or without clutter, for the control of absorption."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bico.toybox.scenes import write_source
 
 
 def learn_counterparts(config: Config) -> None:
-    """Renders, encodes and learns the sources of `bico.plan.counterparts`, each with the captions of the source itself,
-    so that clutter is all in which they differ. What is up to date stays.
+    """Renders and encodes the sources of `bico.plan.counterparts` and trains on them. Each has the captions of its
+    source, so that they differ only in clutter. What is up to date stays.
     """
     benchmark = counterparts(config)
     for source in benchmark.sources:

@@ -1,4 +1,4 @@
-"""The step that turns sources and their captions into the latents and prompt embeddings that training reads."""
+"""The step that encodes sources and their captions as latents and prompt embeddings, which training reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bico.sources.encoding import encode_source
 
 
 def encode(config: Config) -> None:
-    """Encodes every source that is not, or that has changed."""
+    """Encodes every source that is not encoded yet, or that has changed."""
     backbone = open_backbone(config)
 
     def make(source: str) -> None:

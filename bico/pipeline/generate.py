@@ -1,4 +1,4 @@
-"""The step that makes the clips of a row: which are up to date, what failed, and the manifest of them all."""
+"""The step that generates the clips of a row. It keeps those that are up to date, and writes their manifest."""
 
 import traceback
 from collections.abc import Iterator, Sequence
@@ -24,13 +24,13 @@ OK = {"status": "ok", "error": None}
 
 
 def generate(config: Config, row: str) -> None:
-    """Makes the clips `R/clips/<row>/<case>/<seed>.mp4` and, last of all, their manifest `R/clips/<row>.json`.
+    """Makes the clips `R/clips/<row>/<case>/<seed>.mp4` and, at the end, their manifest `R/clips/<row>.json`.
 
-    A clip is kept if nothing that it depends on has changed (see `bico.core.records`). A clip that fails stays in the
-    manifest, with its reason.
+    A clip is kept if nothing that it depends on has changed (see `bico.core.records`). A clip that fails is in the
+    manifest with the reason.
 
     Raises:
-        InputError: every clip that the method supports fails, or the device does; or files of the row do not fit.
+        InputError: every clip that the method supports fails, or the device fails.
     """
     config.methods[row].check(row, config)
     with alone(config.paths.all_clips(row)):
@@ -43,7 +43,7 @@ def _generate(config: Config, row: str, backbone: Backbone | None) -> None:
     for job in jobs(config, row):
         for path in (job.artifacts or job.media).values():
             if not path.exists():
-                raise InputError(f"{path}: not there any more: expected it; `--forcerun learn` makes what is missing")
+                raise InputError(f"{path}: removed since it was made: `--forcerun learn` makes what is missing")
         name, path = f"{job.case_id} {job.seed}", config.paths.clip(row, job.case_id, job.seed)
         planned[name] = (job, path, depends.record(config, name))
     stale = [name for name, (_, path, record) in planned.items() if not is_current(path, record)]
@@ -60,17 +60,17 @@ def _generate(config: Config, row: str, backbone: Backbone | None) -> None:
 
 
 def _digest(path: Path) -> str | None:
-    """Of a clip in the manifest: all that Snakemake compares, to tell whether what was made of the clips is stale."""
+    """Digest of a clip in the manifest. Snakemake compares only the manifest to find stale results of the clips."""
     return digest_of(path) if path.exists() else None
 
 
 def _make(
     config: Config, row: str, backbone: Backbone | None, stale: Sequence[tuple[Job, Path, Record]]
 ) -> Iterator[dict[str, Any]]:
-    """Makes these clips one after the other; yields how each ended, as the manifest says it.
+    """Makes these clips one after the other, and yields the manifest entry of each.
 
-    The method gets all of them at once, since what the seeds of a composition share is made once; after a clip that
-    fails, it gets the rest anew. An old clip stays until its successor is there, or has failed.
+    The method gets all of them at once, because it makes what the seeds of a composition share once. After a failed
+    clip it gets the rest again. An old clip stays until the new one is written or has failed.
     """
     settings, clips = config.methods[row], None
     for number, (job, path, record) in enumerate(stale):
@@ -84,8 +84,8 @@ def _make(
                 rest = [later for later, *_ in stale[number:] if not _absence(config, row, later)]
                 clips = compose_of(settings.method)(backbone, rest, settings, config.sampling, config.media)
             _, clip = next(clips)
-        except Exception as error:  # whatever it is, this clip counts as failed and the others go on
-            if _of_the_device(error):  # but for this, which is no fault of the method's
+        except Exception as error:  # any error: this clip counts as failed, the others are still made
+            if _of_the_device(error):  # except an error of the device, which is not the method's fault
                 reason = str(error).splitlines()[0]
                 raise InputError(
                     f"{row}: {job.case_id} {job.seed}: the device failed ({reason}): expected one with memory to "
@@ -111,6 +111,6 @@ def _absence(config: Config, row: str, job: Job) -> dict[str, Any] | None:
 
 
 def _of_the_device(error: Exception) -> bool:
-    """Whether a GPU failed. What its libraries report has no class of its own."""
+    """Whether a GPU failed. Its libraries raise no class of their own for that."""
     known = isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError)
     return known or (isinstance(error, RuntimeError) and str(error).startswith(("CUDA error", "cuDNN error")))

@@ -1,4 +1,4 @@
-"""The step that learns what a method keeps of its sources, or cases."""
+"""The step that trains a method on its sources, or cases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bico.training.metrics import METRICS
 
 
 def learn(config: Config, row: str, part: int) -> None:
-    """Learns what is missing or old among one part of a row's trainings."""
+    """Makes the artifacts that are missing or stale in one part of a row's trainings."""
     if part not in range(config.parts):
         raise InputError(f"no part {part} of {config.parts} ('parts' in the config): expected one from 0 on")
     settings, backbone = config.methods[row], open_backbone(config)
@@ -59,7 +59,7 @@ def learn(config: Config, row: str, part: int) -> None:
 
 
 def encoded_source(config: Config, row: str, source: str) -> EncodedSource:
-    """What a row may know of a source."""
+    """An encoded source, with only the parts that the row may use."""
     encoded = EncodedSource.load(config.paths.encoded(source))
     if not config.methods[row].APPEARANCE:
         return encoded

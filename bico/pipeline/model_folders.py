@@ -1,4 +1,4 @@
-"""Whether a model's folder is there, of the right kind and whole. No weight is read for that."""
+"""Checks that a model's folder exists, has the right kind and is complete, without reading weights."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from bico.core.errors import InputError
 from bico.core.fingerprints import file_digest
 
-# The file by which each kind of folder is opened, and a key that it has.
+# The file with which each kind of folder is opened, and a key in it.
 ENTRY_FILES = {
     "wan": ("model_index.json", "transformer"),
     "vlm": ("config.json", "vision_config"),
@@ -32,13 +32,13 @@ CORRECT, COPY = "correct the path", "copy it again"
 
 
 def check_model(name: str, folder: Path) -> None:
-    """A model folder is there, of the right kind, and whole as far as its files tell without their weights.
+    """Checks that a model folder exists, has the right kind, and is complete as far as can be seen without weights.
 
     Args:
         name: the kind of model, a field of `bico.config.settings.Models`.
 
     Raises:
-        InputError: it is not.
+        InputError: it is missing, of another kind, or incomplete.
     """
     entry_file, key = ENTRY_FILES[name]
     if not (folder / entry_file).is_file():
@@ -62,7 +62,7 @@ def check_model(name: str, folder: Path) -> None:
 
 
 def listed(folder: Path) -> dict[Path, str]:
-    """Files of a folder and their SHA-256, from the SHA256SUMS beside it; none if there is no such list."""
+    """Files of a folder and their SHA-256, from SHA256SUMS beside it; empty if there is no such list."""
     sums = folder.parent / "SHA256SUMS"
     if not sums.is_file():
         return {}
@@ -105,7 +105,8 @@ def _weight_files(folder: Path, stem: str, name: str) -> list[Path]:
 
 
 def _check_whole(path: Path, name: str) -> None:
-    """A file of safetensors is as long as its header says: 8 bytes of the header's length, the header, the weights."""
+    """Checks that a safetensors file has the length that its header gives: 8 bytes for the length of the header, then
+    the header, then the weights."""
     if not path.is_file():
         raise InputError(f"{path}: weights of models.{name} are missing: expected this file; {COPY}")
     size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""The backbone on its device: as a config has it, or of a folder."""
+"""Opens the backbone on its device: that of a config, or one in a folder."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def open_folder(
     compiles: bool,
     gradient_checkpointing: GradientCheckpointing,
 ) -> Backbone:
-    """The backbone in a folder, on a device that this process has for itself; see `Backbone.open`.
+    """The backbone in a folder, on a device that this process has reserved; see `Backbone.open`.
 
     Args:
         device: "auto" = the GPU if there is one.
         dtype: of transformer and text encoder; "auto" = bfloat16 where it is faster on this device, else float32.
 
     Raises:
-        InputError: device "cuda" where there is none.
+        InputError: device is "cuda" and there is no GPU.
     """
     found = free_device(device)
     chosen = best_dtype(found) if dtype == "auto" else getattr(torch, dtype)

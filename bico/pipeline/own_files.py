@@ -1,6 +1,6 @@
-"""One's own files, without a config: bind them to words of a prompt, and make the clip.
+"""A user's own files without a config: binds them to words of a prompt, and makes the clip.
 
-Everything runs as in a benchmark of one case, whose results stand in a folder of their own.
+Everything runs as in a benchmark of one case, whose results are in their own folder.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ def compose(
     seed: int = 0,
     workdir: Path | None = None,
 ) -> None:
-    """Binds files to words of a prompt and writes the clip that they make together.
+    """Binds files to words of a prompt and writes the clip that combines them.
 
     Args:
-        like: the benchmark whose models, sizes and training are taken.
-        bind: an image, a video or a folder of photographs of one subject each, and the word that it gives its look or
-            motion.
+        like: the benchmark whose models, sizes and training settings are used.
+        bind: pairs of a file and the word that takes its look or motion from it. A file is an image, a video, or a
+            folder of photographs of one subject.
         out: an .mp4 file.
-        spatial, temporal: key words of files, for which the VLM is then not asked.
-        steps: of denoising; None = as in `like`.
-        seed: of the clip's noise.
-        workdir: keeps what is computed on the way; None = nothing is kept.
+        spatial, temporal: key words of files. For these files the VLM is not asked for key words.
+        steps: denoising steps; None = as in `like`.
+        seed: seed of the clip's noise.
+        workdir: folder that keeps intermediate results; None = nothing is kept.
 
     Raises:
         InputError: files, words or folders that do not fit.
@@ -87,14 +87,14 @@ def compose(
 
 
 def swapped_case(prompt: str, swap: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:
-    """The prompt of an edit, and what of it stays bound to the file.
+    """The prompt of an edit, and the words of it that stay bound to the file.
 
     Args:
-        prompt: what the file shows.
-        swap: words of it, each with what stands in its place.
+        prompt: a description of the file.
+        swap: words of the prompt, each with its replacement.
 
     Raises:
-        InputError: a word is not in the prompt, or stands there twice, or nothing is left.
+        InputError: a word is not in the prompt, or is given twice, or no word is left.
     """
     words = dict(swap)
     if len(words) < len(swap):
@@ -103,7 +103,7 @@ def swapped_case(prompt: str, swap: Sequence[tuple[str, str]]) -> tuple[str, lis
 
 
 def swapped_words(prompt: str, swap: Mapping[str, str], *, name: str) -> tuple[str, list[str]]:
-    """As `swapped_case`, each word with what stands in its place; `name` stands for where they come from in errors."""
+    """Like `swapped_case`, with a dict of words and replacements. Errors give `name` as the place of the words."""
     case = as_case(checked(Application, {"source": "source", "prompt": prompt, "swap": dict(swap)}, name=name))
     return case.prompt, case.bind["source"]
 
@@ -121,7 +121,7 @@ def composition(
     """A benchmark of one case: files bound to words; models, sizes and training as in `like`.
 
     Args:
-        key_words: spatial and temporal ones of files. The VLM names the spatial ones of a file that has none.
+        key_words: spatial and temporal key words of files. The VLM names the spatial ones of a file without any.
     """
     files = list(dict.fromkeys(path for path, _ in bind))
     sources = dict(zip(source_names(path.stem for path in files), files, strict=True))
@@ -137,7 +137,7 @@ def composition(
     numbers = {"media", "text_slots", "concepts"}
     machine = {"weights_store", "device", "dtype", "learned_dtype", "compile", "gradient_checkpointing"}
     shared = like.model_dump(mode="json", include=numbers | machine)
-    shared["media"]["read"] = "time"  # of one's own clips nobody has counted the frames
+    shared["media"]["read"] = "time"  # a user's clips have any frame rate
     sampling = like.sampling.model_dump() | ({"steps": steps} if steps else {})
     words = {source: [word for file, word in bind if file == path] for source, path in sources.items()}
     settings = next((row for row in like.methods.values() if row.BINDS_WORDS), None)
@@ -166,7 +166,7 @@ def _own_media(path: Path) -> dict[str, Any]:
 
 
 def source_names(names: Iterable[str]) -> list[str]:
-    """Different names of sources that a config accepts, each as near to the given one as can be."""
+    """Different names of sources that a config accepts, each as similar to the given one as possible."""
     accepted: list[str] = []
     for given in names:
         name = re.sub(r"\W+", "_", given, flags=re.ASCII).strip("_") or "source"

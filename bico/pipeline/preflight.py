@@ -1,6 +1,6 @@
-"""What can be wrong before anything runs: media, models, prompts, what raters sent back.
+"""Checks before anything runs: media, models, prompts, answers of raters.
 
-Quick (under a second) and without heavy imports.
+They take less than a second and need no heavy imports.
 """
 
 import logging
@@ -34,7 +34,7 @@ log = logging.getLogger("bico")
 
 
 def check(config: Config) -> None:
-    """Runs all checks and prints what there is; a source that no case binds is a notice."""
+    """Runs all checks and prints a summary. A source that no case binds gives a notice."""
     config = config.chosen()
     check_folders(config)
     preflight(config)
@@ -48,7 +48,7 @@ def check(config: Config) -> None:
 
 
 def check_numbers(config: Config) -> None:
-    """All numbers in binders that are given are finite. This reads them, which at full size takes seconds each."""
+    """Checks that all numbers in given binders are finite. Reading a binder of full size takes seconds."""
     for source in config.sources.values():
         if source.binder:
             from bico.training.binders import load_binder  # opens torch
@@ -59,7 +59,7 @@ def check_numbers(config: Config) -> None:
 def preflight(config: Config) -> None:
     """Raises InputError, one line, for the first thing that would make the benchmark fail later.
 
-    Models and media that are still to be fetched are checked by name; `bico weights` looks again when they are there.
+    For models and media that are not downloaded yet, only the names are checked; `bico weights` checks them afterwards.
     """
     fetched_later = weights.due(config)
     for name in ENTRY_FILES:
@@ -93,7 +93,7 @@ def check_sources(config: Config) -> None:
 
 
 def check_own_media(config: Config, source: Source, *, later: Collection[Path]) -> None:
-    """The user's files of a source but those that come later are whole and of its kind, and so are their masks."""
+    """Checks that the user's files of a source are whole and of its kind, and their masks, except files in `later`."""
     frame = config.media.width, config.media.height
     for file in source.own_files:
         if file in later:
@@ -107,7 +107,7 @@ def check_own_media(config: Config, source: Source, *, later: Collection[Path]) 
 
 
 def check_questions(config: Config) -> None:
-    """The VLM can read what it is asked and shown."""
+    """Checks that the questions and pictures fit the context of the VLM."""
     shape = read_json(config.models.vlm / "config.json", "vlm")
     longest = (shape.get("text_config") or shape).get("max_position_embeddings", LONG_PROMPT)
     for key, value, short in (("instructions", "paper", "short"), ("look", "original", "encoded")):
@@ -133,7 +133,7 @@ def check_scenes(config: Config) -> None:
 
 
 def check_folders(config: Config) -> None:
-    """Rules can name the folders into which they write."""
+    """Checks that rules can use the names of the folders into which they write."""
     for key in ("results", "weights_store", "authors_page"):
         folder = str(getattr(config, key))
         if re.search(r"[{}]|[^\S ]|^[-~]", folder):
@@ -144,7 +144,7 @@ def check_folders(config: Config) -> None:
 
 
 def check_own_config(config: Config, given: Path) -> None:
-    """A config that a user wrote is not what a run writes its own to."""
+    """Checks that a run does not overwrite the user's config with its own."""
     kept = config.paths.config
     if kept.exists() and kept.samefile(given) and load(kept) != config:
         raise InputError(
@@ -154,14 +154,14 @@ def check_own_config(config: Config, given: Path) -> None:
 
 
 def check_results(folder: Path) -> None:
-    """The results can be written."""
+    """Checks that the results can be written."""
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise InputError(f"results: {there} cannot be written: expected a folder of your own, or one that can be made")
 
 
 def check_size(wan: Path, media: Media) -> None:
-    """Frames are whole patches of latents of the backbone in this folder."""
+    """Checks that frames consist of whole patches of the latents of the backbone in this folder."""
     vae, (_, *patch) = _wan(wan, "vae"), _wan(wan, "transformer")["patch_size"]
     for side, cells in zip(("height", "width"), patch, strict=True):
         pixels, unit = getattr(media, side), cells * vae.get("scale_factor_spatial", 8)
@@ -173,7 +173,7 @@ def check_size(wan: Path, media: Media) -> None:
 
 
 def check_binders(config: Config) -> None:
-    """Binders that are given are there, whole, and of the backbone's form. Their numbers are not read."""
+    """Checks that given binders exist, are whole and fit the backbone. Their numbers are not read."""
     for name, source in config.sources.items():
         if source.binder:
             try:
@@ -183,12 +183,14 @@ def check_binders(config: Config) -> None:
 
 
 def check_form(path: Path, transformer: Mapping[str, Any]) -> None:
-    """Names and shapes in the file of a binder are those for this transformer."""
+    """Checks that the names and shapes in a binder's file fit this transformer."""
     try:
         with safe_open(path, framework="numpy") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error}): expected a file that is there and yours to read") from None
+        raise InputError(
+            f"{path}: cannot be read ({error}): expected a file that exists and that you may read"
+        ) from None
     except SafetensorError:
         found = {}
     compare_shapes(path, found, form(path, found), optional=ABSORPTION, expected=EXPECTED)
@@ -203,7 +205,7 @@ def _wan(folder: Path, part: str) -> dict[str, Any]:
 
 
 def check_words(where: str, scene: ToyScene) -> None:
-    """The words of a Toybox source are words of its world."""
+    """Checks that the Toybox knows the words of a source."""
     known = {
         "subject": SUBJECTS,
         "scene": SCENES,
@@ -218,7 +220,7 @@ def check_words(where: str, scene: ToyScene) -> None:
 
 
 def check_methods(config: Config) -> None:
-    """Each row's method is whole, and fits the backbone."""
+    """Checks that the method of each row is complete and fits the backbone."""
     num_blocks = _wan(config.models.wan, "transformer")["num_layers"]
     for row, settings in config.methods.items():
         if misfit := settings.misfit(num_blocks):
@@ -226,13 +228,13 @@ def check_methods(config: Config) -> None:
 
 
 def check_prompts(config: Config) -> None:
-    """Every prompt fits the text slots, and each of its tokens belongs to one source at most."""
+    """Checks that every prompt fits the text slots, and that at most one source has each of its tokens."""
     from tokenizers import Tokenizer
 
     path = config.models.wan / "tokenizer" / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library has no type of its own
+    except Exception as error:  # the library has no exception type of its own
         raise InputError(
             f"{path}: a file of models.wan cannot be opened ({error}): expected a tokenizer; copy it again"
         ) from None

@@ -1,7 +1,7 @@
-"""Previews of a training: what its row makes of a prompt with what has been learned so far.
+"""Previews of a training: clips of a prompt, made with what has been learned so far.
 
-A preview is made by the row's own `compose`, on a backbone that is opened for it alone. So the backbone that trains,
-with all that stands beside its layers, is not touched.
+The row's own `compose` makes a preview, on a backbone that is opened only for it. So the backbone in training, with all
+adapters in its layers, is not touched.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ log = logging.getLogger("bico")
 
 
 def previewing(config: Config, row: str, item: str, backbone: Backbone, workdir: Path) -> Preview | None:
-    """What writes `workdir / "previews/<steps>.png"`: a still for an image, frames side by side for a clip.
+    """A function that writes `workdir / "previews/<steps>.png"`: a still for an image, frames side by side for a clip.
 
-    A preview that cannot be made is one line in the log, and training goes on. None if the row asks for no previews.
+    If a preview fails, the log gets one line and training goes on. None if the row asks for no previews.
 
     Args:
         item: what is learned, see `bico.plan.trainings.learned_items`.
@@ -82,14 +82,14 @@ def previewing(config: Config, row: str, item: str, backbone: Backbone, workdir:
 
 
 def keep_previews(workdir: Path, folder: Path) -> None:
-    """Puts the previews of a finished training where they stay, in the place of those of an earlier one."""
+    """Moves the previews of a finished training to their final folder, in place of those of an earlier training."""
     shutil.rmtree(folder, ignore_errors=True)
     if (workdir / PREVIEWS).exists():
         shutil.copytree(workdir / PREVIEWS, folder)
 
 
 def _only_of(prompt: str, workdir: Path) -> None:
-    """Removes what an interrupted training has made of another prompt."""
+    """Removes previews that an interrupted training made of another prompt."""
     told = workdir / "preview_prompt.txt"
     if not told.is_file() or told.read_text(encoding="utf-8") != prompt:
         shutil.rmtree(workdir / PREVIEWS, ignore_errors=True)
@@ -97,7 +97,7 @@ def _only_of(prompt: str, workdir: Path) -> None:
 
 
 def _case(config: Config, settings: LearnedSettings, item: str) -> Case:
-    """What previews of an item show: the case that is learned, or one that binds the key words of the source."""
+    """The case of an item's previews: the case that is learned, or one that binds the key words of the source."""
     if item not in config.sources:
         return config.cases[item.removeprefix("case-")]
     found = load_json(config.paths.concepts(item))
@@ -106,7 +106,7 @@ def _case(config: Config, settings: LearnedSettings, item: str) -> Case:
 
 
 def _bound(prompt: str, words: Sequence[str]) -> list[str]:
-    """The words that stand in a prompt, none of them within another; if there are none, all of the prompt."""
+    """The words that are in a prompt, none of them within another; if there are none, the whole prompt."""
     kept: list[str] = []
     for word in sorted(words, key=len, reverse=True):
         try:

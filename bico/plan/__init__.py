@@ -1,4 +1,4 @@
-"""What a config asks for, before anything runs: trainings, clips, and all that each result depends on.
+"""The plan of a config: which trainings and clips it needs, and on what each result depends.
 
-Both the rules and the steps go by it. Nothing here opens a model or reads a result.
+Both the rules and the steps use it. Nothing here opens a model or reads a result.
 """

@@ -1,4 +1,4 @@
-"""How many prompts try what was learned of a source (`bico.analysis.binding`)."""
+"""Number of prompts of the leak test (`bico.analysis.binding`)."""
 
 CONTEXTS = 4
-"""Prompts in which each role is tried."""
+"""Number of prompts in which each role is tested."""

@@ -1,4 +1,4 @@
-"""Every clip that a config asks for: its prompt, its bound words, and what was learned of them."""
+"""Every clip that a config asks for: its prompt, its bound words, and the artifacts for them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Job:
     case: Case
     seed: int
     artifacts: dict[str, Path] = field(default_factory=dict)
-    """What was learned, by source id; methods that learn per case: {"case": path}."""
+    """Artifacts, by source id; for methods that learn per case {"case": path}."""
     media: dict[str, Path] = field(default_factory=dict)
     """The sources' files, by source id."""
     starts: dict[str, float] = field(default_factory=dict)
-    """Where those that are videos are read from, in seconds, by source id; 0 where it is not said."""
+    """Position at which reading of a video begins, in seconds, by source id; 0 for sources that are not in it."""
 
 
 def jobs(config: Config, row: str) -> Iterator[Job]:
-    """Every clip that the table asks of a row: all cases, all seeds."""
+    """Every clip of a row of the table: all cases, all seeds."""
     for case_id, case in config.cases.items():
         learns_per = "nothing" if unsupported(config, row, case_id) else config.methods[row].LEARNS_PER
         items: dict[str, str] = {
@@ -45,7 +45,8 @@ def jobs(config: Config, row: str) -> Iterator[Job]:
 
 
 def as_case(application: Application) -> Case:
-    """A decomposition or an edit as a composition of one source: the kept words are bound, or all but the swapped."""
+    """A decomposition or an edit as a case with one source. The bound words are the kept ones, or all but the swapped
+    ones."""
     if application.keep:
         return Case(prompt=application.prompt, bind={application.source: application.keep})
     prompt, unchanged = swapped(application.prompt, application.swap or {})

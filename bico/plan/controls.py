@@ -1,4 +1,4 @@
-"""What controls measure on their own, row by row of their files."""
+"""The rows of the files that controls measure themselves."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from bico.plan.counterparts import counterparts
 from bico.plan.trainings import learned_items
 
 ROLES = ("subject", "scene")
-"""Whose word is bound alone, for the control of absorption."""
+"""Roles of which only the word is bound, in the control of absorption."""
 SENTENCES = 2
-"""In which each role is bound."""
+"""Number of sentences in which each role is bound."""
 
 
 def measured_sources(config: Config) -> list[str]:
@@ -21,10 +21,11 @@ def measured_sources(config: Config) -> list[str]:
 
 
 def trainings_compared(config: Config) -> list[tuple[str, str, int]]:
-    """(row, source, learning seed) of the control of diversification."""
+    """(row, source, learning seed) of each training that the control of diversification compares."""
     return list(product(config.controls.rows()["diversification"], measured_sources(config), config.learning_seeds))
 
 
 def clips_compared(config: Config) -> list[tuple[str, int, str, int, bool]]:
-    """(source, seed, bound role, number of its sentence, learned with clutter) of the control of absorption."""
+    """(source, seed, bound role, number of its sentence, learned with clutter) of each clip that the control of
+    absorption compares."""
     return list(product(counterparts(config).sources, config.seeds, ROLES, range(SENTENCES), (False, True)))

@@ -9,10 +9,10 @@ from bico.plan.trainings import learned_items, once
 
 @once
 def counterparts(config: Config) -> Config:
-    """Every Toybox source that the row of `controls.absorption` learns, with clutter if it has none and without if it
-    has some: a benchmark of its own in `R/controls`, of one row.
+    """A benchmark of one row in `R/controls`, with the counterparts of all Toybox sources that the row of
+    `controls.absorption` learns. A counterpart has clutter if its source has none, and none if it has some.
 
-    The scene of a counterpart is else the same, because clutter is drawn last. Each is learned for a case of its own.
+    Otherwise the scene of a counterpart is the same, because clutter is drawn last. Each has its own case.
     """
     assert config.controls.absorption is not None
     row = config.controls.absorption.row

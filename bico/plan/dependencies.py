@@ -1,8 +1,8 @@
-"""All that each result depends on, said once: for the params of the rules, and for the records beside files.
+"""Everything on which each result depends: for the params of the rules, and for the records beside files.
 
-A function for each step gives its settings, the models and the code that it uses and, of each thing that it makes, what
-that one depends on by itself. When any of it changes, the result is stale. So settings that a step reads have to stand
-here; code is followed from the step's module along its imports (`bico.core.fingerprints`).
+A function for each step returns the settings, models and code that it uses, and for each thing that it makes what only
+that thing depends on. When any of them changes, the result is stale. So every setting that a step reads must be listed
+here. Code is found from the step's module along its imports (`bico.core.fingerprints`).
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Item:
-    """One thing of many that a step makes.
+    """One of the things that a step makes.
 
     Attributes:
-        own: values on which it alone depends.
-        inputs: files from which it is made, by what they are to it.
+        own: values on which only this thing depends.
+        inputs: files from which it is made, by their roles.
     """
 
     own: Values = field(default_factory=dict)
@@ -53,10 +53,10 @@ class Dependencies:
     """What a step depends on.
 
     Attributes:
-        code: modules that it runs, with all that they import.
-        settings: values on which all that it makes depends.
+        code: modules that it runs. What they import is followed.
+        settings: values on which everything that it makes depends.
         models: entries of `models` in the config.
-        pages: files of this package that are no code.
+        pages: files of this package that are not code.
         items: the things that it makes, by name.
     """
 
@@ -67,7 +67,7 @@ class Dependencies:
     items: Mapping[str, Item] = field(default_factory=dict)
 
     def record(self, config: Config, name: str) -> Record:
-        """What goes beside the file of one thing: the values, and digests of files and models as they are now.
+        """The record beside the file of one thing: the values, and digests of files and models as they are now.
 
         Raises InputError if a file that an earlier step made is damaged.
         """
@@ -77,10 +77,11 @@ class Dependencies:
         return _plain({"settings": self.settings, **item.own, "models": models, "inputs": inputs} | self._code())
 
     def params(self, config: Config) -> str:
-        """The same for a rule, as JSON, before any file is there.
+        """The same for a rule, as JSON, before any file exists.
 
-        Models that are fetched are inputs of the rule instead, and so is what other rules make. Files that users bring
-        along are told by size and time. As inputs they would only be seen to be newer, and a copy may be older.
+        Models that are downloaded are inputs of the rule instead, and so are files that other rules make. A user's own
+        files are identified by size and time. As inputs only a newer file would count as changed, and a copy may be
+        older.
         """
         digests, own = _digests_of_models(config), own_files(config)
         inputs = [(name, *each) for name, item in self.items.items() for each in item.inputs.items()] if own else []
@@ -98,7 +99,7 @@ class Dependencies:
 
 @once
 def _digests_of_models(config: Config) -> dict[str, str | None]:
-    """Of every model that is there before a run; None for those that are fetched."""
+    """Digests of all models that exist before a run; None for those that are downloaded."""
     fetched = repositories(config)
     return {
         model: folder_digest(folder) if folder and model not in fetched else None for model, folder in config.models
@@ -107,8 +108,8 @@ def _digests_of_models(config: Config) -> dict[str, str | None]:
 
 @once
 def own_files(config: Config) -> dict[Path, list[int]]:
-    """Files that users bring along, each with its size and time: media and their masks, binders that were learned
-    and clips that were made elsewhere, and what raters send back."""
+    """A user's own files, each with its size and time: media and their masks, binders that were trained elsewhere, and
+    answers of raters."""
     files = {file for entry in config.sources.values() for file in (*entry.own_files, *entry.own_masks)}
     files.update(entry.binder for entry in config.sources.values() if entry.binder)
     files.update(_answers(config))
@@ -127,12 +128,12 @@ def _described(part: Any) -> Any:
 
 
 def _plain(values: Any) -> Any:
-    """As JSON reads it back."""
+    """The values as JSON reads them back."""
     return json.loads(json.dumps(values, default=_described))
 
 
 def _told(config: Config, rows: Iterable[str]) -> Values:
-    """What people read of these rows, and of what they cover."""
+    """Values for texts about these rows: their labels, and what they cover."""
     counts = [len(config.cases), config.seeds, config.learning_seeds]
     labels = [[row, config.label(row), config.methods[row].CONTROL] for row in rows]
     return {"name": config.name, "counts": counts, "labels": labels, "order": list(config.cases)}
@@ -144,8 +145,8 @@ def _scenes(config: Config) -> Values:
 
 
 def _bound_media(config: Config, *, all_photographs: bool = False) -> dict[str, Item]:
-    """The media of all sources that cases bind, for what looks at all of them; of several photographs the first, or
-    all of them."""
+    """The media of all sources that cases bind, for steps that read all of them. Of several photographs it is the
+    first, or all."""
     starts, files = {}, {}
     for source in config.bound():
         starts[source] = config.sources[source].start
@@ -196,7 +197,7 @@ def coverage(config: Config) -> Dependencies:
 
 
 def encode(config: Config, dtype: str) -> Dependencies:
-    """`dtype` is that of the frozen models: for a rule as the config has it, for a record as it is on this machine."""
+    """`dtype` is that of the frozen models: for a rule as in the config, for a record as on this machine."""
     return Dependencies(
         code=("bico.pipeline.encode",),
         settings={"media": config.media, "text_slots": config.text_slots, "dtype": dtype},
@@ -216,7 +217,7 @@ def encode(config: Config, dtype: str) -> Dependencies:
 
 
 def appearance_model(config: Config) -> str:
-    """The entry of `models` that embeds frames for the methods which learn from them."""
+    """The entry of `models` that embeds frames for the methods that learn from these embeddings."""
     return "appearance" if config.models.appearance else "clip"
 
 
@@ -236,7 +237,7 @@ def appearance(config: Config) -> Dependencies:
 
 
 def learn(config: Config, row: str, part: int, dtype: str) -> Dependencies:
-    """Of the trainings of one job; for `dtype` see `encode`."""
+    """What the trainings of one job depend on; for `dtype` see `encode`."""
     settings, sources = config.methods[row], learned_items(config, row)
 
     def inputs(item: str) -> dict[str, Path]:
@@ -253,7 +254,7 @@ def learn(config: Config, row: str, part: int, dtype: str) -> Dependencies:
             "dtype": dtype,
             "compile": config.compile,
             "text_slots": config.text_slots,
-            # What was learned before there was a choice is float32, and stays.
+            # Artifacts from before this setting existed are float32, and stay valid.
             **({} if config.learned_dtype == "float32" else {"stored": config.learned_dtype}),
         },
         models=("wan",),
@@ -265,7 +266,7 @@ def learn(config: Config, row: str, part: int, dtype: str) -> Dependencies:
 
 
 def generate(config: Config, row: str, dtype: str) -> Dependencies:
-    """Of all clips of a row; for `dtype` see `encode`."""
+    """What the clips of a row depend on; for `dtype` see `encode`."""
     settings = config.methods[row]
     of_backbone = {"sampling": config.sampling, "text_slots": config.text_slots, "dtype": dtype}
     return Dependencies(
@@ -293,11 +294,11 @@ def generate(config: Config, row: str, dtype: str) -> Dependencies:
     )
 
 
-# --- what was learned, looked at closely ----------------------------------------------------------------------------
+# --- analysis of what was learned -----------------------------------------------------------------------------------
 
 
 def _clips_of_sources(config: Config) -> dict[str, Any]:
-    """On what clips of sources alone depend, and what the probe makes of them."""
+    """What clips of single sources, and the probe's readings of them, depend on."""
     return {
         "sampling": config.sampling,
         "media": config.media,
@@ -356,7 +357,7 @@ def applications(config: Config) -> Dependencies:
 
 
 def absorption(config: Config, *rows: str) -> Dependencies:
-    """Of the two rows that are compared: with the absorption token, and without."""
+    """`rows` are the two rows that are compared: with the absorption token, and without."""
     return Dependencies(
         code=("bico.analysis.absorption",),
         settings={"media": config.media, **_told(config, rows), **_compared(config, rows)},
@@ -374,7 +375,7 @@ def control_diversification(config: Config) -> Dependencies:
 
 
 def _compared(config: Config, rows: Iterable[str]) -> dict[str, Any]:
-    """On what two rows depend that are compared on the sources themselves, without a clip."""
+    """What a comparison of two rows on the sources themselves, without clips, depends on."""
     return {
         "rows": {row: config.methods[row].effective() for row in rows},
         "text_slots": config.text_slots,
@@ -430,7 +431,7 @@ def _judging(config: Config) -> dict[str, Any]:
 
 
 def _compositions(config: Config) -> dict[str, Any]:
-    """What clips are held against: what cases ask for, and what the scenes of their sources show besides."""
+    """What clips are compared with: what cases ask for, and what the scenes of their sources show besides."""
     return {"cases": config.cases, "scenes": _scenes(config)}
 
 
@@ -481,9 +482,9 @@ def concept_parts(config: Config) -> Dependencies:
     )
 
 
-# --- what people read -----------------------------------------------------------------------------------------------
+# --- tables, figures and pages --------------------------------------------------------------------------------------
 
-PAGES = "report/page.css", "report/page.js"  # of all pages
+PAGES = "report/page.css", "report/page.js"  # parts of all pages
 
 
 def table(config: Config, name: str) -> Dependencies:

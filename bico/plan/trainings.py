@@ -1,4 +1,4 @@
-"""What each row of the tables learns, of which sources, and where that stands."""
+"""The trainings of each row of the tables: from which sources they learn, and the paths of their artifacts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Answer = TypeVar("Answer")
 
 
 def once(ask: Callable[..., Answer]) -> Callable[..., Answer]:
-    """Remembers what was asked of a config, which is frozen: planning asks the same for each of thousands of jobs."""
+    """Caches answers for a config, which is frozen, because planning asks the same for each of thousands of jobs."""
     known: dict[tuple[object, ...], tuple[Config, Answer]] = {}
 
     @wraps(ask)
     def answer(config: Config, *arguments: object) -> Answer:
         key = (id(config), *arguments)
         if key not in known:
-            known[key] = config, ask(config, *arguments)  # with the config, whose id is then nobody else's
+            known[key] = config, ask(config, *arguments)  # keeping the config alive keeps its id unique
         return known[key][1]
 
     return answer
@@ -40,21 +40,21 @@ def applying_rows(config: Config) -> list[str]:
 
 @once
 def learner(config: Config, row: str) -> str:
-    """The row in whose name a row's artifacts are kept: the first that learns just the same. So rows that differ in
-    how they compose learn once."""
+    """The row under whose name a row's artifacts are stored: the first row with the same training. So rows that differ
+    only in how they compose are trained once."""
     wanted = config.methods[row].learning()
     return next(name for name, settings in config.methods.items() if settings.learning() == wanted)
 
 
 def given_artifact(config: Config, row: str, source: str) -> Path | None:
-    """What a row takes of a source instead of learning it, if there is such a thing."""
+    """The artifact of a source that a row uses instead of training one, if the config gives one."""
     return config.sources[source].binder if config.methods[row].BINDS_WORDS else None
 
 
 @once
 def learned_items(config: Config, row: str) -> dict[str, list[str]]:
-    """What a row learns for the cases that it supports, and from which sources: "<source>", or "case-<case>" if it
-    learns per case."""
+    """What a row learns for the cases that it supports -> the sources of each. Keys are "<source>", or "case-<case>"
+    if the row learns per case."""
     cases = {case: list(entry.bind) for case, entry in config.cases.items() if not unsupported(config, row, case)}
     alone = [entry.source for entry in config.applications.values()] if row in applying_rows(config) else []
     items: dict[str, dict[str, list[str]]] = {
@@ -72,22 +72,22 @@ def learned_items(config: Config, row: str) -> dict[str, list[str]]:
 
 @once
 def trainings(config: Config, row: str) -> list[tuple[str, int]]:
-    """Every item that a row learns with every learning seed: what the jobs of a row divide among them."""
+    """Every item that a row learns, with every learning seed. The jobs of a row divide them."""
     return list(product(learned_items(config, row), config.learning_seeds))
 
 
 def trainings_of_part(config: Config, row: str, part: int) -> list[tuple[str, int]]:
-    """Those of one job."""
+    """The trainings of one job."""
     return trainings(config, row)[part :: config.parts]
 
 
 def learning_seed(config: Config, seed: int) -> int:
-    """That of the training which makes the clips of a seed."""
+    """The learning seed of the training that makes the clips of a seed."""
     return config.learning_seeds[config.seeds.index(seed) % len(config.learning_seeds)]
 
 
 def artifact_path(config: Config, row: str, item: str, seed: int) -> Path:
-    """What a row has learned of an item with a learning seed, or was given of a source."""
+    """The artifact of an item with a learning seed, or the one that the config gives for a source."""
     if item in config.sources and (given := given_artifact(config, row, item)):
         return given
     return config.paths.artifact(learner(config, row), item, seed)

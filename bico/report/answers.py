@@ -1,10 +1,10 @@
-"""What people say of the clips: the files that raters send back, checked line by line and joined with their key.
+"""Ratings by people: the files that raters send back are checked line by line and joined with their key.
 
-    R/rating/keys/<study>.csv    whose clip each item of each rater is; written with the pages by `rating`
-    R/rating/answers/*.csv       what the pages save: a line per item, with a rating from 1 to 5 for each question
+    R/rating/keys/<study>.csv    the clip behind each item of each rater; `rating` writes it together with the pages
+    R/rating/answers/*.csv       files that the pages save: a line per item, with a rating from 1 to 5 per question
 
-A study bears the digest of its key as its name: no answer meets the key of another study, and those to an earlier one
-count on for the clips that are still the same.
+The name of a study is the digest of its key, so answers are never joined with the key of another study. Answers to an
+earlier study still count for the clips that have not changed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 QUESTIONS = ("concept", "prompt", "motion")
-CLIP = ("case", "method", "seed", "sha256")  # what the key says of an item
+CLIP = ("case", "method", "seed", "sha256")  # columns of the key that identify the clip of an item
 COLUMNS = ("study", "rater", "item", *QUESTIONS)
 SCALE = ("1", "2", "3", "4", "5")
 
@@ -32,10 +32,10 @@ Key = dict[tuple[str, str], dict[str, str]]
 
 
 def read_answers(config: Config) -> list[dict[str, str]]:
-    """All answers: `rater` (with the study), the clip as CLIP names it, and the ratings by QUESTIONS.
+    """All answers: `rater` (with the study), the columns CLIP, and a rating for each of QUESTIONS.
 
-    Raises InputError, one line with file, row and column, at the first that cannot be: a file that no page saved, a
-    study without a key, an item that its rater was not shown or that is answered twice, a rating out of 1 to 5.
+    Raises InputError, one line with file, row and column, at the first impossible entry: a file that no page saved, a
+    study without a key, an item that its rater was not shown or that is answered twice, a rating outside 1 to 5.
     """
     keys = {path.stem: _key(path) for path in sorted(config.paths.rating_keys.glob("*.csv"))}
     answers, places = [], {}
@@ -56,8 +56,8 @@ def read_answers(config: Config) -> list[dict[str, str]]:
 
 
 def counted_answers(config: Config, rows: Iterable[str]) -> tuple[pd.DataFrame, int]:
-    """Answers about the clips that these rows of a table have now, and how many others there are: about clips that have
-    changed since, or are gone.
+    """Answers about the present clips of these rows of a table, and the number of other answers, whose clips have
+    changed or were removed since.
 
     The table has a line per answer: rater, case, method, seed, sha256, and a float per question.
     """
@@ -74,7 +74,7 @@ def counted_answers(config: Config, rows: Iterable[str]) -> tuple[pd.DataFrame, 
 
 
 def rated(scores: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """A row's scores with the mean rating of each clip and how many people rated it; NaN if nobody did."""
+    """A row's scores with the mean rating of each clip and its number of raters; NaN if nobody rated it."""
     clips = answers.groupby(["case", "seed"])
     means = clips[list(QUESTIONS)].mean()
     means["overall"] = means.mean(axis=1)
@@ -89,8 +89,8 @@ def agreement(answers: pd.DataFrame, question: str) -> float:
 def alpha(ratings: np.ndarray) -> float:
     """Krippendorff's alpha of ratings [raters, clips] on an interval scale, by the package `krippendorff`.
 
-    1 is agreement, 0 is what chance gives. A clip that a rater has not seen is NaN. So is alpha where it is not
-    defined: no clip has two ratings, or all that have are rated the same.
+    1 is full agreement, 0 is agreement by chance. A clip that a rater has not seen is NaN. Alpha is NaN where it is not
+    defined: no clip has two ratings, or all ratings of clips with several are equal.
     """
     import krippendorff
     import numpy as np
@@ -112,8 +112,8 @@ def _key(path: Path) -> Key:
 
 
 def _item(where: str, line: dict[str, str], keys: dict[str, Key]) -> dict[str, str]:
-    """The clip that a line is about."""
-    studies = f"a study of which the key is here ({', '.join(keys) or 'there is none'})"
+    """The clip to which a line belongs, as columns of CLIP."""
+    studies = f"a study whose key is here ({', '.join(keys) or 'there is none'})"
     key = keys[_checked(where, line, "study", keys, studies)]
     rater = _checked(where, line, "rater", dict.fromkeys(rater for rater, _ in key))
     item = _checked(where, line, "item", [item for other, item in key if other == rater])
@@ -121,7 +121,7 @@ def _item(where: str, line: dict[str, str], keys: dict[str, Key]) -> dict[str, s
 
 
 def _checked(where: str, line: dict[str, str], column: str, known: Iterable[str], expected: str = "") -> str:
-    """What stands in a column. Without `expected` all that is known are whole numbers, from the first to the last."""
+    """The value of a column. Without `expected` the known values are consecutive whole numbers."""
     known, found = list(known), line[column]
     if found not in known:
         expected = expected or f"a whole number from {known[0]} to {known[-1]}"

@@ -1,4 +1,4 @@
-"""What the legend of a table of BiCo's parts says of the controls: which ingredients can be judged here at all."""
+"""Results of the controls, for the legend of a table of BiCo's parts: which ingredients this benchmark can measure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bico.core.tables import read_table
 def verdicts(config: Config) -> list[str]:
     """Lines in Markdown, from `R/controls.csv` if it is there."""
     path = config.paths.table("controls")
-    unknown = "whether this benchmark can show what an ingredient of BiCo does is not known"
+    unknown = "it is not known whether this benchmark can measure the effect of an ingredient of BiCo"
     if not config.controls.rows():
         return [f"- The config has no `controls`: {unknown}."]
     if not path.is_file():
@@ -22,21 +22,21 @@ def verdicts(config: Config) -> list[str]:
     table = read_table(path, dict.fromkeys(("ingredient", "measure", "over", "without", "with", "moves"), str))
     of_ingredient = {name: table[table["ingredient"] == name] for name in get_args(Ingredient)}
     return [
-        "- Controls (`controls.csv`) measure each ingredient of BiCo where it has to matter. If none of its measures "
-        "moves there, the rows above cannot judge the ingredient:",
+        "- Controls (`controls.csv`) measure each ingredient of BiCo in conditions in which it must have an effect. If "
+        "none of its measures moves there, the rows above say nothing about the ingredient:",
         *(f"  - {name.replace('_', ' ')} {verdict(lines)}" for name, lines in of_ingredient.items()),
     ]
 
 
 def verdict(lines: pd.DataFrame) -> str:
-    """On one ingredient, of which these are the lines of the table."""
+    """The verdict on one ingredient, from its lines of the table."""
     answers = {"moves": "yes", "does not move": "no", "moves the other way": "opposite", "too few to tell": "too few"}
     of_answer = {told: lines[lines["moves"] == answer] for told, answer in answers.items()}
     measures = "; ".join(f"{told}: {_names(found)}" for told, found in of_answer.items() if len(found))
     if not measures:
-        return "has no control in this config: whether it can be judged here is not known."
+        return "has no control in this config: it is not known whether it can be judged here."
     if set(lines["moves"]) <= {"too few", ""}:
-        return f"may be judged here or not: that is not known ({measures})."
+        return f"has too little data: it is not known whether it can be judged here ({measures})."
     return f"{'can' if len(of_answer['moves']) else 'cannot'} be judged here ({measures})."
 
 

@@ -1,4 +1,4 @@
-"""What a run says at its end: its tables as text, where the pictures are, and the command that makes them."""
+"""The summary that a run prints at its end: its tables, the paths of pictures, and the command that makes more."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN = ("clip_t", "dino_i", "motion_fidelity", "truth_concept", "truth_prompt", "truth_motion", "truth_overall")
-"""Columns of a table that are shown, as far as there is room."""
+"""Columns of a table that are shown if the terminal is wide enough."""
 TRUTH = ["truth_concept", "truth_prompt", "truth_motion", "truth_overall"]
-"""Columns of which a table with truth shows intervals."""
+"""Columns that are shown with intervals, in a table with truth scores."""
 WIDEST = 100
 
 
 def ending(config: Config, tables: Sequence[str], *, width: int, command: Callable[[Sequence[str]], str]) -> str:
-    """The text for these tables of a config, or where its results are if there are none.
+    """The summary of these tables of a config; without tables, the path of its results.
 
     Args:
-        tables: "table1" and so on, whose files are there.
+        tables: names of existing tables, such as "table1".
         width: characters of a line.
-        command: gives the command that makes these targets.
+        command: returns the command that makes the given targets.
     """
     if not tables:
         return f"Done. The results are in {config.results}/."
@@ -42,17 +42,17 @@ def ending(config: Config, tables: Sequence[str], *, width: int, command: Callab
 KEPT = re.compile(
     r"-(c|j|C|d|s)|--(cores|jobs|config|configfiles?|directory|snakefile|profile|workflow-profile|executor)\b"
 )
-"""Options of Snakemake that say what is run and where. Others, such as --forceall, are for one run alone."""
+"""Options of Snakemake that say what is run and where. Others, such as --forceall, apply to a single run."""
 
 
 def with_targets(arguments: Sequence[str], targets: Collection[str], wanted: Sequence[str]) -> str:
-    """A Snakemake command as it was given, with other targets in place of its own."""
+    """The Snakemake command of this run, with other targets in place of its own."""
     given = arguments[: arguments.index("--")] if "--" in arguments else arguments
     kept, keeps = list[str](), False
     for before, argument in zip(("", *given), given, strict=False):
         if argument.startswith("-"):
             keeps = KEPT.match(argument) is not None
-        # The first value belongs to its option even if a target is called so, as in `--cores all`.
+        # The first value belongs to its option even if a target has the same name, as in `--cores all`.
         if keeps and (before.startswith("-") or argument not in targets):
             kept.append(argument)
     return shlex.join(["uv", "run", "snakemake", *kept, "--", *wanted])
@@ -100,13 +100,13 @@ def _aligned(names: list[str], table: pd.DataFrame, columns: list[str], *, spans
 
 
 def _pictures(config: Config, tables: Sequence[str], command: Callable[[Sequence[str]], str]) -> str:
-    """Where those are that are newer than the scores; and the command for the others."""
+    """The paths of pictures that are newer than the scores, and the command that makes the others."""
     paths = config.paths
     scores = [paths.scores(row) for name in tables for row in config.table(name)]
     since = max((file.stat().st_mtime for file in scores if file.exists()), default=0.0)
     drawn = [paths.figure(name) for name in tables]
     wanted: dict[str, tuple[list[Path], list[str]]] = {"tables, drawn": (drawn, [str(file) for file in drawn])}
-    if "table1" in tables:  # whose rows these show
+    if "table1" in tables:  # these pictures show its rows
         wanted["pictures of each case"] = [paths.figure(f"cases/{case}") for case in config.cases], ["all"]
         wanted["gallery"] = [paths.gallery / "index.html"], ["all"]
     missing = {

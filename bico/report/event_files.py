@@ -1,10 +1,10 @@
-"""Training curves as event files of TensorBoard, a run for each training, with its previews.
+"""Training curves as event files of TensorBoard, one run for each training, with its previews.
 
     bico tensorboard results
     tensorboard --logdir results/tensorboard
 
-They are written from the metrics files, also of trainings that still run. The same curves give the same bytes: times
-are the seconds of training, which TensorBoard shows on its axis "relative".
+They are written from the metrics files, also while a training runs. The same curves give the same bytes: times are
+seconds of training, which TensorBoard shows on its axis "relative".
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from bico.core.files import replacing
 from bico.training.metrics import METRICS
 
 NAME = "events.out.tfevents.bico"
-"""TensorBoard reads every file of a run that has the middle part in its name."""
+"""TensorBoard reads every file whose name contains "tfevents"."""
 
 Line = Mapping[str, Any]
-"""Of a metrics file: "step", "stage", and numbers, or lists of them."""
+"""A line of a metrics file: "step", "stage", and numbers or lists of numbers."""
 
 
 def write_event_files(results: Path) -> tuple[Path, int]:
-    """Writes `R/tensorboard/<row>/<item>/<seed>`; what else is in that folder stays.
+    """Writes `R/tensorboard/<row>/<item>/<seed>`. Other files in that folder stay.
 
     Returns:
-        The folder, and how many trainings are in it.
+        The folder, and the number of trainings in it.
 
     Raises:
         InputError: no results, no training curves in them, or no `tensorboard` to write with.
@@ -56,9 +56,9 @@ def write_event_files(results: Path) -> tuple[Path, int]:
 
 
 def metrics_files(results: Path) -> dict[str, tuple[Path, Path]]:
-    """Run, "<row>/<item>/<seed>" -> its metrics file, and the folder of its previews, which need not be there.
+    """Run, "<row>/<item>/<seed>" -> its metrics file, and the folder of its previews, which may not exist.
 
-    While a training runs, they are those among its checkpoints.
+    While a training runs, both are in the folder of its checkpoints.
     """
     paths, every, files = Layout(results), Layout(Path()), {}
     for metrics in sorted(results.glob(str(every.metrics("*", "*", "*")))):
@@ -71,7 +71,7 @@ def metrics_files(results: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def _events(metrics: Path, previews: Path) -> Iterator[dict[str, Any]]:
-    """What is in an event file, as keywords of `Event`: numbers of each step, and the previews after it."""
+    """The events of a file, as keywords of `Event`: the numbers of each step, and the previews after it."""
     text, seconds = metrics.read_text(encoding="utf-8"), 0.0
     for line in map(json.loads, text[: text.rfind("\n") + 1].splitlines()):  # the last one may not be whole yet
         seconds += line["seconds"]
@@ -85,7 +85,7 @@ def _events(metrics: Path, previews: Path) -> Iterator[dict[str, Any]]:
 
 
 def _numbers(line: Line) -> Iterator[tuple[str, float]]:
-    """Name and number; of a list, such as one number for each block, "<name>/<place>"."""
+    """Pairs of name and number. A list, such as one number for each block, gives names "<name>/<index>"."""
     for name, value in line.items():
         if isinstance(value, list):
             yield from ((f"{name}/{place}", each) for place, each in enumerate(value))

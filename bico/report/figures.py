@@ -1,4 +1,4 @@
-"""Pictures: for each case its sources, the truth if there is one, and every method's clip, frame by frame."""
+"""Figures of cases: sources, the exact rendering if there is one, and the clip of every method, frame by frame."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bico.scoring.results import clip_statuses, status_told
 
 MOST_FRAMES, GAP = 9, 0.04  # frames in a row; the gap between them in frame widths
 ROW_HEIGHT, LABELS, HEAD = 0.95, 1.6, 0.75  # inches: height of a row, width of its label, room above all rows
-LETTERS_AN_INCH = 15  # of a note
+LETTERS_AN_INCH = 15  # characters of a note
 
 
 def figures(config: Config) -> list[Path]:
@@ -34,7 +34,10 @@ def figures(config: Config) -> list[Path]:
 
 
 def draw(config: Config, case_id: str) -> Figure:
-    """The figure of one case: a row for each source, the truth and each method; a clip that is not there says so."""
+    """The figure of one case: a row for each source, the exact rendering and each method.
+
+    A missing clip is replaced by the reason.
+    """
     case, seed = config.cases[case_id], config.seeds[0]
     rows = [*_sources(config, case), *_truth(config, case_id, case), *_clips(config, case_id, seed)]
     place = f"case {1 + list(config.cases).index(case_id)}, {case_id}, seed {seed}"
@@ -45,7 +48,7 @@ Row = tuple[str, str, np.ndarray | str]  # label, its colour, and uint8 frames [
 
 
 def strip(title: str, note: str, rows: list[Row], media: Media) -> Figure:
-    """Clips below each other, each frame by frame beside its label; above them a title and what they are part of."""
+    """Clips below each other, each frame by frame beside its label, with a title and a note above them."""
     aspect, columns = media.width / media.height, min(MOST_FRAMES, media.num_frames)
     figure = Figure(figsize=(LABELS + 0.1 + columns * ROW_HEIGHT * aspect, HEAD + ROW_HEIGHT * len(rows)), dpi=120)
     height = figure.get_figheight()

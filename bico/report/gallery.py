@@ -1,7 +1,7 @@
-"""The gallery: a static page on which a reader filters by case, method and seed, and plays all clips in step.
+"""The gallery: a static page on which readers filter clips by case, method and seed, and play them synchronously.
 
-The folder holds copies of everything that it shows, so it can be put on any web server, or sent as it is. The same page
-with everything in one file is for Snakemake's report, which takes no folders.
+The folder holds copies of everything that the page shows, so any web server can serve it. The same page as a single
+file is for Snakemake's report, which takes no folders.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from bico.report.style import PALETTE
 from bico.scoring.results import SCORES, clip_statuses, read_scores, status_told
 
 TOLD = ("truth_overall", "truth_concept", "truth_prompt", "truth_motion")
-"""Scores below a clip, if there is a probe; else SCORES."""
+"""Scores that are shown below a clip if there is a probe; otherwise SCORES are."""
 
 Place = Callable[[Path, str], str]
-"""From a file, and where it would stand in the gallery, to its address there."""
+"""Function of a file and its name in the gallery that returns its address there."""
 
 
 def gallery(config: Config) -> None:
-    """Writes `R/gallery/index.html` and the media beside it, and `R/gallery.html`, which holds them all."""
+    """Writes `R/gallery/index.html` with the media beside it, and `R/gallery.html` with the media embedded."""
     folder = config.paths.gallery
     shutil.rmtree(folder, ignore_errors=True)
     sources = {name: as_read(config, name, folder / "sources" / name) for name in config.bound()}
     write_text(folder / "index.html", _page(config, sources, partial(_copied, folder)))
-    once = cache(embedded)  # a source of several cases
+    once = cache(embedded)  # several cases share a source
     write_text(config.paths.gallery_page, _page(config, sources, lambda file, _: once(file)))
 
 
@@ -98,13 +98,13 @@ def _clip(
 
 
 def _scores(config: Config, row: str) -> pd.DataFrame:
-    """The scores shown below a clip, by case and seed: those against the truth, or else all others."""
+    """The scores shown below a clip, by case and seed: the truth scores, or all others if there are none."""
     table = read_scores(config, row).set_index(["case", "seed"])
     return table[list(TOLD if config.models.probe else SCORES)]
 
 
 def _copied(folder: Path, file: Path, name: str) -> str:
-    """Copies a file into the gallery, unless it was made there, and returns its address there."""
+    """Copies a file into the gallery, unless it was written there, and returns its address in the gallery."""
     target = folder / f"{name}{file.suffix.lower()}"
     if file != target:
         target.parent.mkdir(parents=True, exist_ok=True)

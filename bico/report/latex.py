@@ -1,4 +1,4 @@
-r"""A table of results for a paper: LaTeX that needs `\usepackage{booktabs}` and nothing else."""
+r"""A table of results for a paper, in LaTeX that needs only `\usepackage{booktabs}`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADINGS = {
     "truth_clean": "Clean",
     "paper_overall": "Paper",
 }
-"""Columns that stand in the table if its rows have them. The dynamic degree does not: more of it is not better."""
+"""Columns of the table, if its rows have them. The dynamic degree is left out, because higher is not better."""
 SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -33,10 +33,10 @@ def document(groups: Sequence[Sequence[Mapping[str, Any]]], columns: Sequence[st
     """A `table*` of rows in groups, with a rule between groups.
 
     Args:
-        groups: rows, each with its "label", what it "covers" if not all cases, and, for some columns, a mean and the
-            ends `<column>_low` and `<column>_high` of its interval, which stand below it in brackets if they differ.
-            NaN and what is not there stay empty.
-        columns: those that are wanted, of HEADINGS.
+        groups: rows. Each has its "label"; "covers" if it does not cover all cases; and for some columns a mean and the
+            ends `<column>_low` and `<column>_high` of its interval, which are printed below it in brackets if they
+            differ. Cells with NaN or without a value stay empty.
+        columns: the columns to print, keys of HEADINGS.
         caption: plain text.
         name: for `\\ref{tab:<name>}`.
     """
@@ -59,7 +59,7 @@ def document(groups: Sequence[Sequence[Mapping[str, Any]]], columns: Sequence[st
 
 
 def escaped(text: str) -> str:
-    """Plain text as LaTeX prints it."""
+    """Plain text with LaTeX's special characters escaped."""
     return "".join(SPECIAL.get(letter, letter) for letter in text)
 
 
@@ -67,7 +67,7 @@ def _row(row: Mapping[str, Any], columns: Sequence[str]) -> str:
     means = [_number(row.get(column, math.nan), digits=2 if column == "paper_overall" else 1) for column in columns]
     ends = [[_number(row.get(f"{column}_{end}", math.nan)) for end in ("low", "high")] for column in columns]
     intervals = [f"{{\\scriptsize [{low},{high}]}}" if low != high else "" for low, high in ends]
-    lines = [["{}" + escaped(row["label"]), *means]]  # braces: "[" or "*" would belong to the line end before
+    lines = [["{}" + escaped(row["label"]), *means]]  # braces, else "[" or "*" would belong to the line end before
     if row["covers"] or any(intervals):
         lines.append([f"{{\\scriptsize {escaped(row['covers'])}}}" if row["covers"] else "", *intervals])
     return "".join(f"{' & '.join(line)} \\\\\n" for line in lines)

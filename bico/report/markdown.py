@@ -1,10 +1,10 @@
-"""Tables in Markdown that can be read as text, too."""
+"""Tables in Markdown that are also readable as plain text."""
 
 from __future__ import annotations
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table with aligned columns: the first to the left, the others to the right."""
+    """A table with aligned columns: the first is left-aligned, the others are right-aligned."""
     rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
 

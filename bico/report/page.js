@@ -1,4 +1,4 @@
-// What all pages share: their data, ways to their elements, clips that enlarge, and clips that play in step.
+// Parts that all pages share: their data, access to elements, clips that enlarge, and clips that play synchronously.
 const data = JSON.parse(document.getElementById("data").textContent)
 const make = (tag, properties = {}, ...children) => {
   const node = Object.assign(document.createElement(tag), properties)
@@ -9,7 +9,7 @@ const chosen = (id) => document.getElementById(id)
 document.documentElement.style.setProperty("--aspect", data.aspect)
 document.body.classList.toggle("small", data.small)
 
-// A prompt in pieces, those of a source underlined in its colour.
+// A prompt in pieces. Words of a source are underlined in its colour.
 const coloured = (pieces, sources) => pieces.map(([text, number]) => {
   if (number === null) return text
   const word = make("b", { textContent: text })
@@ -17,7 +17,7 @@ const coloured = (pieces, sources) => pieces.map(([text, number]) => {
   return word
 })
 
-// A picture or a clip, with words for who cannot see it: a tap enlarges it, another one or Escape puts it back. A clip
+// A picture or a clip, with a text alternative. A tap enlarges it; another tap or Escape closes it. A clip
 // has no source before `load`.
 const medium = (file, label, still = false) => {
   const shown = still

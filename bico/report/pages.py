@@ -1,4 +1,4 @@
-"""What all pages share: a look and a script, prompts in pieces, and media as addresses."""
+"""Parts that all pages share: style and script, prompts in pieces, and addresses of media."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from bico.prompts.words import spans
 
 FOLDER = Path(__file__).parent
 LARGE = 1_000_000
-"""Bytes. Clips of full size are kept with hardly any loss: hundreds of them would make a page of gigabytes."""
+"""Bytes. Clips of full size are stored almost losslessly, so hundreds of them would make a page of gigabytes."""
 
 
 def filled(page: str, data: dict[str, Any]) -> str:
     """A page with its data, and with the style and the script that all pages share."""
-    # In a script element only "</" could end the text early.
+    # Only "</" could end the text of a script element early.
     text = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
     html = (FOLDER / page).read_text(encoding="utf-8")
     for name, part in (("style", "page.css"), ("page", "page.js")):
@@ -32,7 +32,7 @@ def filled(page: str, data: dict[str, Any]) -> str:
 
 
 def shown(config: Config) -> dict[str, Any]:
-    """What the shared script has to know of clips. Small ones are shown with their pixels."""
+    """The data about clips that the shared script needs. Small clips are shown without smoothing of their pixels."""
     media = config.media
     return {
         "fps": media.fps,
@@ -68,7 +68,7 @@ def as_read(config: Config, name: str, place: Path) -> Path:
 
 
 def embedded(file: Path, crf: int = 23) -> str:
-    """The file itself as its address; a large video as a smaller one, in H.264 of this quality (lower is better)."""
+    """A file as a data address. A large video is encoded again, in H.264 with this `crf` (lower is better)."""
     kind, _ = mimetypes.guess_type(file)
     content = intact(file).read_bytes()
     if len(content) > LARGE and kind and kind.startswith("video/"):

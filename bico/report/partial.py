@@ -1,5 +1,5 @@
-"""Rows that cover fewer cases than the benchmark has. Their means are of other cases than those of the other rows, so
-they are marked, stand last, and are compared on the cases that both have."""
+"""Rows that cover fewer cases than the benchmark has. Their means cannot be compared with those of other rows. So they
+are marked, listed last, and compared with the reference on their common cases."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bico.report.names import counted
 from bico.report.statistics import row_intervals
 
 REFERENCE = "bico"
-"""The row with which the others are compared, where a table has it."""
+"""The row with which the others are compared, if a table has it."""
 
 
 def scored_cases(scores: pd.DataFrame) -> list[str]:
-    """The cases of which a row has a clip, from its scores."""
+    """The cases for which a row has a clip, from its scores."""
     return list(scores.loc[scores["status"] == "ok", "case"].unique())
 
 
@@ -29,17 +29,16 @@ def covered(row: Mapping[Any, Any]) -> str:
 
 
 def complete_first(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table, those that cover fewer cases last; otherwise in their order."""
+    """The rows of a table, with those that cover fewer cases last, otherwise in their order."""
     return table.sort_values("scored_cases", key=lambda found: found < table["cases"], kind="stable", ignore_index=True)
 
 
 def on_same_cases(
     config: Config, scores: Mapping[str, pd.DataFrame], columns: Iterable[str]
 ) -> dict[str, dict[str, Any]]:
-    """Row -> the reference's scores on the cases of that row alone, as means with intervals, with a "label" and what it
-    "covers".
+    """Row -> the reference's scores on only the cases of that row: means with intervals, "label" and "covers".
 
-    For every row that covers some cases, but not all, some of them with the reference.
+    It has every row that covers some cases but not all, and has cases in common with the reference.
     """
     if REFERENCE not in scores:
         return {}

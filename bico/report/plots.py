@@ -1,8 +1,7 @@
-"""Plots: a table's scores with their intervals, a setting as a knob, how a training went. From files alone: nothing is
-computed anew.
+"""Plots of a table's scores with intervals, of scores against a setting, and of training curves.
 
-One plot is a PNG to look at and a PDF to print. All of them are readable in grey: what belongs to the paper is hatched,
-and a row that covers fewer cases than others is hollow.
+They are drawn from result files; nothing is computed again. Each plot is written as PNG for the screen and as PDF for
+print. All are readable in grey: values of the paper are hatched, and rows that cover fewer cases are hollow.
 """
 
 from __future__ import annotations
@@ -51,10 +50,10 @@ AXES: dict[RcKeyType, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
-STEP, BAR = 0.52, 0.34  # height of a table's row in inches; of a bar in rows
-MOST_PREVIEWS = 4  # of a training
-DASHES = ("-", "--", ":", "-.")  # of lines, once all colours are taken
-SMOOTHING = 10  # a loss is averaged over this part of its stage: a tenth
+STEP, BAR = 0.52, 0.34  # height of a table's row in inches, and of a bar in rows
+MOST_PREVIEWS = 4  # per training
+DASHES = ("-", "--", ":", "-.")  # patterns of lines, once all colours are used
+SMOOTHING = 10  # a loss is averaged over a tenth of its stage
 
 
 def plot(config: Config, table: str) -> list[Path]:
@@ -82,7 +81,7 @@ def curve_plot(config: Config, name: str) -> list[Path]:
 
 
 def drawn_columns(config: Config) -> list[str]:
-    """The truth scores; without a truth all others but the dynamic degree, of which more is not better."""
+    """The truth scores; without them all others except the dynamic degree, of which higher is not better."""
     columns = TRUTH_SCORES if config.models.probe else SCORES
     return [column for column in columns if column != UNORDERED]
 
@@ -90,7 +89,7 @@ def drawn_columns(config: Config) -> list[str]:
 def training_plot(config: Config, row: str) -> list[Path]:
     """Draws a row's `R/learned/<row>/*/*.metrics.jsonl` into `R/figures/training/<row>.png` and `.pdf`.
 
-    And below, of one training for each kind of source, its previews, if there are any.
+    Below the curves it shows the previews of one training for each kind of source, if there are any.
     """
     curves: Curves = {}
     previews: Previews = {}
@@ -116,13 +115,13 @@ def training_plot(config: Config, row: str) -> list[Path]:
 
 
 def scores_figure(rows: pd.DataFrame, columns: list[str], note: str, beside: dict[str, dict[str, Any]]) -> Figure:
-    """A panel for each score, a bar for each row; below it, hatched, the paper's rating where the table has one.
+    """A panel for each score with a bar for each row. A hatched bar below it is the paper's rating, if there is one.
 
-    The paper's ratings go from 1 to 5, the truth scores from 0 (another clip) to 100 (the truth): 1 is drawn at 0 and 5
-    at 100.
+    The paper's ratings go from 1 to 5, the truth scores from 0 (another clip) to 100 (the exact rendering). A rating of
+    1 is drawn at 0, and one of 5 at 100.
 
     Args:
-        rows: those of a table, each with its "label". One that covers fewer cases than it should is hollow.
+        rows: the rows of a table, each with its "label". A row that covers fewer cases is hollow.
         note: what the figure covers.
         beside: row -> the reference's scores on the cases of that row, drawn as diamonds on its bars.
     """
@@ -158,7 +157,7 @@ def scores_figure(rows: pd.DataFrame, columns: list[str], note: str, beside: dic
 
 
 def _ratings(rows: pd.DataFrame, column: str) -> pd.Series:
-    """The paper's human ratings that answer the question of a truth score; NaN for other scores."""
+    """The paper's human ratings for the same question as a truth score; NaN for other scores."""
     name = f"paper_{column.removeprefix('truth_')}" if column in TRUTH_SCORES else None
     return rows.get(name, pd.Series(np.nan, rows.index))
 
@@ -183,23 +182,23 @@ def _bars(axes: Axes, rows: pd.DataFrame, column: str, places: np.ndarray) -> No
 def _diamonds(
     axes: Axes, rows: pd.DataFrame, column: str, places: np.ndarray, beside: dict[str, dict[str, Any]]
 ) -> None:
-    """What the reference has on the cases of a row that covers fewer."""
+    """The scores of the reference on the cases of a row that covers fewer."""
     found = [(beside[row][column], place) for row, place in zip(rows["method"], places, strict=True) if row in beside]
     if found:
         (name,) = {each["label"] for each in beside.values()}
-        label = f"{name} on the cases of that row alone"
+        label = f"{name} on only the cases of that row"
         axes.plot(*zip(*found, strict=True), "D", color=INK, markersize=4, zorder=3, label=label)
 
 
 def _label(config: Config, row: dict) -> str:
-    """The row's name, what the paper calls it where that differs, and how many cases it covers if not all."""
+    """The row's name, the paper's name for it if it differs, and the number of its cases if they are not all."""
     label = config.label(row["method"])
     theirs = row["configuration"] if row["configuration"] != label else ""
     lines = (textwrap.fill(line, 26) for line in (label, theirs, covered(row)) if line)
     return "\n".join(lines)
 
 
-# --- a setting as a knob --------------------------------------------------------------------------------------------
+# --- curves over a setting ------------------------------------------------------------------------------------------
 
 
 def curves_figure(points: pd.DataFrame, label: str, columns: list[str], note: str) -> Figure:
@@ -207,7 +206,7 @@ def curves_figure(points: pd.DataFrame, label: str, columns: list[str], note: st
 
     Args:
         points: "method", "value", and for each of `columns` the mean and the ends of its interval.
-        label: what the value is.
+        label: name of the setting, for the axis.
         note: what the figure covers.
     """
     methods = list(dict.fromkeys(points["method"]))
@@ -241,17 +240,17 @@ Curves = dict[str, dict[str, list[pd.DataFrame]]]
 """Kind of source -> name of the source, or of the case -> the lines of `metrics.jsonl` of each of its trainings."""
 
 Previews = dict[str, tuple[str, list[Path]]]
-"""Kind of source -> name of the source, or of the case, and pictures of one training of it, named by their steps."""
+"""Kind of source -> name of a source or case, and the pictures of one of its trainings, named by their steps."""
 
 
 def training_figure(label: str, curves: Curves, previews: Previews, note: str) -> Figure:
-    """A column for each kind of source: loss, evaluation loss, |gamma| of every binder if the method has any, and |g|
-    of the bound tokens if a gate was learned; below them previews, if there are any.
+    """A column for each kind of source. From top to bottom: loss, evaluation loss, |gamma| of every binder if the
+    method has binders, |g| of the bound tokens if a gate was learned, and previews if there are any.
 
     Args:
-        label: what the row is called.
-        curves: all trainings of a kind have the same stages.
-        previews: those that are shown; none for a kind without.
+        label: name of the row.
+        curves: the training curves. All trainings of a kind have the same stages.
+        previews: the previews to show. A kind may have none.
         note: what the figure covers.
     """
     groups = {kind: list(chain.from_iterable(of_kind.values())) for kind, of_kind in curves.items()}
@@ -286,7 +285,7 @@ def training_figure(label: str, curves: Curves, previews: Previews, note: str) -
         named_lines = grid[0, column].get_legend_handles_labels()
         grid[-1, column].legend(*named_lines, loc="upper left", bbox_to_anchor=(0, -0.3), ncols=2, fontsize=7)
     grid[0, 0].set_ylabel("loss, smoothed")
-    grid[1, 0].set_ylabel("loss on noise\nthat never changes")
+    grid[1, 0].set_ylabel("loss on fixed\nnoise")
     handles = []
     if gammas:
         grid[2, 0].set_ylabel(r"$|\gamma|$, mean")
@@ -304,7 +303,7 @@ def training_figure(label: str, curves: Curves, previews: Previews, note: str) -
 
 
 def _previews(axes: Axes, name: str, shown: Sequence[Path]) -> None:
-    """Pictures from left to right, or, of clips, from top to bottom; each with its number of steps."""
+    """Previews, each with its number of steps: single pictures from left to right, clips from top to bottom."""
     axes.axis("off")
     style = {"fontsize": 7, "color": GREY, "ha": "center", "va": "bottom"}
     right, bottom = 0.0, 0.0
@@ -323,7 +322,7 @@ def _previews(axes: Axes, name: str, shown: Sequence[Path]) -> None:
 
 
 def _lines(axes: Axes, losses: dict[str, list[pd.Series]], **style: Any) -> None:
-    """The mean loss of each source's trainings by step, a colour and a pattern a source, and the mean of all."""
+    """The mean loss of each source's trainings by step, in its own colour and pattern, and the mean over sources."""
     for number, (source, runs) in enumerate(losses.items()):
         times, colour = divmod(number, len(PALETTE))
         look: dict[str, Any] = {"color": PALETTE[colour], "linestyle": DASHES[times % len(DASHES)]}
@@ -352,7 +351,7 @@ def _gammas(axes: Axes, group: list[pd.DataFrame]) -> None:
 
 
 def _gates(axes: Axes, group: list[pd.DataFrame]) -> None:
-    """Mean and largest |g| by step, each averaged over the trainings. Single frames and images pass no gate."""
+    """Mean and largest |g| by step, averaged over the trainings. Single frames and images do not use the gate."""
     if "gate_mean" not in group[0]:
         style = {"xycoords": "axes fraction", "ha": "center", "va": "center", "fontsize": 7, "color": GREY}
         axes.annotate("no temporal branch", (0.5, 0.5), **style)
@@ -363,7 +362,7 @@ def _gates(axes: Axes, group: list[pd.DataFrame]) -> None:
 
 
 def _stages(axes: Axes, lines: pd.DataFrame, *, named: bool) -> None:
-    """Every other stage shaded; their names above the panel."""
+    """Shades every other stage, and writes the names of stages above the panel."""
     for number, (stage, steps) in enumerate(lines.groupby("stage", sort=False).groups.items()):
         name = str(stage).replace("_", "\n")
         if number % 2:

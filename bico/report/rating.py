@@ -1,8 +1,8 @@
-"""The human study: a page for each rater, who sees clips without their methods and answers three questions on each.
+"""The human study: a page for each rater, who sees clips without their methods and answers three questions per clip.
 
-A group is a case: its prompt, its sources, and one clip of every row of table 1, in an order of its own. Three
-questions, ratings from 1 to 5 and ten groups a rater are the paper's (arXiv 2512.09824); the questions' words are ours.
-What comes back is read by `bico.report.answers`.
+A group is a case: its prompt, its sources, and one clip of every row of table 1, in a random order. The three
+questions, ratings from 1 to 5 and ten groups per rater follow the paper (arXiv 2512.09824); the wording of the
+questions is ours. `bico.report.answers` reads the answers.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ ASKED = {
         "high": "it moves smoothly and naturally",
     },
 }
-CRF = 18  # of clips of full size: H.264 in which nobody sees a loss
+CRF = 18  # H.264 quality of clips of full size, at which the loss is not visible
 
 
 def rating(config: Config) -> None:
-    """Writes `R/rating/pages/rater-<number>.html`, each with all that it shows, and `R/rating/keys/<study>.csv`.
+    """Writes `R/rating/pages/rater-<number>.html` with embedded media, and `R/rating/keys/<study>.csv`.
 
-    The same settings and clips give the same study. The folder for answers is made; what is in it stays as it is.
+    The same settings and clips give the same study. The folder for answers is created; files in it are not touched.
     """
     key = draw_items(config)
     text = key.to_csv(index=False)
@@ -68,16 +68,17 @@ def rating(config: Config) -> None:
 def draw_groups(rating: Rating, seeds: Mapping[str, Sequence[int]]) -> list[list[tuple[str, int]]]:
     """For each rater a list of groups in order: the case, and the seed whose clips are shown.
 
-    Cases are shown to as many raters as each other, give or take one, and with several raters to two at least: where
-    there are too few places for that, some cases are left out. A clip is shown to two raters at least as well, because
-    agreement is between ratings of one clip: so the seeds of a case come in turn over cases and over pairs of raters.
+    All cases have the same number of raters, plus or minus one. With several raters each case has at least two; where
+    there are too few places for that, some cases are left out. Each clip also has at least two raters, because
+    agreement compares ratings of the same clip. For this a case shows at most one seed for every two raters. The seeds
+    take turns over the cases.
 
     Args:
-        seeds: case -> those of which there are clips.
+        seeds: case -> the seeds that have clips.
     """
     rng = np.random.default_rng(rating.seed)
     cases = [list(seeds)[number] for number in rng.permutation(len(seeds))]
-    left = np.full(rating.raters, min(rating.groups, len(cases)))  # groups that each rater still has room for
+    left = np.full(rating.raters, min(rating.groups, len(cases)))  # number of groups that each rater can still take
     places = int(left.sum())
     cases = cases[: places // min(rating.raters, 2)]
     groups: list[list[tuple[str, int]]] = [[] for _ in left]
@@ -95,9 +96,9 @@ def draw_groups(rating: Rating, seeds: Mapping[str, Sequence[int]]) -> list[list
 
 
 def draw_items(config: Config) -> pd.DataFrame:
-    """The key: a line per item, with columns rater, item, and what CLIP names.
+    """The key: a line per item, with the columns rater, item, and those of CLIP.
 
-    Raters are numbered from 1, and so are the items of each, in the order in which they are shown.
+    Raters are numbered from 1, and so are the items of each rater, in the order in which they are shown.
     """
     rows = list(config.table("table1"))
     clips = {row: {clip for clip, status in clip_statuses(config, row).items() if status == "ok"} for row in rows}
@@ -130,7 +131,7 @@ def _page(config: Config, study: str, rater: str, groups: list[dict[str, Any]]) 
 
 
 def _group(config: Config, case_id: str, clips: pd.DataFrame, show: _Show) -> dict[str, Any]:
-    """A prompt, its sources, and clips of which only the numbers are told."""
+    """A prompt, its sources, and clips that show only their numbers."""
     case = config.cases[case_id]
     sources = [
         {
@@ -149,7 +150,7 @@ def _group(config: Config, case_id: str, clips: pd.DataFrame, show: _Show) -> di
 
 
 class _Show:
-    """Media as addresses in a page, each made once for all pages."""
+    """Addresses of media in a page. Each is made once for all pages."""
 
     def __init__(self, config: Config, folder: Path):
         self.config, self.folder = config, folder

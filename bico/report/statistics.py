@@ -1,8 +1,8 @@
 """Means, intervals and rank correlations of scores.
 
-The case is the unit: the seeds of a case are averaged first, intervals are percentiles of a bootstrap over cases, and
-all rows are resampled with the same cases, so that differences between rows are paired. Where rows were learned more
-than once, the trainings are resampled as well.
+The case is the unit. The seeds of a case are averaged first. Intervals are percentiles of a bootstrap over cases. All
+rows are resampled with the same cases, so that differences between rows are paired. Where rows were learned more than
+once, the trainings are resampled as well.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from bico.config.schema import Config
 from bico.plan.trainings import learning_seed
 
 FEWEST = 5
-"""Cases of which an interval can be told: resampling fewer gives little more than their range."""
+"""Smallest number of cases with an interval. Resampling fewer gives little more than their range."""
 
 
 def case_means(config: Config, rows: pd.DataFrame, column: str) -> np.ndarray:
-    """[trainings, cases]: mean of each case over the seeds that a training has made, in the order of the rows; NaN
-    where no such clip was scored."""
+    """[trainings, cases]: for each training, the mean of each case over its seeds, in the order of the rows; NaN where
+    no such clip was scored."""
     by_training = rows["seed"].map(partial(learning_seed, config))
     means = rows.groupby([by_training, "case"])[column].mean().unstack("case")
     return means.reindex(index=config.learning_seeds, columns=rows["case"].unique()).to_numpy()
@@ -32,9 +32,9 @@ def case_means(config: Config, rows: pd.DataFrame, column: str) -> np.ndarray:
 def interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float, float]:
     """Mean of [cases], and the ends of its 95 % interval: 2.5 and 97.5 percentiles of a bootstrap over cases.
 
-    Of [trainings, cases] the trainings, too, are resampled: the interval is of what other cases and another training
-    could have given. Cases without a value (NaN) are resampled like the others and left out of the means; all three are
-    NaN if no case has one. The same seed and shape resample the same: see `paired_difference`.
+    For [trainings, cases] the trainings are resampled too, so the interval covers the variation over cases and over
+    trainings. Cases without a value (NaN) are resampled like the others and left out of the means; all three results
+    are NaN if no case has a value. The same seed and shape give the same resamples: see `paired_difference`.
     """
     values = np.atleast_2d(values)
     if not np.isfinite(values).any():
@@ -47,8 +47,8 @@ def interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[float, f
 def rank_agreement(values: np.ndarray, ranking: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float, float]:
     """Kendall's tau (b) between the means of [rows, trainings, cases] and a ranking [rows], and its 95 % interval.
 
-    Without ties tau is +1 for the same order and -1 for the reverse. All three are NaN if the rows are all equal, the
-    ends if there are fewer than `FEWEST` cases. The bootstrap is that of `interval`.
+    Without ties tau is +1 for the same order and -1 for the reverse. All three are NaN if all rows are equal; the ends
+    are NaN if there are fewer than `FEWEST` cases. The bootstrap is that of `interval`.
     """
     from scipy.stats import kendalltau
 
@@ -66,8 +66,8 @@ def rank_correlation(
 ) -> tuple[float, float, float]:
     """Spearman's correlation of two columns over the clips that have both, and its 95 % interval.
 
-    A bootstrap over cases; the ranks stay those among all clips. All three are NaN where a column does not vary, the
-    ends if there are fewer than `FEWEST` cases.
+    The bootstrap is over cases; ranks are computed once, among all clips. All three are NaN where a column does not
+    vary; the ends are NaN if there are fewer than `FEWEST` cases.
     """
     known = clips[["case", first, second]].dropna()
     x, y = (known[column].rank() - (len(known) + 1) / 2 for column in (first, second))
@@ -87,12 +87,13 @@ def rank_correlation(
 def pair_accuracy(
     clips: pd.DataFrame, score: str, answer: str, *, by: str | None, resamples: int, seed: int
 ) -> tuple[float, float, float, float]:
-    """Share of pairs of clips that a score puts in the order of their answers, its 95 % interval, and the difference up
-    to which two scores count as equal: the one with the largest share.
+    """Share of pairs of clips that a score orders like their answers, its 95 % interval, and the tie threshold.
 
-    A pair with equal answers is right if its scores count as equal, any other if they do not and have the same order.
-    All pairs of clips, or of those alone that have the same `by`. The bootstrap is over cases: a pair counts as often
-    as its cases are drawn. All are NaN without a pair, the ends if there are fewer than `FEWEST` cases.
+    Two scores count as equal if their difference is at most the tie threshold, which is chosen to maximise the share. A
+    pair with equal answers is right if its scores count as equal. Any other pair is right if its scores do not count as
+    equal and have the order of the answers. With `by`, only pairs of clips with the same `by` are compared. The
+    bootstrap is over cases: a pair counts as often as its cases are drawn. All are NaN without a pair; the ends are NaN
+    if there are fewer than `FEWEST` cases.
 
     Args:
         clips: with the columns case, `by`, score and answer, without NaN.
@@ -102,10 +103,10 @@ def pair_accuracy(
     apart, right, equal, first, second = (np.concatenate(parts) for parts in zip(*found, strict=True))
     if not len(apart):
         return np.nan, np.nan, np.nan, np.nan
-    # Of all thresholds: pairs up to it with equal answers, and those beyond it in the right order.
+    # For each threshold, count the right pairs: those up to it with equal answers, those beyond it in the right order.
     order = np.argsort(apart, kind="stable")
     gained = np.cumsum(equal[order].astype(int) - right[order]) + right.sum()
-    last = np.append(np.diff(apart[order]) > 0, True)  # equal differences go together
+    last = np.append(np.diff(apart[order]) > 0, True)  # pairs with equal differences share a threshold
     thresholds, shares = np.append(-1.0, apart[order][last]), np.append(right.sum(), gained[last])
     tie = max(0.0, float(thresholds[shares.argmax()]))
     is_right = np.where(apart <= thresholds[shares.argmax()], equal, right)
@@ -121,8 +122,8 @@ def pair_accuracy(
 
 
 def _pairs(clips: pd.DataFrame, score: str, answer: str, cases: dict[str, int]) -> tuple[np.ndarray, ...]:
-    """Of each pair of clips: how far apart its scores are, whether they have the order of answers that differ, whether
-    these are equal, and the numbers of both cases."""
+    """For each pair of clips: the distance of its scores, whether they have the order of its answers (which differ),
+    whether its answers are equal, and the numbers of both cases."""
     x, y = (clips[column].to_numpy() for column in (score, answer))
     number = clips["case"].map(cases).to_numpy()
     i, j = np.triu_indices(len(clips), k=1)
@@ -132,7 +133,7 @@ def _pairs(clips: pd.DataFrame, score: str, answer: str, cases: dict[str, int]) 
 
 
 def _ends(samples: np.ndarray, *, cases: int) -> tuple[float, float]:
-    """Of the 95 % interval: percentiles of the samples that are defined; NaN without such, or of too few cases."""
+    """Ends of the 95 % interval: percentiles of the finite samples; NaN if there are none or too few cases."""
     samples = samples[np.isfinite(samples)]
     if not len(samples) or cases < FEWEST:
         return np.nan, np.nan
@@ -141,15 +142,15 @@ def _ends(samples: np.ndarray, *, cases: int) -> tuple[float, float]:
 
 
 def _mean(values: np.ndarray) -> np.ma.MaskedArray:
-    """Of [..., trainings, cases], every case with the mean of its trainings; without NaN."""
+    """Mean of [..., trainings, cases] over trainings, then over cases; NaN are left out."""
     return np.ma.masked_invalid(values).mean(axis=-2).mean(axis=-1)
 
 
 def _resampled(values: np.ndarray, resamples: int, seed: int) -> np.ma.MaskedArray:
-    """[..., resamples]: means of [..., trainings, cases] with cases drawn again, and trainings.
+    """[..., resamples]: means of [..., trainings, cases] over resampled cases and trainings.
 
-    Of k trainings resampled, the mean varies by (k - 1) / k of what it does among others: two are so few that this is
-    made good for.
+    Resampling k trainings gives (k - 1) / k of the variance between trainings. With as few as two this matters, so it
+    is corrected.
     """
     known, draw = np.ma.masked_invalid(values), np.random.default_rng(seed)
     trainings, cases = values.shape[-2:]
@@ -167,7 +168,7 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """Mean and 95 % interval of first - second, case by case: both methods are resampled with the same cases.
 
-    A case that either of them lacks says nothing about their difference and is left out; see `case_interval`.
+    A case that one of them lacks is left out; see `case_interval`.
     """
     return case_interval(first - second, resamples=resamples, seed=seed)
 
@@ -180,8 +181,8 @@ def case_interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[flo
 
 
 def difference_p(first: np.ndarray, second: np.ndarray, *, resamples: int, seed: int) -> float:
-    """p of the paired difference in 0..1, two-sided, from the bootstrap of `paired_difference`; NaN of fewer than
-    `FEWEST` cases. It is below 0.05 where the 95 % interval does not contain zero, as far as resamples can tell."""
+    """Two-sided p value of the paired difference, from the bootstrap of `paired_difference`; NaN for fewer than
+    `FEWEST` cases. It is below 0.05 where the 95 % interval does not contain zero, up to the noise of resampling."""
     values = np.atleast_2d(first - second)
     if np.isfinite(values).any(axis=0).sum() < FEWEST:
         return np.nan
@@ -191,8 +192,8 @@ def difference_p(first: np.ndarray, second: np.ndarray, *, resamples: int, seed:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values of several comparisons, corrected (Holm 1979): the smallest times their number, the next times one less,
-    and so on, never below the one before, at most 1. NaN stay, and do not count."""
+    """p values of several comparisons after Holm's correction (1979): the smallest is multiplied by their number, the
+    next by one less, and so on. A value is never below the one before, and at most 1. NaN stay and are not counted."""
     known = sorted((value, place) for place, value in enumerate(values) if np.isfinite(value))
     corrected, least = [np.nan] * len(values), 0.0
     for rank, (value, place) in enumerate(known):
@@ -201,7 +202,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def row_interval(config: Config, rows: pd.DataFrame, column: str) -> dict[str, float]:
-    """`case_interval` of a row's score, as the config wants it: the column, column_low and column_high of a table."""
+    """`case_interval` of a row's score, with the config's bootstrap, as <column>, <column>_low and <column>_high."""
     ends = case_interval(case_means(config, rows, column), **bootstrap(config))
     return dict(zip((column, f"{column}_low", f"{column}_high"), ends, strict=True))
 
@@ -212,5 +213,5 @@ def row_intervals(config: Config, rows: pd.DataFrame, columns: Iterable[str]) ->
 
 
 def bootstrap(config: Config) -> dict[str, int]:
-    """The bootstrap that the config asks for, as arguments of the functions above."""
+    """The config's bootstrap settings, as arguments of the functions above."""
     return {"resamples": config.scoring.bootstrap, "seed": config.scoring.seed}

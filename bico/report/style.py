@@ -1,4 +1,4 @@
-"""The house style of all plots and pictures, and how they are written: the same data give the same bytes."""
+"""The style of all plots and figures, and how they are written: the same data give the same bytes."""
 
 from __future__ import annotations
 
@@ -22,27 +22,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Okabe and Ito's palette, told apart by every kind of colour vision: one colour a source, in the order of the binding.
+# Okabe and Ito's palette, which is safe for colour-blind readers: one colour a source, in the order of the binding.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, PAPER, GREY = "#222222", "#F2F2F2", "#767676"
-FONT = "DejaVu Sans"  # matplotlib brings it along
+FONT = "DejaVu Sans"  # it comes with matplotlib
 STYLE: dict[RcKeyType, Any] = {
     "font.size": 9,
     "text.color": INK,
     "figure.facecolor": "white",
     "pdf.fonttype": 42,  # letters stay letters
 }
-STAMPS = {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"]}  # versions and times: left out
+STAMPS = {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"]}  # versions and times, not written
 
 
 @contextmanager
 def styled(texts: Iterable[str], more: Mapping[RcKeyType, Any] = {}) -> Iterator[None]:
-    """Everything drawn inside has the house style, and fonts for these texts; a notice names letters that none has."""
+    """Everything drawn inside has the common style and fonts for these texts. A notice names letters without a font."""
     families, unknown = fonts("".join(texts))
     drawing: dict[RcKeyType, Any] = {**STYLE, **more, "font.family": families}
     with matplotlib.rc_context(drawing), warnings.catch_warnings():
         if unknown:
-            log.warning("notice: no installed font has %s: pictures show boxes instead; install one that has", unknown)
+            log.warning(
+                "notice: no installed font has %s: pictures show boxes instead; install a font with them", unknown
+            )
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         if len(families) > 1:
             logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # few fonts have all weights
@@ -50,7 +52,7 @@ def styled(texts: Iterable[str], more: Mapping[RcKeyType, Any] = {}) -> Iterator
 
 
 def fonts(text: str) -> tuple[list[str], str]:
-    """Families in which a text can be drawn, the house's own first, and the letters that no installed font has."""
+    """Font families that can draw a text together, the default one first, and the letters that no font has."""
     missing = {letter for letter in text if letter.isprintable()} - _letters(font_manager.findfont(FONT))
     families = [FONT]
     if not missing:
@@ -75,7 +77,7 @@ def _letters(path: str) -> frozenset[str]:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Writes a .png or a .pdf, the same bytes every time."""
+    """Writes a .png or a .pdf. The same figure gives the same bytes."""
     kind = path.suffix[1:]
     with replacing(path) as unfinished:
         figure.savefig(unfinished, format=kind, metadata=dict.fromkeys(STAMPS[kind]))
@@ -83,5 +85,5 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def save_pair(figure: Figure, path: Path) -> list[Path]:
-    """Writes a PNG to look at, and beside it a PDF to print."""
+    """Writes a PNG for the screen, and beside it a PDF for print."""
     return [save(figure, path.with_suffix(f".{kind}")) for kind in ("png", "pdf")]

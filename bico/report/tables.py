@@ -1,5 +1,5 @@
-"""The tables: scores of methods, and of BiCo's variants, with their uncertainty; CSV for machines, Markdown to read,
-LaTeX for a paper.
+"""The tables: scores of methods and of BiCo's variants with their intervals, as CSV for programs, Markdown for readers
+and LaTeX for a paper.
 """
 
 from __future__ import annotations
@@ -46,21 +46,22 @@ HUMAN = tuple(f"human_{question}" for question in (*QUESTIONS, "overall"))
 MEANING = {
     "clip_t": "CLIP similarity of frames and prompt, x100",
     "dino_i": "DINO similarity of frames and each visual input, harmonic mean over the inputs, x100",
-    "motion_fidelity": "points move in the directions of those of bound videos: -100 to 100, 0 if still; no score "
-    "where no video is bound, or no point of it can be followed",
-    "dynamic_degree": "speed of the fastest 5 % of points, in % of the shorter side a second: more is not better",
-    "truth_concept": "parameters of each instance as read from the clip, against those of its source",
-    "truth_prompt": "the words of the prompt are read in the clip",
-    "truth_motion": "the subject's path, frame by frame, against the true one, about 0 if still or farther off than "
-    "that; where only a word says how it moves, that word's probability",
-    "truth_overall": "case by case the mean of concept, prompt and motion; where nothing moves, of the first two",
-    "truth_clean": "the clip is free of what its sources show and no word of its prompt names: clutter, another "
-    "subject, scene, style or light. One of them in the clip costs everything, a second one costs no more. It is not "
-    "part of `truth_overall`. A case whose sources show nothing of the kind has no score",
+    "motion_fidelity": "similarity of the directions of tracked points to those of the bound videos: -100 to 100, 0 if "
+    "still. There is no score where no video is bound, or none of its points can be tracked",
+    "dynamic_degree": "speed of the fastest 5 % of tracked points, in % of the shorter side per second. Higher is not "
+    "better",
+    "truth_concept": "parameters of each instance, as the probe measures them in the clip, compared with its source's",
+    "truth_prompt": "probability with which the probe recognises the words of the prompt in the clip",
+    "truth_motion": "the subject's path, frame by frame, compared with the true path; about 0 if the clip is still or "
+    "its path is even farther off. Where only a word defines the motion, it is the probability of that word",
+    "truth_overall": "mean of concept, prompt and motion for each case; where nothing moves, of the first two",
+    "truth_clean": "the clip shows nothing that its sources show but no word of its prompt names: clutter, another "
+    "subject, scene, style or light. One such thing costs the whole score, and further ones cost no more. It is not "
+    "part of `truth_overall`. A case whose sources have no such thing has no score",
 }
-LEARNED_ONCE = "They are of other cases alone: one training says nothing of how much another would change. "
+LEARNED_ONCE = "They cover only the variation over cases, because one training does not show the variation of others. "
 ASKS = {"clip_t": "truth_prompt", "dino_i": "truth_concept", "motion_fidelity": "truth_motion"}
-"""Score that knows no truth -> the truth score that answers the same question."""
+"""Score without access to the exact rendering -> the truth score for the same question."""
 
 
 def write_table(config: Config, name: str) -> pd.DataFrame:
@@ -80,8 +81,8 @@ def write_table(config: Config, name: str) -> pd.DataFrame:
 
 
 def published(name: str) -> pd.DataFrame:
-    """A table of the paper (arXiv 2512.09824 v2): CLIP-T and DINO-I x100, human ratings from 1 to 5, and what it calls
-    its rows. Indexed by their numbers; row 0 is empty."""
+    """A table of the paper (arXiv 2512.09824 v2): CLIP-T and DINO-I x100, human ratings from 1 to 5, and the names of
+    its rows. The index is the number of the row; row 0 is empty."""
     table = read_table(PAPER / f"paper_{name}.csv", {"row": int, "configuration": str}).set_index("row")
     return table.reindex([0, *table.index]).fillna({"configuration": ""})
 
@@ -109,10 +110,10 @@ def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> d
 
 
 def _groups(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> list[list[dict]]:
-    """The rows as people read them, each with its "label", and with what it "covers" if that is not all cases.
+    """The rows of the Markdown and LaTeX tables, each with its "label", and with what it "covers" if not all cases.
 
-    First those that cover all; then each that covers fewer, with the reference on the same cases; last the exact
-    renderings, if there are any.
+    Rows that cover all cases come first. Each row that covers fewer follows, with the reference on the same cases. The
+    exact renderings come last, if there are any.
     """
     columns, groups = score_columns(config), [[]]
     beside = on_same_cases(config, scores, columns)
@@ -151,12 +152,12 @@ def _document(
         compared = [*columns, *(HUMAN if table["human_ratings"].any() else ())]
         parts += [
             f"## Differences to {config.label(REFERENCE)}",
-            "Row minus reference, case by case, on the cases that both have; both are resampled with the same cases. "
-            "A star: told apart also after Holm's correction for the comparisons in its column (p < 0.05).",
+            "Row minus reference, case by case, on the cases that both have. Both are resampled with the same cases. A "
+            "star: significant also after Holm's correction for the comparisons in its column (p < 0.05).",
             markdown(["method", "common cases", *compared], _differences(config, scores, compared)),
-            f"The smallest differences that these comparisons tell apart in {POWER:.0%} of experiments. "
-            f"{LEARNED_ONCE if len(config.learning_seeds) == 1 else ''}`bico power` says how many cases and trainings "
-            "a smaller one takes.",
+            f"Minimal detectable differences: a true difference of this size is significant in {POWER:.0%} of "
+            f"experiments. {LEARNED_ONCE if len(config.learning_seeds) == 1 else ''}`bico power` says how many cases "
+            "and trainings a smaller one needs.",
             markdown(["method", *compared], _smallest(config, scores, compared)),
         ]
     if config.has_truth:
@@ -177,10 +178,10 @@ def _latex(config: Config, name: str, table: pd.DataFrame, groups: list[list[dic
     told = [
         title[0].upper() + title[1:],
         scope(config),
-        "Means over cases, in brackets 95% intervals (bootstrap over cases)",
+        "Means over cases, with 95% intervals in brackets (bootstrap over cases)",
     ]
     fewer = (table["scored_cases"] < table["cases"]).any()
-    told += ["A row that covers fewer cases is not to be compared with the rows above it"] if fewer else []
+    told += ["A row that covers fewer cases cannot be compared with the rows above it"] if fewer else []
     columns = list(score_columns(config))
     if table["paper_overall"].notna().any():
         columns.append("paper_overall")
@@ -238,13 +239,13 @@ def _pair(config: Config, scores: dict[str, pd.DataFrame], method: str, column: 
 
 
 def _validity(config: Config, scores: dict[str, pd.DataFrame]) -> list[str]:
-    """Whether scores that know no truth rank clips as the truth does."""
+    """Rank correlations of scores without access to exact renderings with the truth scores."""
     clips = pd.concat(scores.values())
     found = {score: rank_correlation(clips, score, truth, **bootstrap(config)) for score, truth in ASKS.items()}
     return [
-        "## Do scores that know no truth agree with it?",
-        "Spearman's rank correlation over the clips of all rows, 95 % interval over cases: 1 = the score ranks clips "
-        "as the truth does, 0 = it says nothing of it.",
+        "## Do the other scores agree with the truth scores?",
+        "Spearman's rank correlation over the clips of all rows, with 95 % intervals over cases: 1 = the score ranks "
+        "clips like the truth score, 0 = there is no relation.",
         markdown(
             ["score", "truth", "clips", "correlation"],
             [
@@ -256,7 +257,7 @@ def _validity(config: Config, scores: dict[str, pd.DataFrame]) -> list[str]:
 
 
 def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> list[str]:
-    """Whether the rows come in the paper's order: as a whole, and each two of them that are neighbours there."""
+    """Whether the rows have the paper's order: all of them, and each pair of neighbours in that order."""
     paper = table.set_index("method")["paper_overall"].dropna().sort_values()
     if len(paper) < 2:
         return []
@@ -278,8 +279,8 @@ def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFra
         f"{values.shape[-1]} cases that all of them have: {tau or 'not defined'} (1 = the same order, "
         "-1 = the reverse).",
         f"Neighbours in the paper's order, the better one there minus the worse, in `truth_overall`: {apart} of "
-        f"{len(neighbours)} are told apart, {sum(p < 0.05 for p in corrected)} of them also after Holm's correction "
-        "for several comparisons.",
+        f"{len(neighbours)} differences are significant, {sum(p < 0.05 for p in corrected)} of them also after Holm's "
+        "correction for several comparisons.",
         "\n".join(f"- {pair}: {span(*found, sign='+')}, {_verdict(*found)}" for pair, found in neighbours.items()),
     ]
 
@@ -289,7 +290,7 @@ def _verdict(mean: float, low: float, high: float) -> str:
         return "too few cases to tell"
     if low > 0:
         return "as in the paper"
-    return "the other way round" if high < 0 else "not told apart"
+    return "the other way round" if high < 0 else "not significant"
 
 
 def _people(config: Config, table: pd.DataFrame) -> str:
@@ -301,7 +302,7 @@ def _people(config: Config, table: pd.DataFrame) -> str:
 
 
 def _published(config: Config, table: pd.DataFrame) -> list[str]:
-    """What the paper published, beside those rows that it has."""
+    """The paper's values, for the rows that it has too."""
     figures = [name for name in table.columns if name.startswith("paper_")]
     rows = _rows(table[table[figures].notna().any(axis=1)])
     cells = [
@@ -309,12 +310,12 @@ def _published(config: Config, table: pd.DataFrame) -> list[str]:
         + ["" if np.isnan(row[name]) else f"{row[name]:.2f}" for name in figures]
         for row in rows
     ]
-    told = "Published figures of the rows that the paper has, too: measured there, on other cases with other models."
+    told = "The paper's values for the rows that it has too. It measured them on other cases with other models."
     return ["## The paper", told, markdown(["method", "in the paper", *figures], cells)] if rows else []
 
 
 def _judged(answers: pd.DataFrame, outdated: int) -> str:
-    """Who rated how much, and how far they agree."""
+    """The numbers of ratings, raters and clips, and the agreement between raters."""
     if answers.empty and not outdated:
         return "none yet."
     raters, clips = answers["rater"].nunique(), len(answers.drop_duplicates(["method", "case", "seed"]))
@@ -322,10 +323,10 @@ def _judged(answers: pd.DataFrame, outdated: int) -> str:
     told = ", ".join(
         f"{name} {value:.2f}" if np.isfinite(value) else f"{name} not defined" for name, value in alphas.items()
     )
-    lost = f" {outdated} more are not counted: their clips have changed since, or are gone." if outdated else ""
+    lost = f" {outdated} more are not counted: their clips have changed or were removed since." if outdated else ""
     return (
-        f"{len(answers)} by {raters} raters, of {clips} clips, averaged clip by clip first.{lost} Krippendorff's alpha "
-        f"between raters (interval scale): {told}."
+        f"{len(answers)} by {raters} raters, of {clips} clips. The ratings of a clip are averaged first.{lost} "
+        f"Krippendorff's alpha between raters (interval scale): {told}."
     )
 
 
@@ -335,23 +336,23 @@ def _legend(config: Config, name: str, table: pd.DataFrame) -> str:
         ends = load_json(config.paths.calibration)
         raw = ", ".join(f"{name} {end['floor']:.3f} to {end['ceiling']:.3f}" for name, end in ends.items())
         lines.append(
-            f"- Last, {TRUTH_LABEL}s: one of each case, scored like clips. A score above theirs says no more of how "
-            "well a clip fits."
+            f"- The last row is {TRUTH_LABEL}s: one of each case, scored like clips. Differences above their scores "
+            "have no meaning."
         )
         lines.append(
-            "- The truth scores run from 0 (another clip: the truth of a case that shares no source; for "
-            "`truth_clean` the exact rendering with all put in that one of its sources shows and nobody asked for) to "
-            "100 (the truth itself, rendered and read by the same probe) and may lie outside; raw values in 0..1 at "
-            f"these ends: {raw}"
+            "- A truth score of 0 is that of another clip: the exact rendering of a case that shares no source. For "
+            "`truth_clean` it is that of the exact rendering with one source's unwanted things added. 100 is the score "
+            "of the exact rendering itself, measured by the same probe. Scores may lie outside. Raw values (0..1) at "
+            f"both ends: {raw}"
         )
     if (table["scored_cases"] < table["cases"]).any():
         lines.append(
-            "- A row that covers fewer cases says how many and stands below the others. Its means cannot be compared "
-            "with theirs."
+            "- A row that covers fewer cases gives their number and is listed below the others. Its means cannot be "
+            "compared with theirs."
         )
         if REFERENCE in table["method"].values:
             lines[-1] += (
-                f" Under it stands {config.label(REFERENCE)} on the same cases. Differences are on common cases."
+                f" The line below it is {config.label(REFERENCE)} on the same cases. Differences use common cases."
             )
     if name in ("table2", "table3"):
         lines += verdicts(config)
@@ -359,37 +360,37 @@ def _legend(config: Config, name: str, table: pd.DataFrame) -> str:
         if origin := config.methods[row].origin():
             lines.append(f"- {config.label(row)}: {origin}. Only its scores were computed here.")
     lines.append(
-        f"- In brackets: 95 % interval, {config.scoring.bootstrap} bootstrap resamples of the cases (seeds of a case "
-        f"are averaged first); none where fewer than {statistics.FEWEST} cases have a score. `missing` and "
-        "`not_supported` clips have no scores: means are over the others."
+        f"- In brackets: 95 % interval from {config.scoring.bootstrap} bootstrap resamples of the cases (seeds of a "
+        f"case are averaged first). There is none where fewer than {statistics.FEWEST} cases have a score. `missing` "
+        "and `not_supported` clips have no scores; means are over the others."
     )
     if len(config.learning_seeds) > 1:
         lines.append(
-            "- Rows were learned once with each of `learning_seeds`, which the seeds of a case take in turn. Trainings "
-            "are resampled, too: intervals cover other cases and another training, as far as so few can tell."
+            "- Rows were trained once with each of `learning_seeds`, which the seeds of a case use in turn. Trainings "
+            "are resampled too, so intervals cover the variation over cases and, as far as so few show it, trainings."
         )
     else:
         lines.append(
-            "- Every row learned once. How far another training would move it is in no interval: before you trust a "
-            "small difference, give the config more `learning_seeds`."
+            "- Every row was trained once, so the intervals do not include the variation between trainings. Before you "
+            "trust a small difference, give the config more `learning_seeds`."
         )
     if low := dict.fromkeys(f"'{each.phrase}' of {each.source}" for each in coverage(config) if each.is_low):
         lines.append(
-            f"- Captions name less than half of the content words of {', '.join(low)}: little was learned under these "
-            "words (`coverage.csv`). `concepts` of a source sets its key words."
+            f"- Captions contain less than half of the content words of {', '.join(low)}, so little was learned for "
+            "these words (`coverage.csv`). `concepts` of a source sets its key words."
         )
     models = ", ".join(f"{name} {folder_digest(folder)}" for name, folder in config.models if folder)
     methods = [module_of(settings.method, "compose") for settings in config.methods.values()]
     code = code_digest("bico.cli.main", *methods)
     lines.append(
-        f"- Made by bico {__version__} (code {code}) in {_precision(config)} with the models {models}. What was made "
-        "with other models does not compare: where you cite figures, cite this line and keep `config.yaml`."
+        f"- Made by bico {__version__} (code {code}) in {_precision(config)} with the models {models}. Results with "
+        "other models cannot be compared. If you cite numbers, cite this line and keep `config.yaml`."
     )
     return "\n".join(lines)
 
 
 def _precision(config: Config) -> str:
-    """Of the frozen models that made the clips, from the records beside them: another machine may choose another."""
+    """Precision of the frozen models that made the clips, from the records beside them; it depends on the machine."""
     records = config.paths.clips.rglob("*.made_from.json")
     settings = [json.loads(path.read_text(encoding="utf-8"))["settings"] for path in records]
     found = {each["dtype"].removeprefix("torch.") for each in settings if "dtype" in each}

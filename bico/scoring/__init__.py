@@ -1,4 +1,4 @@
-"""From clips to numbers, a file for each score.
+"""Scores of clips, one module for each score.
 
-What is made of the numbers stands in `bico.report`.
+Tables and figures of the scores are in `bico.report`.
 """

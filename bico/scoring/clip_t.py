@@ -1,4 +1,4 @@
-"""CLIP-T: how well a clip shows what its prompt says, by CLIP's similarity of frames and text."""
+"""CLIP-T: how well a clip shows its prompt, as CLIP's similarity of frames and text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from bico.models.clip import Clip
 
 
 def pool(features: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Unit frame features [T, D] to one feature [D]: their mean, as is ("mean") or at unit length ("renormalised")."""
+    """Pools unit frame features [T, D] to one feature [D]: their mean ("mean"), or scaled to length 1
+    ("renormalised")."""
     mean = features.mean(dim=0)
     return F.normalize(mean, dim=0) if pooling == "renormalised" else mean
 
@@ -36,11 +37,11 @@ class ClipT(Clip):
         return F.normalize(self.model.encode_text(self.tokenizer([text]).to(self.device)), dim=1)[0]
 
     def reads_whole(self, text: str) -> bool:
-        """Whether a text fits into CLIP's context; of a longer one CLIP reads the start."""
+        """Whether a text fits into CLIP's context. CLIP reads only the start of a longer text."""
         context = self.model.context_length
         return int((self.tokenizer([text], context_length=4 * context) != 0).sum()) <= context
 
     def score(self, frames: np.ndarray, prompt: str) -> tuple[float, list[float]]:
-        """CLIP-T x100 of a clip uint8 [T, H, W, 3], and each frame's own similarity x100."""
+        """CLIP-T x100 of a clip uint8 [T, H, W, 3], and the similarity x100 of each frame."""
         features, text = self.features(frames), self.text_feature(prompt)
         return 100 * (pool(features, self.pooling) @ text).item(), (100 * features @ text).tolist()

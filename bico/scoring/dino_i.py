@@ -1,4 +1,4 @@
-"""DINO-I: how much of every visual input a clip shows, by DINO's similarity of frames."""
+"""DINO-I: how similar a clip is to each of its visual inputs, as DINO's similarity of frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bico.scoring.clip_t import pool
 
 
 def harmonic_mean(similarities: list[float]) -> float:
-    """Harmonic mean; 0 if any similarity is not positive, the limit as it falls to 0: that input is not there."""
+    """Harmonic mean. It is 0 if any similarity is not positive, which is its limit as a similarity falls to 0."""
     if min(similarities) <= 0:
         return 0.0
     return len(similarities) / sum(1 / similarity for similarity in similarities)
@@ -31,11 +31,10 @@ class DinoI:
     Args:
         model: a folder in timm's format, or the name of a pretrained model, such as "vit_small_patch16_224.dino".
         pooling: see `clip_t.pool`; an input video is pooled like a generated one.
-        crop: share of a frame's shorter side that is seen (in the middle); None = preprocessing as the model's own
-            config has it.
+        crop: centre crop, as a share of a frame's shorter side; None = the preprocessing of the model's own config.
 
     Raises:
-        InputError: the folder is not whole.
+        InputError: a file of the folder is missing or damaged.
     """
 
     def __init__(self, model: Path | str, *, pooling: str = "mean", crop: float | None = None, device: str = "cpu"):
@@ -57,15 +56,15 @@ class DinoI:
         return F.normalize(self.model(pixels), dim=1)
 
     def reference(self, frames: np.ndarray) -> torch.Tensor:
-        """What clips are held against: an input uint8 [T, H, W, 3], pooled to one feature [D].
+        """Feature [D] of an input uint8 [T, H, W, 3], with which clips are compared.
 
-        T may be the number of photographs of one subject. With pooling "mean" the similarity to them is then the mean
-        of those to each, as in DreamBooth's DINO score.
+        T may be the number of photographs of one subject. With pooling "mean" the similarity is then the mean over the
+        photographs, as in DreamBooth's DINO score.
         """
         return pool(self.features(frames), self.pooling)
 
     def score(self, frames: np.ndarray, references: Mapping[str, torch.Tensor]) -> tuple[float, dict[str, list[float]]]:
-        """DINO-I x100 of a clip uint8 [T, H, W, 3] against the references of all of its inputs, by source.
+        """DINO-I x100 of a clip uint8 [T, H, W, 3]. `references` holds the features of all its inputs, by source.
 
         Also returns, by source, the similarity x100 of each frame to that input.
         """

@@ -1,7 +1,7 @@
-"""Motion, of any clip and without a truth: does it move as a video source does, and how fast?
+"""Motion scores, which need no exact rendering: does a clip move like a video source, and how fast?
 
-A still clip has high similarity scores; these stand beside them. Both follow points on a regular grid by the pyramidal
-Lucas-Kanade method. All lengths are in frame sides (the shorter side), so that they mean the same at every size.
+They complement the similarity scores, which are high for still clips. Both track points on a regular grid by the
+pyramidal Lucas-Kanade method. All lengths are in frame sides (the shorter side), so they do not depend on the size.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import Any
 import cv2
 import numpy as np
 
-SIDE = 192  # pixels: larger frames are brought down to it
+SIDE = 192  # pixels: larger frames are scaled down to this size
 GRID = 24  # points along a side
-WINDOW = 0.1  # of a side: what is compared around a point
-LEVELS = 2  # of the pyramid, above the frame: a step of up to a fifth of a side is found
+WINDOW = 0.1  # sides: size of the window that is compared around a point
+LEVELS = 2  # levels of the pyramid above the frame: steps of up to a fifth of a side are found
 SEARCH = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 10, 0.03)  # steps of the search; pixels at which it ends
-RETURN = 0.01  # sides: a point that does not come back this close, followed backwards, is lost
-MOMENTS = 24  # of a longer clip: steps of single frames are mostly noise where things move slowly
-FOLLOWED = 0.5  # a track lasts at least this share of the steps
-MOVES = 0.05  # sides: a track that spans less stands still
-STILL = 0.0005  # sides a step: below, a direction is the tracker's noise
-FASTEST = 0.05  # the share of points whose speed counts
+RETURN = 0.01  # sides: a point is lost if tracking it backwards ends farther than this from its start
+MOMENTS = 24  # most moments that are compared: steps between single frames are mostly noise where motion is slow
+FOLLOWED = 0.5  # smallest share of the steps for which a track is followed
+MOVES = 0.05  # sides: a track with a smaller extent stands still
+STILL = 0.0005  # sides per step: the direction of a shorter step is noise of the tracker
+FASTEST = 0.05  # share of points whose speed counts
 
-cv2.setNumThreads(1)  # a job that scores has one processor
+cv2.setNumThreads(1)  # a scoring job has one processor
 
 
 def motion_scores(frames: np.ndarray, references: Iterable[np.ndarray], fps: float) -> dict[str, float]:
     """Both scores x100 of a clip uint8 [T, H, W, 3]: motion_fidelity, the mean over `references`, and dynamic_degree.
 
-    The references are `tracks` of the case's video sources. Fidelity can be negative, so that its mean is no harmonic
-    one; it is NaN where there is no source that moves.
+    The references are `tracks` of the case's video sources. The mean is arithmetic, because fidelity can be negative.
+    It is NaN if no source moves.
     """
     found = tracks(frames)
     fidelities = [motion_fidelity(found, reference) for reference in references]
@@ -44,21 +44,21 @@ def motion_scores(frames: np.ndarray, references: Iterable[np.ndarray], fps: flo
 
 
 def motion_fidelity(clip: np.ndarray, reference: np.ndarray) -> float:
-    """How well the points of a clip move in the directions of those of another, in -1..1 (Yatim et al., "Space-Time
-    Diffusion Features for Zero-Shot Text-Driven Motion Transfer", CVPR 2024, motion fidelity score).
+    """Similarity of the directions in which the points of two clips move, in -1..1 (Yatim et al., "Space-Time Diffusion
+    Features for Zero-Shot Text-Driven Motion Transfer", CVPR 2024, motion fidelity score).
 
-    For each track that moves, the largest mean cosine of its steps with those of a track of the other clip; the mean
-    over tracks, then over both directions. Where and how fast things move does not count. Steps count in which both
-    tracks are followed and one of them moves; if just one does, by 0. The best of many matches flatters: clips of
-    different motions have not 0 but 0.4, in the mean over the Toybox's.
+    For each track that moves it takes the largest mean cosine of its steps with those of a track of the other clip. The
+    score is the mean over tracks, then over both directions. The place and the speed of motion do not count. A step
+    counts if both tracks are followed and at least one of them moves; if only one moves, it counts as 0. The best of
+    many matches is biased upwards: clips of different motions have a mean of 0.4 on the Toybox, not 0.
 
     Args:
-        clip, reference: `tracks` of two clips. They are compared at MOMENTS, spread evenly from start to end of each,
-            or at as many as the shorter has frames.
+        clip, reference: `tracks` of two clips. They are compared at MOMENTS moments, spread evenly from start to end of
+            each, or at as many as the shorter clip has frames.
 
     Returns:
-        0 if nothing moves in the clip, or nothing that does can be followed: a still clip holds no motion. NaN if
-        nothing does in the reference: there is none to hold. In all other cases both may change places.
+        0 if no point that moves can be followed in the clip. NaN if none can be followed in the reference. In all other
+        cases the score is symmetric.
     """
     moments = min(MOMENTS, len(clip), len(reference))
     steps, wanted = (_moving(paths[_spread(len(paths), moments)]) for paths in (clip, reference))
@@ -71,10 +71,10 @@ def motion_fidelity(clip: np.ndarray, reference: np.ndarray) -> float:
 
 
 def dynamic_degree(frames: np.ndarray, fps: float) -> float:
-    """How fast the fastest 5 % of points of a clip uint8 [T, H, W, 3] move, in frame sides a second; 0 if it is still.
+    """Speed of the fastest 5 % of points of a clip uint8 [T, H, W, 3], in frame sides per second; 0 if it is still.
 
-    After the dynamic degree of VBench (Huang et al., CVPR 2024), as a value instead of a verdict. The points start anew
-    in every frame, so that what comes in later counts, and those that cannot be followed for one step do not.
+    It follows the dynamic degree of VBench (Huang et al., CVPR 2024), but is a value instead of yes or no. The points
+    start anew in every frame, so things that appear later count. Points that cannot be followed for one step do not.
     """
     scaled, side = _scaled(frames)
     grid = _grid(scaled)
@@ -87,8 +87,8 @@ def dynamic_degree(frames: np.ndarray, fps: float) -> float:
 
 
 def tracks(frames: np.ndarray) -> np.ndarray:
-    """float64 [T, N, 2]: x and y, in frame sides, of points that start on a grid in the first of uint8 frames
-    [T, H, W, 3]; NaN from the frame on in which a point is lost."""
+    """float64 [T, N, 2]: x and y, in frame sides, of points in uint8 frames [T, H, W, 3]. They start on a grid in the
+    first frame. A point is NaN from the frame on in which it is lost."""
     scaled, side = _scaled(frames)
     path = [_grid(scaled)]
     for before, after in pairwise(scaled):
@@ -97,7 +97,7 @@ def tracks(frames: np.ndarray) -> np.ndarray:
 
 
 def _scaled(frames: np.ndarray) -> tuple[list[np.ndarray], int]:
-    """The frames at the size in which points are followed, and its shorter side."""
+    """The frames at the size at which points are followed, and their shorter side in pixels."""
     height, width = frames.shape[1:3]
     scale = min(1.0, SIDE / min(height, width))
     size = round(width * scale), round(height * scale)
@@ -113,13 +113,13 @@ def _grid(frames: list[np.ndarray]) -> np.ndarray:
 
 
 def _followed(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """float32 [N, 2]: where points [N, 2] of one frame are in the next, in pixels; NaN where they are lost."""
+    """float32 [N, 2]: positions in the next frame of points [N, 2] of one frame, in pixels; NaN where they are lost."""
     there = np.isfinite(points).all(axis=1)
     moved = np.full_like(points, np.nan)
     if there.any():
         side = min(before.shape[:2])
         window = round(WINDOW * side) | 1
-        # In colours: a thing may be as bright as what is behind it.
+        # Frames keep their colours, because a thing may be as bright as what is behind it.
         search: dict[str, Any] = {"nextPts": None, "winSize": (window, window), "maxLevel": LEVELS, "criteria": SEARCH}
         ahead, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points[there], **search)
         back, found_again, _ = cv2.calcOpticalFlowPyrLK(after, before, ahead, **search)
@@ -137,7 +137,7 @@ def _spread(length: int, moments: int) -> np.ndarray:
 
 
 def _moving(paths: np.ndarray) -> np.ndarray:
-    """[T - 1, M, 2]: steps of the tracks that last, and do not stand still."""
+    """[T - 1, M, 2]: steps of the tracks that are followed long enough and do not stand still."""
     steps = np.diff(paths, axis=0)
     if not len(steps):
         return steps[:, :0]
@@ -155,7 +155,8 @@ def _mean_cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _directions(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit steps, 0 where a point stands still or is lost; 1 where it is followed; 1 where it stands still."""
+    """Three arrays: unit steps (0 where a point stands still or is lost); 1 where a point is followed; 1 where it
+    stands still."""
     length = np.linalg.norm(steps, axis=2)
     moves = length > STILL
     unit = np.where(moves[..., None], steps / np.where(moves, length, 1)[..., None], 0)

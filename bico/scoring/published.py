@@ -1,4 +1,4 @@
-"""The clips that the authors published, scored as ours are."""
+"""Scores of the clips that the authors published, measured like those of our clips."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from bico.sources.authors_page import read_page
 
 
 def score_published(config: Config, *, device: str) -> None:
-    """Scores the clips that the authors published as ours are scored, to `R/published.csv`: a row per clip.
+    """Scores the clips that the authors published in the same way as ours, to `R/published.csv`: a row per clip.
 
-    Clips are taken at their own size, length and pace: some of the baselines' are smaller than the benchmark's.
-    A clip that is not there, or one of whose sources is not, is a row with the status "missing" and empty scores.
+    Clips keep their own size, length and frame rate: some of the baselines' clips are smaller than the benchmark's.
+    A clip that is missing, or lacks one of its sources, is a row with the status "missing" and empty scores.
     Prints how many clips each row of the paper has, how many are missing, and the means of the others.
     """
     table = pd.DataFrame(_scored(config, device)).reindex(

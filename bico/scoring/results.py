@@ -1,4 +1,4 @@
-"""What scoring leaves: which scores there are, which clips have them, and their table."""
+"""Results of scoring: which scores there are, which clips have them, and their table."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ TRUTH_SCORES = ("truth_concept", "truth_prompt", "truth_motion", "truth_overall"
 UNORDERED = "dynamic_degree"
 """The score of which more is not better."""
 TRUTH = "truth"
-"""What stands for a method where exact renderings are measured like its clips."""
+"""Name in place of a method where exact renderings are measured like clips."""
 
 
 def score_columns(config: Config) -> tuple[str, ...]:
-    """The scores that this benchmark has: those against the truth need the probe."""
+    """The scores that this benchmark has. Truth scores need the probe."""
     return SCORES + (TRUTH_SCORES if config.models.probe else ())
 
 
 def clip_statuses(config: Config, method: str) -> dict[tuple[str, int], str]:
-    """(case, seed) -> "ok", "failed", "not supported" or "missing", for every clip that the table asks for."""
+    """(case, seed) -> "ok", "failed", "not supported" or "missing", for every clip of a row of the table."""
     manifest = json.loads((config.paths.all_clips(method)).read_text())
     found = {(entry["case"], entry["seed"]): entry["status"] for entry in manifest}
     wanted = [(case_id, seed) for case_id in config.cases for seed in config.seeds]
@@ -33,7 +33,7 @@ def clip_statuses(config: Config, method: str) -> dict[tuple[str, int], str]:
 
 
 def status_told(config: Config, method: str, case_id: str, status: str) -> str:
-    """A status other than "ok", for people: with what keeps a method from a case."""
+    """A status other than "ok" as a text, with the reason why a method cannot take a case."""
     reason = unsupported(config, method, case_id)
     return f"{status}: {reason}" if reason else status
 
@@ -42,7 +42,7 @@ def read_scores(config: Config, method: str) -> pd.DataFrame:
     """A row per case and seed, as `score` wrote them, in the order of the config.
 
     Raises:
-        InputError: the file has not just these rows.
+        InputError: the file has other rows.
     """
     types = {"case": str, "seed": int, "status": str} | dict.fromkeys(score_columns(config), float)
     clips = product(config.truths if method == TRUTH else config.cases, config.seeds)
@@ -50,5 +50,5 @@ def read_scores(config: Config, method: str) -> pd.DataFrame:
 
 
 def _status(config: Config, method: str, clip: tuple[str, int], promised: str) -> str:
-    """A clip that was promised but is not there is missing."""
+    """The status of a clip: "missing" if the manifest lists it but its file does not exist."""
     return "missing" if promised == "ok" and not config.paths.clip(method, *clip).is_file() else promised

@@ -1,7 +1,7 @@
-"""Scores of one method: its clips and their references in, a row per case and seed out.
+"""Scores of one method, from its clips and their references: a row per case and seed.
 
-A clip that failed, is missing or is not supported by the method is a row too, with that status and empty scores: it is
-counted, never dropped.
+A clip that failed, is missing or is not supported by the method also has a row, with this status and empty scores. It
+is counted, never dropped.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def score(config: Config, method: str, device: str = "cpu") -> None:
 
 
 def calibrate(config: Config) -> dict[str, dict[str, float]]:
-    """Reads every truth clip with the probe, prints both ends of each truth score and writes them to
+    """Reads every exact rendering with the probe, prints both ends of each truth score and writes them to
     `R/scores/calibration.json`: question, or "clean" -> {"ceiling", "floor"}, raw values in 0..1.
 
-    Then scores these clips like those of a method, into `R/scores/truth.csv`: what there is to reach.
+    Then scores the exact renderings like the clips of a method, into `R/scores/truth.csv`.
     """
     from bico.scoring import truth
 
@@ -61,19 +61,20 @@ def calibrate(config: Config) -> dict[str, dict[str, float]]:
     ends = truth.calibration(truths, readings, truth.read_spoiled(config, probe, truths))
     for question, end in ends.items():
         floor, ceiling = end["floor"], end["ceiling"]
-        other = "the truth with what nobody asked for" if question == truth.CLEAN else "another clip"
-        print(f"truth_{question}: floor {floor:.3f} ({other}), ceiling {ceiling:.3f} (the truth itself)")
+        other = "the exact rendering with unasked things" if question == truth.CLEAN else "another clip"
+        print(f"truth_{question}: floor {floor:.3f} ({other}), ceiling {ceiling:.3f} (the exact rendering)")
     save_json(config.paths.calibration, ends)
     scorer, rows = Scorer(config, "cpu"), []
     for case_id in truths:
         scores, _ = scorer.score(case_id, config.paths.truth(case_id))
-        rows += [{"case": case_id, "seed": seed, "status": "ok"} | scores for seed in config.seeds]  # all show the same
+        # One clip for all seeds.
+        rows += [{"case": case_id, "seed": seed, "status": "ok"} | scores for seed in config.seeds]
     _write(config, TRUTH, rows)
     return ends
 
 
 def open_judges(config: Config, device: str) -> tuple[ClipT, DinoI]:
-    """Both judges of similarity, as the config has them."""
+    """CLIP and DINO with the settings of the config."""
     from bico.scoring.clip_t import ClipT
     from bico.scoring.dino_i import DinoI
 
@@ -83,18 +84,18 @@ def open_judges(config: Config, device: str) -> tuple[ClipT, DinoI]:
 
 
 def _notice_context(config: Config, clip_t: ClipT) -> None:
-    """A line for each case whose prompt is longer than what CLIP reads."""
+    """Logs a notice for each case whose prompt is longer than CLIP's context."""
     for case_id, case in config.cases.items():
         if not clip_t.reads_whole(case.prompt):
             log.warning(
-                "notice: cases.%s: the prompt is longer than the %d tokens that the CLIP model reads: CLIP-T is "
-                "computed on these alone",
+                "notice: cases.%s: the prompt is longer than the %d tokens that the CLIP model reads: CLIP-T uses only "
+                "these tokens",
                 case_id, clip_t.model.context_length,
             )  # fmt: skip
 
 
 class Judges:
-    """The scores that know no truth: judges opened once, and sources that are read and looked at once for all clips."""
+    """The scores that need no exact rendering. Models are opened, and sources are read, once for all clips."""
 
     def __init__(self, config: Config, device: str):
         from bico.scoring.motion import tracks
@@ -116,7 +117,8 @@ class Judges:
 
         Args:
             frames: uint8 [T, H, W, 3].
-            sources: their files, each with the second from which on it is read, by name; the motion of `videos` counts.
+            sources: by name, their files, each with the second at which reading begins.
+            videos: names of the sources whose motion is compared.
             fps: of the clip.
         """
         from bico.scoring.motion import motion_scores
@@ -129,7 +131,7 @@ class Judges:
 
 
 class Scorer:
-    """All scores of our clips: those of the judges, and against the truth where there is one."""
+    """All scores of our clips: those of `Judges`, and the truth scores where there is an exact rendering."""
 
     def __init__(self, config: Config, device: str):
         self.config, self.judges = config, Judges(config, device)
@@ -144,7 +146,7 @@ class Scorer:
         return self.score_frames(case_id, read_written(path, self.config.media))
 
     def score_frames(self, case_id: str, frames: np.ndarray) -> tuple[dict[str, float], dict[str, Any]]:
-        """The same of frames, uint8 [T, H, W, 3]."""
+        """The same for frames uint8 [T, H, W, 3]."""
         case = self.config.cases[case_id]
         sources = {
             source: (tuple(self.config.media_paths(source)), self.config.sources[source].start) for source in case.bind
@@ -170,7 +172,7 @@ def _write(config: Config, method: str, rows: list[dict[str, Any]]) -> None:
 
 
 def _rounded(values: Any) -> Any:
-    """Floats at four decimals: what is kept does not depend on the last bits of a sum."""
+    """Floats rounded to four decimals, so that files do not depend on the last bits of a sum."""
     if isinstance(values, dict):
         return {key: _rounded(value) for key, value in values.items()}
     if isinstance(values, list):

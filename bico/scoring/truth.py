@@ -1,24 +1,25 @@
-"""Truth scores: a clip against the exact rendering of its composition, as the probe reads it (Toybox only).
+"""Truth scores: the probe compares a clip with the exact rendering of its composition (Toybox only).
 
-Three mirror the paper's questions to people; their mean is truth_overall. Raw values lie in 0..1:
+Three scores follow the paper's questions to people; their mean is truth_overall. Raw values lie in 0..1:
 
 * concept: are the instances those of the sources? Hues, pattern, proportions, size of the subject; sky and ground of
   the scene; strength of style and light. Mean over the roles that a source is bound to.
-* prompt: are the words there? Mean probability of the words that the prompt asks for.
-* motion: does the subject move as it should? 1 minus the distance of its path from the true one, relative to the length
-  of the true one: a still picture has 0, and so has what strays farther still. (How far has no bound: one clip that
-  flies off would outweigh ten.) Where only a word says how it moves, that word's probability.
+* prompt: does the clip show the words? Mean probability of the words that the prompt asks for.
+* motion: does the subject move as it should? 1 minus the distance of its path from the true path, relative to the
+  length of the true path. The score of a still clip is 0, and scores are floored there, because the distance has no
+  bound: one clip whose subject flies off would outweigh ten others. Where only a word defines the motion, the score is
+  the probability of that word.
 
-A fourth asks what nobody was asked, and is in no mean:
+A fourth score has no question in the paper, and is not part of the mean:
 
-* clean: is the clip free of what its sources show and no word of its prompt names (`bico.scoring.unasked`)? 1 minus the
-  probability of the thing that is there most probably. It is not a mean over these things, because one case has two of
-  them and another nine: the same scene that leaks would cost much in one and little in another. So it tells whether
-  anything leaks, not how much does. Of two scenes or subjects with the same word it knows no difference.
+* clean: does the clip show nothing that its sources show but no word of its prompt names (`bico.scoring.unasked`)? 1
+  minus the largest probability of such a thing. It is not a mean over things, because one case has two of them and
+  another nine, so the same leak would cost much in one case and little in another. It therefore measures whether
+  anything leaks, not how much. It cannot distinguish two scenes or subjects with the same word.
 
-A calibration puts them on a common scale: 100 = the truth itself, rendered and read by the probe; 0 = another clip, the
-truth of a case that shares no source, and for clean the truth itself with a source's clutter, scene and all else that
-nobody asked for put in. A clip can fall a little outside: this scale is not clipped.
+A calibration puts the scores on a common scale. 100 is the score of the exact rendering itself. 0 is the score of
+another clip, the exact rendering of a case that shares no source; for clean it is that of the exact rendering with one
+source's clutter, scene and other unasked things added. The scale is not clipped, so clips can lie a little outside.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ from bico.toybox.world import Scene
 
 QUESTIONS = ("concept", "prompt", "motion")
 CLEAN = "clean"
-# Below this a case's truth cannot be told from another's, and no scale can be had.
+# With a smaller span the truth of a case cannot be distinguished from that of another, and there is no scale.
 LEAST_SPAN = 0.02
 
 
 def open_probe(config: Config) -> Probe:
-    """The probe of the config, without which nothing is held against a truth."""
+    """The probe of the config, which all truth scores need."""
     assert config.models.probe is not None
     return Probe.open(config.models.probe)
 
@@ -55,10 +56,10 @@ class Truth:
 
     Attributes:
         scene: the exact composition.
-        bound: the roles that a source plays in it.
-        words: role -> word, those that the case asks for.
-        sources: all that it is composed of.
-        leaks: what they show that nobody asked for.
+        bound: the roles that come from a source.
+        words: role -> word, for the words that the case asks for.
+        sources: names of all sources of the composition.
+        leaks: things that the sources show but the case does not ask for.
     """
 
     scene: Scene
@@ -78,7 +79,7 @@ class Truth:
 
 
 def asked_words(prompt: str, scene: Scene, bound: frozenset[str] = frozenset()) -> dict[str, str]:
-    """role -> word, for the scene's words that are bound or stand in the prompt."""
+    """role -> word, for the words of the scene that are bound or in the prompt."""
     words = scene.words()
     return {role: word for role, word in words.items() if role in bound or re.search(rf"\b{word}\b", prompt)}
 
@@ -92,23 +93,23 @@ def hue_match(a: float, b: float) -> float:
 
 
 def concept(reading: Reading, truth: Truth) -> float:
-    """Mean match of the instances' parameters over the roles that a source plays; NaN if none has a look."""
+    """Mean match of the instances' parameters over the roles that come from a source; NaN if none has a look."""
     return _mean([_mean(list(parts.values())) for parts in concept_parts(reading, truth).values()])
 
 
 def concept_parts(reading: Reading, truth: Truth) -> dict[str, dict[str, float]]:
-    """role -> what of its instance is compared -> match in 0..1, for the roles with a look that a source plays."""
+    """role -> part of its instance -> match in 0..1, for the roles with a look that come from a source."""
     roles = {"subject": _subject, "scene": _scene, "style": _look, "light": _look}
     return {role: match(reading, truth.scene, role) for role, match in roles.items() if role in truth.bound}
 
 
 def prompt(reading: Reading, truth: Truth) -> float:
-    """Mean probability of the words asked for; NaN if none is."""
+    """Mean probability of the words that the case asks for; NaN if there are none."""
     return _mean([reading.words[role][word] for role, word in truth.words.items()])
 
 
 def motion(reading: Reading, truth: Truth) -> float:
-    """Share of the true movement that the clip shows, or the probability of a motion that is only named, else NaN."""
+    """Share of the true movement that the clip shows; for a motion that is only named, its probability; else NaN."""
     if "motion" in truth.bound:
         true = movement(trajectory(truth.scene)[0])
         apart = np.linalg.norm(path_error(reading, truth))
@@ -117,21 +118,21 @@ def motion(reading: Reading, truth: Truth) -> float:
 
 
 def clean(reading: Reading, truth: Truth) -> float:
-    """Probability that nothing is there which nobody asked for; NaN if no source shows any such thing."""
+    """Probability that the clip shows nothing unasked; NaN if no source shows any such thing."""
     return 1 - unasked.most_probable(reading, truth.leaks) if truth.leaks else np.nan
 
 
 def path_error(reading: Reading, truth: Truth) -> np.ndarray:
-    """float [9]: distance in frame sides, frame by frame, of the movement that is read from the true one."""
+    """float [9]: distance between the measured and the true movement in each frame, in frame sides."""
     true = trajectory(truth.scene)[0]
     return np.linalg.norm(movement(reading.trajectory, extent=float(true[0, 2])) - movement(true), axis=1)
 
 
 def movement(path: np.ndarray, extent: float | None = None) -> np.ndarray:
-    """How far the subject has moved since the start, in frame sides: float [T, 5] of a trajectory [T, 4].
+    """Movement of the subject since the start, in frame sides: float [T, 5] for a trajectory [T, 4].
 
-    Displacement of the centre; growth and turn as displacements of the subject's rim, so that all five have one unit.
-    The rim stands at `extent` from the centre at the start (default: the trajectory's own).
+    It is the displacement of the centre, and growth and turn as displacements of the subject's rim, so that all five
+    numbers have one unit. At the start the rim is at `extent` from the centre (default: that of the trajectory).
     """
     x, y, size, angle = (path - [[*path[0, :2], 0, path[0, 3]]]).T
     extent = extent or float(size[0])
@@ -167,7 +168,7 @@ def _mean(values: list[float]) -> float:
 
 
 def raw_scores(reading: Reading, truth: Truth) -> dict[str, float]:
-    """The answers to the three questions and `clean`, in 0..1; NaN where a question does not arise."""
+    """The raw scores of the three questions and `clean`, in 0..1; NaN where a question does not apply."""
     answers = {"concept": concept(reading, truth), "prompt": prompt(reading, truth), "motion": motion(reading, truth)}
     return answers | {CLEAN: clean(reading, truth)}
 
@@ -176,14 +177,14 @@ def raw_scores(reading: Reading, truth: Truth) -> dict[str, float]:
 
 
 def read_truths(config: Config, probe: Probe) -> tuple[dict[str, Truth], dict[str, Reading]]:
-    """Every case with a truth, and what the probe reads in its rendered clip, by case."""
+    """The truth of every case that has one, and the probe's reading of its exact rendering, by case."""
     paths = {case_id: config.paths.truth(case_id) for case_id in config.truths}
     readings = {case_id: probe.read(read_written(path, config.media)[None])[0] for case_id, path in paths.items()}
     return {case_id: Truth.of(config, case_id) for case_id in paths}, readings
 
 
 def read_spoiled(config: Config, probe: Probe, truths: dict[str, Truth]) -> dict[str, list[Reading]]:
-    """case -> what the probe reads in its truth with things put in that nobody asked for: those of each source."""
+    """case -> the probe's readings of its exact rendering with the unasked things of each source added."""
     media = config.media
     return {
         case_id: [
@@ -199,8 +200,9 @@ def calibration(
 ) -> dict[str, dict[str, float]]:
     """question, or "clean" -> raw ceiling and floor, means over clips; 0 where there are none.
 
-    The ceiling is each truth read as its own answer. The floor of a question is each truth read as the answer to every
-    case with which it shares no source, that of "clean" is a case's spoiled truths (`read_spoiled`).
+    The ceiling is the score of each exact rendering for its own case. The floor of a question is its score for every
+    case with which it shares no source. The floor of "clean" is the score of a case's spoiled renderings
+    (`read_spoiled`).
     """
     own = [raw_scores(readings[case_id], truth) for case_id, truth in truths.items()]
     others = [
@@ -220,7 +222,7 @@ def calibration(
 
 
 def _average(values: Iterable[float]) -> float:
-    """Mean of those that are defined, or 0."""
+    """Mean of the values that are not NaN; 0 if there are none."""
     defined = [value for value in values if np.isfinite(value)]
     return float(np.mean(defined)) if defined else 0.0
 

@@ -1,7 +1,8 @@
-"""What a case's sources show and nobody asked for: the things by which `truth_clean` knows a leak (Toybox only).
+"""Unasked things: what the sources of a case show but the case does not ask for. `truth_clean` measures them (Toybox
+only).
 
 A thing is a word of a role (the source's subject, scene, style or light) that neither the exact composition nor the
-prompt has, or a kind of clutter. A motion is none of them: `truth_motion` tells whether it is the right one.
+prompt has, or a kind of clutter. Motions are not included, because `truth_motion` measures them.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from bico.toybox.world import Scene
 ROLES = ("subject", "scene", "style", "light")
 CLUTTER = "clutter"
 Things = dict[str, frozenset[str]]
-"""role -> words, and "clutter" -> kinds; what has none is left out."""
+"""role -> words, and "clutter" -> kinds. Entries without any are left out."""
 
 
 def of_case(config: Config, case_id: str, composition: Scene) -> Things:
-    """What any source of a case shows unasked."""
+    """Unasked things of all sources of a case."""
     found = [of_source(scene, composition, config.cases[case_id].prompt) for scene in _scenes(config, case_id)]
     named = dict.fromkeys(name for things in found for name in things)
     return {name: frozenset().union(*(things.get(name, ()) for things in found)) for name in named}
 
 
 def of_source(scene: Scene, composition: Scene, prompt: str) -> Things:
-    """What one source shows unasked, given the case's exact composition."""
+    """Unasked things of one source, given the exact composition and the prompt of the case."""
     own, right = scene.words(), composition.words()
     things = {
         role: frozenset({own[role]})
@@ -41,15 +42,15 @@ def of_source(scene: Scene, composition: Scene, prompt: str) -> Things:
 
 
 def most_probable(reading: Reading, things: Things) -> float:
-    """Probability of the thing that the clip shows most probably. Words of one role exclude each other, so theirs are
-    added up; each kind of clutter is there or not for itself.
+    """The largest probability of a thing in the clip. The words of one role exclude each other, so their probabilities
+    are added. Kinds of clutter are independent.
     """
     replaced = [sum(reading.words[role][word] for word in things[role]) for role in ROLES if role in things]
     return max(replaced + [reading.clutter[kind] for kind in things.get(CLUTTER, ())])
 
 
 def spoiled(config: Config, case_id: str, composition: Scene) -> Iterator[Scene]:
-    """The exact composition with all that one source shows unasked put in, once for each source that shows any."""
+    """The exact composition with all unasked things of one source added, once for each source that has any."""
     for scene in _scenes(config, case_id):
         things = of_source(scene, composition, config.cases[case_id].prompt)
         if things:
@@ -57,7 +58,8 @@ def spoiled(config: Config, case_id: str, composition: Scene) -> Iterator[Scene]
 
 
 def _with(composition: Scene, scene: Scene, things: Things) -> Scene:
-    """A subject that replaces the right one stands and moves as that one does."""
+    """The composition with these things of a scene. A replaced subject keeps the place and the motion of the right
+    one."""
     actor = composition.actors[0]
     if "subject" in things:
         actor = replace(scene.actors[0], motion=actor.motion, x=actor.x, y=actor.y)
@@ -71,6 +73,6 @@ def _with(composition: Scene, scene: Scene, things: Things) -> Scene:
 
 
 def _scenes(config: Config, case_id: str) -> list[Scene]:
-    """Of the case's sources, but for a user's own files, of which nothing is known."""
+    """Scenes of the case's sources. A user's own files have none."""
     entries = [config.sources[source] for source in config.cases[case_id].bind]
     return [scene_of(entry) for entry in entries if entry.scene]

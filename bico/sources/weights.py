@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 LOCK = Path("config/weights.lock")
 HEADER = """\
-# Models of full size: repositories of the Hugging Face hub, each at one revision, with the size of all that is fetched
-# and SHA-256 of its large files (small ones are fixed by the revision). `bico pin-weights` writes this file anew, as
-# the hub stands on that day; whatever is fetched is checked against it. Where there are no checksums, a fetch takes the
-# hub's own for that revision (null = the newest), and notes all of it in <weights_store>/<repository>.json.
+# Models of full size: repositories of the Hugging Face hub, each at one revision, with the size of the download and the
+# SHA-256 of its large files (the revision determines the small ones). `bico pin-weights` writes this file anew from the
+# hub's present state. Downloads are checked against it. Where there are no checksums here, a download uses the hub's
+# own for that revision (null = the newest), and records them in <weights_store>/<repository>.json.
 """
 # No pickle and no code: weights are safetensors, everything else is text.
 TEXTS, WEIGHTS = ("*.json", "*.txt"), ("*.safetensors",)

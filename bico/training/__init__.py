@@ -1,4 +1,4 @@
 """The trainer that all learned methods share: noise levels, loss, loop, checkpoints, metrics, artifacts.
 
-What is learned, and from what, stands with each method in `bico.methods`.
+Each method in `bico.methods` defines what is learned and from which data.
 """

@@ -1,4 +1,4 @@
-"""What a method learned, in one safetensors file."""
+"""Artifacts: what a method has learned, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def provenance(settings: MethodSettings, source: str) -> dict[str, str]:
-    """Metadata of an artifact: "method", "source" (or case) and "settings", a JSON object of those of learning."""
+    """Metadata of an artifact: "method", "source" (or case) and "settings", the settings of training as JSON."""
     learning = json.dumps(settings.learning(), sort_keys=True)
     return {"method": settings.method, "source": source, "settings": learning}
 
@@ -30,13 +30,13 @@ def provenance(settings: MethodSettings, source: str) -> dict[str, str]:
 def save_artifact(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, matrices: torch.dtype | None = None
 ) -> None:
-    """Writes what a method learned, atomically.
+    """Writes an artifact atomically.
 
-    The metadata is one JSON value: safetensors writes several in an order that changes from run to run.
+    The metadata is one JSON value, because safetensors writes several values in an order that changes from run to run.
 
     Args:
         matrices: dtype in which tensors of two dimensions are stored; None = their own. Vectors and single numbers keep
-            theirs: they take little room, and some of them scale all the rest.
+            their dtype, because they need little space and some of them scale all others.
     """
     described = {"bico": json.dumps(metadata, sort_keys=True)}
     stored = {name: tensor.to(matrices) if tensor.ndim > 1 else tensor for name, tensor in tensors.items()}
@@ -47,8 +47,8 @@ def save_artifact(
 def load_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors, float32, and metadata of `save_artifact`. Raises InputError if the file is damaged and has a record.
 
-    Where a tensor lies in the file depends on the length of the metadata, and some kernels round otherwise where memory
-    is aligned otherwise: copies make a clip a function of the numbers alone.
+    Tensors are copied. Their alignment in the file depends on the length of the metadata, and some kernels round
+    differently with another alignment. With copies a clip depends only on the numbers.
     """
     with safe_open(intact(path), framework="pt") as file:
         names = file.keys()  # `file` is not a mapping
@@ -57,7 +57,7 @@ def load_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load_brought(path: Path, *, expected: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """`load_artifact` of a file that somebody brings along; both are empty if it is no artifact.
+    """`load_artifact` for a user's file. Both results are empty if it is not an artifact.
 
     Args:
         expected: what the file should be, for the error.
@@ -69,7 +69,7 @@ def load_brought(path: Path, *, expected: str) -> tuple[dict[str, Tensor], dict[
         tensors, metadata = load_artifact(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error}): expected {expected}") from None
-    except (SafetensorError, TypeError, KeyError, ValueError):  # the latter three: without our metadata
+    except (SafetensorError, TypeError, KeyError, ValueError):  # the last three: our metadata is missing
         return {}, {}
     return (tensors, metadata) if isinstance(metadata, dict) else ({}, {})
 
@@ -77,7 +77,7 @@ def load_brought(path: Path, *, expected: str) -> tuple[dict[str, Tensor], dict[
 def check_tensors(
     path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], *, optional: str, expected: str
 ) -> None:
-    """Looks through a file that somebody brings along; arguments and errors are those of `compare_shapes`.
+    """Checks the tensors of a user's file. For the arguments see `compare_shapes`.
 
     Raises:
         InputError: a tensor is missing, unknown, of another shape, or holds a number that is not finite.

@@ -1,4 +1,4 @@
-"""Files of binders that come from elsewhere, looked through before anything is made of them."""
+"""Opens and checks files of binders that were trained elsewhere."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bico.training.artifacts import check_tensors, load_brought
 
 
 def load_binder(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a binder: an artifact of a benchmark, or what `bico import` wrote.
+    """Tensors and metadata of a binder: an artifact of a benchmark, or a file of `bico import`.
 
     Raises:
-        InputError: the file cannot be read, or there is no binder in it that is whole and finite.
+        InputError: the file cannot be read, or holds no binder that is complete and finite.
     """
     tensors, metadata = load_brought(path, expected="the file of a binder")
     shapes = form(path, {name: tuple(tensor.shape) for name, tensor in tensors.items()})

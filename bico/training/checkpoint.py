@@ -1,4 +1,4 @@
-"""The whole state of a training in one file, from which a run that was cut off goes on."""
+"""Checkpoints: the whole state of a training in one file, from which an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("bico")
 
 
 def save(workdir: Path, step: int, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-    """Writes parameters and optimiser, atomically; `step` is the one to go on with."""
+    """Writes parameters and optimiser, atomically. `step` is the next step."""
     tensors = {f"parameters.{name}": parameter.data for name, parameter in parameters.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
@@ -29,7 +29,7 @@ def save(workdir: Path, step: int, parameters: dict[str, nn.Parameter], optimize
 
 
 def resume(workdir: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
-    """Loads the checkpoint, if there is one; returns the step to go on with. One that is damaged counts as none."""
+    """Loads the checkpoint if there is one, and returns the next step. A damaged checkpoint is ignored."""
     path = workdir / CHECKPOINT
     clear_unfinished(path)
     if not path.exists():
@@ -41,7 +41,7 @@ def resume(workdir: Path, parameters: dict[str, nn.Parameter], optimizer: torch.
     except SafetensorError:
         tensors, metadata = {}, {}
     if metadata.get("sha256") != _digest(tensors):
-        log.warning("%s: damaged: the training begins anew", path)
+        log.warning("%s: damaged: the training starts again from step 0", path)
         return 0
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -56,7 +56,7 @@ def resume(workdir: Path, parameters: dict[str, nn.Parameter], optimizer: torch.
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names and numbers."""
+    """SHA-256 of the names and numbers of tensors."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         total.update(name.encode())

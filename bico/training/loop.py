@@ -1,9 +1,9 @@
 """The one training loop that all learned methods share.
 
-A method hands over its parameters and a list of stages; each stage is a number of steps and a loss. All randomness of a
-step comes from one generator that is seeded with (seed, step), so an interrupted run that goes on from its checkpoint
-ends in the same bytes as one that was never interrupted: on a CPU, and on a GPU as far as its kernels repeat themselves
-(the gradient of cuDNN's and flash attention does not).
+A method passes its parameters and a list of stages; each stage has a number of steps and a loss. All randomness of a
+step comes from one generator that is seeded with (seed, step). So an interrupted run that continues from its checkpoint
+gives the same bytes as an uninterrupted one: always on a CPU, and on a GPU as far as its kernels are deterministic (the
+gradients of cuDNN's attention and of flash attention are not).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from bico.config.methods import LearnedSettings
 
 EVAL_BATCHES = 2
-"""Batches of the evaluation loss."""
+"""Number of batches of the evaluation loss."""
 
 Preview = Callable[[int, Mapping[str, Tensor]], object]
-"""What is called with the number of steps that are done, and with what has been learned in them."""
+"""Function that is called with the number of finished steps and with what has been learned so far."""
 
 
 class Loss(Protocol):
@@ -42,7 +42,7 @@ class Loss(Protocol):
         """The mean loss of a batch, a scalar, and its sigmas [batch].
 
         Args:
-            generator: of which all that is random is drawn.
+            generator: source of all random numbers.
             training: False for the evaluation loss, which has no gradient.
         """
         ...
@@ -53,9 +53,9 @@ class Stage:
     """Steps that share a loss.
 
     Attributes:
-        micro_batch: how much of a batch goes through the loss at once, where the activations of all would not fit;
-            None = the whole batch.
-        fresh_optimizer: the stage starts with an optimiser of its own, whose moments are zero.
+        micro_batch: number of items that go through the loss at once, where the activations of the whole batch would
+            not fit; None = the whole batch.
+        fresh_optimizer: whether the stage starts with a new optimiser, whose moments are zero.
     """
 
     name: str
@@ -91,22 +91,23 @@ def fit(
 ) -> None:
     """Trains the parameters in place with AdamW, through all stages.
 
-    Parameters that a stage's loss does not touch keep still in it. Every `settings.checkpoint_every` steps the whole
-    state goes to `workdir`, and a call that finds one there continues from it. `workdir / "metrics.jsonl"` gets a line
-    a step: step, stage, loss, mean sigma, seconds, and what `report` adds; after the first step, every
-    `settings.eval_every` and the last one also "eval_loss": the loss on captions, noise levels and noises that never
-    change.
+    Parameters that a stage's loss does not use do not change in it. Every `settings.checkpoint_every` steps the whole
+    state is saved in `workdir`, and a call that finds a checkpoint there continues from it. `workdir /
+    "metrics.jsonl"` gets a line per step: step, stage, loss, mean sigma, seconds, and what `report` adds. The lines of
+    the first step, of every `settings.eval_every`th step and of the last step also have "eval_loss", the loss on fixed
+    captions, noise levels and noise.
 
     Args:
-        workdir: of this very training: nothing that it depends on has changed since its first step (`core.records`).
+        workdir: folder of this training only: nothing that it depends on has changed since its first step
+            (`core.records`).
         lr_lambda: factor on the learning rates at each step.
-        max_grad_norm: gradients of a larger norm are scaled down to it; None = none are.
-        betas: of AdamW.
+        max_grad_norm: gradients with a larger norm are scaled down to it; None = no limit.
+        betas: decay rates of AdamW.
         progress: label of the progress lines; "" for none.
-        report: after each step: numbers, or rows of them, that later steps leave as they are.
-        evaluation: that loss; None = that of the stage.
-        learned: what the method would return if training ended now.
-        preview: called with it every `settings.preview_every` steps; None = never. It leaves all of training alone.
+        report: returns numbers, or rows of numbers, after each step. Later steps must not change them.
+        evaluation: the evaluation loss; None = that of the stage.
+        learned: returns what the method would return if training ended now.
+        preview: called with it every `settings.preview_every` steps; None = never. It must not affect training.
 
     Raises:
         InputError: the loss is no longer finite.
@@ -132,14 +133,14 @@ def fit(
                 tuned["lr"] = group.learning_rate * lr_lambda(step)
             optimizer.step()
             numbers = arriving({"loss": loss, "sigma": sigmas.mean(), **report()})
-            metrics.write()  # of the step before: a GPU has the next one to do while this waits for it
+            metrics.write()  # the line of the step before, so that the GPU works on this one while we wait
             line = {"seconds": round(time.perf_counter() - started, 4)}
             if step in (0, len(plan) - 1) or (step + 1) % settings.eval_every == 0:
-                # One by one in all stages, whatever fits there: other parts of a batch draw other random numbers.
+                # One item at a time in all stages, because other parts of a batch would draw other random numbers.
                 alike = replace(stage, loss=evaluation or stage.loss, micro_batch=1)
                 line["eval_loss"] = _eval_loss(alike, settings.batch_size, seed)
             metrics.add(step, stage.name, numbers, line)
-            # Before a checkpoint: a training that goes on from it makes no preview of its step.
+            # This comes before the checkpoint, because a training that continues from it makes no preview of this step.
             if preview is not None and settings.preview_every and (step + 1) % settings.preview_every == 0:
                 preview(step + 1, learned())
             if (step + 1) % settings.checkpoint_every == 0:
@@ -166,7 +167,7 @@ def _backward(stage: Stage, batch_size: int, generator: torch.Generator) -> tupl
 
 @torch.no_grad()
 def _eval_loss(stage: Stage, batch_size: int, seed: int) -> float:
-    """The loss on the same random numbers whenever it is asked for."""
+    """The loss with the same random numbers at each call."""
     generators = (step_generator(seed, -1 - number) for number in range(EVAL_BATCHES))
     batches = (_micro_batches(stage, batch_size, generator, training=False) for generator in generators)
     return sum(part.item() for batch in batches for part, _ in batch) / EVAL_BATCHES
@@ -175,7 +176,7 @@ def _eval_loss(stage: Stage, batch_size: int, seed: int) -> float:
 def _micro_batches(
     stage: Stage, batch_size: int, generator: torch.Generator, *, training: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Losses that add up to that of the batch, and the sigmas of each."""
+    """Losses of parts of the batch, which add up to that of the batch, and the sigmas of each."""
     largest = stage.micro_batch or batch_size
     for start in range(0, batch_size, largest):
         size = min(largest, batch_size - start)
@@ -184,7 +185,7 @@ def _micro_batches(
 
 
 def warm_up_cosine(step: int, *, warm_up: int, steps: int) -> float:
-    """An `lr_lambda` that rises to 1 over the steps of the warm-up, then falls to 0 as half a cosine."""
+    """An `lr_lambda` that rises linearly to 1 in the warm-up, then falls to 0 as half a cosine."""
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))

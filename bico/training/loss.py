@@ -1,6 +1,6 @@
 """The flow-matching loss (Lipman et al., ICLR 2023).
 
-x_sigma = (1 - sigma) x_0 + sigma noise, and the transformer's velocity is to equal noise - x_0.
+x_sigma = (1 - sigma) x_0 + sigma noise. The target of the transformer's velocity is noise - x_0.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ def flow_matching_loss(
         contexts: projected prompts.
         sigmas: [batch].
         generator: draws the noise.
-        weights: of each clip in the mean, [batch].
-        mask: weight of each place in the mean, [batch, 1, 1, h, w], of mean 1 for each clip; None = 1 everywhere. The
-            transformer sees all of a clip: what the mask leaves out changes the prediction elsewhere, but has no error.
-        training: whether a gradient will be asked for.
+        weights: weight of each clip in the mean, [batch].
+        mask: weight of each place in the mean, [batch, 1, 1, h, w], with mean 1 for each clip; None = 1 everywhere. The
+            transformer sees the whole clip: masked places affect the prediction elsewhere, but their error has no
+            weight.
+        training: whether a gradient is needed.
     """
     noise = torch.randn(latents.shape, generator=generator)
     latents, noise, sigmas = (to_device(each, backbone.device) for each in (latents, noise, sigmas))

@@ -1,4 +1,4 @@
-"""The training curve: a JSON line a step."""
+"""The training curve: one JSON line per step."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ METRICS = "metrics.jsonl"
 
 
 class Metrics:
-    """Writes the lines of the metrics file, each when its numbers have arrived.
+    """Writes the lines of the metrics file, each when its numbers have arrived from the GPU.
 
     Args:
-        file: to which lines are appended.
-        training: what it is called in an error.
+        file: file to which lines are appended.
+        training: name of the training in an error.
         advance: called with the loss of each line that is written.
     """
 
@@ -29,11 +29,11 @@ class Metrics:
     def add(
         self, step: int, stage: str, numbers: Callable[[], Mapping[str, object]], known: Mapping[str, object]
     ) -> None:
-        """The line to `write` next."""
+        """Sets the line to `write` next."""
         self._waiting = lambda: {"step": step, "stage": stage, **numbers(), **known}
 
     def write(self) -> None:
-        """Writes the line, if there is one; InputError if its loss is not finite."""
+        """Writes the line, if there is one. Raises InputError if its loss is not finite."""
         if self._waiting is None:
             return
         line, self._waiting = self._waiting(), None
@@ -45,7 +45,7 @@ class Metrics:
 
 
 def metrics_from(path: Path, first: int) -> TextIO:
-    """The metrics file, opened to append step `first`; later lines, of a run that broke off, are dropped."""
+    """The metrics file, opened to append step `first`. Later lines of an interrupted run are dropped."""
     kept = path.read_text().splitlines(keepends=True)[:first] if path.exists() else []
     path.write_text("".join(kept))
     return path.open("a")

@@ -1,4 +1,4 @@
-"""At which noise levels a training step looks at its source."""
+"""Noise levels of training steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bico.models.wan.schedule import shifted
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """How a stage draws sigma: uniform over the steps of the schedule within two parts of it.
+    """How a stage draws sigma: from two parts of the schedule, uniformly over the steps within each.
 
     P(position > split) = upper. With upper = 1 - split this is uniform over the whole schedule.
     """
@@ -32,8 +32,8 @@ class NoiseLevels:
 
 
 def gaussian_weight(sigmas: Tensor, shift: float) -> Tensor:
-    """Timestep weighting "diffsynth": a Gaussian around sigma = 0.5, lowered to zero at both ends, of mean 1 over the
-    schedule. It all but removes the noisiest steps from the loss."""
+    """Timestep weighting "diffsynth": a Gaussian around sigma = 0.5, shifted to zero at both ends, with mean 1 over the
+    schedule. The noisiest steps have almost no weight."""
 
     def bell(sigmas: Tensor) -> Tensor:
         return torch.exp(-2 * (sigmas - 0.5) ** 2) - math.exp(-0.5)

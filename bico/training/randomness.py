@@ -1,4 +1,4 @@
-"""Where the randomness of a training comes from."""
+"""The random numbers of a training."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """What is drawn at random inside, such as fresh weights, depends on `seed` alone; outside nothing is drawn."""
+    """Random draws within the context, such as new weights, depend only on `seed`. They do not affect draws outside."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """The source of all randomness of one step."""
+    """The generator of all random numbers of one step."""
     return _generator(f"{seed}/{step}")
 
 
 def shuffled_epochs(count: int, draws: int, seed: int, name: str) -> Tensor:
-    """Which of `count` items come next, int64 [draws]: all of them in random order before any comes again.
+    """Numbers of `count` items in shuffled epochs, int64 [draws]: each item once in random order before any repeats.
 
     Args:
-        name: of what goes through the items; another one has another order.
+        name: another name gives another order.
     """
     generator = _generator(f"{seed}/epochs of {name}")
     epochs = [torch.randperm(count, generator=generator) for _ in range(1 + draws // count)]

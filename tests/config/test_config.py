@@ -230,7 +230,7 @@ def test_people_read_the_methods_own_names(toybox):
 
 def test_two_rows_of_one_name_are_refused(toybox):
     toybox["methods"]["db_lora"]["label"] = "BiCo"
-    assert "methods.bico: its label 'BiCo' is that of row 'db_lora', too: expected a 'label'" in problem(toybox)
+    assert "methods.bico: row 'db_lora' has the same label 'BiCo': expected a 'label'" in problem(toybox)
 
 
 def test_settings_of_composing_are_none_of_learning(toybox):
@@ -278,8 +278,8 @@ def test_cases_that_a_method_cannot_take(method, kinds, reason):
         ("methods.dualreal.betas", [0.9, 0.95, 0.99], "betas: expected two numbers from 0 to below 1, as in [0.9"),
         ("methods.dualreal.betas", [0.9], "methods.dualreal.betas: expected two numbers from 0 to below 1, as in [0.9"),
         ("methods.dualreal.betas", 0.9, "methods.dualreal.betas: expected two numbers from 0 to below 1, as in [0.9"),
-        ("methods.dualreal.warm_up", 225, "methods.dualreal: warm_up: 225 steps leave none of the 225 'steps'"),
-        ("methods.bico.warm_up", 60, "methods.bico: warm_up: 60 steps leave none of an optimiser's 60 to the full"),
+        ("methods.dualreal.warm_up", 225, "methods.dualreal: warm_up: 225 steps, but only 225 'steps', none"),
+        ("methods.bico.warm_up", 60, "methods.bico: warm_up: 60 steps, but an optimiser has only 60, none with the full"),
         ("methods.bico.frame_stages", 3, "frame_stages: expected the keys 'global_steps' and 'all_steps', got 3"),
         ("methods.bico_tds", {"method": "bico", "gate": "released", "gate_learning_rate": 0.1}, "the gate 'released'"),
         ("methods.bico_global.fresh_optimizer", True, "fresh_optimizer: it has no effect without 'temporal_deco"),
@@ -302,17 +302,17 @@ def test_cases_that_a_method_cannot_take(method, kinds, reason):
         (CASE, {"prompt": "a cat, bouncing", "bind": {"cat_beach": ["cat", ","]}}, "bind.cat_beach: ',' has no word"),
         ("methods.bica", {}, "unknown method 'bica': did you mean 'bico'? Or add bico/methods/bica.py"),
         ("methods.bico", 3, "row 'bico': expected settings, or {} for the defaults, got 3"),
-        ("methods.truth", {"method": "bico"}, "row 'truth': results call the rendered truth so"),
+        ("methods.truth", {"method": "bico"}, "row 'truth': this is the name of the exact renderings in results"),
         ("tables.tabel2", {}, "tables: unknown key 'tabel2': did you mean 'table2'?"),
         ("tables.table2.bico_tsd", None, "tables.table2: no row 'bico_tsd': did you mean 'bico_tds'?"),
         ("tables.table2.bico", 8, "tables.table2.bico: expected a number less than or equal to 7, got 8"),
         ("tables.table3.bico_sigma", 3, "tables.table3: expected each row of the paper once"),
         ("tables.table1", {}, "tables.table1: "),
-        ("scoring.bootstrap", True, "scoring: bootstrap: got true: expected no true or false"),
-        ("seeds", [0, True], "seeds: got true: expected no true or false"),
-        ("sampling.guidance_scale", False, "sampling: guidance_scale: got false: expected no true or false"),
+        ("scoring.bootstrap", True, "scoring: bootstrap: got true: expected neither true nor false"),
+        ("seeds", [0, True], "seeds: got true: expected neither true nor false"),
+        ("sampling.guidance_scale", False, "sampling: guidance_scale: got false: expected neither true nor false"),
         ("seeds", [1, 1], "seeds: expected each seed once"),
-        ("learning_seeds", [0, 1, 2], "learning_seeds: 3 of them for 2 clips a case"),
+        ("learning_seeds", [0, 1, 2], "learning_seeds: 3 learning seeds, but 2 'seeds'"),
         ("models", None, "models: expected keys such as 'wan' and 'vlm', got null"),
         ("sources.cat_beach.kind", "audio", "sources.cat_beach.kind: expected 'image' or 'video', got \"audio\""),
         ("sources.cat_beach.file", "cat.png", "sources.cat_beach: expected one of 'file', 'files' (own media) and"),
@@ -458,7 +458,7 @@ def test_a_control_that_compares_nothing_is_refused(toybox, change, expected):
 
 def test_controls_that_need_the_toybox_are_refused_without_it(toybox):
     toybox["models"]["probe"], toybox["applications"] = None, {}
-    assert "controls.absorption: clutter is read by models.probe, which is null" in problem(toybox)
+    assert "controls.absorption: only models.probe recognises clutter, and it is null" in problem(toybox)
     for name, source in toybox["sources"].items():
         source.pop("scene")
         source["file"] = f"{name}.png"

@@ -220,7 +220,7 @@ def test_a_word_that_is_not_there_cannot_be_swapped(quick, tmp_path, capsys):
 def test_a_key_word_of_the_one_file_needs_no_file(tmp_path, capsys):
     files = [str(tmp_path / "cat.jpg"), "--out", str(tmp_path / "out.mp4"), "--spatial", "cat.jpg=cat"]
     assert main(["decompose", *files, "--prompt", "a cat", "--keep", "cat"]) == 2
-    assert "'cat.jpg=cat': expected a WORD of the one file, such as cat" in capsys.readouterr().err
+    assert "'cat.jpg=cat': expected only a WORD, such as cat, because there is one file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("out", ["cat.mp4", "link.mp4"])
@@ -259,7 +259,7 @@ def test_a_command_that_is_stopped_says_so_in_one_line_and_leaves_no_temporary_f
             time.sleep(0.05)
         running.send_signal(stop)
         told = running.communicate()[1]
-    assert running.returncode == code and told.splitlines()[-1] == "stopped: what is finished is kept"
+    assert running.returncode == code and told.splitlines()[-1] == "stopped: finished files are kept"
     assert "Traceback" not in told and not [*temporary.glob("tmp*")]
 
 

@@ -21,7 +21,7 @@ EDITS = {
     "the description of a setting": ("bico/methods/bico/settings.py", ("Factor on what", "Scale of what"), {}),
     "a progress line": ("bico/core/progress.py", ("s elapsed", "seconds elapsed"), {}),
     "the message of an error in training": ("bico/training/metrics.py", ("lower the learning_rate", "try less"), {}),
-    "a printed line": ("bico/scoring/scores.py", ("(the truth itself)", "(the truth)"), {}),
+    "a printed line": ("bico/scoring/scores.py", ("(the exact rendering)", "(the truth)"), {}),
     # What is done before a run, or beside it
     "the estimate": ("bico/profiling/estimate.py", None, {}),
     "the command line": ("bico/cli/main.py", None, {}),

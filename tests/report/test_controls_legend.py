@@ -35,7 +35,10 @@ def test_each_ingredient_is_told_to_be_judged_or_not(tmp_path):
         "  - reverse training cannot be judged here (does not move: truth_motion, over cases; moves the other way: "
         "truth_overall, over cases)."
     )
-    assert "temporal decoupling may be judged here or not: that is not known (too few to tell:" in temporal
+    assert (
+        "temporal decoupling has too little data: it is not known whether it can be judged here (too few to tell:"
+        in temporal
+    )
     assert "diversification has no control in this config" in diversification
     assert "absorption has no control in this config" in absorption
 

@@ -254,7 +254,7 @@ def test_alpha_is_not_defined(ratings):
 @pytest.mark.parametrize(
     ("column", "value", "expected"),
     [
-        ("study", "0123abcd", "a study of which the key is here ("),
+        ("study", "0123abcd", "a study whose key is here ("),
         ("rater", "9", "a whole number from 1 to 4, got '9'"),
         ("item", "99", "a whole number from 1 to "),
         ("item", "1", "each item of a rater once, but 1 stands in "),

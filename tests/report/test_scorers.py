@@ -116,4 +116,4 @@ def test_pairs_in_order_are_counted_and_equal_answers_want_equal_scores():
 
 def test_without_a_probe_doses_are_refused_in_one_line(capsys):
     assert main(["doses", "--config", "config/paper.yaml"]) == 2
-    assert "doses: measured against Toybox scenes by models.probe: there is none" in capsys.readouterr().err
+    assert "doses: it compares clips with Toybox scenes: expected models.probe" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Fonts: letters that the house's own has not, and letters that none has."""
+"""Fonts: letters that the default font lacks, and letters that no font has."""
 
 import logging
 import warnings

@@ -309,7 +309,11 @@ def test_of_too_few_cases_there_is_no_interval(tmp_path, monkeypatch):
     monkeypatch.setattr(statistics, "FEWEST", 4)
     text = ablation(tmp_path, {"bico": 60, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})
     assert "the 3 cases that all of them have: +1.00 (1 = the same order" in text
-    assert "0 of 2 are told apart" in text and "+10.0, too few cases to tell" in text and "[" not in text.split("##")[1]
+    assert (
+        "0 of 2 differences are significant" in text
+        and "+10.0, too few cases to tell" in text
+        and "[" not in text.split("##")[1]
+    )
     assert pd.read_csv(tmp_path / "table2.csv").filter(regex="truth.*_(low|high)").isna().all(axis=None)
 
 
@@ -324,7 +328,7 @@ def test_words_that_no_caption_names_are_told(tmp_path):
         write_text(tmp_path / f"concepts/{source}.json", '{"captions": ["a cat at the beach"]}')
     ablation(tmp_path, {"bico": 60, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})
     text = (tmp_path / "table2.md").read_text()
-    assert "- Captions name less than half of the content words of 'bouncing' of bouncing_car: little was" in text
+    assert "- Captions contain less than half of the content words of 'bouncing' of bouncing_car, so little" in text
 
 
 def test_rows_of_an_ablation_stand_in_order_beside_the_papers(tmp_path):
@@ -348,13 +352,14 @@ def test_an_ablation_says_whether_it_comes_in_the_papers_order(tmp_path):
     text = ablation(tmp_path / "same", {"bico": 60, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})
     assert "over 3 rows and the 3 cases that all of them have: +1.00 [+1.00, +1.00]" in text
     assert (
-        "2 of 2 are told apart" in text and "- “BiCo” minus “BiCo, tds”: +10.0 [+10.0, +10.0], as in the paper" in text
+        "2 of 2 differences are significant" in text
+        and "- “BiCo” minus “BiCo, tds”: +10.0 [+10.0, +10.0], as in the paper" in text
     )
     assert "| BiCo, tds    |            3 | +0.0 [+0.0, +0.0] |" in text.split("## Differences to BiCo")[1]
     text = ablation(tmp_path / "reverse", {"bico": 40, "bico_tds": 50, "bico_global": 60, "bico_extra": 0})
     assert "-1.00 [-1.00, -1.00]" in text and "-10.0 [-10.0, -10.0], the other way round" in text
     text = ablation(tmp_path / "equal", {"bico": 50, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})
-    assert "1 of 2 are told apart" in text and "+0.0 [+0.0, +0.0], not told apart" in text
+    assert "1 of 2 differences are significant" in text and "+0.0 [+0.0, +0.0], not significant" in text
 
 
 def test_of_two_trainings_the_spread_is_made_good_for():

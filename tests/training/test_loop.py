@@ -107,7 +107,7 @@ def test_a_damaged_checkpoint_counts_as_none(tmp_path: Path, caplog: pytest.LogC
     bad = {"truncated": good[:-4], "emptied": b"", "a bit flipped": good[:-1] + bytes([good[-1] ^ 1])}
     path.write_bytes(bad[damage])
     assert equal(run(tmp_path / "broken"), whole) and lines(tmp_path / "broken") == lines(tmp_path / "whole")
-    assert f"{path}: damaged: the training begins anew" in caplog.text
+    assert f"{path}: damaged: the training starts again from step 0" in caplog.text
 
 
 def test_a_resumed_run_continues_its_learning_rate_schedule(tmp_path: Path) -> None:

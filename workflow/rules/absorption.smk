@@ -1,4 +1,4 @@
-# What the absorption token takes up: cross-attention maps of the sources, with it and without. Toybox only.
+# Cross-attention maps of the sources with and without the absorption token: what does it attend to? Toybox only.
 
 COMPARED = [row for row, number in CONFIG.table("table2").items() if number in (5, 7)]
 

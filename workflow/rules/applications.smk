@@ -1,4 +1,4 @@
-# Decompositions and edits: what the binder of one source does alone. Toybox only.
+# Decompositions and edits: clips made with the binder of one source only. Toybox only.
 
 
 APPLIED = sorted({entry.source for entry in CONFIG.applications.values()})

@@ -1,4 +1,4 @@
-# The authors' project page at one commit: media for sources, and the clips that they published, scored as ours are.
+# The authors' project page at one commit: media for sources, and their published clips, which are scored like ours.
 
 from bico.sources import authors_page
 

@@ -1,4 +1,4 @@
-# What was learned of each source, measured on its own: does it bind, and does it leak? Toybox only.
+# What was learned from each source, measured separately: does it bind, and does it leak? Toybox only.
 
 MEASURED = [
     row for row, settings in CONFIG.methods.items() if settings.LEARNS_PER == "source"

@@ -1,5 +1,5 @@
-# The checked configuration, where results stand, and on what they depend. Both are said once, for rules and code alike:
-# `bico/config/layout.py` and `bico/plan/dependencies.py`.
+# The checked configuration. Rules and code share the paths of results (`bico/config/layout.py`) and what they depend on
+# (`bico/plan/dependencies.py`).
 
 import shutil
 import sys
@@ -23,9 +23,9 @@ from bico.sources.weights import manifest, read_lock, repositories
 
 
 def open_config():
-    """The benchmark to run, after every check that needs no model in memory; bad input ends here, in one line."""
+    """The benchmark to run, after every check that needs no model in memory. Bad input stops here with one line."""
     try:
-        # Snakemake's own reader does not see keys that stand there twice.
+        # Snakemake's own reader does not notice repeated keys.
         for file in workflow.configfiles:
             read_yaml(Path(file))
         benchmark = load(
@@ -42,12 +42,12 @@ def open_config():
 
 @cache  # many jobs ask for the same
 def depends(step, *arguments):
-    """All on which what a step makes depends, besides its inputs, as one JSON scalar."""
+    """Everything besides its inputs on which the output of a step depends, as one JSON scalar."""
     return getattr(dependencies, step)(CONFIG, *arguments).params(CONFIG)
 
 
 def fetched(*names):
-    """What says that these models are there and which they are, of those that are fetched."""
+    """Manifests of those of these models that are downloaded. They identify the files."""
     return [
         str(manifest(CONFIG.weights_store, WEIGHTS[name]))
         for name in names
@@ -56,14 +56,14 @@ def fetched(*names):
 
 
 def media_of(sources):
-    """Files of sources that rules make. Files that users bring along are params (`depends`), not inputs: Snakemake fails
-    a job for ever if one of its inputs has a date in the future."""
+    """Files of sources that rules make. Users' own files are params (`depends`), not inputs, because Snakemake always
+    fails a job with an input whose date is in the future."""
     paths = [path for source in sources for path in CONFIG.media_paths(source)]
     return [str(path) for path in paths if path not in dependencies.own_files(CONFIG)]
 
 
 def learners():
-    """Rows in whose name something is learned."""
+    """Rows under whose names artifacts are learned. Other rows with the same training share them."""
     return [
         row
         for row in CONFIG.methods
@@ -72,13 +72,13 @@ def learners():
 
 
 def learned(row):
-    """Manifests of what a row has to learn before it can compose."""
+    """Manifests of the artifacts that a row needs before it can compose."""
     parts = range(CONFIG.parts) if learned_items(CONFIG, row) else []
     return [str(AT.all_learned(learner(CONFIG, row), part)) for part in parts]
 
 
 def any_of(names):
-    """A wildcard constraint that allows just these names; nothing, if there are none."""
+    """A wildcard constraint that allows only these names; without names it matches nothing."""
     return "|".join(names) or "(?!)"
 
 
@@ -92,10 +92,10 @@ MAIN = list(CONFIG.table("table1"))
 BOUND = CONFIG.bound()
 
 
-# Not before: a dry run, or one that finds the results locked, must not change what running jobs read.
+# This is not done earlier: a dry run, or a run that finds the results locked, must not change what running jobs read.
 onstart:
     write_text(AT.config, CONFIG.to_yaml())
-    # For snakemake_logger_plugin_bico, which tells how far the run is.
+    # For snakemake_logger_plugin_bico, which shows the progress of the run.
     due = list(workflow.dag.needrun_jobs())
     expected = expected_seconds(
         CONFIG, [Job(job.rule.name, job.wildcards_dict) for job in due]

@@ -1,4 +1,4 @@
-# Every method's clips. The manifest is the declared output: clips that are up to date survive a rerun.
+# The clips of every method. Only the manifest is a declared output, so clips that are up to date survive a rerun.
 
 
 rule generate:

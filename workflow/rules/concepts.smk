@@ -1,4 +1,4 @@
-# What is in a source, and the captions that say so. Sources that are up to date survive a rerun: see bico/core/records.py.
+# Key words and captions of the sources. Those that are up to date survive a rerun: see bico/core/records.py.
 
 
 rule concepts:
@@ -24,7 +24,7 @@ rule concepts:
         "python -m bico.cli concepts --config {params.config:q} > {log:q} 2>&1"
 
 
-# How much of every bound phrase these captions name.
+# How many words of each bound phrase these captions contain.
 
 
 rule coverage:

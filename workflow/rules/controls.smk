@@ -1,7 +1,7 @@
-# Positive controls: does each ingredient of BiCo show where it has to matter? On demand.
+# Positive controls: is the effect of each ingredient of BiCo visible where it must have one? On demand.
 
 CONTROLLED = CONFIG.controls.rows()
-# Rows that are compared by their scores, the others by what is measured here.
+# Rows that are compared by their scores. The others are compared by the measurements of the rules below.
 COMPARED_BY_SCORES = [
     row
     for ingredient, rows in CONTROLLED.items()

@@ -1,4 +1,4 @@
-# Toybox: sources and truth, rendered to files like anybody's media. Own media are used where they are.
+# Toybox: sources and exact renderings, written to files like a user's media. Own media are used where they are.
 
 
 rule render:

@@ -1,4 +1,4 @@
-# Sources and captions as latents and prompt embeddings, and frames as CLIP sees them: all that training reads.
+# Everything that training reads: latents of sources, prompt embeddings of captions, CLIP embeddings of frames.
 
 
 rule encode:

@@ -1,4 +1,4 @@
-# For each case its sources, the truth and every method's clip, side by side.
+# For each case its sources, its exact rendering and the clip of every method, side by side.
 
 
 rule figures:
@@ -29,7 +29,7 @@ rule figures:
         "python -m bico.cli figures --config {params.config:q} > {log:q} 2>&1"
 
 
-# The same and all seeds to play, on a page of its own.
+# The same with all seeds, as a page on which the clips play.
 
 
 rule gallery:

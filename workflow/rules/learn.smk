@@ -1,6 +1,6 @@
-# One artifact per method and source, or per method and case, in as many jobs a row as the config says; rows that learn
-# the same share them. What is up to date survives a rerun (bico/core/records.py), and a run that breaks goes on from
-# checkpoints beside the artifact.
+# One artifact per method and source, or per method and case. `parts` in the config is the number of jobs for a row;
+# rows with the same training share them. What is up to date survives a rerun (bico/core/records.py). An interrupted
+# training continues from its checkpoint beside the artifact.
 
 
 rule learn:
@@ -21,7 +21,7 @@ rule learn:
     wildcard_constraints:
         method=any_of(learners()),
         part=r"\d+",
-    priority: 2  # what takes longest begins first
+    priority: 2  # the longest jobs begin first
     conda:
         "../../envs/environment.yaml"
     threads: 1  # two jobs of one thread each learn faster than one of two

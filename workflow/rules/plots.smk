@@ -1,4 +1,4 @@
-# Bars and curves, from what is there: drawing anew computes nothing anew.
+# Bars and curves from existing results. Drawing them again computes no result again.
 
 
 rule plot:

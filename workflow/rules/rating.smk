@@ -1,5 +1,6 @@
-# Pages on which people rate the clips of table 1 without their methods, one page a rater. On demand. The key beside them is
-# no declared output: one that answers may still come back to is never removed. What comes back is a param of `table`.
+# Pages on which people rate the clips of table 1 without knowing their methods, one page per rater. On demand. The keys
+# beside the pages are not declared outputs, so Snakemake never removes one for which answers may still come. The
+# answers are a param of `table`.
 
 
 rule rating:

@@ -1,4 +1,4 @@
-# From clips to numbers. On the Toybox the rendered truth comes first: it calibrates the probe, and is scored itself.
+# Scores of clips. On the Toybox the exact renderings come first: they calibrate the probe, and are scored themselves.
 
 
 rule calibrate:

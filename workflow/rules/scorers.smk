@@ -1,4 +1,4 @@
-# What each score is worth: by exact renderings with one thing wrong, and by the clips of table 1. On demand.
+# What each score measures, tested on exact renderings with one fault and on the clips of table 1. On demand.
 
 
 rule doses:
@@ -24,7 +24,7 @@ rule doses:
         "python -m bico.cli doses --config {params.config:q} > {log:q} 2>&1"
 
 
-# Without a truth and without a rating there is nothing to hold scores against.
+# Without exact renderings and ratings there is nothing to compare scores with.
 if CONFIG.has_truth or any(AT.rating_answers.glob("*.csv")):
 
     rule scorers:

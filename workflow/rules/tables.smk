@@ -1,6 +1,6 @@
-# Scores of a table's rows in, the table out, with what people say of their clips.
+# Tables, from the scores of their rows and people's ratings of their clips.
 
-# Once somebody has asked for the controls, legends quote them, and they stay up to date with the tables.
+# Once the controls exist, the legends quote them, and they are kept up to date with the tables.
 CONTROLS = (
     [AT.table("controls")] if CONTROLLED and AT.table("controls").exists() else []
 )

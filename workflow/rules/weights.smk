@@ -1,5 +1,5 @@
-# Models of full size, from their hub into a store that many runs may share: see config/weights.lock. What a broken fetch
-# has brought stays there; the manifest comes last.
+# Models of full size, downloaded from their hub into a store that many runs may share: see config/weights.lock. An
+# interrupted download keeps its files; the manifest is written last.
 
 
 rule weights:
@@ -18,7 +18,7 @@ rule weights:
         mem_mb=2000,
     params:
         config=str(AT.config),
-        # Its size is for messages.
+        # The size is only for messages.
         pin=lambda w: read_lock()[w.repository].model_dump_json(exclude={"gigabytes"}),
     shell:
         "python -m bico.cli weights --config {params.config:q} {wildcards.repository:q} > {log:q} 2>&1"

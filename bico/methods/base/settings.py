@@ -9,6 +9,6 @@ class Settings(MethodSettings):
     """Control: the plain prompt on the frozen backbone."""
 
     DISPLAY_NAME = "Plain prompt"
-    CONTROL = "the backbone alone: nothing is learned, and no source is seen"
+    CONTROL = "the frozen backbone without training and without sources"
 
     method: Literal["base"] = "base"

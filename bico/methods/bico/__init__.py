@@ -1,8 +1,8 @@
-"""BiCo: binders tie a source's concepts to the words of its captions; words of any prompt then carry them along.
+"""BiCo: binders tie concepts of a source to the words of its captions, so that these words carry them to any prompt.
 
-Learning: all words of the diversified captions pass through the binder, beside them an absorption token that takes up
-what no word names; first the global binder alone at high noise, then all binders. A video trains on its single frames
-first, with spatial captions, then a temporal branch opens on the whole clip (TDS). Composing: each bound word of the
-target prompt passes through its own source's binder, every other token stays as it is, and the unconditional pass never
-sees a binder.
+Training: all words of the diversified captions pass through the binder, together with an absorption token for what no
+word names. First only the global binder trains, at high noise, then all binders. A video trains on its single frames
+first, with spatial captions; then a temporal branch is added on the whole clip (TDS). Composing: each bound word of the
+target prompt passes through the binder of its source. All other tokens stay as they are, and the unconditional pass has
+no binder.
 """

@@ -1,4 +1,4 @@
-"""Absorption tokens: where they stand beside a caption, and what the binder acts on."""
+"""Absorption tokens: their places beside a caption, and the tokens on which the binder acts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from bico.methods.bico.settings import Absorption
 def with_absorption(
     context: Tensor, token_counts: Tensor, absorption: Tensor, settings: Absorption, words: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Places the absorption tokens, and marks what the binder acts on: them and the words, never end-of-sequence.
+    """Places the absorption tokens, and marks the tokens on which the binder acts: these and the words, not
+    end-of-sequence.
 
     Args:
         context: [batch, slots, width].
         token_counts: with end-of-sequence, [batch], in main memory.
         absorption: [tokens, width].
-        words: on which of the words the binder acts, bool [batch, slots], in main memory; None = all.
+        words: the words on which the binder acts, bool [batch, slots], in main memory; None = all.
 
     Returns:
-        Context, and mask bool [batch, slots], in main memory. A caption that fills all slots gives up its last ones.
+        Context, and mask bool [batch, slots], in main memory. A caption that fills all slots loses its last tokens.
     """
     batch, slots, _ = context.shape
     count = token_counts[:, None] - 1

@@ -1,4 +1,4 @@
-"""What BiCo learned of one source, as it stands in its file: where it comes from, and which backbone it fits."""
+"""The artifact of BiCo for one source, with its origin and the backbone that it fits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LearnedBinder:
-    """The binder of one source. Two of them are equal only if they are the same object, so it can be a key of a dict.
+    """The binder of one source. Two are equal only if they are the same object, so it can be a key of a dict.
 
     Attributes:
         tensors: `HierarchicalBinder.state_dict`, and "absorption" [tokens, width] unless it was imported without.
@@ -35,15 +35,15 @@ class LearnedBinder:
 
     @classmethod
     def load(cls, path: Path) -> LearnedBinder:
-        """Opens a safetensors file: an artifact of a benchmark, what `save` wrote, or what `bico import` wrote.
+        """Opens a safetensors file: an artifact of a benchmark, or a file of `save` or `bico import`.
 
         Raises:
-            InputError: the file cannot be read, or there is no binder in it that is whole and finite.
+            InputError: the file cannot be read, or holds no binder that is complete and finite.
         """
         return cls(*load_binder(path))
 
     def save(self, path: Path | str) -> None:
-        """Writes the safetensors file, atomically: the one that a benchmark would have written."""
+        """Writes the same safetensors file as a benchmark, atomically."""
         save_artifact(Path(path), self.tensors, self.metadata)
 
     @property
@@ -53,7 +53,7 @@ class LearnedBinder:
 
     @property
     def kind(self) -> Kind | None:
-        """What the source is; None if it was learned by one branch without temporal decoupling, as both kinds are."""
+        """Kind of the source; None for a binder of one branch without temporal decoupling, which fits both kinds."""
         if "shared.temporal.0.weight" in self.tensors:
             return "video"
         settings = json.loads(self.metadata.get("settings", "{}"))
@@ -65,16 +65,16 @@ class LearnedBinder:
 
     @property
     def width(self) -> int:
-        """Of the backbone's tokens."""
+        """Width of the backbone's tokens."""
         return width_of(self._shapes)
 
     @property
     def num_blocks(self) -> int:
-        """Blocks of the backbone; 0 if there is a global binder alone, which fits any number."""
+        """Number of blocks of the backbone; 0 if there is only a global binder, which fits any number."""
         return num_blocks_in(self.tensors)
 
     def on(self, backbone: Backbone) -> HierarchicalBinder:
-        """The networks, float32, in main memory.
+        """The networks of the binder, float32, in main memory.
 
         Raises:
             InputError: it was learned on a backbone of another width or number of blocks.

@@ -1,4 +1,4 @@
-"""Which captions each step of a training looks at."""
+"""The captions of each training step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bico.sources.encoding import Batch, EncodedSource
 from bico.training.randomness import shuffled_epochs
 
 Draw = Callable[[int, torch.Generator], Batch]
-"""A batch of so many captions; what is random in it comes from the generator."""
+"""Returns a batch of this number of captions. All its randomness comes from the generator."""
 
 
 def updates(
@@ -24,8 +24,8 @@ def updates(
     """The steps of all phases, one by one: the phase, the draw of its batch, and whether it is the first step on frames
     or the first on the image or clip.
 
-    Each step has a draw of its own, so an interrupted training goes on in the middle of an epoch. Epochs go on from one
-    phase to the next as long as both look at the same media.
+    Each step has its own draw, so an interrupted training can continue in the middle of an epoch. An epoch continues
+    from one phase to the next if both use the same media.
     """
     for frames, run in groupby(plan, key=lambda phase: phase.frames):
         steps = [phase for phase in run for _ in range(phase.steps)]
@@ -38,6 +38,6 @@ def updates(
 
 
 def _in_turn(encoded: EncodedSource, captions: Tensor, *, frames: bool) -> Draw:
-    """Draws the captions of these numbers, int64 [batch]; a part of them, if a part of the batch is asked for."""
+    """A draw of the captions with these numbers, int64 [batch]. A smaller batch gets a part of them."""
     left = iter(captions)
     return lambda size, generator: encoded.batch(torch.stack(list(islice(left, size))), frames=frames)

@@ -1,4 +1,4 @@
-"""A prompt whose words pass through the binders of their sources."""
+"""Composes clips of prompts whose words pass through the binders of their sources."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def compose(
 def bind(
     backbone: Backbone, case: Case, binders: Mapping[str, HierarchicalBinder], strength: float = 1.0
 ) -> list[Tensor]:
-    """One context [1, slots, width] for each block: the prompt, each bound word changed by its own source's binder.
+    """One context [1, slots, width] for each block: the prompt with each bound word changed by its source's binder.
 
     The words of different sources share no token, so their order does not matter.
     """

@@ -1,4 +1,4 @@
-"""A loss of ours against leaks: what a bound word changes where the backbone does not look at it."""
+"""A loss of ours against leaks: it penalises what a bound word changes where the backbone does not attend to it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def isolation_loss(
     sigmas: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
-    """How much one bound key word changes the velocity at places that do not look at it (ours, not the paper's).
+    """How much one bound key word changes the velocity at places that do not attend to it (ours, not the paper's).
 
-    Each clip binds one of its words, drawn at random. A place counts by how little the frozen backbone looks at that
-    word there, relative to the place that looks at it most. A mask of the source plays no part: what the source shows
-    is not learned here.
+    Each clip binds one of its words, drawn at random. The weight of a place is higher the less the frozen backbone
+    attends to that word there, relative to the place with the most attention. A mask of the source has no effect,
+    because this loss does not learn what the source shows.
 
     Args:
         context: projected captions, [batch, slots, width].

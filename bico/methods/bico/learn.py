@@ -45,8 +45,8 @@ def learn(
         preview: see `bico.training.loop.fit`.
 
     Returns:
-        `HierarchicalBinder.state_dict` and "absorption" [tokens, width], float32. No composition uses the absorption
-        tokens: they are kept to see what they took up.
+        `HierarchicalBinder.state_dict` and "absorption" [tokens, width], float32. Compositions do not use the
+        absorption tokens. They are stored so that one can analyse what they absorbed.
     """
     binder, absorption = initial(backbone, encoded.kind, settings, seed)
     if not settings.diversification:
@@ -111,8 +111,8 @@ def learn(
 
 
 def with_one_caption(encoded: EncodedSource) -> EncodedSource:
-    """The same source, described by its first caption alone; each frame of a video by the first frame caption, each of
-    several photographs by its own first caption."""
+    """The same source with only its first caption. All frames of a video have the first frame caption; each of several
+    photographs has its own first caption."""
     first, kept = [0], ["prompt_embeds", "token_counts", "key_slots"]
     if encoded.caption_photos is not None:
         photos = encoded.caption_photos.tolist()
@@ -127,7 +127,7 @@ def with_one_caption(encoded: EncodedSource) -> EncodedSource:
 
 def initial(backbone: Backbone, kind: str, settings: Settings, seed: int) -> tuple[HierarchicalBinder, nn.Parameter]:
     """An untrained binder for a source of this kind, and its absorption tokens [tokens, width], N(0, 1)."""
-    width, num_blocks = backbone.width, backbone.num_blocks  # opens the transformer, which draws random numbers
+    width, num_blocks = backbone.width, backbone.num_blocks  # this opens the transformer, which draws random numbers
     with seeded(seed):
         binder = HierarchicalBinder(
             width,
@@ -141,11 +141,11 @@ def initial(backbone: Backbone, kind: str, settings: Settings, seed: int) -> tup
 
 
 def groups(binder: HierarchicalBinder, absorption: nn.Parameter, settings: Settings) -> list[Group]:
-    """All that is trained. The weights of gates have a learning rate of their own, and absorption tokens may have one.
+    """All trained parameters. The weights of gates have their own learning rate, and absorption tokens may have one.
 
-    Adam moves a number by about the learning rate a step, whatever the size of its gradient. A gate adds up one weight
-    for each channel of a normalised token, so at the common rate it could move by 0.8 x width x rate a step. With the
-    rate of its weights divided by the width it moves about as fast as its bias and gamma, which are single numbers.
+    Adam changes a number by about the learning rate per step, independently of the size of its gradient. A gate sums
+    one weight for each channel of a normalised token, so at the common rate it could change by 0.8 x width x rate per
+    step. With the rate divided by the width it changes about as fast as its bias and gamma, which are single numbers.
     """
     parameters = dict(binder.named_parameters())
     weights = {name: parameters.pop(name) for name in list(parameters) if name.endswith("gate.1.weight")}

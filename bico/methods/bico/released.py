@@ -1,30 +1,31 @@
-"""Checkpoints of the authors' code: read into ours, and written from ours.
+"""Checkpoints of the authors' code: conversion to ours, and from ours.
 
     bico import akita_epoch-4.safetensors akita.safetensors
     bico export results/learned/bico/cat_beach/0.safetensors cat_beach_epoch-0.safetensors
 
-Theirs holds one source: `global_concept_adapter`, `per_block_concept_adapters.<block>`, and the token that was trained
-beside them, `absorbing_token.weight`. An adapter is `proj` (LayerNorm, Linear, GELU, Linear, LayerNorm) and `scaling`;
-that of a video has `proj_motion` and `gate` besides. Only names and the shape of gamma differ from ours: values and
-dtypes stay, so that there and back gives the same tensors. (Names: github.com/refkxh/BiCo, commit 872f19b.)
+A checkpoint of theirs holds one source: `global_concept_adapter`, `per_block_concept_adapters.<block>`, and the token
+that was trained with them, `absorbing_token.weight`. An adapter is `proj` (LayerNorm, Linear, GELU, Linear, LayerNorm)
+and `scaling`; that of a video also has `proj_motion` and `gate`. Only names and the shape of gamma differ from ours.
+Values and dtypes stay, so converting there and back gives the same tensors. (Names: github.com/refkxh/BiCo, commit
+872f19b.)
 
 The row `bico_as_released` of config/paper.yaml trains as their code does in these points:
 
 * the noise levels of both stages, and the weight of the loss by noise level;
 * 40 % of the samples of an image, of a video's single frames and of its clip in stage global, 60 % in stage all;
 * eight samples a step, one from each of their eight processes;
-* a third of the learning rate in the first step, and an optimiser of its own for a video's clip;
+* a third of the learning rate in the first step, and a new optimiser for a video's clip;
 * captions in shuffled epochs;
 * the absorption token in the place of end-of-sequence, and the constant gate.
 
 It differs in these:
 
-* Captions come from the instructions to the VLM that the whole config uses. Theirs are other ones.
-* Binders and moments are float32. Their models are bfloat16, under DeepSpeed in mixed precision. What DeepSpeed keeps
-  in float32 in their version, and whether it clips gradients, is not known here.
-* The steps are those of 60 captions and 81 frames, and do not change with the number of captions.
+* Captions come from the same instructions to the VLM as in the whole config. Theirs are different.
+* Binders and moments are float32. Their models are bfloat16, under DeepSpeed in mixed precision. It is not known here
+  what DeepSpeed keeps in float32 in their version, and whether it clips gradients.
+* The number of steps is that for 60 captions and 81 frames. It does not change with the number of captions.
 * Their epoch has each caption eight times, in one random order. Ours has it once, so it returns at more even distances.
-* Random numbers are drawn otherwise.
+* Random numbers are drawn differently.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ NAMES = {
     "softmax_gate": "gate",
     "gamma": "scaling",
 }
-"""Parts of our tensors' names, and of theirs."""
+"""Parts of the names of our tensors -> those of theirs."""
 
 ABSORPTION = "absorbing_token.weight"
 WIDTH = "global_concept_adapter.proj.1.weight"
-"""The tensor that tells the width of the tokens."""
+"""The tensor whose shape gives the width of the tokens."""
 
 CONVERSION = (
     """python -c "import torch, safetensors.torch as s; s.save_file(torch.load('IN.pt', weights_only=True), 'OUT')\""""
@@ -63,10 +64,10 @@ CONVERSION = (
 
 
 def import_checkpoint(checkpoint: Path, out: Path) -> None:
-    """Writes what BiCo's `compose` opens. A video's binder keeps the authors' constant gate (`gate: released`).
+    """Writes an artifact for BiCo's `compose`. A video's binder keeps the authors' constant gate (`gate: released`).
 
     Raises:
-        InputError: no safetensors file, or tensors are missing, unknown, of another shape, or not finite.
+        InputError: not a safetensors file, or tensors are missing, unknown, of another shape, or not finite.
     """
     theirs = _opened(checkpoint)
     if WIDTH not in theirs:
@@ -83,10 +84,10 @@ def import_checkpoint(checkpoint: Path, out: Path) -> None:
 
 
 def export_checkpoint(artifact: Path, out: Path) -> None:
-    """Writes what BiCo learned of a source as the authors' code loads it.
+    """Writes an artifact of BiCo as a checkpoint for the authors' code.
 
     Raises:
-        InputError: not an artifact of BiCo, or one that their code cannot express: a gate that is learned, or several
+        InputError: not an artifact of BiCo, or one that their code cannot represent: it has a learned gate, or several
             absorption tokens.
     """
     ours = _opened(artifact)

@@ -1,4 +1,4 @@
-"""The stages of BiCo's training: what each looks at, at which noise levels, with which binders."""
+"""The stages of BiCo's training: the media, noise levels and binders of each."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from bico.training.noise import NoiseLevels
 
 RELEASED_SPLIT = 0.125
 RELEASED_SHARE = 0.8
-"""The authors' code parts the schedule at position 0.125 (sigma 0.417 with shift 5), and draws 0.8 from one part."""
+"""The authors' code splits the schedule at position 0.125 (sigma 0.417 with shift 5). It draws 0.8 from one part."""
 
 WARM_UP_FACTOR = 1 / 3
-"""Of the authors' code: torch's ConstantLR as it comes."""
+"""Factor of the authors' code, which uses torch's ConstantLR with its default."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What one stage of training does."""
+    """One stage of training."""
 
     name: str
     steps: int
     noise: NoiseLevels
     frames: bool
-    """Single frames with their captions, or the whole source (an image, a clip)."""
+    """Whether it trains on single frames with their captions; else on the whole source (an image, a clip)."""
     per_block: bool
-    """Stage "all", or stage "global"."""
+    """Whether it is stage "all"; else stage "global"."""
     temporal: bool
-    """Through both branches of a two-branch binder."""
+    """Whether it uses both branches of a two-branch binder."""
 
 
 def phases(settings: Settings, kind: Kind, shift: float) -> list[Phase]:
-    """The schedule of a source. Without temporal decoupling a video's clip is learned as an image is."""
+    """The stages of a source's training. Without temporal decoupling a video's clip is learned like an image."""
     clip, first, second = settings.clip_stages, *noise_levels(settings.noise, shift)
     if kind == "image" or not settings.temporal_decoupling:
         stages = settings.stages if kind == "image" else clip
@@ -52,14 +52,14 @@ def phases(settings: Settings, kind: Kind, shift: float) -> list[Phase]:
 
 
 def rate_factor(step: int, plan: Sequence[Phase], settings: Settings) -> float:
-    """The factor on the learning rates at a step of these phases: an optimiser warms up in its first steps."""
+    """The factor on the learning rates at a step of these phases. An optimiser warms up in its first steps."""
     on_frames = sum(phase.steps for phase in plan if phase.frames)
     since = step - on_frames if settings.fresh_optimizer and step >= on_frames else step
     return WARM_UP_FACTOR if since < settings.warm_up else 1.0
 
 
 def noise_levels(noise: Noise, shift: float) -> tuple[NoiseLevels, NoiseLevels]:
-    """Noise of stage "global" and of stage "all" under each reading of alpha (see `config.Noise`)."""
+    """Noise levels of stage "global" and of stage "all", for each interpretation of alpha (see `settings.Noise`)."""
     uniform = NoiseLevels(shift)
     match noise.inversion:
         case "position":

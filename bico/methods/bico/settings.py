@@ -29,7 +29,7 @@ class Noise(Section):
 
 
 class Absorption(Section):
-    """Absorption tokens, of the Diversify-and-Absorb Mechanism."""
+    """Absorption tokens of the Diversify-and-Absorb Mechanism."""
 
     tokens: Count = Field(default=1, description="Number of tokens; 0 = off.")
     slot: Literal["append", "eos"] = Field(
@@ -45,14 +45,14 @@ class Absorption(Section):
 
 
 class Isolation(Section):
-    """Training steps against leaks, which are ours."""
+    """Training steps against leaks, an addition of ours."""
 
     share: float = Field(default=0.0, ge=0, lt=1, description="Share of the training steps; 0 = off, as in the paper.")
     weight: float = Field(default=1.0, gt=0, description="Weight of the loss of these steps.")
 
 
 class Stages(Section):
-    """Steps of the two-stage training: first the global binder alone, then global and per-block binders."""
+    """Steps of the two-stage training: first only the global binder, then global and per-block binders."""
 
     global_steps: Count = Field(default=2400, description="Steps of stage global; 0 = one stage only.")
     all_steps: Positive = Field(default=2400, description="Steps of stage all.")
@@ -97,8 +97,8 @@ class Settings(LearnedSettings):
     caption_sampling: Literal["replacement", "epochs"] = Field(
         default="replacement",
         description=(
-            "How training picks captions: replacement = each is drawn from all of them; epochs = all of them in random "
-            "order before any comes again, as in the authors' code."
+            "How training picks captions: replacement = each is drawn from all of them; epochs = all captions once, in "
+            "random order, before any repeats, as in the authors' code."
         ),
     )
     warm_up: Count = Field(
@@ -111,14 +111,14 @@ class Settings(LearnedSettings):
     fresh_optimizer: bool = Field(
         default=False,
         description=(
-            "Whether training on a video's clip starts with a new optimiser (zero moments, new warm-up), as in the "
-            "authors' code; false = it continues with the optimiser of the single frames."
+            "Whether a video's clip starts with a new optimiser, as in the authors' code: its moments are zero and it "
+            "warms up again. false = the optimiser of the single frames continues."
         ),
     )
     absorption: Absorption = Field(
         default=Absorption(),
         description=(
-            "Learnable tokens that take up what the words of a caption do not name. They are dropped at inference "
+            "Learnable tokens that absorb what the words of a caption do not name. They are dropped at inference "
             "(Diversify-and-Absorb Mechanism)."
         ),
     )
@@ -132,8 +132,8 @@ class Settings(LearnedSettings):
     isolation: Isolation = Field(
         default=Isolation(),
         description=(
-            "An addition of ours: training steps that bind a single key word and penalise changes in those places of "
-            "the frame to which the frozen backbone does not attend for that word."
+            "An addition of ours against leaks: training steps that bind a single key word and penalise what it "
+            "changes at places that do not attend to this word in the frozen backbone."
         ),
     )
     hierarchical: bool = Field(
@@ -142,14 +142,14 @@ class Settings(LearnedSettings):
     diversification: bool = Field(
         default=True,
         description=(
-            "Whether training uses all captions of a source; false = only the first, and only the first frame caption."
+            "Whether training uses all captions of a source; false = only the first caption and first frame caption."
         ),
     )
     temporal_decoupling: bool = Field(
         default=True,
         description=(
             "Whether a video trains on its single frames first, then on the clip with a gated temporal branch "
-            "(Temporal Disentanglement Strategy); false = on the clip alone."
+            "(Temporal Disentanglement Strategy); false = only on the clip."
         ),
     )
     gate: Literal["learned", "released"] = Field(
@@ -196,8 +196,8 @@ class Settings(LearnedSettings):
         steps = min(self._steps_of_optimisers())
         if self.warm_up >= steps:
             raise problem(
-                "warm_up: {warm_up} steps leave none of an optimiser's {steps} to the full learning rates: expected "
-                "fewer",
+                "warm_up: {warm_up} steps, but an optimiser has only {steps}, none with the full learning rates: "
+                "expected fewer",
                 warm_up=self.warm_up,
                 steps=steps,
             )
@@ -210,7 +210,7 @@ class Settings(LearnedSettings):
         return Steps(frames.total if self.temporal_decoupling else 0, self.clip_stages.total)
 
     def _steps_of_optimisers(self) -> list[int]:
-        """Steps of the optimiser of an image, and of that or those of a video."""
+        """Numbers of steps of each optimiser, of an image and of a video."""
         frames, clip = map(int, self.steps_of("video"))
         return [self.stages.total, *((frames, clip) if self.fresh_optimizer else (frames + clip,))]
 

@@ -1,1 +1,1 @@
-"""Control: a source's own frames in place of a composition; shows what a score rewards for copying."""
+"""Control: the frames of a source in place of a composition, which show how a score rewards copying."""

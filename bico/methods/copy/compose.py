@@ -1,4 +1,4 @@
-"""Control: a source's own frames in place of a composition; shows what a score rewards for copying."""
+"""Control: the frames of a source in place of a composition, which show how a score rewards copying."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bico.plan.clips import Job
 def compose(
     backbone: Backbone | None, jobs: Iterable[Job], settings: Settings, sampling: Sampling, media: Media
 ) -> Iterator[tuple[Job, np.ndarray]]:
-    """Clips uint8 [T, H, W, 3]: the first video source of a case, or else its first image, standing still."""
+    """Clips uint8 [T, H, W, 3]: the first video source of a case; without one, its first image as a still clip."""
     for job in jobs:
         sources = list(job.case.bind)
         source = next((source for source in sources if media_kind(job.media[source]) == "video"), sources[0])

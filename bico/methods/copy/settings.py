@@ -7,11 +7,10 @@ from bico.config.settings import Sampling
 
 
 class Settings(MethodSettings):
-    """Control: a source's own frames, which shows what a metric rewards for copying."""
+    """Control: the frames of a source, which show how a metric rewards copying."""
 
     DISPLAY_NAME = "Copied frames"
-    OPENS_BACKBONE = False
-    CONTROL = "the frames of one source, unchanged: what a score gives for copying"
+    CONTROL = "the unchanged frames of one source: the score of a copy"
 
     method: Literal["copy"] = "copy"
 

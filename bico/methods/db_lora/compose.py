@@ -25,7 +25,7 @@ from bico.training.artifacts import load_artifact
 def compose(
     backbone: Backbone, jobs: Iterable[Job], settings: Settings, sampling: Sampling, media: Media
 ) -> Iterator[tuple[Job, np.ndarray]]:
-    """Clips uint8 [T, H, W, 3] of the merged LoRAs."""
+    """Clips uint8 [T, H, W, 3], with the LoRAs of each case merged."""
     for first, *rest in compositions(jobs):
         loras = [load_artifact(first.artifacts[source])[0] for source in first.case.bind]
         context = project(backbone, target_prompt(first.case, settings.rare_token))
@@ -37,7 +37,8 @@ def compose(
 
 @contextmanager
 def merged(transformer: nn.Module, loras: Sequence[Mapping[str, Tensor]], weight: float) -> Iterator[None]:
-    """The transformer with W + weight * sum of B A in every layer; the very same weights come back afterwards."""
+    """Within the context, the transformer has W + weight * sum of B A in every layer. Afterwards the original weights
+    are restored exactly."""
     layers = sorted({name.rsplit(".", 1)[0] for lora in loras for name in lora})
     originals = {layer: transformer.get_submodule(layer).get_parameter("weight") for layer in layers}
     try:
@@ -52,8 +53,8 @@ def merged(transformer: nn.Module, loras: Sequence[Mapping[str, Tensor]], weight
 
 
 def target_prompt(case: Case, rare_token: str) -> str:
-    """The case's prompt with the rare token once for each source, as training has it: at the source's first bound
-    phrase, after the article with which the phrase begins ("A sks beagle dog wearing a collar"), or else before it."""
+    """The case's prompt with the rare token once for each source, as in training. It is in the source's first bound
+    phrase, after the phrase's leading article ("A sks beagle dog wearing a collar"); without an article, before it."""
     prompt = clean(case.prompt)
     if not rare_token:
         return prompt

@@ -1,4 +1,4 @@
-"""What DB-LoRA learned of a source, as a LoRA for other software.
+"""Export of an artifact of DB-LoRA as a LoRA for other software.
 
     bico export-lora results/learned/db_lora/cat_beach/0.safetensors cat_beach_lora.safetensors
 
@@ -8,9 +8,9 @@ One file serves both diffusers and ComfyUI:
 * ComfyUI: the file goes into `models/loras`, and a node that loads a LoRA names it.
 
 Its layers have the names of Wan's own code, after `diffusion_model.`, and their parts are "lora_A" and "lora_B".
-ComfyUI does not read diffusers' names of a Wan LoRA: its `comfy/lora.py` knows those of some models, and Wan is not
-among them. diffusers translates the names of Wan's code itself. No tensor holds an alpha, so both add B A as it is. At
-strength 1 the LoRA acts as in our row with `merge_weight: 1`, and the prompt has to hold the rare token.
+ComfyUI does not read diffusers' names for a Wan LoRA: its `comfy/lora.py` knows the diffusers names of some models, but
+not of Wan. diffusers translates the names of Wan's code itself. No tensor holds an alpha, so both add B A unscaled. At
+strength 1 the LoRA acts as in our row with `merge_weight: 1`. The prompt must contain the rare token.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ LAYERS = {
     for ours, theirs in (("attn1", "self_attn"), ("attn2", "cross_attn"))
     for part, wans in (("to_q", "q"), ("to_k", "k"), ("to_v", "v"), ("to_out.0", "o"))
 } | {"ffn.net.0.proj": "ffn.0", "ffn.net.2": "ffn.2"}
-"""Layers of a block that have a LoRA: their names in diffusers, as in our files, and in Wan's own code."""
+"""Layers of a block with a LoRA: name in diffusers and in our files -> name in Wan's own code."""
 
 EXPECTED = "what the method db_lora learned of a source"
 
 
 def export_lora(artifact: Path, out: Path) -> None:
-    """Writes the LoRA of a source as diffusers and ComfyUI load it; the numbers stay as they are.
+    """Writes the LoRA of a source for diffusers and ComfyUI. The numbers do not change.
 
     Raises:
-        InputError: the file cannot be read, or there is no LoRA in it that is whole and finite.
+        InputError: the file cannot be read, or holds no LoRA that is complete and finite.
     """
     lora, _ = load_brought(artifact, expected=EXPECTED)
     wanted = _form(artifact, {name: tuple(tensor.shape) for name, tensor in lora.items()})
@@ -51,7 +51,7 @@ def export_lora(artifact: Path, out: Path) -> None:
 
 
 def _form(artifact: Path, found: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shapes that the LoRA of a transformer has to have whose file has tensors of these names."""
+    """The shapes that the LoRA must have, given the names of the tensors in its file."""
     down, up = found.get("blocks.0.ffn.net.2.lora_A", ()), found.get("blocks.0.ffn.net.2.lora_B", ())
     if len(down) != 2 or len(up) != 2:
         raise InputError(f"{artifact}: there is no LoRA in it: expected {EXPECTED}")
@@ -70,7 +70,7 @@ def _form(artifact: Path, found: Mapping[str, Shape]) -> dict[str, Shape]:
 
 
 def _name(ours: str) -> str:
-    """ "blocks.0.attn1.to_q.lora_A" as Wan's own code has it."""
+    """The name in Wan's own code of a tensor such as "blocks.0.attn1.to_q.lora_A"."""
     blocks, block, layer = ours.split(".", 2)
     layer, part = layer.rsplit(".", 1)
     return f"diffusion_model.{blocks}.{block}.{LAYERS[layer]}.{part}.weight"

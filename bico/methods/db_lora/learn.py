@@ -39,7 +39,7 @@ def learn(
     progress: str = "",
     preview: Preview | None = None,
 ) -> dict[str, Tensor]:
-    """Learns one source's LoRA: "<layer>.lora_A" [rank, in] and "<layer>.lora_B" [out, rank] of each layer, float32."""
+    """Trains a source's LoRA: "<layer>.lora_A" [rank, in] and "<layer>.lora_B" [out, rank] of each layer, float32."""
     prompts = torch.cat([project(backbone, prompt) for prompt in instance_prompts(encoded, settings.rare_token)])
     backbone.offload_text_encoder()  # larger than the transformer, and not needed in training
     noise = NoiseLevels(shift)
@@ -71,10 +71,10 @@ def learn(
 
 
 def instance_prompts(encoded: EncodedSource, rare_token: str) -> list[str]:
-    """What training calls the source: "a sks cat" for an image.
+    """The training prompts of a source: "a sks cat" for an image.
 
-    For a video "a cat sks bouncing" and "a sks cat bouncing": a case may bind its motion to another subject or bind its
-    subject, and the rare token stands before what is bound.
+    For a video they are "a cat sks bouncing" and "a sks cat bouncing", because a case may bind its motion or its
+    subject, and the rare token stands before the bound word.
     """
     subject = encoded.spatial[0]
     if encoded.temporal:
@@ -85,7 +85,7 @@ def instance_prompts(encoded: EncodedSource, rare_token: str) -> list[str]:
 
 @contextmanager
 def adapter(transformer: WanTransformer3DModel, rank: int, seed: int) -> Iterator[dict[str, nn.Parameter]]:
-    """peft's LoRA layers in the transformer, for as long as the context lasts; yields their parameters by name."""
+    """Within the context, the transformer has peft's LoRA layers. Yields their parameters by name."""
     from peft import LoraConfig
 
     with seeded(seed):

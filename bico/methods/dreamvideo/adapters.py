@@ -1,8 +1,8 @@
-"""The adapters of a source, beside layers of every block.
+"""The adapters of a source, parallel to layers of every block.
 
-As in the original, an adapter reads the residual stream as the layer finds it, before normalisation and modulation,
-and adds to it directly. What diffusers' block lets a hook see is the normalised input and the output that a gate will
-scale, so the block's pass is written here.
+As in the original, an adapter reads the residual stream before the layer's normalisation and modulation, and adds to it
+directly. A hook in diffusers' block would only see the normalised input and the output before its gate. Therefore the
+forward pass of the block is written here.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 
 LAYERS = {"image": ("attn2",), "video": ("attn1", "ffn")}
-"""Layers of a block beside which the adapters of a source stand. Those of a video see the appearance."""
+"""Layers of a block with an adapter, by kind of source. The adapters of a video get the appearance."""
 
 
 class Adapters(nn.Module):
-    """The adapters of one source, in every block. Those of a video are told the appearance, c."""
+    """The adapters of one source, in every block. Those of a video get the appearance c."""
 
     def __init__(self, kind: str, width: int, num_blocks: int, appearance_width: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Adapters(nn.Module):
         )
 
     def places(self, transformer: WanTransformer3DModel) -> Iterator[tuple[nn.Module, nn.Module]]:
-        """Each layer of the transformer and the adapter beside it."""
+        """Pairs of a layer of the transformer and its adapter."""
         for block, adapters in zip(transformer.blocks, self.blocks, strict=True):
             for layer, adapter in adapters.named_children():
                 yield block.get_submodule(layer), adapter
@@ -46,7 +46,7 @@ class Adapters(nn.Module):
 
 @contextmanager
 def adapted(transformer: WanTransformer3DModel, everyone: Iterable[Adapters]) -> Iterator[None]:
-    """For as long as the context lasts, the blocks run with the adapters of all these sources, which add up."""
+    """Within the context, the blocks run with the adapters of all these sources, which add up."""
     with attached(pair for adapters in everyone for pair in adapters.places(transformer)):
         for block in blocks_of(transformer):
             block.forward = MethodType(adapted_pass, block)
@@ -64,7 +64,7 @@ def adapted_pass(
     modulation: Tensor,
     rotary_emb: SelfAttentionInput,
 ) -> Tensor:
-    """A block's output [batch, tokens, width], with adapters beside its layers. Without any it is that of diffusers.
+    """A block's output [batch, tokens, width] with adapters. Without any it equals that of diffusers' block.
 
     Args:
         states: the residual stream, [batch, tokens, width].
@@ -82,7 +82,7 @@ def adapted_pass(
 
 
 def _with_adapters(layer: nn.Module, before: Tensor, after: Tensor) -> Tensor:
-    """The residual stream after a layer, in the dtype of the stream before it, of which each adapter adds its part."""
+    """The residual stream after a layer, in the dtype of the stream before it, plus the output of each adapter."""
     after = after.type_as(before)
     for adapter in getattr(layer, "adapters", ()):
         after = after + adapter(before)

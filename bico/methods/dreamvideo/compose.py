@@ -25,7 +25,7 @@ from bico.training.artifacts import load_artifact
 def compose(
     backbone: Backbone, jobs: Iterable[Job], settings: Settings, sampling: Sampling, media: Media
 ) -> Iterator[tuple[Job, np.ndarray]]:
-    """Clips uint8 [T, H, W, 3] with the adapters of all sources, and the vectors of the images, of a case."""
+    """Clips uint8 [T, H, W, 3], with the adapters of all sources of a case and the vectors of its images."""
     for first, *rest in compositions(jobs):
         artifacts = {source: load_artifact(first.artifacts[source])[0] for source in first.case.bind}
         learned = {source: within(tensors, "vectors.") for source, tensors in artifacts.items()}
@@ -40,7 +40,8 @@ def compose(
 
 @contextmanager
 def active(backbone: Backbone, artifacts: list[Mapping[str, Tensor]]) -> Iterator[Callable[[bool], None]]:
-    """The adapters of all sources beside their layers; yields what shows them the appearance in conditional passes."""
+    """Within the context, the adapters of all sources are active. Yields a function that sets their appearance, for
+    conditional passes (True) or unconditional ones."""
     images = [tensors["appearance"] for tensors in artifacts if "appearance" in tensors]
     appearance = torch.stack(images).mean(dim=0, keepdim=True).to(backbone.device) if images else None
     everyone = [restored(backbone, within(tensors, "adapters.")) for tensors in artifacts]
@@ -54,7 +55,7 @@ def active(backbone: Backbone, artifacts: list[Mapping[str, Tensor]]) -> Iterato
 
 
 def restored(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Adapters:
-    """Adapters from their tensors, which tell of what kind of source they are."""
+    """Adapters from their tensors, whose names show the kind of source."""
     condition = tensors.get("blocks.0.attn1.condition.weight")
     kind, appearance_width = ("image", 0) if condition is None else ("video", condition.shape[1])
     with torch.device("meta"):  # no random weights first
@@ -64,5 +65,5 @@ def restored(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Adapters:
 
 
 def within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin so, by the rest of their names."""
+    """The tensors whose names begin with `prefix`, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

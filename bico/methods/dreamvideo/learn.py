@@ -34,9 +34,10 @@ def learn(
     progress: str = "",
     preview: Preview | None = None,
 ) -> dict[str, Tensor]:
-    """Learns "adapters.<name>" of `Adapters`, and of an image "vectors.<number> <word>"; float32.
+    """Learns "adapters.<name>" of `Adapters`, and for an image "vectors.<number> <word>"; float32.
 
-    An image's CLIP embedding goes with them as "appearance", [appearance width]; of several photographs the mean.
+    For an image the result also has its CLIP embedding "appearance", [appearance width]; for several photographs it is
+    their mean.
     """
     adapters = initial(backbone, encoded, seed)
     groups = [Group(dict(adapters.named_parameters()), settings.learning_rate)]
@@ -86,7 +87,7 @@ def identity_stages(
     inversion: Inversion,
     noise: NoiseLevels,
 ) -> list[Stage]:
-    """Of an image: its vectors, then its adapters under prompts that hold the finished vectors."""
+    """The stages of an image: first its vectors, then its adapters with prompts that contain the finished vectors."""
 
     def vectors_loss(generator: torch.Generator, batch_size: int, training: bool) -> tuple[Tensor, Tensor]:
         adapters.requires_grad_(False)
@@ -117,7 +118,7 @@ def identity_stages(
 def motion_stage(
     backbone: Backbone, encoded: EncodedSource, settings: Settings, adapters: Adapters, noise: NoiseLevels
 ) -> Stage:
-    """Of a video: its adapters, under its captions or none, with the appearance of a random frame."""
+    """The stage of a video: its adapters, with its captions or none, and the appearance of a random frame."""
 
     appearance = appearance_of(encoded)
 

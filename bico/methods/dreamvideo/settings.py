@@ -26,7 +26,7 @@ class Settings(LearnedSettings):
         default=7.4e-3,
         description=(
             "Learning rate of the textual inversion, relative to the standard deviation of the text encoder's "
-            "embedding table, as that of textual_inversion."
+            "embedding table, like that of textual_inversion."
         ),
     )
     vectors: Positive = Field(default=1, description="Vectors in place of each key word.")
@@ -57,7 +57,7 @@ class Settings(LearnedSettings):
     def parameters(self, kind: Kind, backbone: BackboneShape) -> int:
         width, hidden = backbone.width, backbone.width // 2
         adapter = 2 * width * hidden + hidden + width
-        layers = 1 if kind == "image" else 2  # see `adapters.LAYERS`; those of a video are told the appearance
+        layers = 1 if kind == "image" else 2  # see `adapters.LAYERS`; those of a video get the appearance
         return backbone.num_blocks * layers * (adapter + (layers - 1) * backbone.appearance_width * width)
 
     def shortened(self, steps: int) -> Self:

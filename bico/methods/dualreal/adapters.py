@@ -21,13 +21,13 @@ LAYERS = ("attn1", "ffn")
 
 
 class Controller(nn.Module):
-    """From the noisy tokens and the time embedding to one alpha in (0, 0.2) for each group of blocks.
+    """Computes one alpha in (0, 0.2) for each group of blocks from the noisy tokens and the time embedding.
 
     Args:
-        width: of a token and of the time embedding.
-        hidden: width inside.
+        width: width of a token and of the time embedding.
+        hidden: hidden width.
         last: width of the last hidden layer.
-        groups: of blocks.
+        groups: number of groups of blocks.
     """
 
     def __init__(self, width: int, hidden: int, last: int, groups: int) -> None:
@@ -49,10 +49,10 @@ class Controller(nn.Module):
 
 
 class Mixture(nn.Module):
-    """The two adapters beside one layer.
+    """The two adapters of one layer.
 
     Attributes:
-        alpha: weight of the identity adapter in the running pass, [batch, 1, 1].
+        alpha: weight of the identity adapter in the present pass, [batch, 1, 1].
     """
 
     def __init__(self, identity: nn.Module, motion: nn.Module) -> None:
@@ -61,15 +61,15 @@ class Mixture(nn.Module):
         self.alpha = torch.empty(0)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """What to add to the layer's output [batch, tokens, width], from its input of the same shape."""
+        """The change of the layer's output [batch, tokens, width], from its input of the same shape."""
         return self.alpha * self.identity(tokens) + (TOTAL_WEIGHT - self.alpha) * self.motion(tokens)
 
 
 class JointAdapters(nn.Module):
-    """All that a case learns.
+    """All trained networks of a case.
 
     Attributes:
-        alphas: weights of the identity adapters in the running pass, [batch, groups].
+        alphas: weights of the identity adapters in the present pass, [batch, groups].
     """
 
     def __init__(self, width: int, num_blocks: int, appearance_width: int, settings: Settings) -> None:
@@ -88,11 +88,11 @@ class JointAdapters(nn.Module):
 
     @contextmanager
     def beside(self, transformer: WanTransformer3DModel) -> Iterator[None]:
-        """Active for as long as the context lasts."""
+        """Within the context, the adapters are active in the transformer."""
         # Each pass embeds the patches first, then the time, then runs the blocks.
         pooled = torch.empty(0)
         blocks = zip(transformer.blocks, self.identity, self.motion, strict=True)
-        mixtures = [  # group of the block, layer, what stands beside it
+        mixtures = [  # group of the block, layer, its adapters
             (
                 number // self.blocks_per_group,
                 block.get_submodule(layer),

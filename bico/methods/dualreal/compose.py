@@ -34,7 +34,7 @@ def compose(
 
 
 def restored(backbone: Backbone, tensors: Mapping[str, Tensor], settings: Settings) -> JointAdapters:
-    """What `learn` returned, told the appearance of the image."""
+    """The networks from the tensors that `learn` returned, with the appearance of the image."""
     appearance = tensors["appearance"][None]
     with torch.device("meta"):  # no random weights first
         adapters = JointAdapters(backbone.width, backbone.num_blocks, appearance.shape[1], settings)

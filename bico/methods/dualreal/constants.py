@@ -1,6 +1,6 @@
-"""Numbers of the method that no config sets."""
+"""Constants of the method."""
 
 TOTAL_WEIGHT = 0.2
-"""Of the identity and the motion adapter of a layer together."""
+"""Sum of the weights of the identity and the motion adapter of a layer."""
 MOTION_SHARE = 0.5
-"""Of the training steps, those that learn the motion."""
+"""Share of the training steps that learn the motion."""

@@ -1,4 +1,4 @@
-"""Learning the adapters of a case, its image and its video in turns."""
+"""Training of the adapters of a case, on its image and its video alternately."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ def learn(
     progress: str = "",
     preview: Preview | None = None,
 ) -> dict[str, Tensor]:
-    """Learns `JointAdapters.state_dict` of an image and a video; float32.
+    """Trains `JointAdapters.state_dict` on an image and a video; float32.
 
-    The image's CLIP embedding goes with it as "appearance", [appearance width]; of several photographs the mean.
+    The result also has the image's CLIP embedding "appearance", [appearance width]; for several photographs it is their
+    mean.
     """
     by_kind = {source.kind: source for source in encoded.values()}
     image = by_kind["image"]
@@ -81,7 +82,7 @@ def joint_loss(
     adapters: JointAdapters,
     noise: NoiseLevels,
 ) -> Loss:
-    """The loss of a step, which is of the image or of the video. Only that half and the controller get a gradient."""
+    """The loss of a step, on the image or on the video. Only the adapters for it and the controller get a gradient."""
 
     identity_batch_size = settings.identity_batch_size
 

@@ -53,7 +53,7 @@ class Settings(LearnedSettings):
     )
     bottleneck: Positive = Field(default=64, description="Hidden width of the adapters.")
     controller_width: Positive = Field(
-        default=512, description="Hidden width of the controller, which weighs the identity against the motion adapter."
+        default=512, description="Hidden width of the controller, which weights the identity and the motion adapter."
     )
     decision_width: Positive = Field(
         default=128, description="Width of the controller's last hidden layer, from which the weights come."
@@ -61,8 +61,8 @@ class Settings(LearnedSettings):
     groups: Positive = Field(
         default=5,
         description=(
-            "Groups of blocks, each with one weight from the controller; it divides the number of blocks (30 in "
-            "Wan2.1-1.3B; the original has 7 groups of 42 blocks)."
+            "Number of groups of blocks, each with one weight from the controller. It must divide the number of blocks "
+            "(30 in Wan2.1-1.3B; the original has 7 groups of 42 blocks)."
         ),
     )
     guidance_scale: float | None = Field(
@@ -73,7 +73,7 @@ class Settings(LearnedSettings):
     def _reaches_its_rate(self) -> Self:
         if self.warm_up >= self.steps:
             raise problem(
-                "warm_up: {warm_up} steps leave none of the {steps} 'steps' to the full learning rate: expected fewer",
+                "warm_up: {warm_up} steps, but only {steps} 'steps', none with the full learning rate: expected fewer",
                 warm_up=self.warm_up,
                 steps=self.steps,
             )
@@ -100,7 +100,7 @@ class Settings(LearnedSettings):
     def parameters(self, kind: Kind, backbone: BackboneShape) -> int:
         width, hidden, inside, last = backbone.width, self.bottleneck, self.controller_width, self.decision_width
         adapter = 2 * width * hidden + hidden + width
-        pair = 2 * adapter + backbone.appearance_width * width  # the motion's is told the appearance
+        pair = 2 * adapter + backbone.appearance_width * width  # the motion adapter gets the appearance
         # Summary, modulation, normalisation, mixing, decision and output: see `bico.methods.dualreal.adapters`.
         controller = 4 * (width + 1) * inside + 2 * inside + (8 * inside + 5) * inside + (inside + 1) * last
         return 2 * backbone.num_blocks * pair + controller + (last + 1) * self.groups
@@ -109,7 +109,7 @@ class Settings(LearnedSettings):
         return self.model_copy(update={"steps": 2 * steps, "warm_up": 1})
 
     def measured(self, steps: int, kind: Kind, num_blocks: int) -> Self:
-        # What is measured has an image and a video of the same length.
+        # The measurement uses an image and a video of the same length.
         size = self.identity_batch_size if kind == "image" else self.batch_size
         sizes = {"batch_size": size, "identity_batch_size": size}
         return self.shortened(steps).model_copy(update={"groups": math.gcd(self.groups, num_blocks), **sizes})

@@ -1,1 +1,1 @@
-"""What all methods have in common: what a method is, and how clips are composed."""
+"""Code that all methods share: the interface of a method, and how clips are composed."""

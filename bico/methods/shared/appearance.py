@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 
 def appearance_of(encoded: EncodedSource) -> Tensor:
-    """CLIP embeddings of the source's frames, [T, width]: every source has them where the settings say `APPEARANCE`."""
+    """CLIP embeddings of the source's frames, [T, width]. Methods with `APPEARANCE` in their settings have them."""
     assert encoded.appearance is not None
     return encoded.appearance

@@ -1,4 +1,4 @@
-"""What methods share when they compose: prompts, and clips of compositions, one after the other."""
+"""Code that methods share to compose: clips of compositions, one after the other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def compose_with(
     sampling: Sampling,
     media: Media,
 ) -> Iterator[tuple[Job, np.ndarray]]:
-    """Generates every job from the contexts of its case, which are made once for `compositions`."""
+    """Generates the clip of every job. The contexts of a case are computed once for all its seeds."""
     negative = project(backbone, sampling.negative_prompt)
     for first, *rest in compositions(jobs):
         contexts = contexts_of(first.case, first.artifacts)
@@ -33,7 +33,7 @@ def compose_with(
 
 
 def compositions(jobs: Iterable[Job]) -> Iterator[list[Job]]:
-    """Neighbouring jobs that differ in their seeds alone: one case, made with the same artifacts."""
+    """Groups of neighbouring jobs that differ only in their seeds: one case with the same artifacts."""
     for _, alike in groupby(jobs, key=lambda job: (job.case_id, job.artifacts)):
         yield list(alike)
 

@@ -1,4 +1,4 @@
-"""A plain prompt, ready for the cross-attention."""
+"""Plain prompts as input of the cross-attention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a method is, and how it is found by its name."""
+"""The interface of a method, and how it is found by its name."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class Learn(Protocol):
         progress: str = "",
         preview: Preview | None = None,
     ) -> dict[str, Tensor]:
-        """Learns what is kept of one source, or of one case.
+        """Trains the artifact of one source, or of one case.
 
         Args:
             encoded: the source; where the method learns per case, its sources by name.
             settings: the method's own.
             shift: timestep shift of the noise schedule in training.
-            seed: of all randomness.
-            workdir: for checkpoints and metrics; a call that finds a checkpoint there goes on from it.
+            seed: seed of all randomness.
+            workdir: for checkpoints and metrics; a call that finds a checkpoint there continues from it.
             progress: label of the progress lines; "" for none.
-            preview: for `fit`, which calls it every `settings.preview_every` steps; None = never.
+            preview: passed to `fit`, which calls it every `settings.preview_every` steps; None = never.
 
         Returns:
             Tensors by name, in main memory.
@@ -64,10 +64,10 @@ class Compose(Protocol):
 
 
 def learn_of(method: str) -> Learn:
-    """How a method that the config has accepted learns."""
+    """The function `learn` of a method that the config has accepted."""
     return import_module(module_of(method, "learn")).learn
 
 
 def compose_of(method: str) -> Compose:
-    """How a method that the config has accepted composes."""
+    """The function `compose` of a method that the config has accepted."""
     return import_module(module_of(method, "compose")).compose

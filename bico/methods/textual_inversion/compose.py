@@ -1,4 +1,4 @@
-"""A prompt whose bound words are replaced by learned vectors."""
+"""Composes clips of prompts whose bound words are replaced by learned vectors."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def compose(
 
 @torch.no_grad()
 def inverted(backbone: Backbone, case: Case, learned: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
-    """The projected prompt [1, slots, width], in which what is bound to a source of `learned` holds its vectors."""
-    # Each bound phrase is an owner of its own, also where a source has several.
+    """The projected prompt [1, slots, width], with vectors in the phrases that are bound to a source of `learned`."""
+    # Each bound phrase is a separate owner, even if a source has several.
     bound = {str(place): pair for place, pair in enumerate((s, words) for s in case.bind for words in case.bind[s])}
     bindings = {place: [words] for place, (_, words) in bound.items()}
     phrases = bound_slots(backbone.tokenizer, case.prompt, bindings, backbone.text_slots)

@@ -23,11 +23,11 @@ TEMPLATES = {
 
 
 class Inversion:
-    """The key words of a source as vectors to learn, and neutral prompts that hold them.
+    """Learned vectors for the key words of a source, and neutral prompts that contain them.
 
     Attributes:
         vectors: "<number> <word>" -> [vectors, text width], the class word first.
-        prompts: number of the prompts.
+        prompts: number of prompts.
         scale: standard deviation of the text encoder's embedding table, the unit of learning rates.
     """
 
@@ -61,11 +61,11 @@ class Inversion:
         *,
         encoder_leaves: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Loss of the source under prompts drawn with replacement, and its sigmas: what a `Stage` asks for.
+        """Loss of the source with prompts drawn with replacement, and its sigmas, as a `Stage` needs them.
 
         Args:
-            encoder_leaves: whether the text encoder leaves the GPU for the pass through the transformer, forwards and
-                backwards; the gradient is the same.
+            encoder_leaves: whether the text encoder is moved off the GPU during the forward and backward pass of the
+                transformer. The gradient is the same.
         """
         sigmas = noise.draw(batch_size, generator)
         picked = torch.randint(self.prompts, (batch_size,), generator=generator).tolist()
@@ -75,20 +75,20 @@ class Inversion:
         return error, sigmas
 
     def _context_of_a_leaving_encoder(self, picked: list[int]) -> Tensor:
-        """`context`, after which the text encoder leaves the GPU. It comes back for its own backward pass, which
-        computes its activations again."""
+        """Like `context`, but moves the text encoder off the GPU afterwards. It is moved back for its own backward
+        pass, which computes its activations again."""
 
         def context_alone() -> Tensor:
             context = self.context(picked)
             self._backbone.offload_text_encoder()
             return context
 
-        # Once all activations are there again it goes no further: the text encoder then stays for the backward pass.
+        # This ends once all activations are computed again: the text encoder then stays for the backward pass.
         with set_checkpoint_early_stop(True):
             return cast(Tensor, checkpoint(context_alone, use_reentrant=False, preserve_rng_state=False))
 
     def report(self) -> dict[str, Tensor]:
-        """Mean norm of the vectors, and how far they have moved: root mean square of a coordinate over `scale`."""
+        """Mean norm of the vectors, and their change: root mean square of a coordinate, relative to `scale`."""
         vectors, initial = (torch.cat([*each.values()]) for each in (self.vectors, self._initial))
         return {"norm": vectors.norm(dim=-1).mean(), "moved": (vectors - initial).square().mean().sqrt() / self.scale}
 
@@ -99,7 +99,7 @@ class Inversion:
 def initial(embeddings: Tensor, slots: Mapping[str, list[int]], word: str, count: int) -> nn.Parameter:
     """`count` vectors [count, text width], each the mean embedding of its share of the word's tokens.
 
-    Tokens are dealt out in turn, and one token to each of the vectors that exceed their number.
+    Tokens are distributed over the vectors in turn. If there are more vectors than tokens, each has one token.
     """
     own = embeddings[slots[word]].float()
     return nn.Parameter(torch.stack([own[index % len(own) :: count].mean(dim=0) for index in range(count)]))
@@ -111,8 +111,8 @@ def replaced(
     vectors: Mapping[str, Tensor],
     before: Mapping[int, Tensor] = MappingProxyType({}),
 ) -> Tensor:
-    """Token embeddings [tokens, text width] in which each owner's run of slots has become that owner's vectors, and
-    vectors `before` a slot stand in front of it.
+    """Token embeddings [tokens, text width] in which each owner's run of slots is replaced by the owner's vectors, and
+    vectors `before` a slot are inserted in front of it.
     """
     owners = {slot: owner for owner, held in slots.items() for slot in held}
     pieces = []

@@ -1,4 +1,4 @@
-"""Learning the vectors of a source."""
+"""Training of the vectors of a source."""
 
 from __future__ import annotations
 

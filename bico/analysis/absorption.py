@@ -38,8 +38,6 @@ from bico.toybox.scenes import scene_of, toy_scene
 from bico.toybox.world import Scene
 
 WORD, TOKEN = "subject's word", "absorption token"
-CAPTIONS = 8
-"""Number of captions of a source over which its maps are averaged."""
 DRAWN = 4
 """Number of sources in the figure, those with clutter first."""
 CLUTTER_SHOWS = 24

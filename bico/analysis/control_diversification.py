@@ -33,12 +33,8 @@ from bico.toybox.scenes import scene_of, toy_scene
 from bico.training.loss import flow_matching_loss
 from bico.training.randomness import step_generator
 
-SENTENCES = 8
-"""Largest number of new sentences for each source. A simple scene can be described in few ways."""
 DRAWS = 200
 """Number of sentences that are drawn to find different ones."""
-NOISES = 8
-"""Number of noise levels, evenly spaced in the schedule, each with its own noise."""
 
 
 def gains(config: Config, backbone: Backbone) -> pd.DataFrame:

@@ -67,7 +67,7 @@ def doctor(*, config: ConfigFile) -> int:
 def estimate(
     *targets: Annotated[str, Parameter(help="Target files, as for Snakemake; by default those of `all`.")],
     config: ConfigFile,
-    machine: Annotated[str, Parameter(help="laptop, plain_laptop, h100, h200, a100 or rtx4090.")] = "laptop",
+    machine: Annotated[str, Parameter(help=MACHINES)] = "laptop",
     measure: Annotated[bool, Parameter(negative="", help="Measure the speed of this machine first.")] = False,
 ) -> None:
     """Estimate jobs, hours and disk of a run, by rule and by row. Results that exist are not counted."""

@@ -30,7 +30,7 @@ def generate(config: Config, row: str) -> None:
     manifest with the reason.
 
     Raises:
-        InputError: every clip that the method supports fails, or the device fails.
+        InputError: every clip that the method supports fails, or the device fails; or files of the row do not fit.
     """
     config.methods[row].check(row, config)
     with alone(config.paths.all_clips(row)):

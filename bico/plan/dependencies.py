@@ -108,8 +108,8 @@ def _digests_of_models(config: Config) -> dict[str, str | None]:
 
 @once
 def own_files(config: Config) -> dict[Path, list[int]]:
-    """A user's own files, each with its size and time: media and their masks, binders that were trained elsewhere, and
-    answers of raters."""
+    """A user's own files, each with its size and time: media and their masks, binders that were trained and clips that
+    were made elsewhere, and answers of raters."""
     files = {file for entry in config.sources.values() for file in (*entry.own_files, *entry.own_masks)}
     files.update(entry.binder for entry in config.sources.values() if entry.binder)
     files.update(_answers(config))

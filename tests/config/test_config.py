@@ -279,7 +279,7 @@ def test_cases_that_a_method_cannot_take(method, kinds, reason):
         ("methods.dualreal.betas", [0.9], "methods.dualreal.betas: expected two numbers from 0 to below 1, as in [0.9"),
         ("methods.dualreal.betas", 0.9, "methods.dualreal.betas: expected two numbers from 0 to below 1, as in [0.9"),
         ("methods.dualreal.warm_up", 225, "methods.dualreal: warm_up: 225 steps, but only 225 'steps', none"),
-        ("methods.bico.warm_up", 60, "methods.bico: warm_up: 60 steps, but an optimiser has only 60, none with the full"),
+        ("methods.bico.warm_up", 60, "methods.bico: warm_up: 60 steps, but an optimiser has only 60, none with the"),
         ("methods.bico.frame_stages", 3, "frame_stages: expected the keys 'global_steps' and 'all_steps', got 3"),
         ("methods.bico_tds", {"method": "bico", "gate": "released", "gate_learning_rate": 0.1}, "the gate 'released'"),
         ("methods.bico_global.fresh_optimizer", True, "fresh_optimizer: it has no effect without 'temporal_deco"),

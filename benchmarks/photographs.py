@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -119,7 +120,7 @@ def learned(
     captions = [caption(scenes[number], rng, motion=False, detail=0) for number in numbers]
     found = api.own_captions(photos, captions, spatial=[word], caption_photos=numbers if len(scenes) > 1 else ())
     of_subject = [masks(scene, 1, size)[0, 0] for scene in scenes] if masked else []
-    settings, shift = config.methods["bico"], config.learning_shift
+    settings, shift = cast(api.Settings, config.methods["bico"]), config.learning_shift
     return api.learn_binder(
         backbone, photos, found, masks=of_subject, settings=settings, shift=shift, seed=seed, source=source
     )
@@ -137,17 +138,18 @@ def measured(
             )
             values = trial.values(probe.read(clip[None])[0])
             others = [value for role, value in values.items() if role != "subject"]
-            scores = {"subject": 100 * values["subject"], "words": 100 * float(np.mean(others))}
+            scores: dict[str, object] = {"subject": 100 * values["subject"], "words": 100 * float(np.mean(others))}
             yield {"seed": seed, "prompt": trial.case.prompt} | scores
 
 
 def report(config: Config, table: pd.DataFrame) -> str:
     """Of each way its mean scores, and what they gain on one photograph without a mask."""
-    means, lines = table.groupby(["way", "source"])[["subject", "words"]].mean(), []
+    lines = []
     for way in WAYS:
         line: dict[str, object] = {"way": way}
         for score in ("subject", "words"):
-            here, one = (means.loc[each, score].to_numpy() for each in (way, "one"))
+            means = table.pivot_table(values=score, index="source", columns="way")
+            here, one = means[way].to_numpy(), means["one"].to_numpy()
             gain, low, high = interval(here - one, resamples=config.scoring.bootstrap, seed=config.scoring.seed)
             line |= {score: f"{here.mean():.1f}", f"{score} gains": f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]"}
         lines.append(line)

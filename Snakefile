@@ -52,6 +52,7 @@ rule all:
         table=AT.table("table1"),
         figures=expand(AT.figure("cases/{case}"), case=CONFIG.cases),
         gallery=AT.gallery_page,
+        entry=AT.entry,
         plot=AT.figure("table1"),
         coverage=AT.table("coverage"),
 

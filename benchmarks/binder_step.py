@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 from diffusers import WanTransformer3DModel
 
 from bico.config.reading import load
+from bico.core.errors import exit_code
 from bico.methods.bico import learn as bico_learn
 from bico.methods.bico.absorption import with_absorption
 from bico.methods.bico.settings import Settings as BicoSettings
@@ -131,4 +133,4 @@ def plain(model: WanTransformer3DModel, encoded: EncodedSource, settings: BicoSe
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

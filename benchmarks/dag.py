@@ -25,6 +25,8 @@ from typing import Any
 
 import yaml
 
+from bico.core.errors import exit_code
+
 ROOT = Path(__file__).resolve().parents[1]
 SUBJECTS = ("cat", "fish", "car", "rocket", "robot", "mushroom")
 ROWS, SOURCES, CASES = 200, 40, 400
@@ -115,4 +117,4 @@ def _cpu() -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

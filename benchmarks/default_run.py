@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bico.core.errors import exit_code
 from bico.core.tables import read_lines
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,4 +97,4 @@ def report(table: pd.DataFrame, wall: float, cores: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bico.config.methods import LearnedSettings, settings_of
+from bico.core.errors import exit_code
 from bico.methods.shared.protocol import learn_of
 from bico.methods.textual_inversion import learn as textual_inversion_learn
 from bico.models.wan import attention
@@ -152,4 +154,4 @@ def _forget_text_encoder(backbone: RandomBackbone) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from bico.config.settings import Media
-from bico.core.errors import InputError
+from bico.core.errors import InputError, exit_code
 from bico.media.reading import read_clip, read_written
 from bico.media.writing import write_clip
 
@@ -105,4 +106,4 @@ def _moving(frames: int, height: int, width: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -40,6 +40,7 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from bico.core.errors import exit_code
 from bico.core.files import write_json
 from bico.media.writing import write_clip, write_image
 from bico.profiling.presets import PRESETS
@@ -267,4 +268,4 @@ def report(results: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -20,7 +20,8 @@ import matplotlib
 import pandas as pd
 import yaml
 
-from bico.config.reading import read_yaml
+from bico.config.reading import load, read_yaml
+from bico.core.errors import InputError, exit_code
 from bico.core.tables import read_table
 from bico.report.plots import AXES, curves_figure
 from bico.report.style import STYLE, save
@@ -35,24 +36,29 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("config/toybox.yaml"))
     parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args()
-    config = read_yaml(options.config)
-    folder = Path(config["results"]) / "sweeps"
-    config |= {"results": str(folder / "work"), "split": "tuning", "tables": {"table1": dict.fromkeys(options.rows)}}
-    parts = [run(with_value(config, options.key.split("."), value), value, options.cores) for value in options.values]
+    checked = load(options.config)
+    folder = checked.results / "sweeps"
+    own = {"results": str(folder / "work"), "split": "tuning", "tables": {"table1": dict.fromkeys(options.rows)}}
+    config = read_yaml(options.config) | own
+    configs = [with_value(config, options.key.split("."), value) for value in options.values]
+    for changed in configs:  # all of them, before the first one takes its time
+        load(changed, name=str(options.config))
+    parts = [run(changed, value, options.cores) for changed, value in zip(configs, options.values, strict=True)]
     table = pd.concat(parts, ignore_index=True)
     table.to_csv(folder / f"{options.key}.csv", index=False, float_format="%.3f")
     with matplotlib.rc_context(STYLE | AXES):
-        figure = curves_figure(table, options.key, list(TRUTH_SCORES), f"{config['name']}: tuning set")
+        figure = curves_figure(table, options.key, list(TRUTH_SCORES), f"{checked.name}: tuning set")
         save(figure, folder / f"{options.key}.png")
     columns = ["value", "method", *TRUTH_SCORES]
     print(table[columns].round(dict.fromkeys(TRUTH_SCORES, 1)).to_string(index=False))
 
 
 def with_value(config: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """The config with one value changed."""
+    """The config with one value changed. Raises InputError if it has no such key."""
     name, *rest = path
-    if name not in config:
-        sys.exit(f"error: the config has no '{name}': expected one of {', '.join(config)}")
+    if not isinstance(config, dict) or name not in config:
+        known = f": expected one of {', '.join(config)}" if isinstance(config, dict) else " there: it is no section"
+        raise InputError(f"the config has no '{name}'{known}")
     return config | {name: with_value(config[name], rest, value) if rest else value}
 
 
@@ -72,4 +78,4 @@ def run(config: dict[str, Any], value: Any, cores: int) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -22,6 +22,7 @@ import pandas as pd
 import yaml
 
 from bico.config.reading import read_yaml
+from bico.core.errors import InputError, exit_code
 from bico.core.tables import read_table
 
 SCORES = ("truth_overall", "truth_concept", "truth_prompt", "truth_motion", "truth_clean")
@@ -45,7 +46,8 @@ def main() -> None:
     config |= {"seeds": [*range(options.seeds)], "learning_seeds": [*range(options.trainings)]}
     trial.write_text(yaml.safe_dump(config | {"methods": {"base": {}} | entries}, sort_keys=False))
     command = ["snakemake", "--cores", str(options.cores), "--configfile", trial, "--config", "split=tuning", "--"]
-    subprocess.run([sys.executable, "-m", *map(str, command), str(folder / "table1.csv")], check=True)
+    if code := subprocess.run([sys.executable, "-m", *map(str, command), str(folder / "table1.csv")]).returncode:
+        sys.exit(code)  # Snakemake has said why
     types = {"method": str, "configuration": str}
     made = [(row,) for row in ("base", *entries)]
     table = read_table(folder / "table1.csv", types, by=("method",), expected=made).set_index("method")
@@ -57,11 +59,13 @@ def main() -> None:
 def rows(methods: dict[str, dict], candidates: dict[str, list[dict]]) -> dict[str, dict]:
     """Row name -> settings, for every candidate: the method's settings in the config, changed as the candidate says.
 
-    Raises SystemExit if the methods have different budgets.
+    Raises InputError if the methods have different budgets, or the config lacks one of them.
     """
     budgets = {method: len(tried) for method, tried in candidates.items()}
     if len(set(budgets.values())) != 1:
-        sys.exit(f"error: candidates differ in number: expected the same budget for every method, got {budgets}")
+        raise InputError(f"candidates differ in number: expected the same budget for every method, got {budgets}")
+    if unknown := [method for method in candidates if method not in methods]:
+        raise InputError(f"candidates of {', '.join(unknown)}: expected rows of 'methods': {', '.join(methods)}")
     return {
         f"{method}_{number}": {"method": method} | merged(methods[method], changes)
         for method, tried in candidates.items()
@@ -95,4 +99,4 @@ def report(table: pd.DataFrame, candidates: dict[str, list[dict]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

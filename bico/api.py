@@ -20,7 +20,9 @@ import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
 
 from bico.config.benchmark import Case, KeyWords
 from bico.config.section import checked
@@ -31,6 +33,7 @@ from bico.core.fingerprints import code_digest, folder_digest
 from bico.core.records import checkpoints
 from bico.media import reading, writing
 from bico.media.frames import spread
+from bico.media.inspecting import check_mask
 from bico.methods.bico.artifact import LearnedBinder
 from bico.methods.bico.compose import bind as bind_words
 from bico.methods.bico.learn import learn
@@ -49,8 +52,6 @@ from bico.sources.encoding import encode_source
 from bico.training.artifacts import provenance
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from bico.config.benchmark import Kind
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "open_backbone",
     "open_vlm",
     "own_captions",
+    "read_mask",
     "read_media",
     "swap_words",
     "write_clip",
@@ -78,6 +80,8 @@ __all__ = [
 
 Captions = Mapping[str, Any]
 """Key words and captions of one source, as `bico.sources.concepts.extract` returns them."""
+Frames: TypeAlias = np.ndarray | Sequence[np.ndarray]
+"""An image or a clip, or several photographs of one subject."""
 
 MEDIA, SAMPLING, SETTINGS, CONCEPTS = Media(), Sampling(), Settings(), ConceptSettings()
 """The paper's values."""
@@ -143,9 +147,21 @@ def read_media(path: Path | str, media: Media = MEDIA, start: float = 0) -> np.n
     return reading.read_media(Path(path), **dict(media), start=start)
 
 
+def read_mask(path: Path | str, photograph: Path | str, media: Media = MEDIA) -> np.ndarray:
+    """The mask of a photograph in the size of `media`, float32 [H, W], 0 (do not learn) to 1 (learn).
+
+    It is resized and cropped as `read_media` does with the photograph.
+
+    Raises:
+        InputError: a file cannot be read, or the mask has another size than its photograph or is black.
+    """
+    check_mask(Path(path), Path(photograph), (media.width, media.height))
+    return reading.read_mask(Path(path), media)
+
+
 def ask_captions(
     vlm: Vlm,
-    frames: np.ndarray,
+    frames: Frames,
     *,
     key_words: KeyWords | None = None,
     settings: ConceptSettings = CONCEPTS,
@@ -154,7 +170,8 @@ def ask_captions(
     """Asks a VLM for the key words of a source, and for diversified captions that contain them.
 
     Args:
-        frames: uint8 [T, H, W, 3]; T = 1 for an image.
+        frames: uint8 [T, H, W, 3]; T = 1 for an image. Or several photographs of one subject, [1, H, W, 3] each: the
+            captions are divided among them.
         key_words: key words given by hand. If they have spatial ones, the VLM only writes captions.
         settings: the instructions, the number of captions, and how they are sampled. With `look` "original" the VLM
             sees `frames` in their own size, four for each second. The Toybox's VLM needs those of config/toybox.yaml.
@@ -163,21 +180,23 @@ def ask_captions(
     Raises:
         InputError: the VLM names no key words in valid JSON.
     """
-    return extract(frames, _kind(frames), settings, vlm, fps=fps, key_words=key_words)
+    look, *others = _looks(frames)
+    return extract(look, _kind(look), settings, vlm, fps=fps, key_words=key_words, others=others)
 
 
 def own_captions(
-    frames: np.ndarray,
+    frames: Frames,
     captions: Sequence[str],
     *,
     spatial: Sequence[str] = (),
     temporal: Sequence[str] = (),
     frame_captions: Sequence[str] = (),
+    caption_photos: Sequence[int] = (),
 ) -> Captions:
     """Captions of a source that are written by hand.
 
     Args:
-        frames: uint8 [T, H, W, 3]; T = 1 for an image.
+        frames: uint8 [T, H, W, 3]; T = 1 for an image. Or several photographs of one subject, [1, H, W, 3] each.
         captions: captions of the image or the clip, at least one. They should vary in everything except the words to
             be bound.
         spatial: key words for looks; every caption must contain them verbatim. Only settings with `binds="key_words"`
@@ -185,18 +204,27 @@ def own_captions(
         temporal: key words for the motion of a clip; every one of `captions` must contain them verbatim.
         frame_captions: captions of single frames of a clip, evenly spaced from its first to its last; at least one for
             a clip.
+        caption_photos: with several photographs, the number from 0 of the one that each caption describes.
 
     Raises:
         InputError: a caption lacks a key word, or required captions are missing.
     """
-    kind = _kind(frames)
+    looks, photos = _looks(frames), [int(number) for number in caption_photos]
+    kind, num_frames = _kind(looks[0]), len(looks[0])
     if not captions:
         raise InputError("captions: there is none: expected one sentence at least that says what the source shows")
     if kind == "image" and (temporal or frame_captions):
         raise InputError("temporal, frame_captions: they belong to clips, and this is an image: leave them out")
-    if kind == "video" and not 0 < len(frame_captions) <= len(frames):
+    if kind == "video" and not 0 < len(frame_captions) <= num_frames:
         raise InputError(
-            f"frame_captions: there are {len(frame_captions)}: expected 1 to {len(frames)} for this clip, one a frame"
+            f"frame_captions: there are {len(frame_captions)}: expected 1 to {num_frames} for this clip, one a frame"
+        )
+    if len(looks) == 1 and photos:
+        raise InputError("caption_photos: it belongs to several photographs, and here is one file: leave it out")
+    if len(looks) > 1 and (len(photos) != len(captions) or set(photos) != set(range(len(looks)))):
+        raise InputError(
+            f"caption_photos: {photos}: expected for each of the {len(captions)} captions which photograph it "
+            f"describes, each of 0 to {len(looks) - 1} at least once"
         )
     for name, texts, words in (
         ("captions", captions, [*spatial, *temporal]),
@@ -211,12 +239,23 @@ def own_captions(
         "temporal": list(temporal),
         "captions": list(captions),
         "frame_captions": list(frame_captions),
-        "frame_indices": spread(len(frames), len(frame_captions)),
+        "frame_indices": spread(num_frames, len(frame_captions)),
+        **({"caption_photos": photos} if photos else {}),
     }
 
 
-def _kind(frames: np.ndarray) -> Kind:
-    return "image" if len(frames) == 1 else "video"
+def _kind(look: np.ndarray) -> Kind:
+    return "image" if len(look) == 1 else "video"
+
+
+def _looks(frames: Frames) -> list[np.ndarray]:
+    """The image or clip alone, or every photograph."""
+    if not isinstance(frames, Sequence):
+        return [frames]
+    if not frames or any(len(photograph) != 1 for photograph in frames):
+        shapes = [list(photograph.shape) for photograph in frames]
+        raise InputError(f"frames: a list of shapes {shapes}: expected photographs alone, uint8 [1, H, W, 3] each")
+    return list(frames)
 
 
 # --- binders --------------------------------------------------------------------------------------------------------
@@ -224,20 +263,24 @@ def _kind(frames: np.ndarray) -> Kind:
 
 def learn_binder(
     backbone: Backbone,
-    frames: np.ndarray,
+    frames: Frames,
     captions: Captions,
     *,
+    masks: Sequence[np.ndarray] = (),
     settings: Settings = SETTINGS,
     shift: float = SAMPLING.shift,
     seed: int = 0,
     source: str = "source",
     workdir: Path | str | None = None,
 ) -> LearnedBinder:
-    """Learns the binder of one image or clip.
+    """Learns the binder of one image or clip, or of several photographs of one subject.
 
     Args:
-        frames: uint8 [T, H, W, 3], T = 4k + 1; T = 1 for an image.
+        frames: uint8 [T, H, W, 3], T = 4k + 1; T = 1 for an image. Or several photographs of one size, [1, H, W, 3]
+            each.
         captions: of `ask_captions`, of `own_captions`, or read from `results/concepts/<source>.json`.
+        masks: which part of an image to learn, [H, W] in its size, 0 (do not learn) to 1; none, or one a photograph.
+            They weight the training loss.
         settings: of the training; those of a row are `load("config/toybox.yaml").methods["bico"]`.
         shift: timestep shift of the noise schedule in training; the authors sample with the same.
         seed: seed of all randomness.
@@ -249,20 +292,29 @@ def learn_binder(
         InputError: frames, captions and settings that do not fit, a loss that is not finite, or another process that
             is at work in `workdir`.
     """
-    _check_frames(backbone, frames)
-    if captions["kind"] != _kind(frames):
-        raise InputError(f"captions: they are of a source of kind {captions['kind']}: expected {_kind(frames)}")
+    looks, weights = _looks(frames), [np.asarray(mask, np.float32) for mask in masks]
+    _check_frames(backbone, looks)
+    _check_masks(weights, looks)
+    if captions["kind"] != _kind(looks[0]):
+        raise InputError(f"captions: they are of a source of kind {captions['kind']}: expected {_kind(looks[0])}")
+    if (described := set(captions.get("caption_photos", [0]))) != set(range(len(looks))):
+        raise InputError(
+            f"captions: they describe photographs {', '.join(map(str, sorted(described)))}: expected those of "
+            f"'frames', 0 to {len(looks) - 1}"
+        )
     if (settings.binds == "key_words" or settings.isolation.share > 0) and not captions["spatial"]:
         raise InputError(
             "captions: there are no spatial key words: expected one at least, these settings learn by them"
         )
-    encoded = encode_source(backbone, frames, captions)
+    pixels = np.concatenate(looks)
+    encoded = encode_source(backbone, pixels, captions, weights)
     record = {
         "settings": settings.learning(),
         "shift": shift,
         "seed": seed,
         "captions": captions,
-        "frames": hashlib.sha256(frames.tobytes()).hexdigest(),
+        "frames": hashlib.sha256(pixels.tobytes()).hexdigest(),
+        "masks": [hashlib.sha256(mask.tobytes()).hexdigest() for mask in weights],
         "backbone": folder_digest(backbone.folder),
         "text_slots": backbone.text_slots,
         "dtype": str(backbone.dtype),
@@ -279,13 +331,32 @@ def learn_binder(
     return LearnedBinder(tensors, provenance(settings, source))
 
 
-def _check_frames(backbone: Backbone, frames: np.ndarray) -> None:
-    """Checks that frames consist of whole patches of latents."""
-    if frames.dtype != "uint8" or frames.ndim != 4 or frames.shape[3] != 3:
-        raise InputError(f"frames: {frames.dtype} {list(frames.shape)}: expected uint8 [T, H, W, 3]")
-    num_frames, height, width, _ = frames.shape
+def _check_frames(backbone: Backbone, looks: Sequence[np.ndarray]) -> None:
+    """Checks that frames consist of whole patches of latents, and that photographs have one size."""
+    for look in looks:
+        if look.dtype != "uint8" or look.ndim != 4 or look.shape[3] != 3:
+            raise InputError(f"frames: {look.dtype} {list(look.shape)}: expected uint8 [T, H, W, 3]")
+    if sizes := {look.shape[1:3] for look in looks[1:]} - {looks[0].shape[1:3]}:
+        found = ", ".join(f"{height} x {width}" for height, width in [looks[0].shape[1:3], *sorted(sizes)])
+        raise InputError(f"frames: photographs of {found} pixels: expected one size, as read_media gives")
+    num_frames, height, width, _ = looks[0].shape
     size = {"num_frames": num_frames, "height": height, "width": width}
     check_size(backbone.folder, checked(Media, size, name="frames"))
+
+
+def _check_masks(masks: Sequence[np.ndarray], looks: Sequence[np.ndarray]) -> None:
+    """There are none, or one for each photograph that leaves something of it to learn."""
+    if masks and _kind(looks[0]) == "video":
+        raise InputError("masks: they belong to images, and this is a clip: leave them out")
+    if masks and len(masks) != len(looks):
+        raise InputError(f"masks: there are {len(masks)}: expected one for each of the {len(looks)} photographs")
+    for mask, look in zip(masks, looks, strict=False):
+        if mask.shape != look.shape[1:3]:
+            raise InputError(f"masks: shape {list(mask.shape)}: expected {list(look.shape[1:3])}, as the frames have")
+        if not (mask.min() >= 0 and 0 < mask.max() <= 1):
+            raise InputError(
+                f"masks: values from {mask.min():g} to {mask.max():g}: expected 0 to 1, and more than 0 somewhere"
+            )
 
 
 def load_binder(path: Path | str) -> LearnedBinder:

@@ -6,7 +6,8 @@
 `table1` writes table1.csv, differences.csv and automatic_scores.csv from the rows of table 1. `parts` writes table2.csv
 and table3.csv of the last of its runs, and parts.csv: what each part of BiCo adds in every run, of which each is given
 with the lean of its text encoder. `worlds` takes the same arguments and writes worlds.csv: the rows of table 1 that all
-runs have. Then change the dates in docs/results/tables.yaml, and run docs/generate.py.
+runs have. `scorers` writes scorers.csv: what each score sees of each fault. Then change the dates in
+docs/results/tables.yaml, and run docs/generate.py.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import pandas as pd
 
 from bico.config.reading import load
 from bico.config.schema import Config
+from bico.core.tables import read_table
 from bico.report.names import counted, score_name
 from bico.report.partial import scored_cases
 from bico.report.statistics import bootstrap, case_means, paired_difference, rank_correlation, row_intervals
@@ -38,6 +40,18 @@ COMPARED = [
 """Rows, and the scores in which they are compared."""
 
 
+FAULTS = {
+    "hue": "hue of the subject",
+    "pattern": "pattern of the subject",
+    "size": "size of the subject",
+    "scene": "hues of the background",
+    "light": "no light",
+    "subject": "another subject",
+    "copy": "a source's frames, copied",
+    "path": "another path",
+    "speed": "too slow",
+    "frozen": "frozen",
+}
 PARTS = {
     "per-block binders beside the global one": ("bico_hierarchical", "bico_global"),
     "diversified captions": ("bico_diversified", "bico_hierarchical"),
@@ -55,12 +69,12 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("what", choices=["table1", "parts", "worlds"])
+    parser.add_argument("what", choices=["table1", "parts", "worlds", "scorers"])
     parser.add_argument("runs", nargs="*", type=lambda text: text.partition("=")[::2], metavar="LEAN=CONFIG")
     parser.add_argument("--config", type=Path, default=Path("results/config.yaml"))
     options = parser.parse_args()
     runs = {lean: load(Path(config)) for lean, config in options.runs} or {"": load(options.config)}
-    {"table1": _table1, "parts": _parts, "worlds": _worlds}[options.what](runs)
+    {"table1": _table1, "parts": _parts, "worlds": _worlds, "scorers": _scorers}[options.what](runs)
 
 
 def _table1(runs: dict[str, Config]) -> None:
@@ -84,14 +98,13 @@ def _parts(runs: dict[str, Config]) -> None:
                 for row, number in lines
             ),
         )
-    _save("parts", (line for part in PARTS for lean, config in runs.items() for line in _part(config, part, lean)))
+    known = [part for part, rows in PARTS.items() if all(_scored(config, *rows) for config in runs.values())]
+    _save("parts", (line for part in known for lean, config in runs.items() for line in _part(config, part, lean)))
 
 
 def _worlds(runs: dict[str, Config]) -> None:
     rows = [
-        row
-        for row in next(iter(runs.values())).table("table1")
-        if all(config.paths.scores(row).exists() for config in runs.values())
+        row for row in next(iter(runs.values())).table("table1") if all(_scored(each, row) for each in runs.values())
     ]
     _save(
         "worlds",
@@ -99,8 +112,27 @@ def _worlds(runs: dict[str, Config]) -> None:
     )
 
 
+def _scored(config: Config, *rows: str) -> bool:
+    return all(config.paths.scores(row).exists() for row in rows)
+
+
+def _scorers(runs: dict[str, Config]) -> None:
+    """A line for each fault, with each score's share of pairs in the wrong order."""
+    (config,) = runs.values()
+    types = dict.fromkeys(("score", "fault", "about"), str) | {"cases": int}
+    table = read_table(config.paths.table("scorers"), types)
+    lines = dict[str, dict[str, Any]]()
+    for line in table.to_dict(orient="records"):
+        fault, score = FAULTS[line["fault"]], line["score"]
+        entry = lines.setdefault(
+            fault, {"fault": fault, "about": line["about"].replace(" ", ", "), "cases": line["cases"]}
+        )
+        entry |= {f"{score}{end}": line[f"wrong{end}"] for end in ("", "_low", "_high")}
+    _save("scorers", lines.values())
+
+
 def _save(name: str, lines: Iterable[dict[str, Any]]) -> None:
-    pd.DataFrame(lines).to_csv(OUT / f"{name}.csv", index=False, float_format="%.2f")
+    pd.DataFrame(lines).to_csv(OUT / f"{name}.csv", index=False, float_format="%.4f")
 
 
 def _part(config: Config, part: str, lean: str) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 from conftest import ROOT, needs_zoo
+from PIL import Image
 from safetensors.torch import save_file
 
 from bico import api
@@ -91,6 +92,59 @@ def test_a_learned_binder_has_the_bytes_of_the_pipeline_s_artifact(benchmark, zo
     artifact = benchmark.paths.artifact("bico", source, 0)
     assert (tmp_path / "learned.safetensors").read_bytes() == artifact.read_bytes()
     assert learned.kind == api.load_binder(artifact).kind == benchmark.sources[source].kind
+
+
+def test_photographs_and_masks_give_the_bytes_of_the_pipeline(small, backbone, tmp_path, monkeypatch):
+    """The same captions, and the same binder, as of a source of a config with `files` and `masks`."""
+
+    class Writer:
+        def __init__(self, folder="", device=""):
+            pass
+
+        def answer(self, media, prompt, seeds, settings, fps, system=None):
+            return [f"the cat on {media[0].mean():.0f}" for _ in seeds]
+
+    photos = [tmp_path / f"{name}.png" for name in "ab"]
+    masks = [tmp_path / f"mask_{name}.png" for name in "ab"]
+    for number, (photo, mask) in enumerate(zip(photos, masks, strict=True)):
+        Image.new("RGB", (40, 32 + number), (0, 90 * number, 90)).save(photo)
+        half = Image.new("L", (40, 32 + number), "white")
+        half.paste(0, (0, 0, 20, 20 * number))
+        half.save(mask)
+    words, few = api.KeyWords(spatial=["cat"]), {"learning_rate": 1e-2, "stages": STAGES.model_dump()}
+    source = {"kind": "image", "files": list(map(str, photos)), "masks": list(map(str, masks))}
+    config = load(
+        small
+        | {
+            "sources": {"two": source | {"concepts": words.model_dump()}},
+            "cases": {"own": {"prompt": "a cat", "bind": {"two": ["cat"]}}},
+            "media": tiny.MEDIA.model_dump(),
+            "text_slots": tiny.TEXT_SLOTS,
+            "concepts": small["concepts"] | {"captions": 3},
+            "methods": {"bico": few | {"batch_size": 2}},
+            "tables": {},
+            "curves": {},
+        }
+    )
+    monkeypatch.setattr("bico.pipeline.concepts.Vlm", Writer)
+    for step in ("encode", "learn"):
+        monkeypatch.setattr(f"bico.pipeline.{step}.open_backbone", lambda config: tiny.backbone())
+    concepts(config)
+    encode(config)
+    learn(config, "bico", part=0)
+
+    looks = [api.read_media(photo, config.media) for photo in photos]
+    weights = [api.read_mask(mask, photo, config.media) for mask, photo in zip(masks, photos, strict=True)]
+    found = api.ask_captions(Writer(), looks, key_words=words, settings=config.concepts, fps=config.media.fps)
+    assert found == json.loads(config.paths.concepts("two").read_text())
+    shared = {"settings": config.methods["bico"], "shift": config.learning_shift, "source": "two"}
+    api.learn_binder(backbone, looks, found, masks=weights, **shared).save(tmp_path / "two.safetensors")
+    artifact = config.paths.artifact("bico", "two", 0).read_bytes()
+    assert (tmp_path / "two.safetensors").read_bytes() == artifact
+    api.learn_binder(backbone, looks, found, **shared).save(tmp_path / "two.safetensors")
+    assert (tmp_path / "two.safetensors").read_bytes() != artifact
+    with pytest.raises(api.InputError, match=r"mask_b.png: this mask has 40 x 33 pixels: expected 40 x 32"):
+        api.read_mask(masks[1], photos[0], config.media)
 
 
 @needs_zoo
@@ -255,6 +309,35 @@ def test_a_source_that_cannot_be_learned(backbone, image, film):
     ):
         with pytest.raises(api.InputError, match=expected):
             api.learn_binder(backbone, frames, captions, settings=settings)
+
+
+def test_photographs_and_masks_that_do_not_fit(backbone, image, film):
+    two, captions = [image, image], api.own_captions(image, CAPTIONS)
+    of_two = api.own_captions(two, CAPTIONS, caption_photos=[1, 0])
+    white = np.ones((32, 32))
+    for frames, given, masks, expected in (
+        ([], captions, (), r"frames: a list of shapes \[\]: expected photographs alone"),
+        ([image, film], of_two, (), r"frames: a list of shapes .*\[5, 32, 32, 3\]\]: expected photographs alone"),
+        ([image, image[:, :16]], of_two, (), "frames: photographs of 32 x 32, 16 x 32 pixels: expected one size"),
+        (two, captions, (), "captions: they describe photographs 0: expected those of 'frames', 0 to 1"),
+        (image, of_two, (), "captions: they describe photographs 0, 1: expected those of 'frames', 0 to 0"),
+        (two, of_two, [white], "masks: there are 1: expected one for each of the 2 photographs"),
+        (image, captions, [white[:16]], r"masks: shape \[16, 32\]: expected \[32, 32\]"),
+        (image, captions, [255 * white], "masks: values from 255 to 255: expected 0 to 1"),
+        (image, captions, [0 * white], "masks: values from 0 to 0: expected 0 to 1, and more than 0 somewhere"),
+        (image, captions, [np.nan * white], "masks: values from nan to nan: expected 0 to 1"),
+        (film, captions, [white], "masks: they belong to images, and this is a clip"),
+    ):
+        with pytest.raises(api.InputError, match=expected):
+            api.learn_binder(backbone, frames, given, masks=masks, settings=FEW)
+    for frames, photos, expected in (
+        (image, [0, 0], "caption_photos: it belongs to several photographs"),
+        (two, [], r"caption_photos: \[\]: expected for each of the 2 captions which photograph it describes"),
+        (two, [1, 1], "each of 0 to 1 at least once"),
+        (two, [0, 1, 0], "for each of the 2 captions"),
+    ):
+        with pytest.raises(api.InputError, match=expected):
+            api.own_captions(frames, CAPTIONS, caption_photos=photos)
 
 
 def test_a_training_goes_on_from_its_own_checkpoint_alone(backbone, image, tmp_path):

@@ -28,6 +28,7 @@ from bico.methods.bico.artifact import LearnedBinder
 from bico.methods.bico.settings import Settings
 from bico.models.wan.attention_maps import word_maps
 from bico.models.wan.backbone import Backbone
+from bico.plan.passes import MAP_CAPTIONS
 from bico.plan.trainings import artifact_path, learned_items
 from bico.report.names import counted, scope
 from bico.report.style import GREY, INK, save_pair, styled
@@ -37,8 +38,6 @@ from bico.toybox.scenes import scene_of, toy_scene
 from bico.toybox.world import Scene
 
 WORD, TOKEN = "subject's word", "absorption token"
-CAPTIONS = 8
-"""Number of captions of a source over which its maps are averaged."""
 DRAWN = 4
 """Number of sources in the figure, those with clutter first."""
 CLUTTER_SHOWS = 24
@@ -93,7 +92,7 @@ def source_maps(
     learned = {row: LearnedBinder.load(artifact_path(config, row, source, seed)) for row in rows}
     binders = {row: binder.on(backbone).to(backbone.device) for row, binder in learned.items()}
     taken: dict[tuple[str, str], list[Tensor]] = {}
-    for caption in range(min(CAPTIONS, len(encoded.prompt_embeds))):
+    for caption in range(min(MAP_CAPTIONS, len(encoded.prompt_embeds))):
         one = slice(caption, caption + 1)
         context = backbone.context(encoded.prompt_embeds[one]).float()
         slots = {WORD: _where(encoded.key_slots[caption] == number)} if number else {}

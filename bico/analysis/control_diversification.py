@@ -25,6 +25,7 @@ from bico.models.wan.backbone import Backbone
 from bico.models.wan.forward_pass import Contexts
 from bico.models.wan.schedule import shifted
 from bico.plan.controls import measured_sources
+from bico.plan.passes import NEW_SENTENCES, NOISES
 from bico.plan.trainings import artifact_path
 from bico.sources.encoding import EncodedSource
 from bico.toybox.captions import caption
@@ -32,12 +33,8 @@ from bico.toybox.scenes import scene_of, toy_scene
 from bico.training.loss import flow_matching_loss
 from bico.training.randomness import step_generator
 
-SENTENCES = 8
-"""Largest number of new sentences for each source. A simple scene can be described in few ways."""
 DRAWS = 200
 """Number of sentences that are drawn to find different ones."""
-NOISES = 8
-"""Number of noise levels, evenly spaced in the schedule, each with its own noise."""
 
 
 def gains(config: Config, backbone: Backbone) -> pd.DataFrame:
@@ -73,7 +70,7 @@ def new_sentences(config: Config, source: str) -> list[str]:
     known = load_json(config.paths.concepts(source))["captions"]
     rng = np.random.default_rng([toy_scene(entry).seed, 2])
     drawn = dict.fromkeys(caption(scene, rng, motion=entry.kind == "video", detail=0) for _ in range(DRAWS))
-    return [sentence for sentence in drawn if sentence not in known][:SENTENCES]
+    return [sentence for sentence in drawn if sentence not in known][:NEW_SENTENCES]
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from bico.cli.arguments import ConfigFile, Count, Positive, open_config
+from bico.core.errors import InputError
 
 Rows = Annotated[
     Sequence[str], Parameter(consume_multiple=True, negative="", help="Methods whose trainings to measure.")
@@ -21,10 +22,36 @@ Others = Annotated[
     Sequence[Literal["diffusers", "re-encoding"]],
     Parameter(consume_multiple=True, negative="", help="Trainings to compare with; none: `--beside` without values."),
 ]
+MACHINES = "laptop (two cores with AMX), plain_laptop (with neither AMX nor AVX-512), h100, h200, a100 or rtx4090."
+
+
+def draw(
+    *,
+    cases: Annotated[Positive, Parameter(help="Cases of the benchmark; a sixth as many images, and videos.")],
+    seed: Annotated[Count, Parameter(help="The same seed draws the same benchmark.")],
+    name: Annotated[str, Parameter(help="Of the benchmark, such as toybox_120.")],
+    out: Annotated[Path, Parameter(help="YAML file to be written; it must not be there.")],
+    config: Annotated[
+        Path, Parameter(name="--config", help="YAML file of a Toybox benchmark, whose settings are taken.")
+    ] = Path("config/toybox.yaml"),
+) -> None:
+    """Draw a Toybox benchmark of any size from a seed, and write its config."""
+    import yaml
+
+    from bico.config.reading import read_yaml
+    from bico.core.files import write_text
+    from bico.toybox.drawing import drawn_config
+
+    if out.exists():
+        raise InputError(f"--out {out}: is there: expected a new file; remove it, or give another name")
+    entries = drawn_config(read_yaml(config), cases, seed, name)
+    command = f"uv run bico draw --cases {cases} --seed {seed} --name {name} --out {out}"
+    lines = yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    write_text(out, f"# Drawn by `{command}`, with the settings of {config}.\n\n{lines}")
 
 
 def check(*, config: ConfigFile) -> None:
-    """Look for everything that would make a run fail later."""
+    """Check a config, its files and its models for errors that would stop a run later."""
     from bico.pipeline.preflight import check
 
     check(open_config(config))
@@ -40,7 +67,7 @@ def doctor(*, config: ConfigFile) -> int:
 def estimate(
     *targets: Annotated[str, Parameter(help="Target files, as for Snakemake; by default those of `all`.")],
     config: ConfigFile,
-    machine: Annotated[str, Parameter(help="laptop, plain_laptop, h100, h200, a100 or rtx4090.")] = "laptop",
+    machine: Annotated[str, Parameter(help=MACHINES)] = "laptop",
     measure: Annotated[bool, Parameter(negative="", help="Measure the speed of this machine first.")] = False,
 ) -> None:
     """Estimate jobs, hours and disk of a run, by rule and by row. Results that exist are not counted."""
@@ -63,7 +90,7 @@ def bench(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     out: Annotated[Path | None, Parameter(help="File for the results, .json or .csv.")] = None,
 ) -> None:
-    """Measure training and generation of the full-size model on random weights, beside two other ways to train it."""
+    """Measure training and generation of the full-size model on random weights, and two other ways to train it."""
     from bico.core.device import free_device
     from bico.profiling.bench import bench
 

@@ -7,9 +7,12 @@ bico learn --config results/config.yaml bico 0
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,14 +21,14 @@ from pathlib import Path
 
 from cyclopts import App, CycloptsError, Group
 
-from bico.cli import analysis, before, checkpoints, methods, own_files, results, sources
+from bico.cli import analysis, before, checkpoints, joining, methods, own_files, results, sources
 from bico.cli.arguments import forget_configs, is_result
 from bico.core.errors import InputError
 from bico.core.files import FULL
 
 COMMANDS = {
     "Your own files": [own_files.compose, own_files.decompose, own_files.edit],
-    "Before a run": [before.check, before.doctor, before.estimate, before.bench],
+    "Before a run": [before.draw, before.check, before.doctor, before.estimate, before.bench],
     "Steps: sources": [
         sources.weights,
         sources.authors,
@@ -48,6 +51,7 @@ COMMANDS = {
         results.tensorboard,
         results.figures,
         results.gallery,
+        results.entry,
         results.rating,
         results.power,
         results.verify,
@@ -66,6 +70,7 @@ COMMANDS = {
         analysis.control_absorption,
         analysis.controls,
     ],
+    "A benchmark that others join": [joining.bundle, joining.submit, joining.compare, joining.board],
     "Checkpoints and weights": [
         checkpoints.import_,
         checkpoints.export,
@@ -115,6 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (reason := _why(error)) is None:
             raise
         return _refused(reason)
+    except RuntimeError as error:
+        if (reason := _why_not_compiled(error)) is None:
+            raise
+        return _refused(reason)
     except (KeyboardInterrupt, _Terminated) as error:
         print("stopped: finished files are kept", file=sys.stderr)
         return 128 + (signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
@@ -151,6 +160,25 @@ def _why(error: OSError) -> str | None:
     if "temporary directory" in str(error):
         return f"{error.strerror}: expected free space in one of them, or set TMPDIR"
     return None
+
+
+def _why_not_compiled(error: RuntimeError) -> str | None:
+    """One line where torch could not write the kernels that it compiles in the first steps of a training's stages.
+
+    torch wraps what went wrong in an error of its own; what a compiler or another process said is only in its text.
+    """
+    dynamo = sys.modules.get("torch._dynamo.exc")
+    if dynamo is None or not isinstance(error, dynamo.TorchDynamoException):
+        return None
+    reasons = [*FULL.values(), os.strerror(errno.EACCES), os.strerror(errno.EROFS)]
+    said = (line.strip() for line in str(error).splitlines() if any(reason in line for reason in reasons))
+    if (line := next(said, None)) is None:
+        return None
+    folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or tempfile.gettempdir()
+    return (
+        f"{folder}: training cannot be compiled there ({line}): expected room, and leave to write: make some, or set "
+        "TMPDIR to another folder, and run again: training goes on from its checkpoint"
+    )
 
 
 def _refused(reason: str) -> int:

@@ -31,5 +31,6 @@ def generate(method: Row, /, *, config: ConfigFile) -> None:
     from bico.pipeline.generate import generate
     from bico.profiling.memory import check_gpu
 
-    check_gpu(opened, "generate", row)
+    if opened.methods[row].OPENS_BACKBONE:
+        check_gpu(opened, "generate", row)
     generate(opened, row)

@@ -151,6 +151,13 @@ def gallery(*, config: ConfigFile) -> None:
     gallery(open_config(config))
 
 
+def entry(*, config: ConfigFile) -> None:
+    """Write what a board takes: the main table with all that says whether another one compares, and a few clips."""
+    from bico.report.entry import write_entry
+
+    write_entry(_with_table(config, "table1"))
+
+
 def rating(*, config: ConfigFile) -> None:
     """Write the pages on which people rate the clips of table 1, and the key that identifies the clips."""
     from bico.report.rating import rating

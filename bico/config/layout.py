@@ -180,6 +180,11 @@ class Layout:
         return self.results / "gallery.html"
 
     @property
+    def entry(self) -> Path:
+        """The folder that a board takes: the main table, and a few clips."""
+        return self.results / "entry"
+
+    @property
     def rating_pages(self) -> Path:
         """The folder with a page for each rater."""
         return self.results / "rating/pages"

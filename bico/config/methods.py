@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, cast
 
 from pydantic import Field
 
 from bico.config.benchmark import Kind
 from bico.config.section import Positive, Rate, Section, Words, problem
 from bico.config.settings import Sampling
+
+if TYPE_CHECKING:
+    from bico.config.schema import Config
 
 METHODS = Path(__file__).parents[1] / "methods"
 Part = Literal["settings", "learn", "compose"]
@@ -61,6 +64,7 @@ class MethodSettings(Section):
     )
     APPEARANCE: ClassVar[bool] = False
     BINDS_WORDS: ClassVar[bool] = False
+    OPENS_BACKBONE: ClassVar[bool] = True
     PAPER_ROW: ClassVar[int | None] = None
     DISPLAY_NAME: ClassVar[str] = ""
     CONTROL: ClassVar[str] = ""
@@ -94,6 +98,35 @@ class MethodSettings(Section):
     def misfit(self, num_blocks: int) -> str | None:
         """What does not fit a backbone with this number of blocks, as "setting: what is wrong, what was expected"."""
         return None
+
+    def check(self, row: str, config: "Config") -> None:
+        """Raises InputError, one line, if files that the row names do not fit the benchmark.
+
+        It is called before anything runs, and again before the clips of the row are made.
+        """
+
+    def files(self, case_id: str, seed: int) -> dict[str, Path]:
+        """The user's own files from which the row makes this clip, besides sources and what is learned, by what they
+        are to it."""
+        return {}
+
+    def missing(self, case_id: str, seed: int) -> str | None:
+        """Why there is no such clip, though the method supports the case; None if there is to be one."""
+        return None
+
+    def origin(self) -> str:
+        """Who made the clips, and how, if this benchmark did not; else ""."""
+        return ""
+
+    def track(self) -> Literal["one-shot", "per-case", "feed-forward"]:
+        """What is trained for clips: each source alone, the sources of a case, or nothing."""
+        tracks: dict[str, Literal["one-shot", "per-case", "feed-forward"]]
+        tracks = {"source": "one-shot", "case": "per-case", "nothing": "feed-forward"}
+        return tracks[self.LEARNS_PER]
+
+    def trainings(self, learning_seeds: Sequence[int]) -> int:
+        """How many trainings there are of each thing that the row learns."""
+        return len(learning_seeds) if self.LEARNS_PER != "nothing" else 0
 
     def effective(self) -> dict[str, Any]:
         """The settings on which a clip depends, as JSON values."""
@@ -147,7 +180,8 @@ class LearnedSettings(MethodSettings):
         default=500, description="Steps between checkpoints, from which an interrupted training continues."
     )
     eval_every: Positive = Field(
-        default=200, description="Steps between losses on fixed captions and noise, for the training curves."
+        default=200,
+        description="Steps between evaluations of the loss on fixed captions and noise, for the training curves.",
     )
     preview_every: Positive | None = Field(
         default=None,

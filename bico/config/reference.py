@@ -61,6 +61,7 @@ EXAMPLE: dict[str, Any] = {
         }
     },
     "methods": {
+        "external": {"clips": "theirs.zip"},
         "bico_weak": {"method": "bico", "strength": 0.5},
         "bico_no_token": {"method": "bico", "absorption": {"tokens": 0}},
     },
@@ -99,8 +100,9 @@ def explanation(section: type[Section], key: str) -> str:
 def reference() -> str:
     """A valid configuration with every key, its default or an example, and its description as a comment."""
     by_paper_row = sorted(method_names(), key=lambda method: (settings_of(method).PAPER_ROW or 0, method))
-    defaults = {method: to_jsonable_python(settings_of(method).model_validate({})) for method in by_paper_row}
-    shown = EXAMPLE | {"methods": defaults | EXAMPLE["methods"]}
+    rows = {method: {} for method in by_paper_row} | EXAMPLE["methods"]
+    defaults = {method: to_jsonable_python(settings_of(method).model_validate(rows[method])) for method in by_paper_row}
+    shown = EXAMPLE | {"methods": rows | defaults}
     return "\n".join([HEADER, *_section(Config, shown, set(), WIDTH), ""])
 
 

@@ -102,7 +102,7 @@ class Config(Benchmark):
         min_length=1,
         description=(
             "Seeds of training: everything is trained once per seed. The clips of a case use these trainings in turn, "
-            "so the number of `seeds` is a multiple of the number of learning seeds."
+            "so the number of `seeds` must be a multiple of the number of learning seeds."
         ),
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -118,9 +118,9 @@ class Config(Benchmark):
     learned_dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description=(
-            "Precision of the files of what is learned: float32, or bfloat16, which takes half the disk. bfloat16 "
-            "rounds the matrices, and clips change by this rounding. Vectors and single numbers stay float32, and so "
-            "does training with its checkpoints."
+            "Precision of learned files: float32, or bfloat16, which takes half the disk space. bfloat16 rounds the "
+            "matrices, and this changes the clips a little. Vectors, single numbers, training and its checkpoints stay "
+            "in float32."
         ),
     )
     compile: bool = Field(
@@ -145,15 +145,15 @@ class Config(Benchmark):
         min_length=1,
         description=(
             "Rows of the tables: names of your choice, each with a method and its settings. `bico: {}` is the method "
-            "of that name with its defaults. A second row of one method with other settings is an ablation. Rows that "
-            "train the same share the training."
+            "of that name with its defaults. A second row of one method with other settings is an ablation. Rows with "
+            "the same training settings share one training."
         ),
     )
     tables: Tables = Field(
         default=Tables(),
         description=(
             "Rows of each table, in order: entries of `methods`, each with the number of the paper's row beside it "
-            "(null = none). A number stands once in a table."
+            "(null = none). A table may use each number once."
         ),
     )
     curves: dict[Name, Curve] = Field(
@@ -187,6 +187,15 @@ class Config(Benchmark):
     )
     split: Literal["table", "tuning"] = Field(
         default="table", description="Which set runs: table = `sources` and `cases`, tuning = those of `tuning`."
+    )
+
+    frozen: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description=(
+            "SHA-256 of the scenes of all Toybox sources and exact renderings, as `bico draw` writes it. A run whose "
+            "scenes differ ends before it starts; null = no check."
+        ),
     )
 
     @field_validator("methods", mode="before")

@@ -30,14 +30,15 @@ def generate(config: Config, row: str) -> None:
     manifest with the reason.
 
     Raises:
-        InputError: every clip that the method supports fails, or the device fails.
+        InputError: every clip that the method supports fails, or the device fails; or files of the row do not fit.
     """
+    config.methods[row].check(row, config)
     with alone(config.paths.all_clips(row)):
-        _generate(config, row, open_backbone(config))
+        _generate(config, row, open_backbone(config) if config.methods[row].OPENS_BACKBONE else None)
 
 
-def _generate(config: Config, row: str, backbone: Backbone) -> None:
-    depends = dependencies.generate(config, row, str(backbone.dtype))
+def _generate(config: Config, row: str, backbone: Backbone | None) -> None:
+    depends = dependencies.generate(config, row, str(backbone.dtype) if backbone else config.dtype)
     planned = {}
     for job in jobs(config, row):
         for path in (job.artifacts or job.media).values():
@@ -64,7 +65,7 @@ def _digest(path: Path) -> str | None:
 
 
 def _make(
-    config: Config, row: str, backbone: Backbone, stale: Sequence[tuple[Job, Path, Record]]
+    config: Config, row: str, backbone: Backbone | None, stale: Sequence[tuple[Job, Path, Record]]
 ) -> Iterator[dict[str, Any]]:
     """Makes these clips one after the other, and yields the manifest entry of each.
 
@@ -74,13 +75,13 @@ def _make(
     settings, clips = config.methods[row], None
     for number, (job, path, record) in enumerate(stale):
         clear_unfinished(path)
-        if reason := unsupported(config, row, job.case_id):
+        if absence := _absence(config, row, job):
             forget(path)
-            yield {"status": "not supported", "error": reason}
+            yield absence
             continue
         try:
             if clips is None:
-                rest = [later for later, *_ in stale[number:] if not unsupported(config, row, later.case_id)]
+                rest = [later for later, *_ in stale[number:] if not _absence(config, row, later)]
                 clips = compose_of(settings.method)(backbone, rest, settings, config.sampling, config.media)
             _, clip = next(clips)
         except Exception as error:  # any error: this clip counts as failed, the others are still made
@@ -98,6 +99,15 @@ def _make(
         write_clip(path, clip, config.media.fps)
         remember(path, record, config.paths.all_clips(row))
         yield OK
+
+
+def _absence(config: Config, row: str, job: Job) -> dict[str, Any] | None:
+    """What the manifest says of a clip that is not to be made; None of one that is."""
+    if reason := unsupported(config, row, job.case_id):
+        return {"status": "not supported", "error": reason}
+    if reason := config.methods[row].missing(job.case_id, job.seed):
+        return {"status": "missing", "error": reason}
+    return None
 
 
 def _of_the_device(error: Exception) -> bool:

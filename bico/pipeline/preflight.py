@@ -71,17 +71,25 @@ def preflight(config: Config) -> None:
     if "vlm" not in fetched_later:
         check_questions(config)
     check_results(config.results)
-    for name, source in config.sources.items():
-        if source.scene is not None:
-            check_words(f"sources.{name}.scene", source.scene)
-        else:
-            check_own_media(config, source, later=authors_page.due(config, name))
+    check_scenes(config)
+    check_sources(config)
     if "wan" not in fetched_later:
         check_size(config.models.wan, config.media)
         check_binders(config)
         check_prompts(config)
         check_methods(config)
+    for row, settings in config.methods.items():
+        settings.check(row, config)
     read_answers(config)
+
+
+def check_sources(config: Config) -> None:
+    """The sources are whole: files of the user's own, and words of scenes."""
+    for name, source in config.sources.items():
+        if source.scene is not None:
+            check_words(f"sources.{name}.scene", source.scene)
+        else:
+            check_own_media(config, source, later=authors_page.due(config, name))
 
 
 def check_own_media(config: Config, source: Source, *, later: Collection[Path]) -> None:
@@ -108,6 +116,20 @@ def check_questions(config: Config) -> None:
                 f"concepts.{key}: '{value}' is for a large VLM, and models.vlm reads {longest} tokens: expected "
                 f"'{short}', as in config/toybox.yaml"
             )
+
+
+def check_scenes(config: Config) -> None:
+    """The scenes of a frozen benchmark are those that were drawn."""
+    if config.frozen is None:
+        return
+    from bico.toybox.drawing import scenes_digest
+
+    if (found := scenes_digest(config)) != config.frozen:
+        raise InputError(
+            f"frozen: the scenes of sources and cases have the digest {found[:12]}...: expected "
+            f"{config.frozen[:12]}..., that of '{config.name}' as it was drawn; undo the change, or remove `frozen` "
+            "and give the benchmark another name"
+        )
 
 
 def check_folders(config: Config) -> None:

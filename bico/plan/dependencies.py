@@ -108,11 +108,13 @@ def _digests_of_models(config: Config) -> dict[str, str | None]:
 
 @once
 def own_files(config: Config) -> dict[Path, list[int]]:
-    """A user's own files, each with its size and time: media and their masks, binders that were trained elsewhere, and
-    answers of raters."""
+    """A user's own files, each with its size and time: media and their masks, binders that were trained and clips that
+    were made elsewhere, and answers of raters."""
     files = {file for entry in config.sources.values() for file in (*entry.own_files, *entry.own_masks)}
     files.update(entry.binder for entry in config.sources.values() if entry.binder)
     files.update(_answers(config))
+    for row in config.methods.values():
+        files.update(file for case in config.cases for seed in config.seeds for file in row.files(case, seed).values())
     there = (file for file in files if not file.is_relative_to(config.authors_page) and file.exists())
     return {file: [file.stat().st_size, file.stat().st_mtime_ns] for file in there}
 
@@ -266,16 +268,15 @@ def learn(config: Config, row: str, part: int, dtype: str) -> Dependencies:
 def generate(config: Config, row: str, dtype: str) -> Dependencies:
     """What the clips of a row depend on; for `dtype` see `encode`."""
     settings = config.methods[row]
+    of_backbone = {"sampling": config.sampling, "text_slots": config.text_slots, "dtype": dtype}
     return Dependencies(
         code=("bico.pipeline.generate", module_of(settings.method, "compose")),
         settings={
             "method": settings.effective(),
-            "sampling": config.sampling,
             "media": config.media,
-            "text_slots": config.text_slots,
-            "dtype": dtype,
+            **(of_backbone if settings.OPENS_BACKBONE else {}),
         },
-        models=("wan",),
+        models=("wan",) if settings.OPENS_BACKBONE else (),
         items={
             f"{job.case_id} {job.seed}": Item(
                 {
@@ -286,7 +287,7 @@ def generate(config: Config, row: str, dtype: str) -> Dependencies:
                     "unsupported": unsupported(config, row, job.case_id),
                     **({} if job.artifacts else {"starts": job.starts}),
                 },
-                job.artifacts or job.media,
+                {**(job.artifacts or job.media), **settings.files(job.case_id, job.seed)},
             )
             for job in jobs(config, row)
         },
@@ -495,6 +496,7 @@ def table(config: Config, name: str) -> Dependencies:
             "learning_seeds": config.learning_seeds,
             **_told(config, config.table(name)),
             "rows": list(config.table(name).items()),
+            "origins": {row: told for row in config.table(name) if (told := config.methods[row].origin())},
             "controls": sorted(config.controls.rows()) if name != "table1" else None,
         },
         pages=(f"report/paper_{name}.csv",),
@@ -550,6 +552,21 @@ def gallery(config: Config) -> Dependencies:
         },
         pages=("report/gallery.html", *PAGES),
         items=_bound_media(config),
+    )
+
+
+def entry(config: Config) -> Dependencies:
+    return Dependencies(
+        code=("bico.report.entry",),
+        settings={
+            **_told(config, config.table("table1")),
+            "cases": config.cases,
+            "media": config.media,
+            "scoring": config.scoring,
+            "scenes": _scenes(config),
+            "device": config.device,
+        },
+        items=_bound_media(config, all_photographs=True),
     )
 
 

@@ -12,8 +12,8 @@ Snakemake's dry run knows the jobs, so what is already there costs nothing; the 
 its matrix products need: one speed serves clips of any size, best those near the ones that it was measured on.
 
 Jobs count in full, although a job that runs again keeps what is up to date (see `bico.core.records`). Rules that `Work`
-does not name (tables, figures, applications, ...) count as one short command each, without disk; so do downloads, but
-with theirs. While it runs, a training also keeps a checkpoint of three times the size of what it learns.
+does not name (tables, figures, ...) count as one short command each, without disk; so do downloads, but with theirs.
+While it runs, a training also keeps a checkpoint of three times the size of what it learns.
 """
 
 from __future__ import annotations

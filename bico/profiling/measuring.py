@@ -18,6 +18,7 @@ from typing import cast
 
 import torch
 
+from bico.config.benchmark import Source
 from bico.config.methods import LearnedSettings, method_names
 from bico.config.schema import Config
 from bico.core.errors import InputError
@@ -98,7 +99,7 @@ def handful(config: Config, results: Path, size: int) -> Config:
     return config.alone(
         results=results,
         models=config.models.model_copy(update={"probe": None}),
-        sources={source: config.sources[source] for source in config.cases[case].bind},
+        sources={source: _first_file(config.sources[source]) for source in config.cases[case].bind},
         cases={case: config.cases[case]},
         seeds=list(range(size)),
         learning_seeds=config.learning_seeds[:1],
@@ -106,6 +107,11 @@ def handful(config: Config, results: Path, size: int) -> Config:
         sampling=config.sampling.model_copy(update={"steps": min(config.sampling.steps, STEPS)}),
         methods={"base": PlainPrompt()} | {name: methods[name] for name in method_names() if name in methods},
     )
+
+
+def _first_file(entry: Source) -> Source:
+    """A source with the first of several photographs alone, so that captions are as many as the config says."""
+    return entry.model_copy(update={"files": (entry.files or [])[:1] or None, "masks": (entry.masks or [])[:1] or None})
 
 
 def timed(run: Config, rows: Iterable[str]) -> dict[str, Taken]:

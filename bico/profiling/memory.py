@@ -7,11 +7,12 @@ GPU (`benchmarks/peak_memory.py`).
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import cast
 
 from bico.config.benchmark import Kind
-from bico.config.methods import LearnedSettings
+from bico.config.methods import LearnedSettings, MethodSettings
 from bico.config.schema import Config
 from bico.core.device import free_device
 from bico.core.errors import InputError
@@ -35,6 +36,8 @@ READING = 5.5e9
 VLM_WIDTH = 3584
 """Its `hidden_size`."""
 
+log = logging.getLogger("bico")
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -46,6 +49,7 @@ class Kept:
         encodes: whether the method opens the text encoder.
         inverts: kinds of sources for which a step needs the text encoder, too.
         copies: whether clips are made by a copy of the transformer, beside the original.
+        captures: whether steps on stills are captured graphs, which hold their memory between steps, too.
     """
 
     still: float = 25
@@ -53,16 +57,21 @@ class Kept:
     encodes: bool = False
     inverts: frozenset[Kind] = frozenset()
     copies: bool = False
+    captures: bool = False
 
 
 KEPT = {
-    "bico": Kept(),
-    "textual_inversion": Kept(clip=54, encodes=True, inverts=frozenset({"image", "video"})),
+    "bico": Kept(captures=True),
+    "textual_inversion": Kept(clip=54, encodes=True, inverts=frozenset({"image", "video"}), captures=True),
     "db_lora": Kept(still=52, clip=113, encodes=True, copies=True),
     "dreamvideo": Kept(clip=54, encodes=True, inverts=frozenset({"image"})),
     "dualreal": Kept(still=45, clip=52),  # all of a batch of stills at once
 }
 """By method; any other one counts as "bico", which keeps least."""
+
+
+def _kept(settings: MethodSettings) -> Kept:
+    return KEPT.get(settings.method, KEPT["bico"])
 
 
 class Memory:
@@ -77,7 +86,7 @@ class Memory:
         self.number = 4 if config.dtype == "float32" else 2  # bytes of a weight
 
     def of(self, rule: str, row: str | None = None) -> float:
-        """GiB of a job; 0 of one that needs little.
+        """GiB of a job, previews included; 0 of one that needs little.
 
         Args:
             row: of the rules `learn` and `generate`.
@@ -87,18 +96,41 @@ class Memory:
         if rule == "encode":
             return self._text_encoder() + self._vae()
         if rule == "learn" and row is not None:
-            items = learned_items(self.config, row).values()
-            kinds: list[Kind] = [self.config.sources[source].kind for item in items for source in item]
-            settings = cast(LearnedSettings, self.config.methods[row])
-            return max(self._training(settings, kind) for kind in kinds)
+            return max(self.training(row), self.previews(row))
         if rule == "generate" and row is not None:
             return self._clips(row)
         return 0.0
 
+    def training(self, row: str) -> float:
+        """GiB of a row's trainings but for previews."""
+        settings = cast(LearnedSettings, self.config.methods[row])
+        return max(self._training(settings, kind) for kind in self._kinds(row))
+
+    def previews(self, row: str) -> float:
+        """GiB while a row's trainings make a preview; 0 without previews."""
+        settings = cast(LearnedSettings, self.config.methods[row])
+        return max(self._preview(settings, kind) for kind in self._kinds(row)) if settings.preview_every else 0.0
+
+    def _kinds(self, row: str) -> list[Kind]:
+        return [
+            self.config.sources[source].kind for item in learned_items(self.config, row).values() for source in item
+        ]
+
+    def _preview(self, settings: LearnedSettings, kind: Kind) -> float:
+        """A second backbone makes a clip beside the one that trains, and beside all that training holds then."""
+        kept, has_stills = _kept(settings), settings.steps_of(kind).still
+        encoder_stays = kind in kept.inverts and (self.roomy or has_stills)
+        graphs = self._activations(kept, 1, settings.still_batch_size) if kept.captures and has_stills else 0.0
+        held = self._transformer() + self._learned(settings, kind) + graphs
+        artifact = 4 * settings.parameters(kind, self.sizes.backbone) / GIB
+        return held + (self._text_encoder() if encoder_stays else 0.0) + self._sampling(settings, artifact)
+
+    def _learned(self, settings: LearnedSettings, kind: Kind) -> float:
+        """Weights, gradients and two moments in float32."""
+        return 16 * settings.parameters(kind, self.sizes.backbone) / GIB
+
     def _training(self, settings: LearnedSettings, kind: Kind) -> float:
-        kept, transformer = KEPT.get(settings.method, KEPT["bico"]), self._transformer()
-        # Weights, gradients and two moments in float32.
-        learned = 16 * settings.parameters(kind, self.sizes.backbone) / GIB
+        kept, transformer, learned = _kept(settings), self._transformer(), self._learned(settings, kind)
         encoder = self._text_encoder()
         opening = transformer + encoder if kept.encodes else transformer
         has_stills, has_clips = settings.steps_of(kind)
@@ -122,8 +154,11 @@ class Memory:
             return 0.0
         cases = [case for name, case in self.config.cases.items() if not unsupported(self.config, row, name)]
         numbers = [sum(settings.parameters(self.config.sources[name].kind, backbone) for name in c.bind) for c in cases]
-        learned = 4 * max(numbers, default=0) / GIB
-        if KEPT.get(settings.method, KEPT["bico"]).copies:
+        return self._sampling(settings, 4 * max(numbers, default=0) / GIB)
+
+    def _sampling(self, settings: MethodSettings, learned: float) -> float:
+        """Of a clip and the models that make it, with so many GiB of what was learned."""
+        if _kept(settings).copies:
             learned = self._transformer()
         encoder, vae = self._text_encoder(), self._vae()
         return self._transformer() + learned + (encoder + vae if self.roomy else max(encoder, vae))
@@ -168,14 +203,24 @@ def on_this_gpu(config: Config) -> tuple[Memory, str, float]:
 
 
 def check_gpu(config: Config, rule: str, row: str | None = None) -> None:
-    """Raises InputError if the job runs on a GPU, and that is too small for it."""
+    """Raises InputError if the job runs on a GPU, and that is too small for it.
+
+    Where only previews do not fit, that is a notice: a training goes on without them.
+    """
     if free_device(config.device) == "cpu":
         return
     memory, name, there = on_this_gpu(config)
-    needed = memory.of(rule, row) + CUDA
+    trained = row if rule == "learn" else None
+    needed = (memory.of(rule, row) if trained is None else memory.training(trained)) + CUDA
     if there < needed:
         job, smaller = f"{rule} {row}" if row else rule, "models.vlm" if rule == "concepts" else "'media'"
         raise InputError(
             f"{job}: it needs about {needed:.1f} GiB of GPU memory, and {name} has {there:.1f} GiB: expected a "
             f"larger GPU, or a smaller {smaller} in the config"
         )
+    if trained is not None and there < (previewing := memory.previews(trained) + CUDA):
+        log.warning(
+            "notice: learn %s: with previews it needs about %.1f GiB of GPU memory, and %s has %.1f GiB: training "
+            "goes on without those that do not fit; preview_every: null asks for none",
+            trained, previewing, name, there,
+        )  # fmt: skip

@@ -14,9 +14,10 @@ from bico.config.schema import Config
 from bico.config.settings import Media
 from bico.methods.base.settings import Settings as PlainPrompt
 from bico.plan.binding import CONTEXTS
-from bico.plan.controls import ROLES, SENTENCES
+from bico.plan.controls import ROLES, SENTENCES, measured_sources, trainings_compared
 from bico.plan.dependencies import appearance_model
-from bico.plan.trainings import learned_items, trainings_of_part, unsupported
+from bico.plan.passes import MAP_CAPTIONS, NEW_SENTENCES, NOISES
+from bico.plan.trainings import applying_rows, learned_items, trainings_of_part, unsupported
 from bico.profiling.costs import Costs
 from bico.profiling.flops import forward_flops, training_flops
 from bico.profiling.presets import CAPTION_TOKENS, PRESETS
@@ -32,6 +33,10 @@ class Job:
 
 COMPRESSED = 0.3
 """Bytes of a clip's file per byte of its pixels, for the nearly lossless Toybox clips; larger frames take less."""
+MAP_LEVELS = 3
+"""Noise levels at which attention maps are taken (`bico.models.wan.attention_maps`)."""
+PUBLISHED = 41
+"""Clips of the authors' page (`bico.sources.authors_page`), taken to be as long as the benchmark's."""
 
 
 class Sizes:
@@ -96,7 +101,11 @@ class Work:
             "generate": self._generate,
             "unbound": self._unbound,
             "binding": self._binding,
+            "applications": self._applications,
+            "absorption": self._maps,
             "score": self._score,
+            "published": self._published,
+            "control_diversification": self._sentences,
             "control_counterparts": self._counterparts,
             "control_absorption": self._clutter,
         }
@@ -122,15 +131,18 @@ class Work:
     # Each of these returns seconds without the start, and bytes.
 
     def _concepts(self) -> tuple[float, float]:
-        return self.costs.caption * captions(self.config), 0
+        # Each further photograph is also asked for its key words.
+        return self.costs.caption * (captions(self.config) + further_photographs(self.config)), 0
 
     def _encode(self) -> tuple[float, float]:
         per_number = 4 if self.config.dtype == "float32" else 2
         size = min(CAPTION_TOKENS, self.config.text_slots) * self.sizes.transformer["text_dim"] * per_number
-        return self.costs.encode * captions(self.config), captions(self.config) * size
+        count = captions(self.config)
+        return self.costs.encode * (count + further_photographs(self.config)), count * size
 
     def _appearance(self) -> tuple[float, float]:
-        return self.costs.score * sum(self._frames(source) for source in self.config.sources), 0
+        frames = sum(self._frames(source) for source in self.config.sources) + further_photographs(self.config)
+        return self.costs.score * frames, 0
 
     def _learn(self, method: str, part: str) -> tuple[float, float]:
         settings, learned = cast(LearnedSettings, self.config.methods[method]), learned_items(self.config, method)
@@ -153,7 +165,9 @@ class Work:
             seconds += count * (step + settings.forward_passes() * forward) / tflop_per_s
         if settings.preview_every:
             previews = int(steps.still + steps.clip) // settings.preview_every
-            seconds += previews * self._clip(settings, 1 if kind == "image" else media.num_frames)
+            still = kind == "image" and settings.LEARNS_PER == "source"
+            # Each opens the models for itself, as a job does.
+            seconds += previews * (self.costs.start + self._clip(settings, 1 if still else media.num_frames))
         return seconds
 
     def _generate(self, method: str) -> tuple[float, float]:
@@ -165,6 +179,28 @@ class Work:
 
     def _binding(self, method: str) -> tuple[float, float]:
         return self._clips(self.config.methods[method], self._trials(learned_items(self.config, method)))[0], 0
+
+    def _applications(self) -> tuple[float, float]:
+        rows = [PlainPrompt(), *(self.config.methods[row] for row in applying_rows(self.config))]
+        seconds, size = zip(*(self._clips(row, len(self.config.applications)) for row in rows), strict=True)
+        return sum(seconds), sum(size)
+
+    def _maps(self) -> tuple[float, float]:
+        """Of the frozen backbone and of the two rows that are compared."""
+        full = [row for row, number in self.config.table("table2").items() if number == 7]
+        sources = [name for row in full for name in learned_items(self.config, row) if self.config.sources[name].scene]
+        each = 3 * min(MAP_CAPTIONS, self.config.concepts.captions) * MAP_LEVELS
+        return each * sum(map(self._pass, sources)), 0
+
+    def _sentences(self) -> tuple[float, float]:
+        """Every sentence with the frozen backbone and with what each training learned."""
+        compared = trainings_compared(self.config)
+        looks = [*measured_sources(self.config), *(source for _, source, _ in compared)]
+        return (1 + NEW_SENTENCES) * NOISES * sum(map(self._pass, looks)), 0
+
+    def _pass(self, source: str) -> float:
+        """Seconds of a forward pass over a source's own image or clip."""
+        return self.sizes.tflop(self.config.media, self._frames(source))[0] / self.costs.sampling
 
     def _trials(self, sources: Iterable[str]) -> int:
         """The reconstruction of each, and every role in each context."""
@@ -183,6 +219,9 @@ class Work:
     def _score(self, method: str) -> tuple[float, float]:
         cases = sum(not unsupported(self.config, method, case) for case in self.config.cases)
         return self.costs.score * cases * len(self.config.seeds) * self.config.media.num_frames, 0
+
+    def _published(self) -> tuple[float, float]:
+        return self.costs.score * PUBLISHED * self.config.media.num_frames, 0
 
     def _clips(self, settings: MethodSettings, cases: int) -> tuple[float, float]:
         media = self.config.media
@@ -204,4 +243,10 @@ def captions(config: Config) -> int:
     """Captions of all sources, those of single frames included."""
     of_frames = min(config.concepts.frame_captions or config.media.num_frames, config.media.num_frames)
     videos = sum(source.kind == "video" for source in config.sources.values())
-    return len(config.sources) * config.concepts.captions + videos * of_frames
+    of_sources = sum(max(config.concepts.captions, len(source.own_files)) for source in config.sources.values())
+    return of_sources + videos * of_frames
+
+
+def further_photographs(config: Config) -> int:
+    """Photographs of all sources besides the first of each."""
+    return sum(len(source.own_files[1:]) for source in config.sources.values())

@@ -31,7 +31,7 @@ from bico.report.names import counted, scope, score_name
 from bico.report.partial import complete_first, covered, on_same_cases
 from bico.report.statistics import row_intervals
 from bico.report.style import GREY, INK, PALETTE, PAPER, save_pair, styled
-from bico.scoring.results import SCORES, TRUTH_SCORES, read_scores
+from bico.scoring.results import SCORES, TRUTH_SCORES, UNORDERED, read_scores
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -83,7 +83,7 @@ def curve_plot(config: Config, name: str) -> list[Path]:
 def drawn_columns(config: Config) -> list[str]:
     """The truth scores; without them all others except the dynamic degree, of which higher is not better."""
     columns = TRUTH_SCORES if config.models.probe else SCORES
-    return [column for column in columns if column != "dynamic_degree"]
+    return [column for column in columns if column != UNORDERED]
 
 
 def training_plot(config: Config, row: str) -> list[Path]:

@@ -30,14 +30,12 @@ from bico.core.saving import save_csv
 from bico.core.tables import read_table
 from bico.report.answers import QUESTIONS, counted_answers, rated
 from bico.report.markdown import markdown
-from bico.report.names import scope, score_name, span
+from bico.report.names import counted, scope, score_name, span
 from bico.report.statistics import bootstrap, case_interval, pair_accuracy, rank_correlation
 from bico.report.style import INK, save_pair, styled
-from bico.scoring.results import SCORES, read_scores, score_columns
+from bico.scoring.results import SCORES, UNORDERED, read_scores, score_columns
 from bico.toybox.faults import DOSES, EXACT, FAULTS, dosed_clips
 
-UNORDERED = "dynamic_degree"
-"""The score of which more is not better."""
 TRUSTED = 0.75
 """Share of a question's faults that a score must put in the right order to be trusted for this question."""
 
@@ -191,7 +189,10 @@ def _statements(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) 
         within = within[within["answer"].isin([f"truth_{asked}", f"human_{asked}"])]
         for score in [*SCORES, f"truth_{asked}"]:
             holds, told = list[bool](), list[str]()
-            if len(of_score := about[about["score"] == score]):
+            of_score = about[
+                (about["score"] == score) & about["wrong_high"].notna()
+            ]  # of too few cases nothing is known
+            if len(of_score):
                 ordered = of_score[of_score["wrong_high"] < 0.5]
                 missed = [fault for fault in of_score["fault"] if fault not in set(ordered["fault"])]
                 holds.append(len(ordered) >= TRUSTED * len(of_score))
@@ -248,25 +249,27 @@ def _agreement_table(agreements: pd.DataFrame) -> str:
 
 
 def _figure(config: Config, faults: pd.DataFrame) -> Figure:
-    """A square for each score and fault: how often more of the fault costs points."""
+    """A square for each score and fault: how often more of the fault costs points. Blank: too few cases."""
     right = 1 - faults.pivot(index="score", columns="fault", values="wrong")
+    known = faults.pivot(index="score", columns="fault", values="wrong_high").notna()
     scores, names = list(dict.fromkeys(faults["score"])), list(dict.fromkeys(faults["fault"]))
     seen = faults.pivot(index="score", columns="fault", values="seen_at").loc[scores, names].to_numpy()
-    values = right.loc[scores, names].to_numpy()
+    values = right.where(known).loc[scores, names].to_numpy()
     figure = Figure(figsize=(2.2 + 0.85 * len(names), 1.6 + 0.5 * len(scores)), dpi=120, layout="constrained")
     figure.suptitle(
-        f"{scope(config)}\nShare of pairs of doses in the right order, in %; below, the smallest dose that is seen",
+        f"{config.name}: {counted(len(config.truths), 'case')}\n"
+        "Share of pairs of doses in the right order, in %; below, the smallest dose that is seen",
         x=0.005, ha="left", fontsize=8,
     )  # fmt: skip
     axes = figure.subplots()
     axes.imshow(values, cmap="PuOr", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(names)), [f"{name}\n{'/'.join(FAULTS[name].about)}" for name in names], fontsize=7)
+    axes.set_xticks(range(len(names)), ["\n".join([name, *FAULTS[name].about]) for name in names], fontsize=7)
     axes.set_yticks(range(len(scores)), [_named(score) for score in scores])
     axes.tick_params(length=0)
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             dose = "-" if math.isnan(seen[row, column]) else f"{seen[row, column]:g}"
-            colour = "white" if abs(value - 0.5) > 0.35 else INK
+            colour = "white" if abs(value - 0.5) > 0.3 else INK
             axes.text(column, row, f"{100 * value:.0f}\n{dose}", ha="center", va="center", fontsize=7, color=colour)
     return figure
 

@@ -97,11 +97,12 @@ def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> d
         "cases": rows["case"].nunique(),
         "scored_cases": len(scored_cases(rows)),
         "seeds": rows["seed"].nunique(),
-        "trainings": len(config.learning_seeds) if config.methods[method].LEARNS_PER != "nothing" else 0,
+        "trainings": config.methods[method].trainings(config.learning_seeds),
         "clips": len(rows),
         "missing": int(rows["status"].isin(["failed", "missing"]).sum()),
         "not_supported": int((rows["status"] == "not supported").sum()),
     }
+    counts["made_elsewhere"] = int(bool(config.methods[method].origin()))
     scores = row_intervals(config, rows, score_columns(config))
     figures = {f"paper_{column}": value for column, value in paper.items() if column != "configuration"}
     human = {"human_ratings": int(rows["human_ratings"].sum())} | row_intervals(config, rows, HUMAN)
@@ -355,6 +356,9 @@ def _legend(config: Config, name: str, table: pd.DataFrame) -> str:
             )
     if name in ("table2", "table3"):
         lines += verdicts(config)
+    for row in table["method"]:
+        if origin := config.methods[row].origin():
+            lines.append(f"- {config.label(row)}: {origin}. Only its scores were computed here.")
     lines.append(
         f"- In brackets: 95 % interval from {config.scoring.bootstrap} bootstrap resamples of the cases (seeds of a "
         f"case are averaged first). There is none where fewer than {statistics.FEWEST} cases have a score. `missing` "
@@ -389,5 +393,5 @@ def _precision(config: Config) -> str:
     """Precision of the frozen models that made the clips, from the records beside them; it depends on the machine."""
     records = config.paths.clips.rglob("*.made_from.json")
     settings = [json.loads(path.read_text(encoding="utf-8"))["settings"] for path in records]
-    found = {each["dtype"].removeprefix("torch.") for each in settings}
+    found = {each["dtype"].removeprefix("torch.") for each in settings if "dtype" in each}
     return " and ".join(sorted(found)) or "unknown precision"

@@ -13,6 +13,8 @@ from bico.plan.trainings import unsupported
 
 SCORES = ("clip_t", "dino_i", "motion_fidelity", "dynamic_degree")
 TRUTH_SCORES = ("truth_concept", "truth_prompt", "truth_motion", "truth_overall", "truth_clean")
+UNORDERED = "dynamic_degree"
+"""The score of which more is not better."""
 TRUTH = "truth"
 """Name in place of a method where exact renderings are measured like clips."""
 

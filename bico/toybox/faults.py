@@ -137,7 +137,7 @@ FAULTS = {
     "light": Fault(light, "light", ("concept", "prompt")),
     "subject": Fault(subject, None, ("concept", "prompt")),
     "copy": Fault(copy, None, ("concept", "prompt", "motion")),
-    "path": Fault(path, "motion", ("motion",)),
+    "path": Fault(path, "motion", ("prompt", "motion")),
     "speed": Fault(speed, "motion", ("motion",)),
     "frozen": Fault(frozen, "motion", ("motion",)),
 }

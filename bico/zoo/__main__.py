@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from bico.core.errors import InputError
+from bico.core.errors import InputError, exit_code
 
 # Imported only when they are asked for, because their libraries take seconds to import.
 TRAINED = {
@@ -39,13 +39,12 @@ TAKES = {"start": ("wan", "lean", "vlm"), "lean": ("wan", "lean")}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. Bad input gives one line on stderr and exit code 2."""
-    try:
+
+    def command() -> None:
         options = _parser().parse_args(arguments)
         run(options.command, options.folder, workdir=options.workdir, start=options.start, lean=options.lean)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_code(command)
 
 
 def run(command: str, folder: Path, *, workdir: Path | None, start: Path | None, lean: float | None) -> None:

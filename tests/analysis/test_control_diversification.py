@@ -9,13 +9,14 @@ import torch
 import toy
 from conftest import ROOT, needs_zoo
 
-from bico.analysis.control_diversification import SENTENCES, gain, gains, losses, new_sentences
+from bico.analysis.control_diversification import gain, gains, losses, new_sentences
 from bico.config.reading import load
 from bico.core.files import write_json
 from bico.methods.bico import learn as bico_learn
 from bico.models.binder import HierarchicalBinder
 from bico.models.wan.backbone import Backbone
 from bico.plan.controls import measured_sources
+from bico.plan.passes import NEW_SENTENCES
 from bico.plan.trainings import artifact_path
 from bico.sources.encoding import encode_source
 from bico.toybox.captions import caption, key_words
@@ -37,7 +38,7 @@ def config(tmp_path):
 
 def test_new_sentences_say_the_source_and_none_of_them_is_a_caption_of_it(config):
     first, second, *rest = new_sentences(config, "red_cat")
-    assert len({first, second, *rest}) == 2 + len(rest) == SENTENCES
+    assert len({first, second, *rest}) == 2 + len(rest) == NEW_SENTENCES
     assert all("cat" in each and "beach" in each for each in (first, second, *rest))
     write_json(config.paths.concepts("red_cat"), {"captions": ["a cat", first, second]})
     again = new_sentences(config, "red_cat")

@@ -8,6 +8,7 @@ import yaml
 from conftest import ROOT
 
 from bico.config.reading import load
+from bico.core.errors import InputError
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import tune
@@ -24,8 +25,10 @@ def test_candidates_change_only_what_they_name():
 
 
 def test_unequal_budgets_are_refused():
-    with pytest.raises(SystemExit, match="same budget"):
+    with pytest.raises(InputError, match="same budget"):
         tune.rows(METHODS, {"bico": [{}, {"steps": 9}], "db_lora": [{}]})
+    with pytest.raises(InputError, match="candidates of copy: expected rows of 'methods': bico, db_lora"):
+        tune.rows(METHODS, {"bico": [{}], "copy": [{}]})
 
 
 def test_the_candidates_of_the_toybox_are_valid_rows_of_equal_number():

@@ -41,16 +41,47 @@ def test_diffusers_opens_it_and_its_transformer_does_what_ours_does_with_the_lor
     assert torch.equal(velocity(pipeline.transformer), plain)
 
 
-def test_its_layers_have_the_names_under_which_comfyui_knows_wans(tmp_path: Path) -> None:
-    """There a key is "diffusion_model." with a weight's name in Wan's code, and the parts are lora_A and lora_B."""
-    assert run(learned("db_lora").artifacts["still"], tmp_path / "lora.safetensors") == 0
-    attention = [f"{kind}.{layer}" for kind in ("self_attn", "cross_attn") for layer in "qkvo"]
-    assert set(load_file(tmp_path / "lora.safetensors")) == {
-        f"diffusion_model.blocks.{block}.{layer}.lora_{part}.weight"
-        for block in range(3)
-        for layer in (*attention, "ffn.0", "ffn.2")
-        for part in "AB"
-    }
+WANS = {f"attn{n}": f"{kind}_attn" for n, kind in ((1, "self"), (2, "cross"))}
+WANS |= {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "o", "net.0.proj": "0", "net.2": "2"}
+"""Parts of the names of a block's layers in diffusers, and in Wan's own code and ComfyUI (comfy/ldm/wan/model.py)."""
+
+
+def in_comfyui(weights: dict[str, torch.Tensor], lora: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What ComfyUI (comfy/lora.py, comfy/weight_adapter/lora.py, 2026-11) makes of a model's weights at strength 1: it
+    looks for the name of each without ".weight", adds lora_B @ lora_A, and scales that only where there is an alpha.
+    What is left over of the file it does not load, with a line for each in its log."""
+    left, changed = dict(lora), dict(weights)
+    for name, weight in weights.items():
+        key = name.removesuffix(".weight")
+        assert f"{key}.alpha" not in lora
+        if f"{key}.lora_B.weight" in lora:
+            changed[name] = weight + left.pop(f"{key}.lora_B.weight") @ left.pop(f"{key}.lora_A.weight")
+    assert left == {}
+    return changed
+
+
+def test_comfyui_makes_of_it_the_weights_of_our_row(tmp_path: Path) -> None:
+    artifact, transformer = learned("db_lora").artifacts["still"], tiny.saved_pipeline().transformer
+    assert run(artifact, tmp_path / "lora.safetensors") == 0
+
+    def weights() -> dict[str, torch.Tensor]:
+        """Those of a block's linear layers, as ComfyUI calls them."""
+        named = {}
+        for name, module in transformer.blocks.named_modules():
+            if isinstance(module, torch.nn.Linear):
+                for ours, wans in WANS.items():
+                    name = name.replace(f".{ours}", f".{wans}")
+                named[f"diffusion_model.blocks.{name}.weight"] = module.weight.detach().clone()
+        return named
+
+    plain = weights()
+    theirs = in_comfyui(plain, load_file(tmp_path / "lora.safetensors"))
+    with merged(transformer, [load_artifact(artifact)[0]], weight=1.0):
+        ours = weights()
+    assert len(ours) == 3 * 10
+    for name, weight in ours.items():
+        torch.testing.assert_close(theirs[name], weight)
+        assert not torch.equal(weight, plain[name])
 
 
 def test_what_is_no_whole_lora_is_one_line_and_nothing_is_written(

@@ -1,5 +1,6 @@
 """The command line: one command per step, errors of one line, and a composition without any config."""
 
+import errno
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, needs_zoo
 from files import moving_square, write
 from PIL import Image
@@ -259,6 +261,24 @@ def test_a_command_that_is_stopped_says_so_in_one_line_and_leaves_no_temporary_f
         told = running.communicate()[1]
     assert running.returncode == code and told.splitlines()[-1] == "stopped: finished files are kept"
     assert "Traceback" not in told and not [*temporary.glob("tmp*")]
+
+
+def test_a_disk_that_is_full_when_blocks_are_compiled_is_one_line(quick, capsys, monkeypatch):
+    """Compilation happens in the first steps of each stage, long after the training began."""
+
+    def backend(graph, inputs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/full/kernel.cpp")
+
+    def learn(config, row, part):
+        torch.compile(torch.sin, backend=backend)(torch.ones(2))
+
+    monkeypatch.setattr("bico.pipeline.learn.learn", learn)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/full")
+    torch._dynamo.reset()
+    assert main(["learn", "--config", quick, "bico", "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: /full: training cannot be compiled there (OSError: [Errno 28] No space left")
+    assert "TMPDIR" in line
 
 
 def test_a_word_is_swapped_once(quick, tmp_path, capsys):

@@ -7,7 +7,7 @@ import yaml
 from dagtools import jobs, pretend_results, snakemake
 
 # What hangs on the clips of all rows but `copy`, and on all clips.
-AFTER_CLIPS = {"figures": 1, "gallery": 1, "table": 1, "plot": 1, "all": 1}
+AFTER_CLIPS = {"figures": 1, "gallery": 1, "table": 1, "plot": 1, "entry": 1, "all": 1}
 CLIPS = {"generate": 8, "score": 8} | AFTER_CLIPS
 LEARNED_CLIPS = {"generate": 6, "score": 6} | AFTER_CLIPS  # of rows that learn
 ENCODED = {"encode": 1, "learn": 6} | LEARNED_CLIPS
@@ -32,7 +32,7 @@ EDITS = {
     "which words are bound": ("bico/prompts/words.py", None, {"learn": 2} | CLIPS),  # two rows learn from whole prompts
     "which words say what is seen": (
         "bico/prompts/content_words.py", None,
-        {"coverage": 1, "table": 1, "plot": 1, "all": 1},
+        {"coverage": 1, "table": 1, "plot": 1, "entry": 1, "all": 1},
     ),
     # Learning and composing
     "the training step": ("bico/training/loop.py", None, {"learn": 6} | LEARNED_CLIPS),
@@ -43,11 +43,11 @@ EDITS = {
     # Results
     "a score": (
         "bico/scoring/dino_i.py", None,
-        {"calibrate": 1, "score": 8, "gallery": 1, "table": 1, "plot": 1, "all": 1},
+        {"calibrate": 1, "score": 8, "gallery": 1, "table": 1, "plot": 1, "entry": 1, "all": 1},
     ),
     "a plot": ("bico/report/plots.py", None, {"plot": 1, "all": 1}),
     "a page": ("bico/report/gallery.html", None, {"gallery": 1, "all": 1}),
-    "what raters say": ("bico/report/answers.py", None, {"table": 1, "plot": 1, "all": 1}),
+    "what raters say": ("bico/report/answers.py", None, {"table": 1, "plot": 1, "entry": 1, "all": 1}),
     "the pictures of cases": ("bico/report/figures.py", None, {"figures": 1, "all": 1}),
 }  # fmt: skip
 

@@ -29,7 +29,7 @@ from bico.training.artifacts import save_artifact
 def test_dry_run_has_one_job_for_each_row(config_file):
     output = snakemake("-n", "--configfile", config_file).stdout
     expected = {"render": 2, "concepts": 1, "encode": 1, "appearance": 1, "learn": 6}
-    expected |= {"generate": 8, "score": 8, "table": 1, "plot": 1, "truth": 1, "coverage": 1}
+    expected |= {"generate": 8, "score": 8, "table": 1, "plot": 1, "truth": 1, "coverage": 1, "entry": 1}
     assert jobs(output).items() >= expected.items()
 
 
@@ -177,11 +177,11 @@ def test_what_raters_send_back_makes_tables_new_and_nothing_else(checkout, confi
             results / "rating/keys/0123abcd.csv", "rater,item,case,method,seed,sha256\n1,1,a,base,0,\n2,1,a,base,0,\n"
         )
         write_text(results / f"rating/answers/{rater}.csv", f"{','.join(COLUMNS)}\n0123abcd,{rater},1,5,4,3\n")
-        assert scheduled() == {"all": 1, "table": 1, "plot": 1}
+        assert scheduled() == {"all": 1, "table": 1, "plot": 1, "entry": 1}
         pretend_results(checkout, config_file)
         assert scheduled() == {}
     write_text(results / "rating/answers/2.csv", f"{','.join(COLUMNS)}\n0123abcd,2,1,5,4,4\n")
-    assert scheduled() == {"all": 1, "table": 1, "plot": 1}
+    assert scheduled() == {"all": 1, "table": 1, "plot": 1, "entry": 1}
     write_text(results / "rating/answers/2.csv", f"{','.join(COLUMNS)}\n0123abcd,2,1,5,4,6\n")
     refused = snakemake("-n", "--configfile", config_file, folder=checkout).stdout
     assert "2.csv, row 2, column motion: expected a whole number from 1 to 5, got '6'" in refused
@@ -211,7 +211,7 @@ def test_every_rule_has_the_params_of_its_own_step(checkout, config_file, small)
     targets = ["table1.csv", "concept_parts.csv", "binding.csv", "applications.csv", "absorption.csv", "gallery.html"]
     targets += ["figures/table1.png", "figures/training/bico.png", "figures/curves/knob.png", "rating/pages"]
     targets += ["figures/cases/cat_bouncing_in_the_city.png", "published.csv", "controls.csv"]
-    targets += ["scorers.csv"]
+    targets += ["scorers.csv", "entry"]
     found = told(checkout, config_file, *(results / name for name in targets))
     arguments = {
         "render": ("cat_beach",), "encode": ("auto",), "learn": ("bico", 0, "auto"), "generate": ("bico", "auto"),
@@ -288,7 +288,7 @@ def test_files_of_tomorrow_and_prompts_with_braces_run_once(small, config_file, 
 
     assert scheduled() == {}
     os.utime(answers)
-    assert scheduled() == {"all": 1, "table": 1, "plot": 1}
+    assert scheduled() == {"all": 1, "table": 1, "plot": 1, "entry": 1}
     os.utime(cat)
     assert scheduled().items() >= {"concepts": 1, "figures": 1, "gallery": 1, "score": 8}.items()
 

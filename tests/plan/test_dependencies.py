@@ -21,7 +21,7 @@ from bico.plan.dependencies import Dependencies
 # Settings on which no result depends: where things are and run, how a row's work is divided, what is only looked at.
 WITHOUT_EFFECT = {
     "results", "weights_store", "authors_page", "device", "gradient_checkpointing", "split", "parts",
-    "checkpoint_every", "eval_every", "preview_every", "preview_prompt",
+    "checkpoint_every", "eval_every", "preview_every", "preview_prompt", "frozen",
 }  # fmt: skip
 # Files and folders: inputs of rules, whose digests count.
 FOLDERS = {"wan", "vlm", "clip", "appearance", "dino", "probe"}

@@ -19,12 +19,15 @@ from bico.methods.db_lora import learn as db_lora
 from bico.methods.dreamvideo.settings import Settings as DreamVideoSettings
 from bico.methods.dualreal.settings import Settings as DualRealSettings
 from bico.methods.textual_inversion.settings import Settings as TextualInversionSettings
-from bico.plan.trainings import learned_items
+from bico.models.wan.attention_maps import MID_SIGMAS
+from bico.plan.controls import measured_sources
+from bico.plan.passes import MAP_CAPTIONS, NEW_SENTENCES, NOISES
+from bico.plan.trainings import applying_rows, learned_items
 from bico.profiling.costs import Costs, Speed, costs_of
 from bico.profiling.estimate import estimate, jobs_in
 from bico.profiling.expected import expected_seconds
 from bico.profiling.measuring import handful, speeds
-from bico.profiling.work import Job, Sizes, Work, captions
+from bico.profiling.work import MAP_LEVELS, PUBLISHED, Job, Sizes, Work, captions
 
 UNIT = Costs(
     origin="one of everything",
@@ -207,6 +210,15 @@ def test_a_handful_is_one_case_with_few_steps(toybox, tmp_path):
     assert load(json.loads(json.dumps(config.model_dump(mode="json")))) == config
 
 
+def test_a_handful_has_one_photograph_of_a_source(small, tmp_path):
+    files = {key: [str(tmp_path / f"{key}{number}.png") for number in range(60)] for key in ("files", "masks")}
+    small["sources"]["cat_beach"] = {"kind": "image", **files}
+    del small["cases"]["cat_bouncing_in_the_city"]["truth"]
+    few, more = (handful(load(small), tmp_path, size) for size in (1, 5))
+    assert load(json.loads(json.dumps(few.model_dump(mode="json")))) == few
+    assert captions(more) - captions(few) == 2 * 40
+
+
 @needs_zoo
 def test_speeds_come_from_the_metrics_of_steps(toybox, tmp_path):
     config = handful(load(toybox), tmp_path, 1)
@@ -268,6 +280,60 @@ def test_previews_count_as_clips_of_their_sources(small):
 
     frames = small["media"]["num_frames"]  # 10 steps on the image, 20 on the video
     assert seconds(preview_every=4) - seconds() == pytest.approx(2 * (2 * 1 + 5 * frames))
+    decoding["start"] = 100.0  # each opens the models for itself
+    assert seconds(preview_every=4) - seconds() == pytest.approx(2 * (2 * 1 + 5 * frames) + 7 * 100)
+
+
+def test_previews_of_a_case_are_clips_whatever_its_first_source_is(small):
+    small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
+    small["tables"] = small["curves"] = {}
+
+    def seconds(**training: int) -> float:
+        small["methods"] = {"dualreal": {"steps": 10, "warm_up": 1, **training}}
+        return 3600 * hours(work(small, decode=2.0, sampling=1e12), "learn", method="dualreal", part="0")
+
+    assert seconds(preview_every=5) - seconds() == pytest.approx(2 * 2 * small["media"]["num_frames"])
+
+
+def test_every_photograph_is_looked_at_and_encoded_and_has_a_caption(small, tmp_path):
+    small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
+    small["concepts"] |= {"captions": 4}
+
+    def seconds(count: int) -> dict[str, float]:
+        files = {"files": [str(tmp_path / f"{number}.jpg") for number in range(count)]}
+        small["sources"]["cat_beach"] = {"kind": "image", **(files if count > 1 else {"file": str(tmp_path / "0.jpg")})}
+        small["cases"]["cat_bouncing_in_the_city"].pop("truth", None)
+        return {rule: 3600 * hours(work(small), rule) for rule in ("concepts", "encode", "appearance")}
+
+    one, three, six = seconds(1), seconds(3), seconds(6)
+    assert {rule: three[rule] - one[rule] for rule in one} == pytest.approx(dict.fromkeys(one, 2))
+    more = {"concepts": 5 + 2, "encode": 5 + 2, "appearance": 5}  # of six photographs two captions are more than four
+    assert {rule: six[rule] - one[rule] for rule in one} == pytest.approx(more)
+
+
+@needs_zoo
+def test_applications_controls_and_maps_count_by_their_clips_and_passes(toybox):
+    config, of = load(toybox), work(toybox)
+
+    def seconds(rule: str) -> float:
+        return 3600 * hours(of, rule)
+
+    rows = ["base", *applying_rows(config)]
+    made = len(config.applications) * len(config.seeds) * sum(of.of_one(row)["a composition"] for row in rows)
+    assert seconds("applications") == pytest.approx(made)
+    assert of.of(Job("applications", {}))["gb"] > 0
+    forward = {
+        name: of.sizes.tflop(config.media, 9 if entry.kind == "video" else 1)[0]
+        for name, entry in config.sources.items()
+    }
+    looked_at = learned_items(config, next(row for row, number in config.table("table2").items() if number == 7))
+    assert len(MID_SIGMAS) == MAP_LEVELS
+    maps = 3 * MAP_CAPTIONS * MAP_LEVELS * sum(forward[name] for name in looked_at)
+    assert seconds("absorption") == pytest.approx(maps)
+    networks = 1 + 2 * len(config.learning_seeds)  # the frozen backbone, and each training of both rows
+    losses = networks * (1 + NEW_SENTENCES) * NOISES * sum(forward[name] for name in measured_sources(config))
+    assert seconds("control_diversification") == pytest.approx(losses)
+    assert seconds("published") == pytest.approx(PUBLISHED * config.media.num_frames)
 
 
 def test_less_than_an_hour_is_told_in_minutes(small, monkeypatch):

@@ -8,7 +8,9 @@ import torch
 from conftest import ROOT, needs_zoo
 
 from bico.cli.main import main
+from bico.config.methods import LearnedSettings
 from bico.config.reading import load
+from bico.config.schema import Config
 from bico.core.errors import InputError
 from bico.profiling import memory
 from bico.profiling.costs import costs_of
@@ -91,6 +93,39 @@ def test_a_gpu_of_24_gb_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load(ROOT / "config" / "paper.yaml")
     for row in ("textual_inversion", "db_lora", "dreamvideo", "dualreal", "bico", "bico_as_released"):
         memory.check_gpu(config, "learn", row)
+
+
+def with_previews(config: Config) -> Config:
+    rows = {
+        row: own.model_copy(update={"preview_every": 100}) if isinstance(own, LearnedSettings) else own
+        for row, own in config.methods.items()
+    }
+    return config.model_copy(update={"methods": rows})
+
+
+@pytest.mark.parametrize("roomy", [False, True])
+def test_a_preview_needs_what_a_clip_does_beside_all_that_training_holds(roomy: bool) -> None:
+    config = load(ROOT / "config" / "paper.yaml")
+    plain, previewing = Memory(config, roomy=roomy), Memory(with_previews(config), roomy=roomy)
+    for row in ("textual_inversion", "db_lora", "dreamvideo", "dualreal", "bico"):
+        clip, optimizer = plain.of("generate", row), 16 * config.methods[row].parameters("video", plain.sizes.backbone)
+        assert plain.previews(row) == 0 and plain.of("learn", row) == plain.training(row) == previewing.training(row)
+        assert previewing.previews(row) > 0.9 * clip + optimizer / GIB  # of a case's clip, what two sources learned
+        assert previewing.of("learn", row) == max(previewing.training(row), previewing.previews(row))
+
+
+def test_a_gpu_too_small_for_previews_alone_is_a_notice(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = load(ROOT / "config" / "paper.yaml")
+    trains, previews = Memory(config).of("learn", "bico"), Memory(with_previews(config)).of("learn", "bico")
+    assert previews > trains + 1
+    gpu(monkeypatch, trains + 1)
+    memory.check_gpu(config, "learn", "bico")
+    assert caplog.messages == []
+    memory.check_gpu(with_previews(config), "learn", "bico")
+    (line,) = caplog.messages
+    assert line.startswith(f"notice: learn bico: with previews it needs about {previews + memory.CUDA:.1f} GiB")
 
 
 @needs_zoo

@@ -138,7 +138,7 @@ def test_motion_stands_in_the_table_of_the_cases_that_have_it(scored):
     assert table[["motion_fidelity_low", "motion_fidelity_high"]].isna().all(axis=None)
     assert table.loc["base", "motion_fidelity"] == -40 and table.loc["base", "dynamic_degree"] == 50
     text = (scored.results / "table1.md").read_text()
-    assert " motion_fidelity |" in text and "more is not better" in text
+    assert " motion_fidelity |" in text and "Higher is not better" in text
 
 
 def write_truth(config) -> None:

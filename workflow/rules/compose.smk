@@ -5,7 +5,9 @@ rule generate:
     input:
         learned=lambda w: learned(w.method),
         media=media_of(BOUND),
-        weights=fetched("wan"),
+        weights=lambda w: (
+            fetched("wan") if CONFIG.methods[w.method].OPENS_BACKBONE else []
+        ),
     output:
         manifest=AT.all_clips("{method}"),
     log:

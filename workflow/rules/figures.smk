@@ -59,3 +59,29 @@ rule gallery:
         depends=lambda w: depends("gallery"),
     shell:
         "python -m bico.cli gallery --config {params.config:q} > {log:q} 2>&1"
+
+
+# What a board takes: the main table, and a few clips.
+
+
+rule entry:
+    input:
+        table=AT.table("table1"),
+        manifests=expand(rules.generate.output.manifest, method=MAIN),
+    output:
+        folder=directory(AT.entry),
+    log:
+        AT.log("entry"),
+    benchmark:
+        AT.benchmark("entry")
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        config=str(AT.config),
+        depends=lambda w: depends("entry"),
+    shell:
+        "python -m bico.cli entry --config {params.config:q} > {log:q} 2>&1"

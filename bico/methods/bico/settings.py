@@ -35,8 +35,8 @@ class Absorption(Section):
     slot: Literal["append", "eos"] = Field(
         default="append",
         description=(
-            "Where they stand: append = after the caption, as in the paper; eos = in place of its end-of-sequence "
-            "token, as in the authors' code."
+            "Position of the tokens: append = after the caption, as in the paper; eos = in place of its "
+            "end-of-sequence token, as in the authors' code."
         ),
     )
     learning_rate: Rate | None = Field(
@@ -104,8 +104,8 @@ class Settings(LearnedSettings):
     warm_up: Count = Field(
         default=0,
         description=(
-            "Number of first steps of each optimiser in which the learning rates are a third of their values, as in "
-            "the authors' code; 0 = none."
+            "Number of steps at the start of each optimiser in which the learning rates are a third of their values, "
+            "as in the authors' code; 0 = none."
         ),
     )
     fresh_optimizer: bool = Field(

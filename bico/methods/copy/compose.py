@@ -15,7 +15,7 @@ from bico.plan.clips import Job
 
 
 def compose(
-    backbone: Backbone, jobs: Iterable[Job], settings: Settings, sampling: Sampling, media: Media
+    backbone: Backbone | None, jobs: Iterable[Job], settings: Settings, sampling: Sampling, media: Media
 ) -> Iterator[tuple[Job, np.ndarray]]:
     """Clips uint8 [T, H, W, 3]: the first video source of a case; without one, its first image as a still clip."""
     for job in jobs:

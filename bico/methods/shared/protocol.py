@@ -56,9 +56,10 @@ class Compose(Protocol):
     """`compose` of a method."""
 
     def __call__(
-        self, backbone: Backbone, jobs: Iterable[Job], settings: Any, sampling: Sampling, media: Media
+        self, backbone: Backbone | None, jobs: Iterable[Job], settings: Any, sampling: Sampling, media: Media
     ) -> Iterator[tuple[Job, np.ndarray]]:
-        """Makes the clip of each job, in order: uint8 [T, H, W, 3]."""
+        """Makes the clip of each job, in order: uint8 [T, H, W, 3]. The backbone is None where `OPENS_BACKBONE` is
+        False."""
         ...
 
 

@@ -20,9 +20,9 @@ class Settings(LearnedSettings):
     learning_rate: Rate = Field(
         default=7.4e-3,
         description=(
-            "Learning rate of AdamW, relative to the standard deviation of the text encoder's embedding table: a "
-            "vector's coordinate moves by about this share of it in a step. The default equals an absolute rate of "
-            "1e-4 for CLIP, whose embedding table has a standard deviation of 0.0135."
+            "Learning rate of AdamW, relative to the standard deviation of the text encoder's embedding table: in a "
+            "step each coordinate of a vector moves by about this share of the deviation. The default equals an "
+            "absolute rate of 1e-4 for CLIP, whose embedding table has a standard deviation of 0.0135."
         ),
     )
     vectors: Positive = Field(default=1, description="Vectors in place of each key word.")

@@ -1,0 +1,121 @@
+"""A board: a static page of any number of entries, sorted and filtered, which says what compares with what."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from bico.config.section import checked
+from bico.core.errors import InputError
+from bico.core.files import write_text
+from bico.report.entry import Entry, EntryRow
+from bico.report.names import score_name
+from bico.report.pages import filled
+from bico.scoring.results import UNORDERED
+
+MANIFEST = "entry.json"
+
+
+def read_entries(folder: Path) -> dict[str, Entry]:
+    """Name of each folder in `folder` -> its entry, sorted by name.
+
+    Raises:
+        InputError: one line: no entries, one that is damaged or has a score that is not finite, or a clip that is not
+            there.
+    """
+    paths = sorted(folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else []
+    if not paths:
+        raise InputError(f"{folder}: no entries: expected folders with {MANIFEST}, as a run leaves one in entry/")
+    entries = {}
+    for path in paths:
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: no whole JSON file ({error}): expected one, copy the entry again") from None
+        entry = checked(Entry, values, name=str(path))
+        for name, row in entry.rows.items():
+            for clip in row.clips.values():
+                if ".." in Path(clip).parts or not (path.parent / clip).is_file():
+                    raise InputError(f"{path}: rows.{name}: no {clip} beside it: copy the entry again, with its clips")
+        entries[path.parent.name] = entry
+    return entries
+
+
+def write_board(folder: Path, out: Path) -> list[str]:
+    """Writes `out/index.html` and the clips beside it. Returns a line for each group of entries that compare.
+
+    Raises:
+        InputError: see `read_entries`; or `out` is there already.
+    """
+    entries = read_entries(folder)
+    if out.exists():
+        raise InputError(f"{out}: this is there already: expected a new folder, or remove it first")
+    groups = _groups(entries)
+    for name, entry in entries.items():
+        for clip in {clip for row in entry.rows.values() for clip in row.clips.values()}:
+            target = out / name / clip
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name / clip, target)
+    write_text(out / "index.html", filled("board.html", _data(entries, groups)))
+    return [f"{label}: {', '.join(names)}" for label, names in groups.items()]
+
+
+def _groups(entries: dict[str, Entry]) -> dict[str, list[str]]:
+    """What a group is called -> the entries whose set and judges are the same; the largest first."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, entry in entries.items():
+        found.setdefault((entry.set_digest, entry.judges_digest), []).append(name)
+    groups = {}
+    for (media, judges), names in sorted(found.items(), key=lambda group: (-len(group[1]), group[1])):
+        label = entries[names[0]].benchmark
+        if sum(entries[group[0]].benchmark == label for group in found.values()) > 1:
+            label += f" (set {media[:8]}, scored by {judges[:8]})"
+        groups[label] = names
+    return groups
+
+
+def _data(entries: dict[str, Entry], groups: dict[str, list[str]]) -> dict[str, Any]:
+    shown = []
+    for label, names in groups.items():
+        first = entries[names[0]]
+        columns = {column for name in names for row in entries[name].rows.values() for column in row.scores}
+        shown.append(
+            {
+                "label": label,
+                "cases": first.cases,
+                "columns": [
+                    {
+                        "name": column,
+                        "label": score_name(column),
+                        "meaning": meaning,
+                        "ordered": column != UNORDERED,
+                    }
+                    for column, meaning in first.meanings.items()
+                    if column in columns
+                ],
+                "rows": [
+                    _row(name, entries[name], row, line) for name in names for row, line in entries[name].rows.items()
+                ],
+                "prompts": {case: prompt for name in names for case, prompt in entries[name].prompts.items()},
+                "aspect": f"{first.width} / {first.height}",
+            }
+        )
+    first = next(iter(entries.values()))
+    # The player steps through all clips alike, so the shortest and the first rate will do.
+    frames = min(entry.num_frames for entry in entries.values())
+    return {"groups": shown, "aspect": shown[0]["aspect"], "small": False, "fps": first.fps, "frames": frames}
+
+
+def _row(name: str, entry: Entry, row: str, line: EntryRow) -> dict[str, Any]:
+    return {
+        "entry": name,
+        "row": row,
+        "version": entry.version,
+        "backbone": entry.backbone,
+        "seeds": entry.seeds,
+        "of": entry.cases,
+        **line.model_dump(mode="json", exclude={"clips"}),
+        "clips": {case: f"{name}/{clip}" for case, clip in line.clips.items()},
+    }

@@ -1,0 +1,207 @@
+"""What a run leaves for a board: its main table with all that says whether another one compares, and a few clips.
+
+R/entry/entry.json               `Entry`
+R/entry/clips/<row>/<case>.mp4   the first seed of the first cases
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import Field
+
+from bico import __version__
+from bico.config.schema import Config
+from bico.config.section import Count, Name, Section, Words
+from bico.core.files import replacing, write_json
+from bico.core.fingerprints import code_digest, file_digest, folder_digest
+from bico.core.records import intact
+from bico.core.tables import read_lines, read_table
+from bico.media.writing import compressed
+from bico.plan.trainings import learned_items, learner
+from bico.report.tables import MEANING
+from bico.scoring.results import score_columns
+
+SHOWN = 3
+"""Cases whose clips are kept."""
+QUALITY = 18
+"""Of these clips, in H.264: no loss is seen."""
+
+
+class Score(Section):
+    """A score of a row: the mean over cases, and its 95 % interval if it has one."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Cost(Section):
+    """What a row took on the machine of the run; null = not known, or nothing."""
+
+    device: str = Field(description="cpu or cuda.")
+    learning_seconds: float | None = Field(default=None, description="Of one source, or of one case, by the clock.")
+    generating_seconds: float | None = Field(default=None, description="Of one clip, by the clock.")
+    steps_image: float = Field(default=0, ge=0, description="Training steps on an image.")
+    steps_video: float = Field(default=0, ge=0, description="Training steps on a video.")
+
+
+class EntryRow(Section):
+    """A row of the main table."""
+
+    label: Words
+    method: Words
+    track: Literal["one-shot", "per-case", "feed-forward", "control"]
+    origin: str = Field(description="Who made the clips, and how, if this project did not; else empty.")
+    cases: Count = Field(description="Cases of which the row has a clip.")
+    trainings: Count
+    missing: Count = Field(description="Clips that failed or are missing.")
+    scores: dict[str, Score]
+    cost: Cost
+    clips: dict[Name, str] = Field(description="Case -> file.")
+
+
+class Entry(Section):
+    """The main table of a run."""
+
+    format: Literal["bico-entry-1"] = "bico-entry-1"
+    benchmark: Words = Field(description="Name of the benchmark.")
+    set_digest: Words = Field(description="SHA-256 of cases, sources and the form of clips.")
+    judges_digest: Words = Field(description="SHA-256 of the models that score, and of their settings.")
+    backbone: Words = Field(description="Digest of the video model, of rows that use it.")
+    version: Words = Field(description="Version of bico, and digest of its code.")
+    cases: Count
+    seeds: Count
+    width: Count
+    height: Count
+    num_frames: Count
+    fps: float
+    prompts: dict[Name, Words] = Field(description="Of the cases whose clips are kept.")
+    meanings: dict[str, str] = Field(description="Column -> what the score means.")
+    rows: dict[Name, EntryRow]
+
+
+def write_entry(config: Config) -> Entry:
+    """Writes `R/entry` from table 1 and its clips, and returns the manifest."""
+    rows = ((row,) for row in config.table("table1"))
+    types = {"method": str, "configuration": str, "cases": int, "scored_cases": int, "trainings": int, "missing": int}
+    table = read_table(config.paths.table("table1"), types, by=("method",), expected=rows)
+    shutil.rmtree(config.paths.entry, ignore_errors=True)
+    columns = score_columns(config)
+    entry = Entry(
+        benchmark=config.name,
+        set_digest=set_digest(config),
+        judges_digest=judges_digest(config),
+        backbone=folder_digest(config.models.wan),
+        version=f"{__version__} (code {code_digest('bico.cli.main')})",
+        cases=len(config.cases),
+        seeds=len(config.seeds),
+        width=config.media.width,
+        height=config.media.height,
+        num_frames=config.media.num_frames,
+        fps=config.media.fps,
+        prompts={case: config.cases[case].prompt for case in _shown(config)},
+        meanings={column: MEANING[column] for column in columns},
+        rows={line["method"]: _row(config, pd.Series(line)) for line in table.to_dict(orient="records")},
+    )
+    write_json(config.paths.entry / "entry.json", entry.model_dump(mode="json"))
+    return entry
+
+
+def set_digest(config: Config) -> str:
+    """SHA-256 of what every row is asked for: cases, sources, size, length and rate of clips. Seeds do not count."""
+    sources = {}
+    for name in config.bound():
+        source = config.sources[name]
+        shown = source.scene and source.scene.model_dump(mode="json")
+        files = [file_digest(path) for path in (*source.own_files, *source.own_masks)]
+        sources[name] = [source.kind, source.start, shown, files]
+    cases = {name: [case.prompt, case.bind, case.truth] for name, case in config.cases.items()}
+    return _digest({"sources": sources, "cases": cases, "media": config.media.model_dump(mode="json")})
+
+
+def judges_digest(config: Config) -> str:
+    """SHA-256 of what decides a score of a clip: the models, and how they look at it."""
+    folders = {name: getattr(config.models, name) for name in ("clip", "dino", "probe")}
+    models = {name: folder_digest(folder) for name, folder in folders.items() if folder}
+    return _digest({"models": models, "pooling": config.scoring.pooling, "dino_crop": config.scoring.dino_crop})
+
+
+def _digest(values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _shown(config: Config) -> list[str]:
+    return list(config.cases)[:SHOWN]
+
+
+def _row(config: Config, line: pd.Series) -> EntryRow:
+    row = str(line["method"])
+    settings = config.methods[row]
+    scores = {
+        column: Score(mean=line[column], low=_known(line[f"{column}_low"]), high=_known(line[f"{column}_high"]))
+        for column in score_columns(config)
+        if math.isfinite(line[column])
+    }
+    return EntryRow(
+        label=config.label(row),
+        method=settings.method,
+        track="control" if settings.CONTROL else settings.track(),
+        origin=settings.origin(),
+        cases=int(line["scored_cases"]),
+        trainings=int(line["trainings"]),
+        missing=int(line["missing"]),
+        scores=scores,
+        cost=_cost(config, row),
+        clips=_clips(config, row),
+    )
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _cost(config: Config, row: str) -> Cost:
+    """From what Snakemake measured. Learning is that of the row which learned for it."""
+    settings, trained = config.methods[row], learner(config, row)
+    items = len(learned_items(config, row)) * len(config.learning_seeds)
+    learned = [config.paths.benchmark(f"learn/{trained}/{part}") for part in range(config.parts)]
+    return Cost(
+        device=config.device if config.device != "auto" else _device(),
+        learning_seconds=_seconds(learned, items),
+        generating_seconds=_seconds([config.paths.benchmark(f"generate/{row}")], len(config.cases) * len(config.seeds)),
+        steps_image=sum(settings.steps_of("image")),
+        steps_video=sum(settings.steps_of("video")),
+    )
+
+
+def _seconds(benchmarks: list[Path], things: int) -> float | None:
+    """Of one thing, if all of these jobs were measured."""
+    if not things or not all(path.exists() for path in benchmarks):
+        return None
+    lines = [line for path in benchmarks for line in read_lines(path, ["s"], delimiter="\t").values()]
+    return round(sum(float(line["s"]) for line in lines) / things, 2)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _clips(config: Config, row: str) -> dict[str, str]:
+    """Case -> file, of clips that are there; copies for a browser."""
+    kept = {}
+    for case in _shown(config):
+        clip = config.paths.clip(row, case, config.seeds[0])
+        if clip.is_file():
+            kept[case] = f"clips/{row}/{case}.mp4"
+            with replacing(config.paths.entry / kept[case]) as unfinished:
+                unfinished.write_bytes(compressed(intact(clip), QUALITY))
+    return kept

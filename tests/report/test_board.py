@@ -1,0 +1,125 @@
+"""What a run leaves for a board, and the page of several of them in headless Chromium where there is one."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import toy
+from browser import measured, needs_chromium
+
+from bico.cli.main import main
+from bico.core.errors import InputError
+from bico.core.files import write_text
+from bico.report.board import read_entries, write_board
+from bico.report.entry import judges_digest, set_digest, write_entry
+from bico.report.tables import write_table
+from bico.scoring.results import SCORES
+
+LEVELS = {"base": 10.0, "copy": 90.0, "bico": 50.0}
+
+
+def run(folder: Path, shift: float = 0.0, **changes: object):
+    """Results of the toy benchmark with a table, of which one row lacks a clip."""
+    config = toy.config(folder, **changes)
+    same = {name: name for name in config.cases}
+    for method, level in LEVELS.items():
+        toy.write_clips(config, method, same, {("robot_spins", 0): "failed"} if method == "base" else {})
+        lines = ["case,seed,status," + ",".join(SCORES)]
+        for case in config.cases:
+            for seed in config.seeds:
+                failed = method == "base" and case == "robot_spins" and seed == 0
+                scores = [""] * len(SCORES) if failed else [str(level + shift + seed)] * len(SCORES)
+                lines.append(",".join([case, str(seed), "failed" if failed else "ok", *scores]))
+        write_text(config.paths.scores(method), "\n".join(lines) + "\n")
+    write_table(config, "table1")
+    return config
+
+
+@pytest.fixture(autouse=True)
+def models(monkeypatch):
+    """Toy models have no files."""
+    monkeypatch.setattr("bico.report.entry.folder_digest", lambda folder: f"digest of {folder}")
+    monkeypatch.setattr("bico.report.tables.folder_digest", lambda folder: f"digest of {folder}")
+
+
+@pytest.fixture
+def entries(tmp_path) -> Path:
+    """Two that compare, and one of another set."""
+    for name, shift, changes in (
+        ("ada", 0.0, {}),
+        ("bob", 5.0, {"seeds": [0, 1, 2]}),
+        ("eve", 0.0, {"media": {"height": 48, "width": 48, "num_frames": 9, "fps": 4}}),
+    ):
+        config = run(tmp_path / name, shift, **changes)
+        write_text(config.paths.benchmark("generate/bico"), "s\th:m:s\n12.0\t0:00:12\n")
+        write_entry(config)
+        shutil.copytree(config.paths.entry, tmp_path / "entries" / name)
+    return tmp_path / "entries"
+
+
+def data_of(page: Path) -> dict:
+    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])
+
+
+def test_an_entry_has_the_table_its_cost_and_some_clips(entries):
+    entry = read_entries(entries)["ada"]
+    assert (entry.benchmark, entry.cases, entry.seeds) == ("toy", 3, 2)
+    assert entry.rows["bico"].scores["clip_t"].mean == 50.5 and entry.rows["bico"].track == "one-shot"
+    assert entry.rows["copy"].track == "control" and entry.rows["base"].missing == 1
+    assert entry.rows["bico"].cost.generating_seconds == 2.0 and entry.rows["bico"].cost.learning_seconds is None
+    assert list(entry.rows["bico"].clips) == list(toy.CASES)
+    assert all((entries / "ada" / clip).stat().st_size for row in entry.rows.values() for clip in row.clips.values())
+
+
+def test_the_digest_of_a_set_knows_cases_sources_and_size_and_not_seeds(tmp_path):
+    config = toy.config(tmp_path)
+    assert set_digest(config) == set_digest(toy.config(tmp_path, seeds=[3]))
+    cases = config.cases | {
+        "cat_bounces": config.cases["cat_bounces"].model_copy(update={"prompt": "the cat bouncing"})
+    }
+    scene = config.sources["red_cat"].scene.model_copy(update={"seed": 99})
+    sources = config.sources | {"red_cat": config.sources["red_cat"].model_copy(update={"scene": scene})}
+    for changes in ({"cases": cases}, {"sources": sources}):
+        assert set_digest(config.model_copy(update=changes)) != set_digest(config)
+    assert judges_digest(config) != judges_digest(toy.config(tmp_path, scoring={"pooling": "renormalised"}))
+
+
+def test_only_entries_of_one_set_stand_in_one_table(entries, tmp_path, capsys):
+    assert main(["board", str(entries), "--out", str(tmp_path / "board")]) == 0
+    told = capsys.readouterr().out
+    assert "ada, bob;" in told and "notice: entries of different sets" in told
+    groups = data_of(tmp_path / "board" / "index.html")["groups"]
+    assert [{row["entry"] for row in group["rows"]} for group in groups] == [{"ada", "bob"}, {"eve"}]
+    assert all((tmp_path / "board" / clip).is_file() for row in groups[0]["rows"] for clip in row["clips"].values())
+
+
+def test_damaged_entries_are_named_in_one_line_and_no_page_is_overwritten(entries, tmp_path):
+    path = entries / "bob" / "entry.json"
+    whole = path.read_text()
+    for text, problem in (
+        (whole[:100], r"entry.json: no whole JSON file"),
+        (re.sub(r'"mean": [\d.]+', '"mean": NaN', whole, count=1), r"expected .*finite number"),
+        (whole.replace('"track": "one-shot"', '"track": "two-shot"'), r"rows.bico.track: "),
+        (whole.replace("clips/bico/cat_bounces.mp4", "../../secret.mp4"), r"rows.bico: no ../../secret.mp4 beside it"),
+        (whole.replace('"format": "bico-entry-1"', '"format": "bico-entry-9"'), r"format: "),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=problem):
+            write_board(entries, tmp_path / "board")
+        assert not (tmp_path / "board").exists()
+    path.write_text(whole)
+    write_board(entries, tmp_path / "board")
+    with pytest.raises(InputError, match="this is there already"):
+        write_board(entries, tmp_path / "board")
+    with pytest.raises(InputError, match=r"no entries: expected folders with entry\.json"):
+        write_board(tmp_path / "nothing", tmp_path / "other")
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_board_fits_a_phone_and_a_screen(entries, tmp_path, width):
+    write_board(entries, tmp_path / "board")
+    found = measured(tmp_path / "board" / "index.html", tmp_path / "browser", width=width)
+    assert not found["overflowing"] and not found["small"] and not found["unlabelled"]

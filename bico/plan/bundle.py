@@ -1,6 +1,6 @@
-"""A benchmark's cases for anybody's code: a folder, or a zip file, that needs nothing of this project to be read.
+"""A benchmark's cases for other code: a folder, or a zip file, that can be read without this project.
 
-manifest.json           every clip that is asked for, and all from which it is to be made: `Bundle`
+manifest.json           every requested clip, with everything from which it should be made: `Bundle`
 manifest.schema.json    its JSON schema
 media/<source>/         the files of each source; masks of photographs beside them
 """
@@ -32,7 +32,7 @@ MANIFEST, SCHEMA = "manifest.json", "manifest.schema.json"
 
 
 def _inside(name: str) -> str:
-    """Names of files lead nowhere else."""
+    """Checks that the name of a file is a path inside the folder."""
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
         raise problem("expected a path inside the folder with '/' between its parts, got '{name}'", name=name[:60])
@@ -64,12 +64,10 @@ class BundledSource(Section):
 
     kind: Kind = Field(description="image or video.")
     files: list[BundledFile] = Field(
-        min_length=1, description="Its file; several photographs of one subject are several."
+        min_length=1, description="Its file, or the files of several photographs of one subject."
     )
-    masks: list[BundledFile] = Field(
-        default=[], description="A mask of each photograph, white where it is to be learned; or none."
-    )
-    start: float = Field(default=0, ge=0, description="Where a video is read from, in seconds.")
+    masks: list[BundledFile] = Field(default=[], description="A mask of each photograph, white = learn; or none.")
+    start: float = Field(default=0, ge=0, description="Position at which a video is read, in seconds.")
 
 
 class BoundWords(Section):
@@ -82,16 +80,16 @@ class BoundWords(Section):
 
 
 class BundledCase(Section):
-    """A composition that is asked for."""
+    """A composition of which clips are requested."""
 
-    prompt: Words = Field(description="What the clip is to show.")
+    prompt: Words = Field(description="Description of the clip.")
     bind: dict[Name, Annotated[list[BoundWords], Field(min_length=1)]] = Field(
         min_length=1, description="For each source, the pieces of the prompt that are bound to it."
     )
 
 
 class BundledClip(Section):
-    """A clip that is asked for."""
+    """A requested clip."""
 
     case: Name = Field(description="Name of its case.")
     seed: Count = Field(description="Seed of its noise.")
@@ -110,11 +108,11 @@ class BundledClip(Section):
 
 
 class Bundle(Section):
-    """All clips that a benchmark asks for, and from what they are to be made."""
+    """All clips that a benchmark asks for, and everything from which they should be made."""
 
     format: Literal["bico-bundle-1"] = Field(description="Name and version of this format.")
     name: Name = Field(description="Name of the benchmark.")
-    clip: ClipFormat = Field(description="What every clip has to have.")
+    clip: ClipFormat = Field(description="Size, length and rate of every clip.")
     sources: dict[Name, BundledSource] = Field(description="Sources by name.")
     cases: dict[Name, BundledCase] = Field(min_length=1, description="Cases by name.")
     clips: list[BundledClip] = Field(min_length=1, description="Every clip that is asked for, each once.")
@@ -130,7 +128,7 @@ class Bundle(Section):
 
 
 def check_clips_once(clips: Sequence[BundledClip]) -> None:
-    """Raises pydantic's error if a case and seed, or a file, stands in a list twice."""
+    """Raises pydantic's error if a list has a case and seed, or a file, twice."""
     for what, names in (("it", [clip.told for clip in clips]), ("its file", [clip.file for clip in clips])):
         places: dict[str, int] = {}
         for number, name in enumerate(names):
@@ -145,9 +143,9 @@ def check_clips_once(clips: Sequence[BundledClip]) -> None:
 
 
 def write_bundle(config: Config, out: Path) -> Bundle:
-    """Writes the cases of a config to `out`, a zip file if that ends in .zip, else a folder; returns the manifest.
+    """Writes the cases of a config to `out`, a zip file if its name ends in .zip, otherwise a folder.
 
-    Raises InputError if `out` is there already, or a file of a source is not there.
+    Returns the manifest. Raises InputError if `out` exists already, or a file of a source is missing.
     """
     with source_files(config) as files, filling(out) as folder:
         for source in config.bound():
@@ -166,9 +164,9 @@ def write_bundle(config: Config, out: Path) -> Bundle:
 
 @contextmanager
 def source_files(config: Config) -> Iterator[dict[str, list[Path]]]:
-    """The files of the bound sources that are there, by source.
+    """The existing files of the bound sources, by source.
 
-    Scenes are rendered for as long as the context lasts: what the results hold may be of an earlier config.
+    Scenes are rendered for this context, because the results may hold those of an earlier config.
     """
     with tempfile.TemporaryDirectory() as folder:
         apart = config.model_copy(update={"results": Path(folder)})
@@ -180,7 +178,7 @@ def source_files(config: Config) -> Iterator[dict[str, list[Path]]]:
 
 
 def described(config: Config, files: Mapping[str, Sequence[Path]]) -> Bundle:
-    """What a config asks for. Of its sources it has those whose `files` are given."""
+    """The bundle of a config, with the sources whose `files` are given."""
     sources = {
         source: {
             "kind": config.sources[source].kind,
@@ -219,9 +217,9 @@ def _described(source: str, prefix: str, paths: Sequence[Path]) -> list[dict[str
 
 
 def read_bundle(path: Path) -> Bundle:
-    """The manifest of a bundle, a folder or a zip file.
+    """The manifest of a bundle, which is a folder or a zip file.
 
-    Raises InputError, one line, if it is none, or if one of its files is missing or not what was written.
+    Raises InputError, one line, if it is not a bundle, or if one of its files is missing or has changed.
     """
     bundle = checked(Bundle, read_values(path, MANIFEST), name=f"{path}/{MANIFEST}")
     for name, case in bundle.cases.items():
@@ -243,7 +241,7 @@ def read_bundle(path: Path) -> Bundle:
 def read_values(path: Path, name: str) -> Any:
     """The values of a JSON file in a folder or a zip file.
 
-    Raises InputError if it is not there, is cut short, or holds a key twice.
+    Raises InputError if it is missing or incomplete, or has a key twice.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

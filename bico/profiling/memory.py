@@ -157,7 +157,7 @@ class Memory:
         return self._sampling(settings, 4 * max(numbers, default=0) / GIB)
 
     def _sampling(self, settings: MethodSettings, learned: float) -> float:
-        """Of a clip and the models that make it, with so many GiB of what was learned."""
+        """GiB of a clip and the models that make it, with this many GiB of learned parameters."""
         if _kept(settings).copies:
             learned = self._transformer()
         encoder, vae = self._text_encoder(), self._vae()

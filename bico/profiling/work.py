@@ -186,7 +186,7 @@ class Work:
         return sum(seconds), sum(size)
 
     def _maps(self) -> tuple[float, float]:
-        """Of the frozen backbone and of the two rows that are compared."""
+        """Seconds and bytes for the frozen backbone and the two rows that are compared."""
         full = [row for row, number in self.config.table("table2").items() if number == 7]
         sources = [name for row in full for name in learned_items(self.config, row) if self.config.sources[name].scene]
         each = 3 * min(MAP_CAPTIONS, self.config.concepts.captions) * MAP_LEVELS

@@ -1,4 +1,4 @@
-"""A board: a static page of any number of entries, sorted and filtered, which says what compares with what."""
+"""A board: a static page of any number of entries, sorted and filtered, that shows which entries are comparable."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def read_entries(folder: Path) -> dict[str, Entry]:
 
 
 def write_board(folder: Path, out: Path) -> list[str]:
-    """Writes `out/index.html` and the clips beside it. Returns a line for each group of entries that compare.
+    """Writes `out/index.html` and the clips beside it. Returns a line for each group of comparable entries.
 
     Raises:
-        InputError: see `read_entries`; or `out` is there already.
+        InputError: see `read_entries`; or `out` exists already.
     """
     entries = read_entries(folder)
     if out.exists():
@@ -63,7 +63,7 @@ def write_board(folder: Path, out: Path) -> list[str]:
 
 
 def _groups(entries: dict[str, Entry]) -> dict[str, list[str]]:
-    """What a group is called -> the entries whose set and judges are the same; the largest first."""
+    """Name of a group -> its entries, which have the same cases and the same scoring models; largest group first."""
     found: dict[tuple[str, str], list[str]] = {}
     for name, entry in entries.items():
         found.setdefault((entry.set_digest, entry.judges_digest), []).append(name)
@@ -103,7 +103,7 @@ def _data(entries: dict[str, Entry], groups: dict[str, list[str]]) -> dict[str, 
             }
         )
     first = next(iter(entries.values()))
-    # The player steps through all clips alike, so the shortest and the first rate will do.
+    # The player steps through all clips together, so it uses the shortest length and the first rate.
     frames = min(entry.num_frames for entry in entries.values())
     return {"groups": shown, "aspect": shown[0]["aspect"], "small": False, "fps": first.fps, "frames": frames}
 

@@ -17,7 +17,7 @@ Key = TypeVar("Key", str, Clip)
 
 
 def compare(first: Path, second: Path) -> tuple[list[str], bool]:
-    """What differs between the scores of two results: a line for each thing, a summary, and whether all is the same.
+    """The differences between the scores of two results: a line for each, a summary, and whether all are equal.
 
     Args:
         first, second: folders of results, or of their score CSVs.
@@ -72,7 +72,7 @@ def _read(path: Path) -> dict[Clip, dict[str, Any]]:
 def _common(
     lines: list[str], what: str, both: tuple[dict[Key, Any], dict[Key, Any]], folders: tuple[Path, Path]
 ) -> list[Key]:
-    """The keys that both have; a line for each that one lacks."""
+    """The keys that both have. Adds a line for each key that one of them lacks."""
     for mine, other, folder in ((both[0], both[1], folders[0]), (both[1], both[0], folders[1])):
         lines += [f"{what}{_named(key)}: only in {folder}" for key in mine if key not in other]
     return [key for key in both[0] if key in both[1]]
@@ -83,7 +83,7 @@ def _named(key: str | Clip) -> str:
 
 
 def _difference(first: Any, second: Any) -> str:
-    """What two cells say, if it is not the same: text, or numbers, of which NaN is an empty cell."""
+    """The values of two cells if they differ: texts, or numbers, where NaN is an empty cell."""
     if isinstance(first, str):
         return "" if first == second else f"{first} and {second}"
     if first == second or (math.isnan(first) and math.isnan(second)):

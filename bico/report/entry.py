@@ -1,4 +1,4 @@
-"""What a run leaves for a board: its main table with all that says whether another one compares, and a few clips.
+"""The entry of a run for a board: its main table, the digests that show which entries are comparable, and some clips.
 
 R/entry/entry.json               `Entry`
 R/entry/clips/<row>/<case>.mp4   the first seed of the first cases
@@ -29,9 +29,9 @@ from bico.report.tables import MEANING
 from bico.scoring.results import score_columns
 
 SHOWN = 3
-"""Cases whose clips are kept."""
+"""Number of cases whose clips are kept."""
 QUALITY = 18
-"""Of these clips, in H.264: no loss is seen."""
+"""H.264 quality (crf) of these clips, without visible loss."""
 
 
 class Score(Section):
@@ -43,11 +43,13 @@ class Score(Section):
 
 
 class Cost(Section):
-    """What a row took on the machine of the run; null = not known, or nothing."""
+    """The cost of a row on the machine of the run; null = not known, or none."""
 
     device: str = Field(description="cpu or cuda.")
-    learning_seconds: float | None = Field(default=None, description="Of one source, or of one case, by the clock.")
-    generating_seconds: float | None = Field(default=None, description="Of one clip, by the clock.")
+    learning_seconds: float | None = Field(
+        default=None, description="Wall time of the training on one source, or for one case."
+    )
+    generating_seconds: float | None = Field(default=None, description="Wall time of one clip.")
     steps_image: float = Field(default=0, ge=0, description="Training steps on an image.")
     steps_video: float = Field(default=0, ge=0, description="Training steps on a video.")
 
@@ -58,10 +60,10 @@ class EntryRow(Section):
     label: Words
     method: Words
     track: Literal["one-shot", "per-case", "feed-forward", "control"]
-    origin: str = Field(description="Who made the clips, and how, if this project did not; else empty.")
-    cases: Count = Field(description="Cases of which the row has a clip.")
+    origin: str = Field(description="Who made the clips, and how; empty if this project made them.")
+    cases: Count = Field(description="Number of cases for which the row has a clip.")
     trainings: Count
-    missing: Count = Field(description="Clips that failed or are missing.")
+    missing: Count = Field(description="Number of clips that failed or are missing.")
     scores: dict[str, Score]
     cost: Cost
     clips: dict[Name, str] = Field(description="Case -> file.")
@@ -74,7 +76,7 @@ class Entry(Section):
     benchmark: Words = Field(description="Name of the benchmark.")
     set_digest: Words = Field(description="SHA-256 of cases, sources and the form of clips.")
     judges_digest: Words = Field(description="SHA-256 of the models that score, and of their settings.")
-    backbone: Words = Field(description="Digest of the video model, of rows that use it.")
+    backbone: Words = Field(description="Digest of the video model, for rows that use it.")
     version: Words = Field(description="Version of bico, and digest of its code.")
     cases: Count
     seeds: Count
@@ -82,7 +84,7 @@ class Entry(Section):
     height: Count
     num_frames: Count
     fps: float
-    prompts: dict[Name, Words] = Field(description="Of the cases whose clips are kept.")
+    prompts: dict[Name, Words] = Field(description="Prompts of the cases whose clips are kept.")
     meanings: dict[str, str] = Field(description="Column -> what the score means.")
     rows: dict[Name, EntryRow]
 
@@ -115,7 +117,7 @@ def write_entry(config: Config) -> Entry:
 
 
 def set_digest(config: Config) -> str:
-    """SHA-256 of what every row is asked for: cases, sources, size, length and rate of clips. Seeds do not count."""
+    """SHA-256 of the task of every row: cases, sources, size, length and rate of clips. Seeds do not count."""
     sources = {}
     for name in config.bound():
         source = config.sources[name]
@@ -127,7 +129,7 @@ def set_digest(config: Config) -> str:
 
 
 def judges_digest(config: Config) -> str:
-    """SHA-256 of what decides a score of a clip: the models, and how they look at it."""
+    """SHA-256 of everything that determines the score of a clip: the scoring models, and their settings."""
     folders = {name: getattr(config.models, name) for name in ("clip", "dino", "probe")}
     models = {name: folder_digest(folder) for name, folder in folders.items() if folder}
     return _digest({"models": models, "pooling": config.scoring.pooling, "dino_crop": config.scoring.dino_crop})
@@ -168,7 +170,7 @@ def _known(value: float) -> float | None:
 
 
 def _cost(config: Config, row: str) -> Cost:
-    """From what Snakemake measured. Learning is that of the row which learned for it."""
+    """The cost of a row, as Snakemake measured it. Its training may be that of another row, which it shares."""
     settings, trained = config.methods[row], learner(config, row)
     items = len(learned_items(config, row)) * len(config.learning_seeds)
     learned = [config.paths.benchmark(f"learn/{trained}/{part}") for part in range(config.parts)]
@@ -182,7 +184,7 @@ def _cost(config: Config, row: str) -> Cost:
 
 
 def _seconds(benchmarks: list[Path], things: int) -> float | None:
-    """Of one thing, if all of these jobs were measured."""
+    """Seconds per thing, if all of these jobs were measured."""
     if not things or not all(path.exists() for path in benchmarks):
         return None
     lines = [line for path in benchmarks for line in read_lines(path, ["s"], delimiter="\t").values()]
@@ -196,7 +198,7 @@ def _device() -> str:
 
 
 def _clips(config: Config, row: str) -> dict[str, str]:
-    """Case -> file, of clips that are there; copies for a browser."""
+    """Copies existing clips in a format for browsers. Returns case -> file."""
     kept = {}
     for case in _shown(config):
         clip = config.paths.clip(row, case, config.seeds[0])

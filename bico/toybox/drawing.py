@@ -3,9 +3,9 @@
 The kinds of cases take turns, and so do all words, so that a benchmark of a hundred cases has each of them often:
 
 * motion: the subject of an image, the motion of a video;
-* scene: another image lends the scene;
+* scene: another image gives the scene;
 * videos: subject and motion of two videos;
-* style, light: a third source lends one;
+* style, light: a third source gives one of them;
 * four: subject, scene, motion, and a style or a light, of four sources;
 * same word: the video whose motion is bound shows another subject of the same word.
 
@@ -34,9 +34,9 @@ from bico.toybox.world import sample_scene
 KINDS = ("motion", "scene", "videos", "style", "light", "four", "same word")
 FEWEST = len(KINDS)
 SHARE = 6
-"""Cases for each image and for each video."""
+"""Number of cases per image and per video."""
 LEAST = 12
-"""Images, and videos: every word has to be there, with a style or a light and without."""
+"""Smallest number of images, and of videos: every word must occur, with a style or a light and without."""
 SLOW, FAST = 0.3, 0.7
 """Speeds of a motion, in 0..1, below and above which it counts as slow and fast."""
 
@@ -45,7 +45,7 @@ Entries = dict[str, dict[str, Any]]
 
 
 def draw(cases: int, seed: int) -> tuple[Entries, Entries]:
-    """Sources and cases, as the sections `sources` and `cases` of a config have them. The same seed draws the same.
+    """Sources and cases, in the form of the sections `sources` and `cases` of a config. A seed always gives the same.
 
     Raises:
         InputError: fewer cases than there are kinds.
@@ -66,7 +66,8 @@ def draw(cases: int, seed: int) -> tuple[Entries, Entries]:
 def drawn_config(like: dict[str, Any], cases: int, seed: int, name: str) -> dict[str, Any]:
     """A config with the settings of another, its own sources and cases, and the digest of their scenes.
 
-    Applications, which name sources of the other, are left out. Raters are as many as show each case to two people.
+    Applications are left out, because they name sources of the other config. The number of raters is the smallest with
+    which two people see each case.
     """
     sources, drawn = draw(cases, seed)
     entries = {key: value for key, value in like.items() if key not in ("applications", "frozen")}
@@ -85,7 +86,7 @@ def scenes_digest(config: Config) -> str:
 
 
 def _sources(rng: np.random.Generator, count: int, *, moving: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One kind of source. Subjects and scenes take turns at other paces, so that every two of them meet."""
+    """Sources of one kind. Subjects and scenes alternate at different rates, so that all pairs of them occur."""
     subjects, scenes, motions = (_shuffled(rng, words) for words in (SUBJECTS, SCENES, MOTIONS))
     styles, lights = cycle(_shuffled(rng, STYLES)), cycle(_shuffled(rng, LIGHTS))
     cluttered, slow = (rng.permutation(count) % 2 == 0 for _ in range(2))
@@ -106,7 +107,7 @@ def _sources(rng: np.random.Generator, count: int, *, moving: bool) -> Iterator[
 
 
 def _seed(rng: np.random.Generator, words: dict[str, str], *, slow: bool) -> int:
-    """Of a scene whose motion is slow or fast. An image has one, too, but does not show it."""
+    """The seed of a scene whose motion is slow or fast. An image also has a motion, but does not show it."""
     while True:
         seed = int(rng.integers(10_000, 1_000_000))
         motion = sample_scene(np.random.default_rng(seed), **words).actors[0].motion
@@ -116,10 +117,10 @@ def _seed(rng: np.random.Generator, words: dict[str, str], *, slow: bool) -> int
 
 
 def _case(rng: np.random.Generator, kind: str, sources: Entries) -> dict[str, Any]:
-    """Roles are given to sources; the prompt names a word of each role, and the scene in any case."""
+    """A case of this kind: sources for its roles, and a prompt that names a word of each role and always the scene."""
 
     def one(fits: Callable[[dict[str, Any]], bool], kinds: Sequence[str] = ("image", "video")) -> str:
-        """A source that plays no role yet."""
+        """A source that has no role yet."""
         found = [
             name
             for name, entry in sources.items()
@@ -146,7 +147,7 @@ def _case(rng: np.random.Generator, kind: str, sources: Entries) -> dict[str, An
 
 
 def _prompt(words: dict[str, str]) -> str:
-    """In the order and with the function words of the shipped benchmark."""
+    """A prompt with the word order and function words of the shipped benchmark."""
     style = f"{STYLE_PHRASES[words['style']][0]} " if "style" in words else ""
     light = f" {LIGHT_PHRASES[words['light']][0]}" if "light" in words else ""
     return f"{style}a {words['subject']} {words['motion']} {PLACES[words['scene']][0]}{light}"

@@ -1,1 +1,1 @@
-"""Clips that were made elsewhere, by anybody's code, from a bundle of the same cases."""
+"""Clips that other code made from a bundle of the same cases."""

@@ -1,4 +1,4 @@
-"""Clips that were made elsewhere, as frames."""
+"""Reads clips that were made elsewhere."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from bico.plan.clips import Job
 def compose(
     backbone: Backbone | None, jobs: Iterable[Job], settings: Settings, sampling: Sampling, media: Media
 ) -> Iterator[tuple[Job, np.ndarray]]:
-    """Clips uint8 [T, H, W, 3] of a submission, as they are or, if the row's settings say so, resampled."""
+    """Clips uint8 [T, H, W, 3] of a submission, unchanged or, with `resample` in the row's settings, resampled."""
     files = {clip.key: clip.file for clip in read_submission(settings.clips).clips}
     with unpacked(settings.clips) as folder:
         for job in jobs:
             path = folder / files[job.case_id, job.seed]
-            fitted = dict(media) | {"read": "time"}  # whatever of a source is read, of a clip all counts
+            fitted = dict(media) | {
+                "read": "time"
+            }  # all frames of a clip are used, also if only the first ones of a source are
             yield job, read_media(path, **fitted) if settings.resample else read_clip(path)

@@ -1,4 +1,4 @@
-"""Settings of clips that were made elsewhere, and what their manifest answers for them."""
+"""Settings of clips that were made elsewhere, and facts about them from their manifest."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Settings(MethodSettings):
     resample: bool = Field(
         default=False,
         description=(
-            "Whether clips of another size, length or frame rate are resized, cropped and resampled as sources are. "
-            "Otherwise they are refused."
+            "Whether clips of another size, length or frame rate are resized, cropped and resampled like sources. "
+            "Otherwise they are an error."
         ),
     )
 

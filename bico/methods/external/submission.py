@@ -1,9 +1,9 @@
-"""What comes back for a bundle: clips, and a manifest of who made them, how, and from what.
+"""A submission for a bundle: clips, and a manifest that says who made them, how, and from what.
 
     submission.json    `Submission`
     <case>/<seed>.mp4  the clips, or whatever the manifest calls them
 
-It is checked on both sides: by whoever packs it against the bundle, and by whoever scores it against the config.
+It is checked on both sides: against the bundle when it is packed, and against the config when it is scored.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ from bico.plan.bundle import (
 )
 
 MANIFEST = "submission.json"
-RATE = 0.01  # of a frame rate: containers round the durations of frames
+RATE = 0.01  # relative tolerance of a frame rate: containers round the durations of frames
 LISTED = 3  # names in a notice
 
 log = logging.getLogger("bico")
 
 
 class SubmittedClip(BundledClip):
-    """A clip, as its bundle asked for it."""
+    """A submitted clip that its bundle asked for."""
 
     sha256: Digest = Field(description="SHA-256 of the file.")
 
 
 class Submission(Section):
-    """Clips that were made elsewhere, by whom, and from what."""
+    """The manifest of clips that were made elsewhere: who made them, and from what."""
 
     format: Literal["bico-submission-1"] = Field(description="Name and version of this format.")
     who: Words = Field(description="Who made the clips.")
     method: Words = Field(description="Name of the method.")
-    link: str = Field(default="", description="Where code or a paper is; empty = nowhere.")
+    link: str = Field(default="", description="Address of code or a paper; empty = none.")
     made_with: Words = Field(description="Model, code and machine that made the clips.")
     trained_on: Words = Field(description="What the method was trained on before it saw these sources.")
     track: Literal["one-shot", "per-case", "feed-forward"] = Field(
@@ -91,12 +91,12 @@ class Submission(Section):
 
     @property
     def trainings(self) -> int:
-        """How often everything was trained."""
+        """Number of trainings of each source or case."""
         return len({clip.learning_seed for clip in self.clips} - {None}) if self.track != "feed-forward" else 0
 
     @property
     def told(self) -> str:
-        """Where the clips come from, in one line."""
+        """The origin of the clips, in one line."""
         link = f" ({self.link})" if self.link else ""
         text = (
             f"{self.method}{link} by {self.who}, {self.track}; made with {self.made_with}; trained on {self.trained_on}"
@@ -105,7 +105,7 @@ class Submission(Section):
 
 
 def read_submission(path: Path) -> Submission:
-    """The manifest of a submission, a folder or a zip file. Its clips are not looked at.
+    """The manifest of a submission, which is a folder or a zip file. Its clips are not opened.
 
     Raises InputError, one line, if there is none, or something in it does not fit.
     """
@@ -125,7 +125,7 @@ def _read(path: Path, size: int, time: int) -> Submission:
 
 
 def check_row(row: str, path: Path, config: Config, *, resample: bool) -> None:
-    """The clips of a row are whole, and were made for the cases of this config. What is missing is a notice.
+    """Checks that the clips of a row are whole, and were made for the cases of this config. Missing ones give a notice.
 
     Raises InputError, one line, for the first thing that does not fit.
     """
@@ -143,7 +143,7 @@ def check_row(row: str, path: Path, config: Config, *, resample: bool) -> None:
 
 
 def _asked_for(path: Path, submission: Submission, wanted: Bundle) -> list[SubmittedClip]:
-    """The clips of a submission that a benchmark asks for; InputError if they were made from something else."""
+    """The clips of a submission that a benchmark asks for. Raises InputError if they were made from other inputs."""
     asked = {clip.key: clip.learning_seed for clip in wanted.clips}
     clips = [clip for clip in submission.clips if clip.key in asked]
     if not clips:
@@ -160,31 +160,31 @@ def _asked_for(path: Path, submission: Submission, wanted: Bundle) -> list[Submi
 
 
 def _difference(theirs: Bundle, ours: Bundle, case: str) -> str | None:
-    """From what else a case was made than this benchmark's; None if from the same."""
+    """How the inputs of a case differ from this benchmark's; None if they are the same."""
     before, now = theirs.cases[case], ours.cases[case]
     if before.prompt != now.prompt:
         return f"made from the prompt '{before.prompt}', not '{now.prompt}'"
     if before.bind != now.bind:
         return "made with other words bound"
     for source in now.bind:
-        # What is still to be fetched is compared when it is there.
+        # Files that are not downloaded yet are compared later.
         if source in ours.sources and _content(theirs.sources.get(source)) != _content(ours.sources[source]):
             return f"made from other sources: {source} is not the same"
     return None
 
 
 def _content(source: BundledSource | None) -> object:
-    """What tells a source from others, whatever its files are called."""
+    """The properties that identify a source, without the names of its files."""
     if source is None:
         return None
     return source.kind, source.start, [[file.sha256 for file in files] for files in (source.files, source.masks)]
 
 
 def _check_files(path: Path, folder: Path, clips: Iterable[SubmittedClip], form: ClipFormat | None) -> None:
-    """The files of clips are there, whole, what the manifest says and, unless it is None, of this form.
+    """Checks that the files of clips exist, are whole and match the manifest, and have this form unless it is None.
 
     Args:
-        path: what a user calls the folder in which they are.
+        path: the user's name for their folder.
     """
     for clip in clips:
         try:
@@ -213,7 +213,7 @@ def _check_file(file: Path, clip: SubmittedClip, form: ClipFormat | None) -> Non
 
 
 def _notice(where: str, folder: Path, submission: Submission, wanted: Collection[BundledClip]) -> None:
-    """What is missing, and what is there but not asked for."""
+    """Logs notices of missing clips, and of clips and files that nothing asks for."""
     asked, there = ({clip.key for clip in clips} for clips in (wanted, submission.clips))
     missing = [clip.told for clip in wanted if clip.key not in there]
     more = [clip.told for clip in submission.clips if clip.key not in asked]
@@ -236,13 +236,13 @@ def submit(path: Path, bundle: Path, out: Path) -> tuple[int, int]:
     """Checks clips against the bundle from which they were made, and packs them with their manifest.
 
     Args:
-        path: a folder, or a zip file, of clips and submission.json. Where this does not say `bundle`, it is this one;
-            where it does not say `clips`, they are the files that stand where the bundle's manifest says.
+        path: a folder, or a zip file, of clips and submission.json. If its `bundle` is missing, it is this bundle; if
+            its `clips` are missing, they are the files at the paths in the bundle's manifest.
         bundle: a folder or a zip file.
-        out: what is written, a zip file if it ends in .zip, else a folder.
+        out: a zip file if its name ends in .zip, otherwise a folder.
 
     Returns:
-        How many clips there are, and how many the bundle asks for.
+        The number of clips, and the number that the bundle asks for.
 
     Raises:
         InputError: one line for the first thing that does not fit.
@@ -265,6 +265,6 @@ def submit(path: Path, bundle: Path, out: Path) -> tuple[int, int]:
 
 
 def _found(folder: Path, bundle: Bundle) -> list[dict[str, object]]:
-    """The clips that stand where the bundle's manifest says."""
+    """The clips whose files exist at the paths in the bundle's manifest."""
     there = [clip for clip in bundle.clips if (folder / clip.file).is_file()]
     return [clip.model_dump() | {"sha256": file_digest(folder / clip.file)} for clip in there]

@@ -169,7 +169,7 @@ class LogHandler(LogHandlerBase):
             self.screen.line(f"    all lines: {file}")
 
     def _message(self, record: LogRecord) -> None:
-        if hasattr(record, "seconds"):  # from the Snakefile: what each job is expected to take
+        if hasattr(record, "seconds"):  # the Snakefile sends the expected time of each job
             with self.screen.lock:
                 self.share.expect(record.__dict__["seconds"], record.__dict__["cores"])
             return

@@ -223,7 +223,7 @@ class Config(Benchmark):
         try:
             return settings.model_validate(entry)
         except ValidationError as error:
-            mark = "." if error.errors()[0]["loc"] else ": "  # of a setting, or of the row as a whole
+            mark = "." if error.errors()[0]["loc"] else ": "  # the error belongs to a setting, or to the whole row
             raise PydanticCustomError("below", "{what}", {"what": f"{row}{mark}{describe(error)}"}) from None
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from bico.core.files import check_writable, replacing
 
 DAMAGED = zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError
 """What `zipfile` raises for a file that is cut short or damaged, encrypted, or compressed in a way unknown to it."""
-DATE = 1980, 1, 1, 0, 0, 0  # of all files in a zip: the same files give the same bytes
+DATE = 1980, 1, 1, 0, 0, 0  # date of all files in a zip, so that the same files give the same bytes
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def unpacked(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         with _opened(path) as archive:
-            archive.extractall(folder)  # which leaves no name outside of the folder
+            archive.extractall(folder)  # it refuses names outside of the folder
         yield Path(folder)
 
 

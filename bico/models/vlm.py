@@ -38,9 +38,9 @@ CLIP_TOKENS = 16_384  # most tokens of a whole clip: more than 24 frames of full
 # bfloat16, and 57 kB of keys and values for each token (28 layers, 4 heads of 128). Reading takes most besides: 165 kB
 # for each token, most of it three activations of 18,944 numbers in the language model's MLP (114 kB), four of 3,584
 # numbers around it (29 kB), and the pixels in float32 (19 kB). The vision tower, which is through by then, takes less.
-MAX_ROWS = 32  # answers that are written at the same time
-HELD_TOKENS = 65_536  # in all their copies of the one clip or picture that they are about: 3.8 GB of keys and values
-READ_TOKENS = 24_576  # of pictures that are read at the same time: 4.1 GB, and 1.4 GB of keys and values
+MAX_ROWS = 32  # answers that are generated at the same time
+HELD_TOKENS = 65_536  # tokens in all copies of the clip or picture of a batch of answers: 3.8 GB of keys and values
+READ_TOKENS = 24_576  # tokens of pictures that are read at the same time: 4.1 GB, and 1.4 GB of keys and values
 
 
 class Vlm:

@@ -309,7 +309,7 @@ def _previews(axes: Axes, name: str, shown: Sequence[Path]) -> None:
     right, bottom = 0.0, 0.0
     for path in shown:
         picture = np.asarray(Image.open(path))
-        width = picture.shape[1] / picture.shape[0]  # in heights of a picture
+        width = picture.shape[1] / picture.shape[0]  # relative to the height of a picture
         if width > 2:
             left, top, right, bottom = 0.0, bottom, width, bottom - 1.35
         else:

@@ -189,9 +189,7 @@ def _statements(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) 
         within = within[within["answer"].isin([f"truth_{asked}", f"human_{asked}"])]
         for score in [*SCORES, f"truth_{asked}"]:
             holds, told = list[bool](), list[str]()
-            of_score = about[
-                (about["score"] == score) & about["wrong_high"].notna()
-            ]  # of too few cases nothing is known
+            of_score = about[(about["score"] == score) & about["wrong_high"].notna()]  # NaN: too few cases
             if len(of_score):
                 ordered = of_score[of_score["wrong_high"] < 0.5]
                 missed = [fault for fault in of_score["fault"] if fault not in set(ordered["fault"])]

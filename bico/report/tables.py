@@ -41,7 +41,7 @@ from bico.scoring.results import TRUTH, read_scores, score_columns
 from bico.sources.coverage import coverage
 
 TITLES = {"table1": "Table 1, methods", "table2": "Table 2, parts of BiCo", "table3": "Table 3, stages of training"}
-PAPER = Path(__file__).parent  # of paper_<table>.csv
+PAPER = Path(__file__).parent  # folder of paper_<table>.csv
 HUMAN = tuple(f"human_{question}" for question in (*QUESTIONS, "overall"))
 MEANING = {
     "clip_t": "CLIP similarity of frames and prompt, x100",

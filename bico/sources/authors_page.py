@@ -250,7 +250,7 @@ class _Reader(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._within("caption"):
             self.panels[-1].caption += data
-        elif self._within("prompt-text") and self._open[-1][0] != "strong":  # which says whose prompt it is
+        elif self._within("prompt-text") and self._open[-1][0] != "strong":  # "strong" names the owner of the prompt
             _, name = self._open[-1]
             colour = name.removeprefix(self.COLOUR) if name.startswith(self.COLOUR) else None
             self.panels[-1].pieces.append((colour, data))

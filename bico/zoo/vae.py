@@ -134,7 +134,7 @@ def latent_statistics(vae: AutoencoderKLWan, clips: torch.Tensor) -> tuple[list[
 
 def train(out: Path, *, workdir: Path) -> None:
     """Fits encoder and decoder and saves them to `out`."""
-    torch.manual_seed(0)  # of the branches that are switched off
+    torch.manual_seed(0)  # for the branches that are switched off
     vae, sample = build(), to_model(clip_pool(workdir / "clips.npy", POOL, TRAIN_SEED))
     fit_linear(vae, sample)
     finished = build(*latent_statistics(vae, sample))

@@ -82,7 +82,7 @@ class AcceleratedPass:
     def __call__(self, latents: Tensor, timesteps: Tensor, contexts: Contexts) -> Tensor:
         if self.graphs is not None:
             if uses_checkpointing(self._backbone, latents.shape):
-                self.forget_graphs()  # of a video's frames: its clip needs their memory
+                self.forget_graphs()  # graphs of a video's frames, because its clip needs their memory
             elif not self._replaying:
                 return self._replayed(self.graphs, latents, timesteps, contexts)
         return self._plain(latents, timesteps, contexts)
@@ -155,7 +155,7 @@ def compiles_on(device: torch.device) -> bool:
     gives the reason: no compiler, one that is too old, or no headers."""
     from torch._inductor import config as inductor
 
-    if not shutil.which("openssl"):  # which is asked for digests of headers that are to be precompiled
+    if not shutil.which("openssl"):  # it computes digests of headers for precompilation
         inductor.cpp_cache_precompile_headers = False
     try:
         torch.compile(torch.square)(torch.ones(8, device=device))

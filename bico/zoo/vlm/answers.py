@@ -24,7 +24,7 @@ from bico.zoo.vlm.sight import FIRST_SHARE
 from bico.zoo.vlm.vision import CLIP_PAIRS, SIDE, see
 
 BATCH = {"cpu": 32, "cuda": 256}
-INVENTED_SHARE = 0.12  # of the dialogues that ask for a caption, with an invented word
+INVENTED_SHARE = 0.12  # share of caption dialogues with an invented word
 
 
 class Course(NamedTuple):

@@ -34,7 +34,11 @@ WORDS = SUBJECTS + SCENES + STYLES + LIGHTS
 class Sight(nn.Module):
     """A head that predicts labels from the tokens of a frame or a pair of frames. It is dropped after this stage."""
 
-    PARTS = (1 + len(SUBJECTS), 1 + len(MOTIONS), 14)  # of a patch: logits of subject and motion (or none), `facts`
+    PARTS = (
+        1 + len(SUBJECTS),
+        1 + len(MOTIONS),
+        14,
+    )  # outputs for a patch: logits of subject and motion (or none), `facts`
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from bico.toybox.captions import BACKDROP, EVERYWHERE, GROUND, NOWHERE, SKY, Phr
 from bico.toybox.words import MOTIONS, SCENES, SUBJECTS
 from bico.zoo.wan import settings
 
-NAMED_HUES = ("hue_a", "hue_b", "sky", "ground")  # that captions name, see `bico.toybox.captions.Word`
+NAMED_HUES = ("hue_a", "hue_b", "sky", "ground")  # hues that captions name, see `bico.toybox.captions.Word`
 FUNCTION_WORDS = (
     "a",
     "an",

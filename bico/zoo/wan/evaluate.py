@@ -21,7 +21,7 @@ from bico.zoo.data import HELD_OUT_SEED, scenes
 from bico.zoo.wan import settings
 
 GUIDANCE = 2.0  # scale of the clips that are measured
-HUES = ("hue_a", "sky", "ground")  # that prompts name, see `named_colours`
+HUES = ("hue_a", "sky", "ground")  # hues that prompts name, see `named_colours`
 
 
 def evaluate(folder: Path, *, probe: Path, count: int = 120, steps: int = 25, seed: int = 0) -> dict[str, float]:

@@ -23,7 +23,7 @@ from bico.zoo.wan.transformer import Trainee, build_transformer
 from bico.zoo.wan.words import Words, quiet_directions
 from bico.zoo.workers import first_worker_first, join_workers
 
-PROJECTION = "condition_embedder.text_embedder"  # of words, in the DiT
+PROJECTION = "condition_embedder.text_embedder"  # name of the text projection in the DiT
 
 
 def train(

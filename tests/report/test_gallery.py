@@ -105,7 +105,7 @@ def test_controls_come_last_and_say_what_they_are(page):
     methods = data_of(page)["methods"]
     assert [method["label"] for method in methods] == ["BiCo", "Plain prompt", "Copied frames"]
     assert [bool(method["control"]) for method in methods] == [False, True, True]
-    assert methods[2]["control"].startswith("the frames of one source, unchanged")
+    assert methods[2]["control"].startswith("the unchanged frames of one source")
 
 
 def test_scores_against_the_truth_are_shown_in_parts(tmp_path):

@@ -106,7 +106,7 @@ def _sources(rng: np.random.Generator, count: int, *, moving: bool) -> Iterator[
         yield name, {"kind": kind, "scene": {"seed": seed, **words, **clutter}}
 
 
-def _seed(rng: np.random.Generator, words: dict[str, str], *, slow: bool) -> int:
+def _seed(rng: np.random.Generator, words: dict[str, Any], *, slow: bool) -> int:
     """The seed of a scene whose motion is slow or fast. An image also has a motion, but does not show it."""
     while True:
         seed = int(rng.integers(10_000, 1_000_000))

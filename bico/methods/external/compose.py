@@ -20,10 +20,9 @@ def compose(
 ) -> Iterator[tuple[Job, np.ndarray]]:
     """Clips uint8 [T, H, W, 3] of a submission, unchanged or, with `resample` in the row's settings, resampled."""
     files = {clip.key: clip.file for clip in read_submission(settings.clips).clips}
+    # All frames of a clip are used, even if only the first ones of a source are.
+    fitted = dict(media.model_copy(update={"read": "time"}))
     with unpacked(settings.clips) as folder:
         for job in jobs:
             path = folder / files[job.case_id, job.seed]
-            fitted = dict(media) | {
-                "read": "time"
-            }  # all frames of a clip are used, also if only the first ones of a source are
             yield job, read_media(path, **fitted) if settings.resample else read_clip(path)

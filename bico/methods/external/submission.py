@@ -12,7 +12,7 @@ import logging
 from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -264,7 +264,7 @@ def submit(path: Path, bundle: Path, out: Path) -> tuple[int, int]:
     return len(submission.clips), len(asked.clips)
 
 
-def _found(folder: Path, bundle: Bundle) -> list[dict[str, object]]:
+def _found(folder: Path, bundle: Bundle) -> list[dict[str, Any]]:
     """The clips whose files exist at the paths in the bundle's manifest."""
     there = [clip for clip in bundle.clips if (folder / clip.file).is_file()]
     return [clip.model_dump() | {"sha256": file_digest(folder / clip.file)} for clip in there]

@@ -150,7 +150,7 @@ def test_jobs_that_ctrl_c_ends_are_no_failures(monkeypatch):
     handler.emit(message(LogEvent.JOB_ERROR, jobid=1, rule_name="learn", rule_msg=None, log=[], aux={}))
     handler.close()
     handler.close()
-    assert "FAILED" not in terminal.getvalue() and terminal.getvalue().count("Stopped. What is finished is kept") == 1
+    assert "FAILED" not in terminal.getvalue() and terminal.getvalue().count("Stopped. Finished results are kept") == 1
 
 
 # --- the share ------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ Others = Annotated[
     Sequence[Literal["diffusers", "re-encoding"]],
     Parameter(consume_multiple=True, negative="", help="Trainings to compare with; none: `--beside` without values."),
 ]
+DEFAULT = Path("config/toybox.yaml")
 MACHINES = "laptop (two cores with AMX), plain_laptop (with neither AMX nor AVX-512), h100, h200, a100 or rtx4090."
 
 
@@ -33,7 +34,7 @@ def draw(
     out: Annotated[Path, Parameter(help="YAML file to be written; it must not be there.")],
     config: Annotated[
         Path, Parameter(name="--config", help="YAML file of a Toybox benchmark, whose settings are taken.")
-    ] = Path("config/toybox.yaml"),
+    ] = DEFAULT,
 ) -> None:
     """Draw a Toybox benchmark of any size from a seed, and write its config."""
     import yaml
@@ -46,6 +47,8 @@ def draw(
         raise InputError(f"--out {out}: is there: expected a new file; remove it, or give another name")
     entries = drawn_config(read_yaml(config), cases, seed, name)
     command = f"uv run bico draw --cases {cases} --seed {seed} --name {name} --out {out}"
+    if config != DEFAULT:
+        command += f" --config {config}"
     lines = yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
     write_text(out, f"# Drawn by `{command}`, with the settings of {config}.\n\n{lines}")
 

@@ -75,6 +75,8 @@ def power(
     """
     opened = open_config(config)
     rows = known("method", method, opened.methods), known("method", against, opened.methods)
+    if method == against:
+        raise InputError(f"'{method}': a row does not differ from itself: expected two rows")
     from bico.report.power import power
     from bico.scoring.results import score_columns
 

@@ -359,6 +359,7 @@ class Config(Benchmark):
                 "sources": self.tuning.sources,
                 "cases": self.tuning.cases,
                 "tuning": None,
+                "frozen": None,
                 "applications": {},
                 "controls": Controls(),
                 "split": "table",
@@ -369,6 +370,7 @@ class Config(Benchmark):
         """The same with other sources, cases or rows, and without the sections that refer to this benchmark's own."""
         empty = {
             "parts": 1,
+            "frozen": None,
             "tables": Tables(),
             "curves": {},
             "applications": {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 import tempfile
@@ -12,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bico.core.errors import InputError
-from bico.core.files import check_writable, replacing
+from bico.core.files import FULL, check_writable, replacing
 
-DAMAGED = zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError
+DAMAGED = zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, UnicodeError
 """What `zipfile` raises for a file that is cut short or damaged, encrypted, or compressed in a way unknown to it."""
 DATE = 1980, 1, 1, 0, 0, 0  # date of all files in a zip, so that the same files give the same bytes
 
@@ -52,6 +53,9 @@ def unpacked(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         with _opened(path) as archive:
+            size, free = sum(entry.file_size for entry in archive.infolist()), shutil.disk_usage(folder).free
+            if size > free:
+                raise InputError(f"{path}: {size / 1e9:.1f} GB unpacked: expected what fits into {folder}")
             archive.extractall(folder)  # it refuses names outside of the folder
         yield Path(folder)
 
@@ -85,7 +89,9 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except DAMAGED as error:
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         raise InputError(
             f"{path}: no whole zip file ({error}): expected a folder or a zip file, copy it again"
         ) from None

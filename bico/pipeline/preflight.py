@@ -1,6 +1,6 @@
 """Checks before anything runs: media, models, prompts, answers of raters.
 
-They take less than a second and need no heavy imports.
+They need no heavy imports and take less than a second. Rows of clips made elsewhere take longer, as all are read.
 """
 
 import logging

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bico.config.methods import module_of
+from bico.config.methods import MethodSettings, module_of
 from bico.config.schema import Config
 from bico.core.fingerprints import PACKAGE, code_digest, file_digest, folder_digest
 from bico.core.records import Record, digest_of
@@ -560,14 +560,23 @@ def entry(config: Config) -> Dependencies:
         code=("bico.report.entry",),
         settings={
             **_told(config, config.table("table1")),
+            "rows": {row: _entered(config.methods[row]) for row in config.table("table1")},
             "cases": config.cases,
             "media": config.media,
+            "sampling": config.sampling,
             "scoring": config.scoring,
             "scenes": _scenes(config),
-            "device": config.device,
         },
-        items=_bound_media(config, all_photographs=True),
+        models=("wan", "clip", "dino", "probe"),
+        items=_bound_media(config, all_photographs=True)
+        | {f"masks of {name}": Item({}, _numbered(name, config.sources[name].own_masks)) for name in config.bound()},
     )
+
+
+def _entered(settings: MethodSettings) -> list[Any]:
+    """What an entry says of a row, besides its scores."""
+    steps = [settings.steps_of(kind) for kind in ("image", "video")]
+    return [settings.method, settings.track(), settings.origin(), steps]
 
 
 def rating(config: Config) -> Dependencies:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from bico.config.section import checked
+from bico.core.archives import copy_into, filling
 from bico.core.errors import InputError
 from bico.core.files import write_text
+from bico.plan.bundle import read_values
 from bico.report.entry import Entry, EntryRow
 from bico.report.names import score_name
 from bico.report.pages import filled
@@ -30,14 +31,11 @@ def read_entries(folder: Path) -> dict[str, Entry]:
         raise InputError(f"{folder}: no entries: expected folders with {MANIFEST}, as a run leaves one in entry/")
     entries = {}
     for path in paths:
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: no whole JSON file ({error}): expected one, copy the entry again") from None
-        entry = checked(Entry, values, name=str(path))
+        entry = checked(Entry, read_values(path.parent, MANIFEST), name=str(path))
         for name, row in entry.rows.items():
             for clip in row.clips.values():
-                if ".." in Path(clip).parts or not (path.parent / clip).is_file():
+                file = (path.parent / clip).resolve()
+                if file.suffix != ".mp4" or not file.is_file() or not file.is_relative_to(path.parent.resolve()):
                     raise InputError(f"{path}: rows.{name}: no {clip} beside it: copy the entry again, with its clips")
         entries[path.parent.name] = entry
     return entries
@@ -47,38 +45,37 @@ def write_board(folder: Path, out: Path) -> list[str]:
     """Writes `out/index.html` and the clips beside it. Returns a line for each group of comparable entries.
 
     Raises:
-        InputError: see `read_entries`; or `out` exists already.
+        InputError: see `read_entries`; or `out` exists already, or ends in .zip.
     """
     entries = read_entries(folder)
-    if out.exists():
-        raise InputError(f"{out}: this is there already: expected a new folder, or remove it first")
+    if out.suffix.lower() == ".zip":
+        raise InputError(f"{out}: a board is a folder: expected a name without .zip")
     groups = _groups(entries)
-    for name, entry in entries.items():
-        for clip in {clip for row in entry.rows.values() for clip in row.clips.values()}:
-            target = out / name / clip
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / name / clip, target)
-    write_text(out / "index.html", filled("board.html", _data(entries, groups)))
-    return [f"{label}: {', '.join(names)}" for label, names in groups.items()]
+    with filling(out) as filled_folder:
+        for name, entry in entries.items():
+            for clip in {clip for row in entry.rows.values() for clip in row.clips.values()}:
+                copy_into(filled_folder, f"{name}/{clip}", folder / name / clip)
+        write_text(filled_folder / "index.html", filled("board.html", _data(entries, groups)))
+    return [f"{label}: {', '.join(names)}" for label, names in groups]
 
 
-def _groups(entries: dict[str, Entry]) -> dict[str, list[str]]:
-    """Name of a group -> its entries, which have the same cases and the same scoring models; largest group first."""
+def _groups(entries: dict[str, Entry]) -> list[tuple[str, list[str]]]:
+    """Name of each group and its entries, which have the same cases and the same scoring; largest group first."""
     found: dict[tuple[str, str], list[str]] = {}
     for name, entry in entries.items():
         found.setdefault((entry.set_digest, entry.judges_digest), []).append(name)
-    groups = {}
+    groups = []
     for (media, judges), names in sorted(found.items(), key=lambda group: (-len(group[1]), group[1])):
         label = entries[names[0]].benchmark
         if sum(entries[group[0]].benchmark == label for group in found.values()) > 1:
             label += f" (set {media[:8]}, scored by {judges[:8]})"
-        groups[label] = names
+        groups.append((label, names))
     return groups
 
 
-def _data(entries: dict[str, Entry], groups: dict[str, list[str]]) -> dict[str, Any]:
+def _data(entries: dict[str, Entry], groups: list[tuple[str, list[str]]]) -> dict[str, Any]:
     shown = []
-    for label, names in groups.items():
+    for label, names in groups:
         first = entries[names[0]]
         columns = {column for name in names for row in entries[name].rows.values() for column in row.scores}
         shown.append(
@@ -117,5 +114,5 @@ def _row(name: str, entry: Entry, row: str, line: EntryRow) -> dict[str, Any]:
         "seeds": entry.seeds,
         "of": entry.cases,
         **line.model_dump(mode="json", exclude={"clips"}),
-        "clips": {case: f"{name}/{clip}" for case, clip in line.clips.items()},
+        "clips": {case: quote(f"{name}/{clip}") for case, clip in line.clips.items()},
     }

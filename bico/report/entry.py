@@ -10,9 +10,9 @@ import hashlib
 import json
 import math
 import shutil
-from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
@@ -22,9 +22,10 @@ from bico.config.section import Count, Name, Section, Words
 from bico.core.files import replacing, write_json
 from bico.core.fingerprints import code_digest, file_digest, folder_digest
 from bico.core.records import intact
-from bico.core.tables import read_lines, read_table
+from bico.core.tables import read_table
 from bico.media.writing import compressed
-from bico.plan.trainings import learned_items, learner
+from bico.plan.bundle import Digest, FileName
+from bico.plan.trainings import learner, trainings
 from bico.report.tables import MEANING
 from bico.scoring.results import score_columns
 
@@ -43,15 +44,15 @@ class Score(Section):
 
 
 class Cost(Section):
-    """The cost of a row on the machine of the run; null = not known, or none."""
+    """The cost of a row."""
 
-    device: str = Field(description="cpu or cuda.")
     learning_seconds: float | None = Field(
-        default=None, description="Wall time of the training on one source, or for one case."
+        default=None,
+        description="Time of the training steps on one source, or for one case, by the run's machine; null = none.",
     )
-    generating_seconds: float | None = Field(default=None, description="Wall time of one clip.")
-    steps_image: float = Field(default=0, ge=0, description="Training steps on an image.")
-    steps_video: float = Field(default=0, ge=0, description="Training steps on a video.")
+    steps_image: float = Field(ge=0, description="Training steps on an image.")
+    steps_video: float = Field(ge=0, description="Training steps on a video.")
+    passes: int | None = Field(description="Passes of the transformer for one clip; null = made elsewhere.")
 
 
 class EntryRow(Section):
@@ -66,7 +67,7 @@ class EntryRow(Section):
     missing: Count = Field(description="Number of clips that failed or are missing.")
     scores: dict[str, Score]
     cost: Cost
-    clips: dict[Name, str] = Field(description="Case -> file.")
+    clips: dict[Name, FileName] = Field(description="Case -> file.")
 
 
 class Entry(Section):
@@ -74,8 +75,8 @@ class Entry(Section):
 
     format: Literal["bico-entry-1"] = "bico-entry-1"
     benchmark: Words = Field(description="Name of the benchmark.")
-    set_digest: Words = Field(description="SHA-256 of cases, sources and the form of clips.")
-    judges_digest: Words = Field(description="SHA-256 of the models that score, and of their settings.")
+    set_digest: Digest = Field(description="SHA-256 of cases, sources and the form of clips.")
+    judges_digest: Digest = Field(description="SHA-256 of the models that score, and of their settings.")
     backbone: Words = Field(description="Digest of the video model, for rows that use it.")
     version: Words = Field(description="Version of bico, and digest of its code.")
     cases: Count
@@ -129,10 +130,11 @@ def set_digest(config: Config) -> str:
 
 
 def judges_digest(config: Config) -> str:
-    """SHA-256 of everything that determines the score of a clip: the scoring models, and their settings."""
+    """SHA-256 of everything that determines the score of a clip: the scoring models, their settings, and the code."""
     folders = {name: getattr(config.models, name) for name in ("clip", "dino", "probe")}
     models = {name: folder_digest(folder) for name, folder in folders.items() if folder}
-    return _digest({"models": models, "pooling": config.scoring.pooling, "dino_crop": config.scoring.dino_crop})
+    looks = {"pooling": config.scoring.pooling, "dino_crop": config.scoring.dino_crop}
+    return _digest({"models": models, "code": code_digest("bico.scoring.scores"), **looks})
 
 
 def _digest(values: object) -> str:
@@ -170,31 +172,21 @@ def _known(value: float) -> float | None:
 
 
 def _cost(config: Config, row: str) -> Cost:
-    """The cost of a row, as Snakemake measured it. Its training may be that of another row, which it shares."""
-    settings, trained = config.methods[row], learner(config, row)
-    items = len(learned_items(config, row)) * len(config.learning_seeds)
-    learned = [config.paths.benchmark(f"learn/{trained}/{part}") for part in range(config.parts)]
+    """The cost of a row. Its training may be that of another row, which it shares."""
+    settings = config.methods[row]
     return Cost(
-        device=config.device if config.device != "auto" else _device(),
-        learning_seconds=_seconds(learned, items),
-        generating_seconds=_seconds([config.paths.benchmark(f"generate/{row}")], len(config.cases) * len(config.seeds)),
+        learning_seconds=_learning_seconds(config, row),
         steps_image=sum(settings.steps_of("image")),
         steps_video=sum(settings.steps_of("video")),
+        passes=None if settings.origin() else settings.denoising_passes(config.sampling),
     )
 
 
-def _seconds(benchmarks: list[Path], things: int) -> float | None:
-    """Seconds per thing, if all of these jobs were measured."""
-    if not things or not all(path.exists() for path in benchmarks):
-        return None
-    lines = [line for path in benchmarks for line in read_lines(path, ["s"], delimiter="\t").values()]
-    return round(sum(float(line["s"]) for line in lines) / things, 2)
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _learning_seconds(config: Config, row: str) -> float | None:
+    """Mean over the row's trainings, from their curves, which are whole also if a training was resumed."""
+    paths = [config.paths.metrics(learner(config, row), item, seed) for item, seed in trainings(config, row)]
+    curves = [pd.read_json(path, lines=True) for path in paths if path.exists()]
+    return round(float(np.mean([curve["seconds"].sum() for curve in curves])), 2) if curves else None
 
 
 def _clips(config: Config, row: str) -> dict[str, str]:

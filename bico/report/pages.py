@@ -23,8 +23,8 @@ LARGE = 1_000_000
 
 def filled(page: str, data: dict[str, Any]) -> str:
     """A page with its data, and with the style and the script that all pages share."""
-    # Only "</" could end the text of a script element early.
-    text = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
+    # In a script element "</script" ends the text, and "<!--" begins a comment. Without "<" there is neither.
+    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     html = (FOLDER / page).read_text(encoding="utf-8")
     for name, part in (("style", "page.css"), ("page", "page.js")):
         html = html.replace(f"{{{{{name}}}}}", (FOLDER / part).read_text(encoding="utf-8"))

@@ -79,9 +79,10 @@ def power(config: Config, rows: tuple[str, str], score: str, difference: float |
         return f"{title}: fewer than {statistics.FEWEST} cases have both scores: too few for an estimate"
     known = len(config.learning_seeds) > 1
     trainings = TRAININGS if known else (1,)
-    cases = sorted({*CASES, len(config.cases)})
+    both = int(np.isfinite(first - second).any(axis=0).sum())
+    cases = sorted({*CASES, both})
     parts = [
-        f"{title}: {span(*found, sign='+')} with {counted(len(config.cases), 'case')} and "
+        f"{title}: {span(*found, sign='+')} with {counted(both, 'case')} that both have, and "
         f"{counted(len(config.learning_seeds), 'training')}",
         f"The smallest difference that is significant in {POWER:.0%} of experiments, by trainings (across) and cases:",
         _grid(spreads, cases, trainings),

@@ -60,8 +60,8 @@ def scorers(config: Config) -> None:
     agreements = pd.DataFrame(list(_agreements(config)), columns=list(AGREEMENT_COLUMNS))
     if faults.empty and agreements.empty:
         raise InputError(
-            f"{config.paths.rating_answers}: no ratings, and no probe for exact renderings: expected one of them, to "
-            "compare scores with"
+            f"{config.paths.rating_answers}: no ratings of these clips, and no probe for exact renderings: expected "
+            "one of them, to compare scores with"
         )
     save_csv(config.paths.table("scorers"), faults)
     save_csv(config.paths.agreement, agreements)
@@ -115,14 +115,14 @@ def _of_fault(config: Config, values: np.ndarray) -> dict[str, Any]:
 def _agreements(config: Config) -> Iterator[dict[str, Any]]:
     rows = list(config.table("table1"))
     answers, _ = counted_answers(config, rows)
-    clips = pd.concat(
-        [
-            rated(read_scores(config, row), answers[answers["method"] == row]).assign(method=row)
-            for row in rows
-            if not config.methods[row].CONTROL
-        ],
-        ignore_index=True,
-    )
+    of_rows = [
+        rated(read_scores(config, row), answers[answers["method"] == row]).assign(method=row)
+        for row in rows
+        if not config.methods[row].CONTROL
+    ]
+    if not of_rows:
+        return
+    clips = pd.concat(of_rows, ignore_index=True)
     kinds = ("truth", "human") if config.has_truth else ("human",)
     for target in (f"{kind}_{asked}" for asked in QUESTIONS for kind in kinds):
         for score in SCORES:
@@ -157,9 +157,9 @@ def _document(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) ->
         f"# What each score is worth: {config.name}",
         f"{scope(config)}. 95 % intervals over cases are in brackets.",
         "## Which score to trust",
-        f"A score is trusted for a question if two conditions hold. It puts at least {TRUSTED:.0%} of the question's "
-        "faults in order (the interval of its wrong pairs lies below one half). Its rank correlation with the answers, "
-        "within each row's clips, is above zero. If only one condition holds, it is trusted in part.",
+        f"A score is trusted for a question if it puts at least {TRUSTED:.0%} of the question's faults in order (the "
+        "interval of its wrong pairs lies below one half), and if its rank correlation with the answers, within each "
+        "row's clips, is above zero. If only some of the conditions that could be tested hold, it is trusted in part.",
         "\n".join(_statements(config, faults, agreements)),
     ]
     if len(faults):
@@ -176,7 +176,8 @@ def _document(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) ->
         parts += [
             "## Clips of methods",
             "Controls, such as copied frames, are left out. Accuracy: share of pairs of clips in the same order as the "
-            "answers. A difference up to `tie` counts as equal. Chance is about 0.5 without ties.",
+            "answers. A difference up to `tie` counts as equal. Chance is about 0.5, or the share of equal answers if "
+            "that is larger.",
             _agreement_table(agreements),
         ]
     return "\n\n".join(parts) + "\n"
@@ -196,9 +197,11 @@ def _statements(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) 
                 holds.append(len(ordered) >= TRUSTED * len(of_score))
                 told.append(f"{len(ordered)} of {len(of_score)} faults in order")
                 told += [f"not {', '.join(missed)}"] if missed else []
-            for line in within[within["score"] == score].to_dict(orient="records"):
+            for line in within[(within["score"] == score) & within["correlation_low"].notna()].to_dict(
+                orient="records"
+            ):
                 holds.append(line["correlation_low"] > 0)
-                told.append(f"correlation with {line['answer']} {_correlation(line) or 'not defined'}")
+                told.append(f"correlation with {line['answer']} {_correlation(line)}")
             if holds:
                 verdict = "trusted" if all(holds) else "trusted in part" if any(holds) else "not trusted"
                 yield f"- {asked}, {_named(score)}: **{verdict}** ({'; '.join(told)})"
@@ -220,7 +223,7 @@ def _fault_table(faults: pd.DataFrame, cell: Any) -> str:
     scores = list(dict.fromkeys(faults["score"]))
     lines = {(line["fault"], line["score"]): line for line in faults.to_dict(orient="records")}
     names = list(dict.fromkeys(faults["fault"]))
-    cases = {line["fault"]: line["cases"] for line in faults.to_dict(orient="records")}
+    cases = faults.groupby("fault")["cases"].max()
     return markdown(
         ["fault", "about", "cases", *map(score_name, scores)],
         [

@@ -158,9 +158,11 @@ def faults_of(config: Config, case: str) -> list[str]:
 
 def dosed_clips(config: Config) -> list[tuple[str, str, float]]:
     """(case, fault, dose) of all clips: for each case the exact rendering, and every dose of its faults."""
+    rendered = {name for name, entry in config.sources.items() if entry.scene}
     return [
         (case, fault, dose)
         for case in config.truths
+        if rendered & set(config.cases[case].bind)
         for fault, dose in [(EXACT, 0.0), *product(faults_of(config, case), DOSES)]
     ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import toy
 from browser import measured, needs_chromium
+from browser import run as run_page
 
 from bico.cli.main import main
 from bico.core.errors import InputError
@@ -53,7 +54,9 @@ def entries(tmp_path) -> Path:
         ("eve", 0.0, {"media": {"height": 48, "width": 48, "num_frames": 9, "fps": 4}}),
     ):
         config = run(tmp_path / name, shift, **changes)
-        write_text(config.paths.benchmark("generate/bico"), "s\th:m:s\n12.0\t0:00:12\n")
+        for source in config.sources:  # two steps of a training of each
+            curve = config.paths.metrics("bico", source, 0)
+            write_text(curve, '{"step": 0, "seconds": 0.5}\n{"step": 1, "seconds": 1.5}\n')
         write_entry(config)
         shutil.copytree(config.paths.entry, tmp_path / "entries" / name)
     return tmp_path / "entries"
@@ -68,7 +71,8 @@ def test_an_entry_has_the_table_its_cost_and_some_clips(entries):
     assert (entry.benchmark, entry.cases, entry.seeds) == ("toy", 3, 2)
     assert entry.rows["bico"].scores["clip_t"].mean == 50.5 and entry.rows["bico"].track == "one-shot"
     assert entry.rows["copy"].track == "control" and entry.rows["base"].missing == 1
-    assert entry.rows["bico"].cost.generating_seconds == 2.0 and entry.rows["bico"].cost.learning_seconds is None
+    assert entry.rows["bico"].cost.learning_seconds == 2.0 and entry.rows["base"].cost.learning_seconds is None
+    assert entry.rows["bico"].cost.steps_video > 0 and entry.rows["bico"].cost.passes == 100
     assert list(entry.rows["bico"].clips) == list(toy.CASES)
     assert all((entries / "ada" / clip).stat().st_size for row in entry.rows.values() for clip in row.clips.values())
 
@@ -98,11 +102,17 @@ def test_only_entries_of_one_set_stand_in_one_table(entries, tmp_path, capsys):
 def test_damaged_entries_are_named_in_one_line_and_no_page_is_overwritten(entries, tmp_path):
     path = entries / "bob" / "entry.json"
     whole = path.read_text()
+    (tmp_path / "outside.mp4").write_text("of somebody else")
+    (path.parent / "clips/linked.mp4").symlink_to(tmp_path / "outside.mp4")
+    (path.parent / "clips/bico/page.html").write_text("no clip")
     for text, problem in (
         (whole[:100], r"entry.json: no whole JSON file"),
         (re.sub(r'"mean": [\d.]+', '"mean": NaN', whole, count=1), r"expected .*finite number"),
         (whole.replace('"track": "one-shot"', '"track": "two-shot"'), r"rows.bico.track: "),
-        (whole.replace("clips/bico/cat_bounces.mp4", "../../secret.mp4"), r"rows.bico: no ../../secret.mp4 beside it"),
+        (whole.replace("clips/bico/cat_bounces.mp4", "../../secret.mp4"), r"rows.bico.clips.cat_bounces: .*inside"),
+        (whole.replace("clips/bico/cat_bounces.mp4", "clips/bico/page.html"), r"rows.bico: no clips/bico/page.html"),
+        (whole.replace("clips/bico/cat_bounces.mp4", "clips/linked.mp4"), r"rows.bico: no clips/linked.mp4"),
+        (re.sub(r'"set_digest": "\w+"', '"set_digest": "short"', whole), r"set_digest: "),
         (whole.replace('"format": "bico-entry-1"', '"format": "bico-entry-9"'), r"format: "),
     ):
         path.write_text(text)
@@ -115,6 +125,15 @@ def test_damaged_entries_are_named_in_one_line_and_no_page_is_overwritten(entrie
         write_board(entries, tmp_path / "board")
     with pytest.raises(InputError, match=r"no entries: expected folders with entry\.json"):
         write_board(tmp_path / "nothing", tmp_path / "other")
+
+
+@needs_chromium
+def test_texts_of_strangers_do_not_break_the_page(entries, tmp_path):
+    path = entries / "bob" / "entry.json"
+    path.write_text(path.read_text().replace("BiCo", "<!-- <script>alert(1)</script>"))
+    write_board(entries, tmp_path / "board")
+    shown = run_page(tmp_path / "board" / "index.html", tmp_path / "browser")
+    assert "&lt;!-- &lt;script&gt;alert(1)" in shown.partition("</table>")[0]
 
 
 @needs_chromium

@@ -92,7 +92,8 @@ class Submission(Section):
     @property
     def trainings(self) -> int:
         """Number of trainings of each source or case."""
-        return len({clip.learning_seed for clip in self.clips} - {None}) if self.track != "feed-forward" else 0
+        seeds = {clip.learning_seed for clip in self.clips} - {None}
+        return max(1, len(seeds)) if self.track != "feed-forward" else 0
 
     @property
     def told(self) -> str:

@@ -84,7 +84,7 @@ def test_a_score_that_only_knows_the_method_agrees_over_all_rows_and_not_within_
 
 def test_ratings_by_people_are_answers_too_and_alone_enough(config, tmp_path, monkeypatch):
     bare = toy.config(tmp_path, seeds=list(range(8)), methods=METHODS, tables={"table1": ROWS})
-    with pytest.raises(InputError, match="no ratings of these clips, and no probe renderings"):
+    with pytest.raises(InputError, match="no ratings of these clips, and no probe for exact renderings"):
         scorers.scorers(bare)
     rows = [
         {"case": case, "method": method, "seed": seed, "concept": 1 + (seed + level) % 5, "prompt": 3, "motion": 3}

@@ -1,12 +1,13 @@
 """Copies what the page of results shows from runs into docs/results.
 
     uv run python docs/collect.py table1 [--config FILE]
-    uv run python docs/collect.py parts [0=results/lean_0/config.yaml] 0.85=results/config.yaml
+    uv run python docs/collect.py parts [0=results/lean_0/config.yaml] "0.85, shipped=results/config.yaml"
+    uv run python docs/collect.py worlds 0=results/lean_0/config.yaml
 
 `table1` writes table1.csv, differences.csv and automatic_scores.csv from the rows of table 1. `parts` writes table2.csv
 and table3.csv of the last of its runs, and parts.csv: what each part of BiCo adds in every run, of which each is given
-with the lean of its text encoder. `worlds` takes the same arguments and writes worlds.csv: the rows of table 1 that all
-runs have. `scorers` writes scorers.csv: what each score sees of each fault. Then change the dates in
+with the lean of its text encoder. `worlds` writes worlds.csv: rows of table 1 with other text encoders, and with the
+shipped one. `scorers` writes scorers.csv: what each score sees of each fault. Then change the dates in
 docs/results/tables.yaml, and run docs/generate.py.
 """
 
@@ -52,6 +53,8 @@ FAULTS = {
     "speed": "too slow",
     "frozen": "frozen",
 }
+SHIPPED = "0.85, shipped"
+"""What the lean of the shipped text encoder is called."""
 PARTS = {
     "per-block binders beside the global one": ("bico_hierarchical", "bico_global"),
     "diversified captions": ("bico_diversified", "bico_hierarchical"),
@@ -98,18 +101,29 @@ def _parts(runs: dict[str, Config]) -> None:
                 for row, number in lines
             ),
         )
-    known = [part for part, rows in PARTS.items() if all(_scored(config, *rows) for config in runs.values())]
-    _save("parts", (line for part in known for lean, config in runs.items() for line in _part(config, part, lean)))
+    _save(
+        "parts",
+        (
+            line
+            for part, rows in PARTS.items()
+            for lean, config in runs.items()
+            if _scored(config, *rows)
+            for line in _part(config, part, lean)
+        ),
+    )
 
 
 def _worlds(runs: dict[str, Config]) -> None:
+    """The rows that all runs have, and beside them those of table1.csv, which is of the shipped text encoder."""
     rows = [
         row for row in next(iter(runs.values())).table("table1") if all(_scored(each, row) for each in runs.values())
     ]
-    _save(
-        "worlds",
-        ({"lean": lean} | _row(config, row, read_scores(config, row)) for row in rows for lean, config in runs.items()),
-    )
+    shipped = pd.read_csv(OUT / "table1.csv").set_index("method")
+    lines = []
+    for row in rows:
+        lines += [{"lean": lean} | _row(config, row, read_scores(config, row)) for lean, config in runs.items()]
+        lines.append({"lean": SHIPPED, "method": row} | shipped.loc[row].to_dict())
+    _save("worlds", lines)
 
 
 def _scored(config: Config, *rows: str) -> bool:

@@ -181,8 +181,8 @@ class Layout:
 
     @property
     def entry(self) -> Path:
-        """The folder that a board takes: the main table, and a few clips."""
-        return self.results / "entry"
+        """The main table for a board. Its folder has a few clips, too."""
+        return self.results / "entry/entry.json"
 
     @property
     def rating_pages(self) -> Path:

@@ -95,7 +95,7 @@ def write_entry(config: Config) -> Entry:
     rows = ((row,) for row in config.table("table1"))
     types = {"method": str, "configuration": str, "cases": int, "scored_cases": int, "trainings": int, "missing": int}
     table = read_table(config.paths.table("table1"), types, by=("method",), expected=rows)
-    shutil.rmtree(config.paths.entry, ignore_errors=True)
+    shutil.rmtree(config.paths.entry.parent, ignore_errors=True)
     columns = score_columns(config)
     entry = Entry(
         benchmark=config.name,
@@ -113,7 +113,7 @@ def write_entry(config: Config) -> Entry:
         meanings={column: MEANING[column] for column in columns},
         rows={line["method"]: _row(config, pd.Series(line)) for line in table.to_dict(orient="records")},
     )
-    write_json(config.paths.entry / "entry.json", entry.model_dump(mode="json"))
+    write_json(config.paths.entry, entry.model_dump(mode="json"))
     return entry
 
 
@@ -196,6 +196,6 @@ def _clips(config: Config, row: str) -> dict[str, str]:
         clip = config.paths.clip(row, case, config.seeds[0])
         if clip.is_file():
             kept[case] = f"clips/{row}/{case}.mp4"
-            with replacing(config.paths.entry / kept[case]) as unfinished:
+            with replacing(config.paths.entry.parent / kept[case]) as unfinished:
                 unfinished.write_bytes(compressed(intact(clip), QUALITY))
     return kept

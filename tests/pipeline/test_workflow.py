@@ -211,7 +211,7 @@ def test_every_rule_has_the_params_of_its_own_step(checkout, config_file, small)
     targets = ["table1.csv", "concept_parts.csv", "binding.csv", "applications.csv", "absorption.csv", "gallery.html"]
     targets += ["figures/table1.png", "figures/training/bico.png", "figures/curves/knob.png", "rating/pages"]
     targets += ["figures/cases/cat_bouncing_in_the_city.png", "published.csv", "controls.csv"]
-    targets += ["scorers.csv", "entry"]
+    targets += ["scorers.csv", "entry/entry.json"]
     found = told(checkout, config_file, *(results / name for name in targets))
     arguments = {
         "render": ("cat_beach",), "encode": ("auto",), "learn": ("bico", 0, "auto"), "generate": ("bico", "auto"),

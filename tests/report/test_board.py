@@ -58,7 +58,7 @@ def entries(tmp_path) -> Path:
             curve = config.paths.metrics("bico", source, 0)
             write_text(curve, '{"step": 0, "seconds": 0.5}\n{"step": 1, "seconds": 1.5}\n')
         write_entry(config)
-        shutil.copytree(config.paths.entry, tmp_path / "entries" / name)
+        shutil.copytree(config.paths.entry.parent, tmp_path / "entries" / name)
     return tmp_path / "entries"
 
 

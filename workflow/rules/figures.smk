@@ -69,7 +69,7 @@ rule entry:
         table=AT.table("table1"),
         manifests=expand(rules.generate.output.manifest, method=MAIN),
     output:
-        folder=directory(AT.entry),
+        manifest=AT.entry,
     log:
         AT.log("entry"),
     benchmark:

@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_named_in_one_line(tmp_path, change, expected):
 def test_own_media_have_no_truth_to_measure_against(tmp_path):
     values = config(tmp_path, edited=SWAP).model_dump(mode="json")
     values["models"]["probe"] = None
-    with pytest.raises(InputError, match="there are `bico decompose` and `bico edit`"):
+    with pytest.raises(InputError, match="for own media use `bico decompose` and `bico edit`"):
         load(values)
 
 

@@ -112,7 +112,7 @@ class Bundle(Section):
 
     format: Literal["bico-bundle-1"] = Field(description="Name and version of this format.")
     name: Name = Field(description="Name of the benchmark.")
-    clip: ClipFormat = Field(description="Size, length and rate of every clip.")
+    clip: ClipFormat = Field(description="Format in which every clip is asked for.")
     sources: dict[Name, BundledSource] = Field(description="Sources by name.")
     cases: dict[Name, BundledCase] = Field(min_length=1, description="Cases by name.")
     clips: list[BundledClip] = Field(min_length=1, description="Every clip that is asked for, each once.")

@@ -3,6 +3,7 @@
     uv run python docs/collect.py table1 [--config FILE]
     uv run python docs/collect.py parts [0=results/lean_0/config.yaml] "0.85, shipped=results/config.yaml"
     uv run python docs/collect.py worlds 0=results/lean_0/config.yaml
+    uv run python docs/collect.py scorers [--config FILE]
 
 `table1` writes table1.csv, differences.csv and automatic_scores.csv from the rows of table 1. `parts` writes table2.csv
 and table3.csv of the last of its runs, and parts.csv: what each part of BiCo adds in every run, of which each is given
@@ -21,9 +22,10 @@ import pandas as pd
 from bico.config.reading import load
 from bico.config.schema import Config
 from bico.core.tables import read_table
+from bico.plan.controls import mixed_cases
 from bico.report.names import counted, score_name
 from bico.report.partial import scored_cases
-from bico.report.statistics import bootstrap, case_means, paired_difference, rank_correlation, row_intervals
+from bico.report.statistics import bootstrap, case_means, named, paired_difference, rank_correlation, row_intervals
 from bico.report.tables import ASKS, published
 from bico.scoring.results import SCORES, TRUTH, TRUTH_SCORES, read_scores
 
@@ -39,8 +41,6 @@ COMPARED = [
     ("bico_isolated", "bico", ["truth_overall", "truth_clean"]),
 ]
 """Rows, and the scores in which they are compared."""
-
-
 FAULTS = {
     "hue": "hue of the subject",
     "pattern": "pattern of the subject",
@@ -53,6 +53,7 @@ FAULTS = {
     "speed": "too slow",
     "frozen": "frozen",
 }
+"""Fault -> how the page calls it."""
 SHIPPED = "0.85, shipped"
 """What the lean of the shipped text encoder is called."""
 PARTS = {
@@ -91,16 +92,12 @@ def _table1(runs: dict[str, Config]) -> None:
 def _parts(runs: dict[str, Config]) -> None:
     shipped = list(runs.values())[-1]
     for name in ("table2", "table3"):
-        lines = ((row, number) for row, number in shipped.table(name).items())
         told = published(name)["configuration"]
-        _save(
-            name,
-            (
-                {"configuration": told.get(number) or shipped.label(row)}
-                | _row(shipped, row, read_scores(shipped, row))
-                for row, number in lines
-            ),
-        )
+        lines = [
+            {"configuration": told.get(number) or shipped.label(row)} | _row(shipped, row, read_scores(shipped, row))
+            for row, number in shipped.table(name).items()
+        ]
+        _save(name, lines)
     _save(
         "parts",
         (
@@ -153,16 +150,14 @@ def _part(config: Config, part: str, lean: str) -> Iterator[dict[str, Any]]:
     """What it adds over all cases; and, as temporal decoupling is made for them, over those that mix kinds of sources
     and over the others."""
     scores = [read_scores(config, row) for row in PARTS[part]]
-    mixed = {case for case, entry in config.cases.items() if len({config.sources[s].kind for s in entry.bind}) == 2}
-    cases = {"all": set(config.cases)}
+    mixed, cases = mixed_cases(config), {"all": set(config.cases)}
     if part.startswith("temporal decoupling"):
         cases |= {"mix images and videos": mixed, "do not": set(config.cases) - mixed}
     for told, chosen in cases.items():
         line: dict[str, Any] = {"part": part, "cases": f"{told} ({len(chosen)})", "lean": lean}
         for column in (*TRUTH_SCORES, "motion_fidelity"):
             pair = [case_means(config, rows[rows["case"].isin(chosen)], column) for rows in scores]
-            ends = paired_difference(*pair, **bootstrap(config))
-            line |= dict(zip((column, f"{column}_low", f"{column}_high"), ends, strict=True))
+            line |= named(column, paired_difference(*pair, **bootstrap(config)))
         yield line
 
 
@@ -176,13 +171,12 @@ def _differences(config: Config, scores: dict[str, pd.DataFrame]) -> Iterator[di
         common = [case for case in scored_cases(scores[first]) if case in scored_cases(scores[second])]
         for column in columns:
             pair = [case_means(config, scores[row], column) for row in (first, second)]
-            mean, low, high = paired_difference(*pair, **bootstrap(config))
             yield {
                 "comparison": f"{config.label(first)} minus {config.label(second)}",
                 "score": score_name(column),
                 "cases": counted(len(common), "case"),
-                "difference": mean, "difference_low": low, "difference_high": high,
-            }  # fmt: skip
+                **named("difference", paired_difference(*pair, **bootstrap(config))),
+            }
 
 
 def _agreements(config: Config, scores: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
@@ -190,11 +184,12 @@ def _agreements(config: Config, scores: dict[str, pd.DataFrame]) -> Iterator[dic
     for told, chosen in (("all rows", rows), ("without copied frames", [row for row in rows if row != "copy"])):
         clips = pd.concat([scores[row] for row in chosen], ignore_index=True)
         for score, truth in ASKS.items():
-            value, low, high = rank_correlation(clips, score, truth, **bootstrap(config))
             yield {
-                "score": score_name(score), "truth": score_name(truth), "clips": told,
-                "correlation": value, "correlation_low": low, "correlation_high": high,
-            }  # fmt: skip
+                "score": score_name(score),
+                "truth": score_name(truth),
+                "clips": told,
+                **named("correlation", rank_correlation(clips, score, truth, **bootstrap(config))),
+            }
 
 
 if __name__ == "__main__":

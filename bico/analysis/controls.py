@@ -15,7 +15,7 @@ import pandas as pd
 from bico.config.schema import Config
 from bico.core.saving import save_csv
 from bico.core.tables import read_table
-from bico.plan.controls import clips_compared, trainings_compared
+from bico.plan.controls import clips_compared, mixed_cases, trainings_compared
 from bico.report.statistics import bootstrap, case_interval, case_means, paired_difference
 from bico.report.tables import ASKS
 from bico.scoring.results import read_scores
@@ -80,7 +80,7 @@ def _absorption(config: Config) -> Iterator[Line]:
 
 
 def _temporal_decoupling(config: Config) -> Iterator[Line]:
-    mixed = {case for case, entry in config.cases.items() if len({config.sources[s].kind for s in entry.bind}) == 2}
+    mixed = mixed_cases(config)
     yield from _of_rows(config, "temporal_decoupling", "cases that mix images and videos", mixed)
     if others := config.cases.keys() - mixed:
         yield from _of_rows(config, "temporal_decoupling", "other cases", others, expected=False)

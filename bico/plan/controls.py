@@ -20,6 +20,13 @@ def measured_sources(config: Config) -> list[str]:
     return [source for source in lacks if source in has and config.sources[source].scene]
 
 
+def mixed_cases(config: Config) -> set[str]:
+    """Cases that bind an image and a video, for which temporal decoupling is made."""
+    return {
+        case for case, entry in config.cases.items() if len({config.sources[name].kind for name in entry.bind}) == 2
+    }
+
+
 def trainings_compared(config: Config) -> list[tuple[str, str, int]]:
     """(row, source, learning seed) of each training that the control of diversification compares."""
     return list(product(config.controls.rows()["diversification"], measured_sources(config), config.learning_seeds))

@@ -435,36 +435,31 @@ def _compositions(config: Config) -> dict[str, Any]:
     return {"cases": config.cases, "scenes": _scenes(config)}
 
 
-def calibrate(config: Config) -> Dependencies:
+def _scoring(config: Config, code: str, **settings: Any) -> Dependencies:
+    """What steps depend on that give clips all scores."""
     return Dependencies(
-        code=("bico.scoring.scores",),
-        settings={"seeds": config.seeds, **_judging(config), **_compositions(config)},
+        code=(code,),
+        settings={**settings, **_judging(config), **_compositions(config)},
         models=("clip", "dino", "probe"),
         items=_bound_media(config, all_photographs=True),
     )
+
+
+def calibrate(config: Config) -> Dependencies:
+    return _scoring(config, "bico.scoring.scores", seeds=config.seeds)
 
 
 def score(config: Config, row: str) -> Dependencies:
     reasons = {case: unsupported(config, row, case) for case in config.cases}
-    return Dependencies(
-        code=("bico.scoring.scores",),
-        settings={"unsupported": reasons, **_judging(config), **_compositions(config)},
-        models=("clip", "dino", "probe"),
-        items=_bound_media(config, all_photographs=True),
-    )
+    return _scoring(config, "bico.scoring.scores", unsupported=reasons)
+
+
+def doses(config: Config) -> Dependencies:
+    return _scoring(config, "bico.analysis.doses")
 
 
 def published(config: Config) -> Dependencies:
     return Dependencies(code=("bico.scoring.published",), settings=_judging(config), models=("clip", "dino"))
-
-
-def doses(config: Config) -> Dependencies:
-    return Dependencies(
-        code=("bico.analysis.doses",),
-        settings={"media": config.media, **_judging(config), **_compositions(config)},
-        models=("clip", "dino", "probe"),
-        items=_bound_media(config, all_photographs=True),
-    )
 
 
 def concept_parts(config: Config) -> Dependencies:

@@ -15,7 +15,7 @@ the best agreement (Deutsch et al., Ties Matter, EMNLP 2023).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
@@ -31,7 +31,7 @@ from bico.core.tables import read_table
 from bico.report.answers import QUESTIONS, counted_answers, rated
 from bico.report.markdown import markdown
 from bico.report.names import counted, scope, score_name, span
-from bico.report.statistics import bootstrap, case_interval, pair_accuracy, rank_correlation
+from bico.report.statistics import bootstrap, case_interval, named, pair_accuracy, rank_correlation
 from bico.report.style import INK, save_pair, styled
 from bico.scoring.results import SCORES, UNORDERED, read_scores, score_columns
 from bico.toybox.faults import DOSES, EXACT, FAULTS, dosed_clips
@@ -104,8 +104,7 @@ def _of_fault(config: Config, values: np.ndarray) -> dict[str, Any]:
     seen = next((dose for place, dose in enumerate(DOSES) if all(falls[place:])), np.nan)
     told = {"cases": int(np.isfinite(slopes).sum())}
     for name, of_cases in {"slope": slopes, "wrong": wrong}.items():
-        ends = case_interval(of_cases, **bootstrap(config))
-        told |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+        told |= named(name, case_interval(of_cases, **bootstrap(config)))
     return told | {"seen_at": seen}
 
 
@@ -139,14 +138,10 @@ def _agreements(config: Config) -> Iterator[dict[str, Any]]:
                     "answer": target,
                     "clips": scope_,
                     "count": len(known),
-                    **_interval("correlation", found),
-                    **_interval("accuracy", accuracy[:3]),
+                    **named("correlation", found),
+                    **named("accuracy", accuracy[:3]),
                     "tie": accuracy[3],
                 }
-
-
-def _interval(name: str, ends: Iterable[float]) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
 
 
 # --- what people read -----------------------------------------------------------------------------------------------
@@ -160,7 +155,7 @@ def _document(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) ->
         f"A score is trusted for a question if it puts at least {TRUSTED:.0%} of the question's faults in order (the "
         "interval of its wrong pairs lies below one half), and if its rank correlation with the answers, within each "
         "row's clips, is above zero. If only some of the conditions that could be tested hold, it is trusted in part.",
-        "\n".join(_statements(config, faults, agreements)),
+        "\n".join(_statements(faults, agreements)),
     ]
     if len(faults):
         parts += [
@@ -183,7 +178,7 @@ def _document(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) ->
     return "\n\n".join(parts) + "\n"
 
 
-def _statements(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) -> Iterator[str]:
+def _statements(faults: pd.DataFrame, agreements: pd.DataFrame) -> Iterator[str]:
     for asked in QUESTIONS:
         about = faults[faults["fault"].isin([name for name, fault in FAULTS.items() if asked in fault.about])]
         within = agreements[agreements["clips"] == "within rows"]
@@ -197,9 +192,8 @@ def _statements(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) 
                 holds.append(len(ordered) >= TRUSTED * len(of_score))
                 told.append(f"{len(ordered)} of {len(of_score)} faults in order")
                 told += [f"not {', '.join(missed)}"] if missed else []
-            for line in within[(within["score"] == score) & within["correlation_low"].notna()].to_dict(
-                orient="records"
-            ):
+            of_clips = within[(within["score"] == score) & within["correlation_low"].notna()]
+            for line in of_clips.to_dict(orient="records"):
                 holds.append(line["correlation_low"] > 0)
                 told.append(f"correlation with {line['answer']} {_correlation(line)}")
             if holds:

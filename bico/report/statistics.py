@@ -212,7 +212,11 @@ def holm(values: Sequence[float]) -> list[float]:
 
 def row_interval(config: Config, rows: pd.DataFrame, column: str) -> dict[str, float]:
     """`case_interval` of a row's score, with the config's bootstrap, as <column>, <column>_low and <column>_high."""
-    ends = case_interval(case_means(config, rows, column), **bootstrap(config))
+    return named(column, case_interval(case_means(config, rows, column), **bootstrap(config)))
+
+
+def named(column: str, ends: Iterable[float]) -> dict[str, float]:
+    """A mean with its interval, as the columns of a table: <column>, <column>_low and <column>_high."""
     return dict(zip((column, f"{column}_low", f"{column}_high"), ends, strict=True))
 
 

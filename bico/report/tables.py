@@ -150,15 +150,16 @@ def _document(
     ]
     if REFERENCE in scores and len(scores) > 1:
         compared = [*columns, *(HUMAN if table["human_ratings"].any() else ())]
+        differences, smallest = _comparisons(config, scores, compared)
         parts += [
             f"## Differences to {config.label(REFERENCE)}",
             "Row minus reference, case by case, on the cases that both have. Both are resampled with the same cases. A "
             "star: significant also after Holm's correction for the comparisons in its column (p < 0.05).",
-            markdown(["method", "common cases", *compared], _differences(config, scores, compared)),
+            markdown(["method", "common cases", *compared], differences),
             f"Minimal detectable differences: a true difference of this size is significant in {POWER:.0%} of "
             f"experiments. {LEARNED_ONCE if len(config.learning_seeds) == 1 else ''}`bico power` says how many cases "
             "and trainings a smaller one needs.",
-            markdown(["method", *compared], _smallest(config, scores, compared)),
+            markdown(["method", *compared], smallest),
         ]
     if config.has_truth:
         parts += [*_validity(config, scores), *_agreement(config, table, scores)]
@@ -206,36 +207,29 @@ def _counts(config: Config, table: pd.DataFrame) -> str:
     return markdown(["method", "row in files", "in the paper", *counts], cells)
 
 
-def _differences(config: Config, scores: dict[str, pd.DataFrame], columns: list[str]) -> list[list[str]]:
-    others = _compared(scores)
+def _comparisons(
+    config: Config, scores: dict[str, pd.DataFrame], columns: list[str]
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Cells of two tables with a line a row: its differences to the reference, and the minimal detectable ones."""
     cases = {method: set(scored_cases(of_method)) for method, of_method in scores.items()}
-    cells = [[config.label(method), str(len(cases[method] & cases[REFERENCE]))] for method in others]
+    others = [method for method in scores if method != REFERENCE]
+    differences = [[config.label(method), str(len(cases[method] & cases[REFERENCE]))] for method in others]
+    smallest = [[config.label(method)] for method in others]
     for column in columns:
-        pairs = [_pair(config, scores, method, column) for method in others]
+        digits = 2 if column in HUMAN else 1
+        means = {method: case_means(config, of_method, column) for method, of_method in scores.items()}
+        pairs = [(means[method], means[REFERENCE]) for method in others]
         corrected = holm([difference_p(*pair, **bootstrap(config)) for pair in pairs])
-        for cell, pair, p in zip(cells, pairs, corrected, strict=True):
-            told = span(*paired_difference(*pair, **bootstrap(config)), sign="+", digits=2 if column in HUMAN else 1)
-            cell.append(f"{told}{' *' if p < 0.05 else ''}")
-    return cells
+        for difference, least, pair, p in zip(differences, smallest, pairs, corrected, strict=True):
+            told = span(*paired_difference(*pair, **bootstrap(config)), sign="+", digits=digits)
+            difference.append(f"{told}{' *' if p < 0.05 else ''}")
+            least.append(_smallest(*pair, digits))
+    return differences, smallest
 
 
-def _smallest(config: Config, scores: dict[str, pd.DataFrame], columns: list[str]) -> list[list[str]]:
-    def smallest(method: str, column: str) -> str:
-        first, second = _pair(config, scores, method, column)
-        found, cases = spread(first, second), int(np.isfinite(first - second).any(axis=0).sum())
-        return f"{found.smallest_difference(cases, len(first)):.{2 if column in HUMAN else 1}f}" if found else ""
-
-    return [[config.label(method), *(smallest(method, column) for column in columns)] for method in _compared(scores)]
-
-
-def _compared(scores: dict[str, pd.DataFrame]) -> list[str]:
-    """The rows that are compared with the reference."""
-    return [method for method in scores if method != REFERENCE]
-
-
-def _pair(config: Config, scores: dict[str, pd.DataFrame], method: str, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """A score of a row and of the reference, each [trainings, cases]."""
-    return case_means(config, scores[method], column), case_means(config, scores[REFERENCE], column)
+def _smallest(first: np.ndarray, second: np.ndarray, digits: int) -> str:
+    found, cases = spread(first, second), int(np.isfinite(first - second).any(axis=0).sum())
+    return f"{found.smallest_difference(cases, len(first)):.{digits}f}" if found else ""
 
 
 def _validity(config: Config, scores: dict[str, pd.DataFrame]) -> list[str]:

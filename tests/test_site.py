@@ -159,8 +159,9 @@ def copy_of_the_repository(checkout, toybox) -> Path:
     (checkout / "config/my_media.yaml").write_text(yaml.safe_dump(own, sort_keys=False))
     cat = sample_scene(np.random.default_rng(7001), subject="cat", scene="beach", moving=False)
     fish = sample_scene(np.random.default_rng(7011), subject="fish", scene="city", motion="bouncing")
-    (checkout / "my_media").mkdir()
-    for path in ("cat.jpg", "my_media/cat.jpg", "my_media/cup.png"):
+    for folder in ("my_media", "photos"):
+        (checkout / folder).mkdir()
+    for path in ("cat.jpg", "photos/1.jpg", "photos/2.jpg", "my_media/cat.jpg", "my_media/cup.png"):
         Image.fromarray(render(cat, num_frames=1)[0]).save(checkout / path)
     for path in ("ball.mp4", "my_media/riding.mp4"):
         write_clip(checkout / path, render(fish, num_frames=9), fps=8)

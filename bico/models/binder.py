@@ -21,25 +21,30 @@ import torch
 from torch import Tensor, nn
 
 from bico.core.transfer import to_device
-from bico.models.binder_form import WIDTH
+from bico.models.binder_form import HIDDEN, WIDTH
 
 Gate = Literal["learned", "released"]
 """How a binder mixes its two branches: see `TwoBranchBinder` and `ReleasedBinder`."""
 
 
-def mlp(width: int) -> nn.Sequential:
-    """LayerNorm, Linear, GELU (exact), Linear, LayerNorm."""
+def mlp(width: int, rank: int) -> nn.Sequential:
+    """LayerNorm, Linear, GELU (exact), Linear, LayerNorm. The two matrices have at most this rank."""
     return nn.Sequential(
-        nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width), nn.LayerNorm(width)
+        nn.LayerNorm(width), nn.Linear(width, rank), nn.GELU(), nn.Linear(rank, width), nn.LayerNorm(width)
     )
 
 
 class Binder(nn.Module):
-    """One residual network: tokens [..., width] to tokens of the same shape."""
+    """One residual network: tokens [..., width] to tokens of the same shape.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: width of a token.
+        rank: width of the hidden layer; None = that of a token, as in the paper.
+    """
+
+    def __init__(self, width: int, rank: int | None = None) -> None:
         super().__init__()
-        self.spatial = mlp(width)
+        self.spatial = mlp(width, rank or width)
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def direction(self, tokens: Tensor, *, temporal: bool) -> Tensor:
@@ -59,9 +64,9 @@ class TwoBranchBinder(Binder):
     initialisation: if it were a copy of MLP_s, neither g nor MLP_t would ever get a gradient.
     """
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width)
-        self.temporal = mlp(width)
+    def __init__(self, width: int, rank: int | None = None) -> None:
+        super().__init__(width, rank)
+        self.temporal = mlp(width, rank or width)
         logit = nn.Linear(width, 1)
         self.gate = nn.Sequential(nn.LayerNorm(width), logit)
         nn.init.zeros_(logit.weight)
@@ -82,9 +87,9 @@ class ReleasedBinder(Binder):
     s is a softmax over one logit, so it is 1 for every token: MLP_t has no effect and gets no gradient.
     """
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width)
-        self.temporal = mlp(width)
+    def __init__(self, width: int, rank: int | None = None) -> None:
+        super().__init__(width, rank)
+        self.temporal = mlp(width, rank or width)
         self.softmax_gate = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1), nn.Softmax(dim=-1))
 
     def direction(self, tokens: Tensor, *, temporal: bool) -> Tensor:
@@ -105,6 +110,7 @@ class HierarchicalBinder(nn.Module):
         two_branch: whether there is a temporal branch (videos).
         gate: how the two branches are mixed.
         hierarchical: False leaves out the per-block binders (an ablation); every block then gets p_g.
+        rank: width of the hidden layers; None = `width`, as in the paper.
     """
 
     def __init__(
@@ -115,12 +121,13 @@ class HierarchicalBinder(nn.Module):
         two_branch: bool = False,
         gate: Gate = "learned",
         hierarchical: bool = True,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         kind = {"learned": TwoBranchBinder, "released": ReleasedBinder}[gate] if two_branch else Binder
         self.width, self.num_blocks = width, num_blocks
-        self.shared = kind(width)
-        self.blocks = nn.ModuleList(kind(width) for _ in range(num_blocks if hierarchical else 0))
+        self.shared = kind(width, rank)
+        self.blocks = nn.ModuleList(kind(width, rank) for _ in range(num_blocks if hierarchical else 0))
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], num_blocks: int) -> HierarchicalBinder:
@@ -132,6 +139,7 @@ class HierarchicalBinder(nn.Module):
                 two_branch="shared.temporal.0.weight" in tensors,
                 gate="released" if "shared.softmax_gate.1.weight" in tensors else "learned",
                 hierarchical=any(name.startswith("blocks.") for name in tensors),
+                rank=tensors[HIDDEN].shape[0],
             )
         learned = {name: tensor.float() for name, tensor in tensors.items() if name != "absorption"}
         binder.load_state_dict(learned, assign=True)

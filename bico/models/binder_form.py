@@ -11,6 +11,8 @@ Shape = tuple[int, ...]
 
 WIDTH = "shared.spatial.0.weight"
 """The tensor whose shape gives the width of the tokens."""
+HIDDEN = "shared.spatial.1.weight"
+"""The tensor whose first dimension is the width of the hidden layers, the rank of the binder's matrices."""
 ABSORPTION = "absorption"
 EXPECTED = "what BiCo learned, or `bico import` wrote"
 
@@ -18,15 +20,15 @@ EXPECTED = "what BiCo learned, or `bico import` wrote"
 def form(path: Path, found: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shapes that a binder must have, given the names of the tensors in its file; see `bico.models.binder`.
 
-    Raises InputError if the tensor that gives the width of its tokens is missing.
+    Raises InputError if a tensor that gives the width of its tokens or of its hidden layers is missing.
     """
-    if len(found.get(WIDTH, ())) != 1:
+    if len(found.get(WIDTH, ())) != 1 or len(found.get(HIDDEN, ())) != 2:
         raise InputError(f"{path}: there is no binder in it: expected {EXPECTED}")
-    width = width_of(found)
-    parts = {"spatial": _mlp(width)}
+    width, mlp = width_of(found), _mlp(width_of(found), rank_of(found))
+    parts = {"spatial": mlp}
     if "shared.temporal.0.weight" in found:
         gate = "softmax_gate" if "shared.softmax_gate.1.weight" in found else "gate"
-        parts |= {"temporal": _mlp(width), gate: _norm(0, width) | {"1.weight": (1, width), "1.bias": (1,)}}
+        parts |= {"temporal": mlp, gate: _norm(0, width) | {"1.weight": (1, width), "1.bias": (1,)}}
     binder: dict[str, Shape] = {"gamma": ()}
     binder |= {f"{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}
     places = ["shared", *(f"blocks.{number}" for number in range(num_blocks_in(found)))]
@@ -39,6 +41,11 @@ def form(path: Path, found: Mapping[str, Shape]) -> dict[str, Shape]:
 def width_of(shapes: Mapping[str, Shape]) -> int:
     """Width of the tokens that a binder changes."""
     return shapes[WIDTH][0]
+
+
+def rank_of(shapes: Mapping[str, Shape]) -> int:
+    """Width of a binder's hidden layers."""
+    return shapes[HIDDEN][0]
 
 
 def num_blocks_in(names: Iterable[str]) -> int:
@@ -85,12 +92,12 @@ def told(names: Sequence[str]) -> str:
     return f"{names[0]} (and {len(names) - 1} more)" if names[1:] else names[0]
 
 
-def _mlp(width: int) -> dict[str, Shape]:
-    return _norm(0, width) | _linear(1, width) | _linear(3, width) | _norm(4, width)
+def _mlp(width: int, rank: int) -> dict[str, Shape]:
+    return _norm(0, width) | _linear(1, width, rank) | _linear(3, rank, width) | _norm(4, width)
 
 
-def _linear(place: int, width: int) -> dict[str, Shape]:
-    return {f"{place}.weight": (width, width), f"{place}.bias": (width,)}
+def _linear(place: int, inputs: int, outputs: int) -> dict[str, Shape]:
+    return {f"{place}.weight": (outputs, inputs), f"{place}.bias": (outputs,)}
 
 
 def _norm(place: int, width: int) -> dict[str, Shape]:

@@ -108,6 +108,8 @@ def test_strength_zero_is_the_base(backbone) -> None:
         {"diversification": False},
         {"temporal_decoupling": False},
         {"gate_learning_rate": 1e-5},
+        {"gamma_learning_rate": 1e-1, "decay": "linear"},
+        {"rank": 2},
         {"caption_sampling": "epochs", "warm_up": 1, "fresh_optimizer": True},
         {"frame_stages": {"global_steps": 0, "all_steps": 2}},
         {"absorption": {"tokens": 0}},
@@ -155,6 +157,16 @@ def test_the_gate_has_a_learning_rate_of_its_own(backbone, sources, tmp_path: Pa
     tensors = bico_learn.learn(backbone, sources["clip"], settings, shift=3.0, seed=0, workdir=tmp_path)
     assert 0 < tensors["shared.gate.1.weight"].abs().max() < 1e-5
     assert tensors["shared.gamma"].abs() > 1e-3
+
+
+def test_gammas_have_a_learning_rate_of_their_own(backbone, sources, tmp_path: Path) -> None:
+    two = {"global_steps": 1, "all_steps": 1}
+    settings = BicoSettings(learning_rate=1e-4, gamma_learning_rate=1e-1, stages=two, clip_stages=two)
+    tensors = bico_learn.learn(backbone, sources["still"], settings, shift=3.0, seed=0, workdir=tmp_path)
+    assert tensors["shared.gamma"].abs() > 0.05
+    start = bico_learn.initial(backbone, "image", settings, 0)[0].state_dict()
+    moved = tensors["shared.spatial.1.weight"] - start["shared.spatial.1.weight"]
+    assert moved.abs().max() < 1e-3
 
 
 def gate_after(steps: int, width: int, settings: BicoSettings, *, pull: float) -> torch.Tensor:

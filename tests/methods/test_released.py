@@ -237,6 +237,7 @@ def test_what_the_authors_code_cannot_express_is_not_exported(tmp_path: Path, ca
     for tensors, expected in (
         (HierarchicalBinder(WIDTH, BLOCKS, two_branch=True).state_dict(), "'gate: released'"),
         (HierarchicalBinder(WIDTH, BLOCKS).state_dict() | tokens, "2 absorption tokens"),
+        (HierarchicalBinder(WIDTH, BLOCKS, rank=2).state_dict(), "have rank 2"),
         (tokens, "there is no binder in it"),
     ):
         save_artifact(tmp_path / "ours.safetensors", tensors, {})

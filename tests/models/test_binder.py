@@ -26,6 +26,16 @@ def test_sizes_are_those_of_the_paper_at_full_width() -> None:
         assert count(HierarchicalBinder(1536, 30)) == 146_562_079  # 146.6 M
 
 
+def test_a_binder_of_low_rank_changes_tokens_in_few_directions_and_reopens_as_it_is() -> None:
+    binder = stirred(HierarchicalBinder(64, 2, two_branch=True, rank=3))
+    tokens = torch.randn(200, 64)
+    before_the_last_norm = binder.shared.spatial[:-1](tokens)
+    assert torch.linalg.matrix_rank(before_the_last_norm - before_the_last_norm.mean(0), rtol=1e-4) == 3
+    context, mask = torch.randn(1, 4, 64), torch.ones(1, 4, dtype=torch.bool)
+    reopened = HierarchicalBinder.from_tensors(binder.state_dict(), 2)
+    torch.testing.assert_close(reopened(context, mask), binder(context, mask), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("two_branch", [False, True])
 def test_an_untrained_binder_changes_nothing(two_branch: bool) -> None:
     context, mask = torch.randn(2, 5, WIDTH), torch.ones(2, 5, dtype=torch.bool)

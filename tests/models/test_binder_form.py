@@ -11,7 +11,9 @@ NAME = Path("binder.safetensors")
 
 
 @pytest.mark.parametrize("hierarchical", [True, False])
-@pytest.mark.parametrize("branches", [{}, {"two_branch": True}, {"two_branch": True, "gate": "released"}])
+@pytest.mark.parametrize(
+    "branches", [{}, {"two_branch": True}, {"two_branch": True, "gate": "released"}, {"two_branch": True, "rank": 2}]
+)
 def test_the_form_is_that_of_the_networks(branches, hierarchical):
     binder = HierarchicalBinder(8, 3, hierarchical=hierarchical, **branches)
     shapes = {name: tuple(tensor.shape) for name, tensor in binder.state_dict().items()} | {ABSORPTION: (2, 8)}

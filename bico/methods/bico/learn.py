@@ -135,13 +135,15 @@ def initial(backbone: Backbone, kind: str, settings: Settings, seed: int) -> tup
             two_branch=kind == "video" and settings.temporal_decoupling,
             gate=settings.gate,
             hierarchical=settings.hierarchical,
+            rank=settings.rank,
         )
         absorption = torch.randn(settings.absorption.tokens, width)
     return binder.to(backbone.device), nn.Parameter(absorption.to(backbone.device))
 
 
 def groups(binder: HierarchicalBinder, absorption: nn.Parameter, settings: Settings) -> list[Group]:
-    """All trained parameters. The weights of gates have their own learning rate, and absorption tokens may have one.
+    """All trained parameters. The weights of gates have their own learning rate; gammas and absorption tokens may have
+    one.
 
     Adam changes a number by about the learning rate per step, independently of the size of its gradient. A gate sums
     one weight for each channel of a normalised token, so at the common rate it could change by 0.8 x width x rate per
@@ -149,8 +151,10 @@ def groups(binder: HierarchicalBinder, absorption: nn.Parameter, settings: Setti
     """
     parameters = dict(binder.named_parameters())
     weights = {name: parameters.pop(name) for name in list(parameters) if name.endswith("gate.1.weight")}
+    gammas = {name: parameters.pop(name) for name in list(parameters) if name.endswith("gamma")}
     return [
         Group(parameters, settings.learning_rate),
+        Group(gammas, settings.gamma_learning_rate or settings.learning_rate),
         Group(weights, settings.gate_learning_rate or settings.learning_rate / binder.width),
         Group({"absorption": absorption}, settings.absorption.learning_rate or settings.learning_rate),
     ]

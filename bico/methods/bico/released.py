@@ -41,7 +41,7 @@ from torch import Tensor
 from bico.core.errors import InputError
 from bico.core.files import replacing
 from bico.models.binder import HierarchicalBinder
-from bico.models.binder_form import num_blocks_in
+from bico.models.binder_form import HIDDEN, num_blocks_in
 from bico.training.artifacts import check_tensors, save_artifact
 
 NAMES = {
@@ -87,11 +87,11 @@ def export_checkpoint(artifact: Path, out: Path) -> None:
     """Writes an artifact of BiCo as a checkpoint for the authors' code.
 
     Raises:
-        InputError: not an artifact of BiCo, or one that their code cannot represent: it has a learned gate, or several
-            absorption tokens.
+        InputError: not an artifact of BiCo, or one that their code cannot represent: it has a learned gate, several
+            absorption tokens, or matrices of low rank.
     """
     ours = _opened(artifact)
-    if "shared.spatial.1.weight" not in ours:
+    if HIDDEN not in ours:
         raise InputError(f"{artifact}: there is no binder in it: expected what the method bico learned of a source")
     if "shared.gate.1.weight" in ours:
         raise InputError(
@@ -102,8 +102,13 @@ def export_checkpoint(artifact: Path, out: Path) -> None:
         raise InputError(
             f"{artifact}: {len(ours['absorption'])} absorption tokens: the authors' code takes one at most"
         )
+    rank, width = ours[HIDDEN].shape
+    if rank != width:
+        raise InputError(
+            f"{artifact}: its matrices have rank {rank}, and those of the authors' code have {width}, the width of a "
+            "token: expected a binder that was trained with 'rank: null'"
+        )
     num_blocks = num_blocks_in(ours)
-    width = ours["shared.spatial.1.weight"].shape[0]
     names = _names(width, num_blocks, two_branch="shared.temporal.1.weight" in ours)
     theirs = {names[name][0]: tensor.reshape(names[name][1]) for name, tensor in ours.items() if tensor.numel()}
     with replacing(out) as unfinished:

@@ -167,6 +167,28 @@ class Settings(LearnedSettings):
             "any width. With the binders' rate it can change up to `width` times as fast and leave the range 0 to 1."
         ),
     )
+    gamma_learning_rate: Rate | None = Field(
+        default=None,
+        description=(
+            "Learning rate of the binders' gammas, an addition of ours; null = that of the binders. A gamma is the "
+            "size of what its binder adds to a token. Adam changes it by about its learning rate per step, so the "
+            "rate and the number of steps limit how far a binder can go."
+        ),
+    )
+    decay: Literal["none", "linear"] = Field(
+        default="none",
+        description=(
+            "How the learning rates change from step to step, an addition of ours. none = they are constant, as in "
+            "the paper; linear = they fall to zero in a straight line, in each of the two stages anew."
+        ),
+    )
+    rank: Positive | None = Field(
+        default=None,
+        description=(
+            "Width of the hidden layer of each binder, and so the rank of its matrices, an addition of ours; null = "
+            "the width of a token, as in the paper. The authors' code reads only binders with null."
+        ),
+    )
     strength: float = Field(
         default=1.0,
         ge=0,
@@ -219,7 +241,8 @@ class Settings(LearnedSettings):
 
     def parameters(self, kind: Kind, backbone: BackboneShape) -> int:
         width = backbone.width
-        branch = 2 * width**2 + 6 * width  # two linear and two normalisation layers
+        rank = self.rank or width
+        branch = 2 * rank * width + rank + 5 * width  # two linear and two normalisation layers
         binder = branch + 1  # gamma
         if kind == "video" and self.temporal_decoupling:
             binder += branch + 3 * width + 1  # the temporal branch and its gate

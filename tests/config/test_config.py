@@ -51,6 +51,8 @@ def test_ablations_differ_from_the_full_model_in_what_they_take_away():
     }
     assert taken == {
         "bico_isolated": {"binds", "isolation"},  # a method of its own, not an ablation
+        "bico_key_words": {"binds"},
+        "bico_fast": {"stages", "clip_stages", "learning_rate", "gamma_learning_rate", "batch_size", "binds"},
         "bico_global": {"hierarchical", "diversification", "absorption", "temporal_decoupling"},
         "bico_hierarchical": {"diversification", "absorption", "temporal_decoupling"},
         "bico_diversified": {"absorption", "temporal_decoupling"},
@@ -64,6 +66,7 @@ def test_ablations_differ_from_the_full_model_in_what_they_take_away():
         "bico_high_noise": {"noise", "stages", "clip_stages"},
         **{f"bico_{length}": {"stages", "clip_stages"} for length in ("quarter", "half", "double")},
         **{f"bico_strength_{percent}": {"strength"} for percent in (0, 30, 60, 140)},
+        **{f"bico_rank_{rank}": {"rank"} for rank in (2, 8, 32)},
     }
     for stages in ("stages", "clip_stages"):
         single = getattr(methods["bico_single_stage"], stages)

@@ -108,7 +108,7 @@ def test_strength_zero_is_the_base(backbone) -> None:
         {"diversification": False},
         {"temporal_decoupling": False},
         {"gate_learning_rate": 1e-5},
-        {"gamma_learning_rate": 1e-1, "decay": "linear"},
+        {"gamma_learning_rate": 1e-1},
         {"rank": 2},
         {"caption_sampling": "epochs", "warm_up": 1, "fresh_optimizer": True},
         {"frame_stages": {"global_steps": 0, "all_steps": 2}},

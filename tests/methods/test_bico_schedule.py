@@ -84,14 +84,6 @@ def test_every_optimizer_warms_up_at_a_third_of_the_learning_rate(kind: str, cha
     assert factors == [pytest.approx(1 / 3) if step in slow else 1 for step in range(len(factors))]
 
 
-def test_learning_rates_fall_to_zero_in_each_stage_anew() -> None:
-    two = {"global_steps": 1, "all_steps": 4}
-    settings = BicoSettings(stages=two, clip_stages=two, decay="linear")
-    plan = phases(settings, "video", 3.0)
-    factors = [rate_factor(step, plan, settings) for step in range(10)]
-    assert factors == pytest.approx([1, 1, 0.75, 0.5, 0.25] * 2)
-
-
 def draws(levels: NoiseLevels) -> torch.Tensor:
     return levels.draw(20_000, torch.Generator().manual_seed(0))
 

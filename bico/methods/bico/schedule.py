@@ -55,17 +55,7 @@ def rate_factor(step: int, plan: Sequence[Phase], settings: Settings) -> float:
     """The factor on the learning rates at a step of these phases. An optimiser warms up in its first steps."""
     on_frames = sum(phase.steps for phase in plan if phase.frames)
     since = step - on_frames if settings.fresh_optimizer and step >= on_frames else step
-    factor = WARM_UP_FACTOR if since < settings.warm_up else 1.0
-    return factor * (_left(step, plan) if settings.decay == "linear" else 1.0)
-
-
-def _left(step: int, plan: Sequence[Phase]) -> float:
-    """The share of its stage that lies ahead of a step: 1 at the first, 1 / steps at the last."""
-    for phase in plan:
-        if step < phase.steps:
-            return 1 - step / phase.steps
-        step -= phase.steps
-    raise IndexError(step)
+    return WARM_UP_FACTOR if since < settings.warm_up else 1.0
 
 
 def noise_levels(noise: Noise, shift: float) -> tuple[NoiseLevels, NoiseLevels]:

@@ -175,13 +175,6 @@ class Settings(LearnedSettings):
             "rate and the number of steps limit how far a binder can go."
         ),
     )
-    decay: Literal["none", "linear"] = Field(
-        default="none",
-        description=(
-            "How the learning rates change from step to step, an addition of ours. none = they are constant, as in "
-            "the paper; linear = they fall to zero in a straight line, in each of the two stages anew."
-        ),
-    )
     rank: Positive | None = Field(
         default=None,
         description=(

@@ -12,7 +12,7 @@ from bico.config.schema import Config
 from bico.core.progress import progress
 from bico.core.saving import save_csv
 from bico.scoring.results import score_columns
-from bico.scoring.scores import Scorer
+from bico.scoring.scoring import Scorer
 from bico.toybox.faults import EXACT, FAULTS, clip_of, dosed_clips
 
 

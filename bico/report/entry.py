@@ -134,7 +134,7 @@ def judges_digest(config: Config) -> str:
     folders = {name: getattr(config.models, name) for name in ("clip", "dino", "probe")}
     models = {name: folder_digest(folder) for name, folder in folders.items() if folder}
     looks = {"pooling": config.scoring.pooling, "dino_crop": config.scoring.dino_crop}
-    return _digest({"models": models, "code": code_digest("bico.scoring.scores"), **looks})
+    return _digest({"models": models, "code": code_digest("bico.scoring.scoring"), **looks})
 
 
 def _digest(values: object) -> str:

@@ -1,27 +1,71 @@
-"""Results of scoring: which scores there are, which clips have them, and their table."""
+"""Results of scoring: which columns there are, which clips have scores, and their table."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import product
 
 import pandas as pd
 
 from bico.config.schema import Config
+from bico.config.scores import Column, ScoreSettings
 from bico.core.tables import read_table
 from bico.plan.trainings import unsupported
 
-SCORES = ("clip_t", "dino_i", "motion_fidelity", "dynamic_degree")
-TRUTH_SCORES = ("truth_concept", "truth_prompt", "truth_motion", "truth_overall", "truth_clean")
-UNORDERED = "dynamic_degree"
-"""The score of which more is not better."""
+TRUTH_SCORES = {
+    "truth_concept": Column(
+        "concept",
+        heading="Concept",
+        description="parameters of each instance, as the probe measures them in the clip, compared with its source's",
+    ),
+    "truth_prompt": Column(
+        "prompt",
+        heading="Prompt",
+        description="probability with which the probe recognises the words of the prompt in the clip",
+    ),
+    "truth_motion": Column(
+        "motion",
+        heading="Motion",
+        description="the subject's path, frame by frame, compared with the true path; about 0 if the clip is still or "
+        "its path is even farther off. Where only a word defines the motion, it is the probability of that word",
+    ),
+    "truth_overall": Column(
+        "overall",
+        heading="Overall",
+        description="mean of concept, prompt and motion for each case; where nothing moves, of the first two",
+    ),
+    "truth_clean": Column(
+        "clean",
+        heading="Clean",
+        description="the clip shows nothing that its sources show but no word of its prompt names: clutter, another "
+        "subject, scene, style or light. One such thing costs the whole score, and further ones cost no more. It is "
+        "not part of `truth_overall`. A case whose sources have no such thing has no score",
+    ),
+}
+"""The columns of `bico.scoring.truth`, which compares a clip with the exact rendering."""
 TRUTH = "truth"
 """Name in place of a method where exact renderings are measured like clips."""
 
 
-def score_columns(config: Config) -> tuple[str, ...]:
-    """The scores that this benchmark has. Truth scores need the probe."""
-    return SCORES + (TRUTH_SCORES if config.models.probe else ())
+def columns_of(scores: Mapping[str, ScoreSettings]) -> dict[str, Column]:
+    """The columns that these scores write."""
+    return {name: column for settings in scores.values() for name, column in settings.COLUMNS.items()}
+
+
+def score_columns(config: Config) -> dict[str, Column]:
+    """The columns of scores that the tables of this benchmark have. Truth scores need the probe."""
+    return columns_of(config.scoring.scores) | (TRUTH_SCORES if config.models.probe else {})
+
+
+def dose_columns(config: Config) -> dict[str, Column]:
+    """The same for the test of scores on exact renderings with a fault, which has further scores."""
+    return columns_of(config.scoring.scores | config.scoring.tested) | TRUTH_SCORES
+
+
+def answering(config: Config) -> dict[str, str]:
+    """Score of the tables that needs no exact rendering -> the truth score for the same question."""
+    return {name: column.asks for name, column in score_columns(config).items() if column.asks}
 
 
 def clip_statuses(config: Config, method: str) -> dict[tuple[str, int], str]:

@@ -1,0 +1,123 @@
+"""Settings of a score: the base class of every score's settings, and how scores are found by name.
+
+A score is one file in `bico/scoring/scores`. `bico.scoring.protocol` says what else is in it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
+from bico.config.section import Section, describe, nearest, problem
+
+SCORES = Path(__file__).parents[1] / "scoring" / "scores"
+RESERVED = ("truth_", "human_", "paper_")
+"""How columns of tables start that no score of a file may have."""
+Answer = Literal["truth_concept", "truth_prompt", "truth_motion"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the tables.
+
+    Attributes:
+        label: its name in figures and pages.
+        description: its meaning in the legend of the tables: what it measures, and what it cannot see.
+        heading: its heading in the LaTeX table; None = it is left out there, because a page has room for nine columns.
+        ordered: whether more is better.
+        asks: the truth score for the same question, with which the score is compared; None = there is none.
+    """
+
+    label: str
+    description: str
+    heading: str | None = None
+    ordered: bool = True
+    asks: Answer | None = None
+
+
+class ScoreSettings(Section):
+    """Settings of one score, and the facts about it that the benchmark needs before it runs.
+
+    Attributes:
+        COLUMNS: the columns that it writes.
+        KEY_WORDS: whether it reads which key words of a source are temporal. Clips are then scored after the sources'
+            concepts are known.
+    """
+
+    COLUMNS: ClassVar[Mapping[str, Column]] = {}
+    KEY_WORDS: ClassVar[bool] = False
+
+    def models(self) -> tuple[str, ...]:
+        """Entries of `models` in the config that the score opens."""
+        return ()
+
+
+def score_names() -> list[str]:
+    """Names of the scores: the files of `bico/scoring/scores`."""
+    return sorted(path.stem for path in SCORES.glob("[!_]*.py"))
+
+
+def module_of_score(score: str) -> str:
+    """The module that holds a score."""
+    return f"bico.scoring.scores.{score}"
+
+
+def settings_of_score(score: str) -> type[ScoreSettings]:
+    """The `Settings` of a score that exists. Raises a validation error, one line, if its file lacks something."""
+    module = import_module(module_of_score(score))
+    settings = getattr(module, "Settings", None)
+    if reason := _misfit(settings) or _unmeasurable(getattr(module, "Score", None)):
+        raise problem("bico/scoring/scores/{score}.py: {reason}: see docs/extending.md", score=score, reason=reason)
+    return cast("type[ScoreSettings]", settings)
+
+
+def read_scores_settings(scores: Any) -> Any:
+    """Reads each entry of a mapping by names of scores with the settings class of its score; null = its defaults."""
+    if not isinstance(scores, Mapping):
+        return scores
+    read = {str(name): _read(str(name), entry) for name, entry in scores.items()}
+    written_by: dict[str, str] = {}
+    for name, settings in read.items():
+        for column in settings.COLUMNS:
+            if (other := written_by.setdefault(column, name)) != name:
+                raise problem("'{name}': '{other}' writes {column} too", name=name, other=other, column=column)
+    return read
+
+
+def _read(name: str, entry: Any) -> ScoreSettings:
+    if name not in score_names():
+        hint = f"{nearest(name, score_names())} Or add bico/scoring/scores/{name}.py, see docs/extending.md"
+        raise problem("unknown score '{name}': {hint}", name=name, hint=hint)
+    try:
+        return settings_of_score(name).model_validate({} if entry is None else entry)
+    except ValidationError as error:
+        mark = "." if error.errors()[0]["loc"] else ": "  # the error belongs to a setting, or to the whole score
+        raise PydanticCustomError("below", "{what}", {"what": f"{name}{mark}{describe(error)}"}) from None
+
+
+def _misfit(settings: object) -> str | None:
+    """Why this is not a class of settings of a score; None if it is."""
+    if not (isinstance(settings, type) and issubclass(settings, ScoreSettings)):
+        return "no 'Settings' in it that derives from ScoreSettings"
+    if not settings.COLUMNS:
+        return "COLUMNS of its Settings is empty, expected the columns that it writes"
+    for column, told in settings.COLUMNS.items():
+        if not isinstance(told, Column):
+            return f"COLUMNS: {column}: expected a Column"
+        if not column.isidentifier() or column.startswith(RESERVED) or column.endswith(("_low", "_high")):
+            return (
+                f"COLUMNS: '{column}': expected a name of letters, digits and underscores that does not start with "
+                f"{', '.join(RESERVED)} or end with _low or _high"
+            )
+    return None
+
+
+def _unmeasurable(score: object) -> str | None:
+    """Why clips cannot be measured with this; None if they can."""
+    if not isinstance(score, type):
+        return "no class 'Score' in it"
+    return None if callable(getattr(score, "measure", None)) else "no 'measure' in its Score"

@@ -1,0 +1,36 @@
+"""CLIP by segment: how well a clip shows each bound phrase, as CLIP's similarity of frames and phrase."""
+
+from __future__ import annotations
+
+from bico.config.scores import Column, ScoreSettings
+from bico.scoring.pooling import pool
+from bico.scoring.protocol import Measured, ScoredClip, Shared
+
+
+class Settings(ScoreSettings):
+    """CLIP by segment: similarity of frames and each bound phrase."""
+
+    COLUMNS = {
+        "clip_segments": Column(
+            "CLIP by segment",
+            asks="truth_prompt",
+            description="CLIP similarity of frames and each bound phrase alone, mean over the phrases, x100. It cannot "
+            "see motion or the order of frames, and not whether a thing is the one of its source: any cat is a cat",
+        )
+    }
+
+    def models(self) -> tuple[str, ...]:
+        return ("clip",)
+
+
+class Score:
+    def __init__(self, settings: Settings, shared: Shared):
+        from bico.scoring.clip_judge import open_clip_judge
+
+        self.clip, self.pooling = shared.once(open_clip_judge), shared.config.scoring.pooling
+
+    def measure(self, clip: ScoredClip) -> Measured:
+        feature = pool(clip.once(self.clip.features), self.pooling)
+        phrases = clip.phrases()
+        similarities = [(feature @ self.clip.text_feature(phrase)).item() for phrase in phrases]
+        return Measured({"clip_segments": 100 * sum(similarities) / len(similarities)})

@@ -25,6 +25,13 @@ class Models(Section):
     vlm: FilePath = Field(
         description="VLM that names concepts and writes captions: Qwen2.5-VL of transformers, such as the 7B-Instruct."
     )
+    vqa: FilePath | None = Field(
+        default=None,
+        description=(
+            "VLM that judges clips by yes or no, for the VQA score: Qwen2.5-VL of transformers. The Toybox has one of "
+            "its own, because its `vlm` knows no yes and no. Null = `vlm`."
+        ),
+    )
     clip: FilePath = Field(
         description=(
             "CLIP for CLIP-T: a folder of open_clip (open_clip_config.json and weights). The example is ViT-B/32; the "

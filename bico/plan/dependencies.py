@@ -216,6 +216,11 @@ def encode(config: Config, dtype: str) -> Dependencies:
     )
 
 
+def vqa_model(config: Config) -> str:
+    """The entry of `models` that answers yes or no, for the VQA score."""
+    return "vqa" if config.models.vqa else "vlm"
+
+
 def appearance_model(config: Config) -> str:
     """The entry of `models` that embeds frames for the methods that learn from these embeddings."""
     return "appearance" if config.models.appearance else "clip"

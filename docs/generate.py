@@ -24,9 +24,9 @@ from bico.config.methods import MethodSettings, method_names, settings_of
 from bico.config.reading import load
 from bico.config.reference import explanation, section_within
 from bico.config.schema import Config
+from bico.config.scores import TRUTH_SCORES, columns_of, score_names, settings_of_score
 from bico.config.section import Section
 from bico.report.names import TRUTH_LABEL
-from bico.report.tables import MEANING
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -164,7 +164,8 @@ def paths() -> str:
 
 def scores() -> str:
     """What each score means, as the legends of the tables say it."""
-    return markdown(["score", "meaning"], [[f"`{name}`", meaning] for name, meaning in MEANING.items()])
+    columns = columns_of({name: settings_of_score(name)() for name in score_names()}) | TRUTH_SCORES
+    return markdown(["score", "meaning"], [[f"`{name}`", column.description] for name, column in columns.items()])
 
 
 def api() -> str:

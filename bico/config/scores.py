@@ -27,7 +27,8 @@ class Column:
     Attributes:
         label: its name in figures and pages.
         description: its meaning in the legend of the tables: what it measures, and what it cannot see.
-        heading: its heading in the LaTeX table; None = it is left out there, because a page has room for nine columns.
+        heading: its heading in the LaTeX table. None = it is left out there and at the end of a run, because a page
+            has room for nine columns.
         ordered: whether more is better.
         asks: the truth score for the same question, with which the score is compared; None = there is none.
     """
@@ -37,6 +38,39 @@ class Column:
     heading: str | None = None
     ordered: bool = True
     asks: Answer | None = None
+
+
+TRUTH_SCORES = {
+    "truth_concept": Column(
+        "concept",
+        heading="Concept",
+        description="parameters of each instance, as the probe measures them in the clip, compared with its source's",
+    ),
+    "truth_prompt": Column(
+        "prompt",
+        heading="Prompt",
+        description="probability with which the probe recognises the words of the prompt in the clip",
+    ),
+    "truth_motion": Column(
+        "motion",
+        heading="Motion",
+        description="the subject's path, frame by frame, compared with the true path; about 0 if the clip is still or "
+        "its path is even farther off. Where only a word defines the motion, it is the probability of that word",
+    ),
+    "truth_overall": Column(
+        "overall",
+        heading="Overall",
+        description="mean of concept, prompt and motion for each case; where nothing moves, of the first two",
+    ),
+    "truth_clean": Column(
+        "clean",
+        heading="Clean",
+        description="the clip shows nothing that its sources show but no word of its prompt names: clutter, another "
+        "subject, scene, style or light. One such thing costs the whole score, and further ones cost no more. It is "
+        "not part of `truth_overall`. A case whose sources have no such thing has no score",
+    ),
+}
+"""The columns of `bico.scoring.truth`, which compares clips with exact renderings."""
 
 
 class ScoreSettings(Section):
@@ -73,6 +107,11 @@ def settings_of_score(score: str) -> type[ScoreSettings]:
     if reason := _misfit(settings) or _unmeasurable(getattr(module, "Score", None)):
         raise problem("bico/scoring/scores/{score}.py: {reason}: see docs/extending.md", score=score, reason=reason)
     return cast("type[ScoreSettings]", settings)
+
+
+def columns_of(scores: Mapping[str, ScoreSettings]) -> dict[str, Column]:
+    """The columns that these scores write."""
+    return {name: column for settings in scores.values() for name, column in settings.COLUMNS.items()}
 
 
 def read_scores_settings(scores: Any) -> Any:

@@ -200,6 +200,11 @@ class Scoring(Section):
     def _settings_of_scores(cls, scores: Any) -> Any:
         return read_scores_settings(scores)
 
+    @property
+    def all(self) -> dict[str, ScoreSettings]:
+        """The scores of the tables, and those that only the test of scores measures."""
+        return self.scores | self.tested
+
     @model_validator(mode="after")
     def _tested_once(self) -> "Scoring":
         if both := self.scores.keys() & self.tested.keys():

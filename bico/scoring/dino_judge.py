@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
@@ -46,7 +47,7 @@ class DinoJudge:
         self.device = device
 
     @torch.no_grad()
-    def features(self, frames: np.ndarray) -> torch.Tensor:
-        """Unit features [T, D] of uint8 frames [T, H, W, 3]."""
+    def features(self, frames: Iterable[np.ndarray]) -> torch.Tensor:
+        """Unit features [T, D] of uint8 frames [H, W, 3], which may differ in size."""
         pixels = torch.stack([self.preprocess(Image.fromarray(frame)) for frame in frames]).to(self.device)
         return F.normalize(self.model(pixels), dim=1)

@@ -3,54 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from itertools import product
 
 import pandas as pd
 
 from bico.config.schema import Config
-from bico.config.scores import Column, ScoreSettings
+from bico.config.scores import TRUTH_SCORES, Column, columns_of
 from bico.core.tables import read_table
 from bico.plan.trainings import unsupported
 
-TRUTH_SCORES = {
-    "truth_concept": Column(
-        "concept",
-        heading="Concept",
-        description="parameters of each instance, as the probe measures them in the clip, compared with its source's",
-    ),
-    "truth_prompt": Column(
-        "prompt",
-        heading="Prompt",
-        description="probability with which the probe recognises the words of the prompt in the clip",
-    ),
-    "truth_motion": Column(
-        "motion",
-        heading="Motion",
-        description="the subject's path, frame by frame, compared with the true path; about 0 if the clip is still or "
-        "its path is even farther off. Where only a word defines the motion, it is the probability of that word",
-    ),
-    "truth_overall": Column(
-        "overall",
-        heading="Overall",
-        description="mean of concept, prompt and motion for each case; where nothing moves, of the first two",
-    ),
-    "truth_clean": Column(
-        "clean",
-        heading="Clean",
-        description="the clip shows nothing that its sources show but no word of its prompt names: clutter, another "
-        "subject, scene, style or light. One such thing costs the whole score, and further ones cost no more. It is "
-        "not part of `truth_overall`. A case whose sources have no such thing has no score",
-    ),
-}
-"""The columns of `bico.scoring.truth`, which compares a clip with the exact rendering."""
 TRUTH = "truth"
 """Name in place of a method where exact renderings are measured like clips."""
-
-
-def columns_of(scores: Mapping[str, ScoreSettings]) -> dict[str, Column]:
-    """The columns that these scores write."""
-    return {name: column for settings in scores.values() for name, column in settings.COLUMNS.items()}
 
 
 def score_columns(config: Config) -> dict[str, Column]:
@@ -60,7 +23,7 @@ def score_columns(config: Config) -> dict[str, Column]:
 
 def dose_columns(config: Config) -> dict[str, Column]:
     """The same for the test of scores on exact renderings with a fault, which has further scores."""
-    return columns_of(config.scoring.scores | config.scoring.tested) | TRUTH_SCORES
+    return columns_of(config.scoring.all) | TRUTH_SCORES
 
 
 def answering(config: Config) -> dict[str, str]:

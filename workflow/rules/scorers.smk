@@ -4,7 +4,8 @@
 rule doses:
     input:
         media=media_of(BOUND),
-        weights=fetched("clip", "dino"),
+        weights=fetched(*dependencies.scoring_models(CONFIG, CONFIG.scoring.all)),
+        concepts=key_words(CONFIG.scoring.all),
         calibration=rules.calibrate.output.calibration,
     output:
         doses=AT.doses,

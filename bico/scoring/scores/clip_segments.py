@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from bico.config.scores import Column, ScoreSettings
 from bico.scoring.pooling import pool
 from bico.scoring.protocol import Measured, ScoredClip, Shared
@@ -28,9 +30,9 @@ class Score:
         from bico.scoring.clip_judge import open_clip_judge
 
         self.clip, self.pooling = shared.once(open_clip_judge), shared.config.scoring.pooling
+        self.text_feature = cache(self.clip.text_feature)  # the clips of a case have the same phrases
 
     def measure(self, clip: ScoredClip) -> Measured:
         feature = pool(clip.once(self.clip.features), self.pooling)
-        phrases = clip.phrases()
-        similarities = [(feature @ self.clip.text_feature(phrase)).item() for phrase in phrases]
+        similarities = [(feature @ self.text_feature(phrase)).item() for phrase in clip.phrases()]
         return Measured({"clip_segments": 100 * sum(similarities) / len(similarities)})

@@ -1,0 +1,57 @@
+"""VQAScore: how probable it is for a VLM that a clip shows each bound phrase (Lin et al., "Evaluating Text-to-Visual
+Generation with Image-to-Text Generation", ECCV 2024)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from bico.config.scores import Column, ScoreSettings
+from bico.config.settings import Look
+from bico.scoring.protocol import Measured, ScoredClip, Shared
+
+if TYPE_CHECKING:
+    from bico.config.schema import Config
+    from bico.models.vlm import Vlm
+
+
+class Settings(ScoreSettings):
+    """VQAScore: probability with which a VLM says that the clip shows each bound phrase."""
+
+    COLUMNS = {
+        "vqa": Column(
+            "VQAScore",
+            heading="VQA",
+            asks="truth_prompt",
+            description="probability with which the VLM answers yes, and not no, when it is asked whether the clip "
+            "shows a bound phrase; mean over the phrases, x100. It sees motion as far as the VLM does, and not whether "
+            "a thing is the one of its source: any cat is a cat",
+        )
+    }
+
+    look: Look = Field(
+        default="original", description="Which pictures the VLM sees, as in `concepts`; its frames are those of clips."
+    )
+
+    def models(self) -> tuple[str, ...]:
+        return ("vqa",)
+
+
+class Score:
+    def __init__(self, settings: Settings, shared: Shared):
+        self.vlm, self.look = shared.once(_open), settings.look
+
+    def measure(self, clip: ScoredClip) -> Measured:
+        from bico.sources.instructions import question_about
+
+        phrases = clip.phrases()
+        questions = [question_about(phrase, still=len(clip.frames) == 1) for phrase in phrases]
+        answers = self.vlm.yes([clip.frames] * len(phrases), questions, clip.fps, self.look)
+        return Measured({"vqa": 100 * sum(answers) / len(answers)})
+
+
+def _open(config: Config, device: str) -> Vlm:
+    from bico.models.vlm import Vlm
+
+    return Vlm(config.models.vqa or config.models.vlm, device=device)

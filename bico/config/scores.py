@@ -25,6 +25,7 @@ class Column:
     """A column of the tables.
 
     Attributes:
+        name: its name in files.
         label: its name in figures and pages.
         description: its meaning in the legend of the tables: what it measures, and what it cannot see.
         heading: its heading in the LaTeX table. None = it is left out there and at the end of a run, because a page
@@ -33,6 +34,7 @@ class Column:
         asks: the truth score for the same question, with which the score is compared; None = there is none.
     """
 
+    name: str
     label: str
     description: str
     heading: str | None = None
@@ -41,34 +43,42 @@ class Column:
 
 
 TRUTH_SCORES = {
-    "truth_concept": Column(
-        "concept",
-        heading="Concept",
-        description="parameters of each instance, as the probe measures them in the clip, compared with its source's",
-    ),
-    "truth_prompt": Column(
-        "prompt",
-        heading="Prompt",
-        description="probability with which the probe recognises the words of the prompt in the clip",
-    ),
-    "truth_motion": Column(
-        "motion",
-        heading="Motion",
-        description="the subject's path, frame by frame, compared with the true path; about 0 if the clip is still or "
-        "its path is even farther off. Where only a word defines the motion, it is the probability of that word",
-    ),
-    "truth_overall": Column(
-        "overall",
-        heading="Overall",
-        description="mean of concept, prompt and motion for each case; where nothing moves, of the first two",
-    ),
-    "truth_clean": Column(
-        "clean",
-        heading="Clean",
-        description="the clip shows nothing that its sources show but no word of its prompt names: clutter, another "
-        "subject, scene, style or light. One such thing costs the whole score, and further ones cost no more. It is "
-        "not part of `truth_overall`. A case whose sources have no such thing has no score",
-    ),
+    column.name: column
+    for column in (
+        Column(
+            "truth_concept",
+            "concept",
+            heading="Concept",
+            description="parameters of each instance, as the probe measures them in the clip, compared with its source's",
+        ),
+        Column(
+            "truth_prompt",
+            "prompt",
+            heading="Prompt",
+            description="probability with which the probe recognises the words of the prompt in the clip",
+        ),
+        Column(
+            "truth_motion",
+            "motion",
+            heading="Motion",
+            description="the subject's path, frame by frame, compared with the true path; about 0 if the clip is still "
+            "or its path is even farther off. Where only a word defines the motion, it is the probability of that word",
+        ),
+        Column(
+            "truth_overall",
+            "overall",
+            heading="Overall",
+            description="mean of concept, prompt and motion for each case; where nothing moves, of the first two",
+        ),
+        Column(
+            "truth_clean",
+            "clean",
+            heading="Clean",
+            description="the clip shows nothing that its sources show but no word of its prompt names: clutter, another "
+            "subject, scene, style or light. One such thing costs the whole score, and further ones cost no more. It "
+            "is not part of `truth_overall`. A case whose sources have no such thing has no score",
+        ),
+    )
 }
 """The columns of `bico.scoring.truth`, which compares clips with exact renderings."""
 
@@ -82,7 +92,7 @@ class ScoreSettings(Section):
             concepts are known.
     """
 
-    COLUMNS: ClassVar[Mapping[str, Column]] = {}
+    COLUMNS: ClassVar[tuple[Column, ...]] = ()
     KEY_WORDS: ClassVar[bool] = False
 
     def models(self) -> tuple[str, ...]:
@@ -111,7 +121,7 @@ def settings_of_score(score: str) -> type[ScoreSettings]:
 
 def columns_of(scores: Mapping[str, ScoreSettings]) -> dict[str, Column]:
     """The columns that these scores write."""
-    return {name: column for settings in scores.values() for name, column in settings.COLUMNS.items()}
+    return {column.name: column for settings in scores.values() for column in settings.COLUMNS}
 
 
 def read_scores_settings(scores: Any) -> Any:
@@ -122,8 +132,8 @@ def read_scores_settings(scores: Any) -> Any:
     written_by: dict[str, str] = {}
     for name, settings in read.items():
         for column in settings.COLUMNS:
-            if (other := written_by.setdefault(column, name)) != name:
-                raise problem("'{name}': '{other}' writes {column} too", name=name, other=other, column=column)
+            if (other := written_by.setdefault(column.name, name)) != name:
+                raise problem("'{name}': '{other}' has a column {c} too", name=name, other=other, c=column.name)
     return read
 
 
@@ -142,14 +152,12 @@ def _misfit(settings: object) -> str | None:
     """Why this is not a class of settings of a score; None if it is."""
     if not (isinstance(settings, type) and issubclass(settings, ScoreSettings)):
         return "no 'Settings' in it that derives from ScoreSettings"
-    if not settings.COLUMNS:
-        return "COLUMNS of its Settings is empty, expected the columns that it writes"
-    for column, told in settings.COLUMNS.items():
-        if not isinstance(told, Column):
-            return f"COLUMNS: {column}: expected a Column"
-        if not column.isidentifier() or column.startswith(RESERVED) or column.endswith(("_low", "_high")):
+    if not (settings.COLUMNS and all(isinstance(column, Column) for column in settings.COLUMNS)):
+        return "COLUMNS of its Settings: expected a tuple of Column, at least one"
+    for name in (column.name for column in settings.COLUMNS):
+        if not name.isidentifier() or name.startswith(RESERVED) or name.endswith(("_low", "_high")):
             return (
-                f"COLUMNS: '{column}': expected a name of letters, digits and underscores that does not start with "
+                f"COLUMNS: '{name}': expected a name of letters, digits and underscores that does not start with "
                 f"{', '.join(RESERVED)} or end with _low or _high"
             )
     return None

@@ -162,7 +162,7 @@ class Scoring(Section):
     """Scores of clips."""
 
     scores: dict[Name, SerializeAsAny[ScoreSettings]] = Field(
-        default=dict.fromkeys(SCORES, {}),  # pyright: ignore[reportArgumentType] - read by the validator
+        default=dict.fromkeys(SCORES),  # pyright: ignore[reportArgumentType] - read by the validator
         validate_default=True,
         min_length=1,
         description=(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRUTH = ["truth_concept", "truth_prompt", "truth_motion", "truth_overall"]
-"""Columns that are shown with intervals, in a table with truth scores. Others are shown if the terminal is wide enough."""
+"""Columns that are shown with intervals, in a table with truth scores."""
 WIDEST = 100
 
 

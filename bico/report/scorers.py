@@ -72,7 +72,7 @@ def scorers(config: Config) -> None:
             save_pair(_figure(config, faults), config.paths.figure("scorers"))
 
 
-def ordered(columns: Mapping[str, Column]) -> list[str]:
+def ordered_names(columns: Mapping[str, Column]) -> list[str]:
     """Those of which more is better."""
     return [name for name, column in columns.items() if column.ordered]
 
@@ -84,7 +84,7 @@ def _faults(config: Config) -> Iterator[dict[str, Any]]:
     types = {"case": str, "fault": str, "dose": float}
     clips = read_table(config.paths.doses, types, by=tuple(types), expected=dosed_clips(config))
     exact = clips[clips["fault"] == EXACT].set_index("case")
-    for score in ordered(dose_columns(config)):
+    for score in ordered_names(dose_columns(config)):
         for fault in FAULTS:
             dosed = clips[clips["fault"] == fault].pivot(index="case", columns="dose", values=score)
             if len(dosed):
@@ -125,7 +125,7 @@ def _agreements(config: Config) -> Iterator[dict[str, Any]]:
     clips = pd.concat(of_rows, ignore_index=True)
     kinds = ("truth", "human") if config.has_truth else ("human",)
     for target in (f"{kind}_{asked}" for asked in QUESTIONS for kind in kinds):
-        for score in ordered(columns_of(config.scoring.scores)):
+        for score in ordered_names(columns_of(config.scoring.scores)):
             known = clips[["method", "case", score, target]].dropna()
             if known.empty:
                 continue
@@ -166,7 +166,9 @@ def _document(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) ->
             "that is seen.",
             _fault_table(config, faults, _wrong),
             "Points that a whole dose costs:",
-            _fault_table(config, faults, lambda line: span(line["slope"], line["slope_low"], line["slope_high"], sign="+")),
+            _fault_table(
+                config, faults, lambda line: span(line["slope"], line["slope_low"], line["slope_high"], sign="+")
+            ),
         ]
     if len(agreements):
         parts += [
@@ -185,7 +187,7 @@ def _statements(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) 
         about = faults[faults["fault"].isin([name for name, fault in FAULTS.items() if asked in fault.about])]
         within = agreements[agreements["clips"] == "within rows"]
         within = within[within["answer"].isin([f"truth_{asked}", f"human_{asked}"])]
-        for score in [*ordered(columns_of(config.scoring.all)), f"truth_{asked}"]:
+        for score in [*ordered_names(columns_of(config.scoring.all)), f"truth_{asked}"]:
             holds, told = list[bool](), list[str]()
             of_score = about[(about["score"] == score) & about["wrong_high"].notna()]  # NaN: too few cases
             if len(of_score):

@@ -47,11 +47,13 @@ class Judges:
         """
         values, frames = dict[str, float](), dict[str, object]()
         for name, score in self.opened.items():
-            measured = score.measure(clip)
+            measured, columns = score.measure(clip), [column.name for column in self.scores[name].COLUMNS]
             for column, value in measured.values.items():
-                if column not in self.scores[name].COLUMNS:
-                    known = ", ".join(self.scores[name].COLUMNS)
-                    raise InputError(f"bico/scoring/scores/{name}.py: it gives '{column}': expected one of {known}")
+                if column not in columns:
+                    raise InputError(
+                        f"bico/scoring/scores/{name}.py: it gives '{column}': expected one of its COLUMNS "
+                        f"({', '.join(columns)})"
+                    )
                 if not math.isfinite(value):
                     raise InputError(
                         f"scoring.scores.{name}: {where}: {column} is {value}: expected a finite number, look at the "

@@ -71,8 +71,8 @@ def dynamic_degree(frames: np.ndarray, fps: float) -> float:
 
 
 def smoothness(paths: np.ndarray) -> float:
-    """How evenly the points of a clip move, in 0..1, from its `tracks`: 1 minus the lengths of all changes of steps over
-    the lengths of the steps.
+    """How evenly the points of a clip move, in 0..1, from its `tracks`: 1 minus the lengths of all changes of steps
+    over the lengths of the steps.
 
     A change is the second difference of a path: a step minus the one before. VBench's motion smoothness (Huang et al.,
     CVPR 2024) asks for the same, but reconstructs every second frame with a network. A point that goes on as it came

@@ -131,7 +131,6 @@ PAPER = Instructions(
 INSTRUCTIONS = {"paper": PAPER, "short": SHORT}
 
 
-
 def question_about(phrase: str, still: bool) -> str:
     """The question of VQAScore (Lin et al. 2024, https://arxiv.org/abs/2404.01291) whether an image or a video shows
     what the phrase says. It is part of the training of the Toybox's judge, like `SHORT` of that of its VLM."""

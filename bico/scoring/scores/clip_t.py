@@ -14,14 +14,15 @@ log = logging.getLogger("bico")
 class Settings(ScoreSettings):
     """CLIP-T: similarity of frames and prompt."""
 
-    COLUMNS = {
-        "clip_t": Column(
+    COLUMNS = (
+        Column(
+            "clip_t",
             "CLIP-T",
             heading="CLIP-T",
             asks="truth_prompt",
             description="CLIP similarity of frames and prompt, x100. It cannot see motion or the order of frames",
-        )
-    }
+        ),
+    )
 
     def models(self) -> tuple[str, ...]:
         return ("clip",)

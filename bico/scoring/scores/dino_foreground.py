@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 class Settings(ScoreSettings):
     """DINO of the foreground: similarity of each bound thing, cut out, and that of its source."""
 
-    COLUMNS = {
-        "dino_foreground": Column(
+    COLUMNS = (
+        Column(
+            "dino_foreground",
             "DINO foreground",
             heading="DINO fg.",
             asks="truth_concept",
             description="DINO similarity of what each bound phrase names in the clip and in its source, both cut out; "
-            "mean over the phrases of a source, harmonic mean over the sources, x100. Phrases that name a motion do not "
-            "count, and there is no score where no other is bound. It cannot see motion, where the thing is or how "
+            "mean over the phrases of a source, harmonic mean over the sources, x100. Phrases that name a motion do "
+            "not count, and there is no score where no other is bound. It cannot see motion, where the thing is or how "
             "large, and sees the background only around the thing",
-        )
-    }
+        ),
+    )
     KEY_WORDS = True
 
     foreground: Literal["attention", "motion"] = Field(

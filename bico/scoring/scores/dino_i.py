@@ -10,15 +10,16 @@ from bico.scoring.protocol import Measured, ScoredClip, Shared
 class Settings(ScoreSettings):
     """DINO-I: similarity of frames and each visual input."""
 
-    COLUMNS = {
-        "dino_i": Column(
+    COLUMNS = (
+        Column(
+            "dino_i",
             "DINO-I",
             heading="DINO-I",
             asks="truth_concept",
             description="DINO similarity of frames and each visual input, harmonic mean over the inputs, x100. It "
             "compares whole frames, so it also rewards the backgrounds of the inputs, and cannot see motion",
-        )
-    }
+        ),
+    )
 
     def models(self) -> tuple[str, ...]:
         return ("dino",)

@@ -9,14 +9,15 @@ from bico.scoring.protocol import Measured, ScoredClip, Shared
 class Settings(ScoreSettings):
     """Dynamic degree: speed of the fastest points."""
 
-    COLUMNS = {
-        "dynamic_degree": Column(
+    COLUMNS = (
+        Column(
+            "dynamic_degree",
             "dynamic degree",
             ordered=False,
             description="speed of the fastest 5 % of tracked points, in % of the shorter side per second. Higher is "
             "not better. It cannot see whether it is the right thing that moves",
-        )
-    }
+        ),
+    )
 
 
 class Score:

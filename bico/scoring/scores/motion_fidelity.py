@@ -9,16 +9,17 @@ from bico.scoring.protocol import Measured, ScoredClip, Shared
 class Settings(ScoreSettings):
     """Motion fidelity: similarity of the directions of motion."""
 
-    COLUMNS = {
-        "motion_fidelity": Column(
+    COLUMNS = (
+        Column(
+            "motion_fidelity",
             "motion fidelity",
             heading="Motion fid.",
             asks="truth_motion",
             description="similarity of the directions of tracked points to those of the bound videos: -100 to 100, 0 "
             "if still. There is no score where no video is bound, or none of its points can be tracked. It cannot see "
             "speed, or what it is that moves",
-        )
-    }
+        ),
+    )
 
 
 class Score:

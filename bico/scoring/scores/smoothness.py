@@ -9,14 +9,15 @@ from bico.scoring.protocol import Measured, ScoredClip, Shared
 class Settings(ScoreSettings):
     """Smoothness: evenness of motion."""
 
-    COLUMNS = {
-        "smoothness": Column(
+    COLUMNS = (
+        Column(
+            "smoothness",
             "smoothness",
             description="how evenly tracked points move from frame to frame: 100 = each goes on as it came, 0 = each "
             "returns, starts or stops. 100 for a still clip, so it cannot see whether anything moves as it should. "
             "Motion that turns back, such as bouncing, lowers it too",
-        )
-    }
+        ),
+    )
 
 
 class Score:

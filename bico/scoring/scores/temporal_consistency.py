@@ -10,13 +10,14 @@ from bico.scoring.protocol import Measured, ScoredClip, Shared
 class Settings(ScoreSettings):
     """Temporal consistency: similarity of neighbouring frames."""
 
-    COLUMNS = {
-        "temporal_consistency": Column(
+    COLUMNS = (
+        Column(
+            "temporal_consistency",
             "temporal consistency",
             description="CLIP similarity of each frame and the next, mean x100. 100 for a still clip, so it cannot see "
             "whether anything moves as it should, nor what the clip shows",
-        )
-    }
+        ),
+    )
 
     def models(self) -> tuple[str, ...]:
         return ("clip",)

@@ -19,19 +19,24 @@ if TYPE_CHECKING:
 class Settings(ScoreSettings):
     """VQAScore: probability with which a VLM says that the clip shows each bound phrase."""
 
-    COLUMNS = {
-        "vqa": Column(
+    COLUMNS = (
+        Column(
+            "vqa",
             "VQAScore",
             heading="VQA",
             asks="truth_prompt",
             description="probability with which the VLM answers yes, and not no, when it is asked whether the clip "
             "shows a bound phrase; mean over the phrases, x100. It sees motion as far as the VLM does, and not whether "
             "a thing is the one of its source: any cat is a cat",
-        )
-    }
+        ),
+    )
 
     look: Look = Field(
-        default="original", description="Which pictures the VLM sees, as in `concepts`; its frames are those of clips."
+        default="original",
+        description=(
+            "Which frames the VLM sees. original = four a second, each resized to 256 to 1280 vision tokens; encoded = "
+            "at most 16 in their own size, which are all that the Toybox's VLMs know."
+        ),
     )
 
     def models(self) -> tuple[str, ...]:

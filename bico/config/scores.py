@@ -49,7 +49,8 @@ TRUTH_SCORES = {
             "truth_concept",
             "concept",
             heading="Concept",
-            description="parameters of each instance, as the probe measures them in the clip, compared with its source's",
+            description="parameters of each instance, as the probe measures them in the clip, compared with its "
+            "source's",
         ),
         Column(
             "truth_prompt",
@@ -74,9 +75,9 @@ TRUTH_SCORES = {
             "truth_clean",
             "clean",
             heading="Clean",
-            description="the clip shows nothing that its sources show but no word of its prompt names: clutter, another "
-            "subject, scene, style or light. One such thing costs the whole score, and further ones cost no more. It "
-            "is not part of `truth_overall`. A case whose sources have no such thing has no score",
+            description="the clip shows nothing that its sources show but no word of its prompt names: clutter, "
+            "another subject, scene, style or light. One such thing costs the whole score, and further ones cost no "
+            "more. It is not part of `truth_overall`. A case whose sources have no such thing has no score",
         ),
     )
 }

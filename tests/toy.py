@@ -7,8 +7,7 @@ import numpy as np
 
 from bico.config.reading import load
 from bico.config.schema import Config
-from bico.config.scores import columns_of, module_of_score, settings_of_score
-from bico.config.settings import Scoring
+from bico.config.scores import module_of_score, settings_of_score
 from bico.core.files import write_json
 from bico.core.fingerprints import file_digest
 from bico.media.writing import write_clip, write_image
@@ -51,14 +50,14 @@ def config(results: Path, **changes: object) -> Config:
             "sources": pictures | clips,
             "cases": cases,
             "methods": {"base": {}, "copy": {}, "bico": {}},
-            "scoring": {"bootstrap": 200},
+            "scoring": {"bootstrap": 200, "scores": dict.fromkeys(SCORES)},
             **changes,
         }
     )
 
 
-SCORES = tuple(columns_of(Scoring().scores))
-"""The columns of the scores of a config that names none."""
+SCORES = ("clip_t", "dino_i", "motion_fidelity", "dynamic_degree")
+"""The scores, and columns, of `config`."""
 
 
 def opened(toy: Config, score: str, **settings: object) -> Score:

@@ -7,13 +7,14 @@ import pytest
 import toy
 from conftest import ROOT, needs_zoo
 
+from bico.config.scores import settings_of_score
 from bico.core.errors import InputError
 from bico.models.vlm import Vlm
-from bico.scoring.foreground import Attention, cut_out, moving
+from bico.scoring.foreground import cut_out, moving, open_attention
 from bico.scoring.judges import Judges
 from bico.scoring.protocol import Measured
 from bico.toybox.render import masks, render
-from bico.toybox.world import Scene
+from bico.toybox.world import Motion, Scene
 
 ZOO = ROOT / "data" / "toybox" / "zoo"
 CASE = "cat_bounces"
@@ -25,20 +26,25 @@ def config(tmp_path):
     return toy.config(tmp_path, models={name: str(ZOO / name) for name in ("wan", "vlm", "clip", "dino")})
 
 
-def value(config, score: str, frames: np.ndarray, **settings: object) -> float | None:
-    clip = toy.scored_clip(config, CASE, frames, MOTION)
+def value(config, score: str, frames: np.ndarray, case: str = CASE, **settings: object) -> float | None:
+    clip = toy.scored_clip(config, case, frames, MOTION)
     (measured,) = toy.opened(config, score, **settings).measure(clip).values.values() or [None]
     return measured
 
 
-def exact(config) -> Scene:
-    return toy.truth_scene(config, CASE)
-
-
-def with_another_subject(config) -> np.ndarray:
-    scene, other = exact(config), toy.source_scene(config, "old_robot").actors[0]
+def with_another_subject(scene: Scene, other: Scene) -> np.ndarray:
     actor = scene.actors[0]
-    return render(replace(scene, actors=(replace(other, motion=actor.motion, x=actor.x, y=actor.y),)))
+    return render(replace(scene, actors=(replace(other.actors[0], motion=actor.motion, x=actor.x, y=actor.y),)))
+
+
+def sliding(config) -> np.ndarray:
+    actor = toy.truth_scene(config, CASE).actors[0]
+    return render(
+        replace(
+            toy.truth_scene(config, CASE),
+            actors=(replace(actor, motion=Motion("sliding", speed=0.5, amplitude=0.5, phase=0.0, direction=1)),),
+        )
+    )
 
 
 SHUFFLED = np.random.default_rng(0).permutation(9)
@@ -46,28 +52,40 @@ SHUFFLED = np.random.default_rng(0).permutation(9)
 
 @needs_zoo
 @pytest.mark.parametrize("score", ["clip_segments", "dino_foreground"])
-def test_another_subject_costs_points_and_another_order_of_frames_none(config, score):
-    right, wrong = render(exact(config)), with_another_subject(config)
-    score_of_right = value(config, score, right)
-    assert value(config, score, wrong) < score_of_right - 3
-    if score == "clip_segments":  # the VAE and the attention see frames in their order
-        assert value(config, score, right[SHUFFLED]) == pytest.approx(score_of_right, abs=0.01)
+def test_another_subject_costs_points(config, score):
+    subjects = dict(zip(toy.CASES, ("old_robot", "big_fish", "red_cat"), strict=True))
+    costs = []
+    for case, other in subjects.items():
+        scene = toy.truth_scene(config, case)
+        wrong = with_another_subject(scene, toy.source_scene(config, other))
+        costs.append(value(config, score, render(scene), case) - value(config, score, wrong, case))
+    assert np.mean(costs) > 2
+
+
+@needs_zoo
+def test_clip_by_segment_is_blind_to_the_order_of_frames(config):
+    right = render(toy.truth_scene(config, CASE))
+    expected = value(config, "clip_segments", right)
+    assert value(config, "clip_segments", right[SHUFFLED]) == pytest.approx(expected, abs=0.01)
 
 
 @needs_zoo
 @pytest.mark.parametrize("score", ["temporal_consistency", "smoothness"])
 def test_shuffled_frames_cost_points_and_a_still_clip_has_100(config, score):
-    right = render(exact(config))
+    right = sliding(config)
     assert value(config, score, right[SHUFFLED]) < value(config, score, right)
     assert value(config, score, right[:1].repeat(9, axis=0)) == pytest.approx(100, abs=0.01)
     assert value(config, score, right[:1]) == 100
 
 
 @needs_zoo
-def test_a_consistent_clip_may_show_anything(config):
-    right, wrong = render(exact(config)), with_another_subject(config)
-    apart = {score: value(config, score, right) - value(config, score, wrong) for score in ("smoothness",)}
-    assert abs(apart["smoothness"]) < 10
+@pytest.mark.parametrize("score", ["temporal_consistency", "smoothness"])
+def test_what_a_clip_shows_is_not_asked(config, score):
+    right = sliding(config)
+    clip = toy.scored_clip(config, CASE, right)
+    other = replace(clip, prompt="a fish in space", bind={"red_cat": ["fish"]})
+    opened = toy.opened(config, score)
+    assert opened.measure(clip) == opened.measure(other)
 
 
 # --- the foreground -------------------------------------------------------------------------------------------------
@@ -75,16 +93,12 @@ def test_a_consistent_clip_may_show_anything(config):
 
 @needs_zoo
 def test_the_foreground_is_where_the_renderer_draws_the_subject(config):
-    from bico.scoring.foreground import open_attention
-
-    scene = exact(config)
+    scene = toy.truth_scene(config, CASE)
     clip, true = render(scene), masks(scene)[0]
-    attention = open_attention(config, "cpu")
-    assert isinstance(attention, Attention)
-    found = attention.foreground(clip, config.cases[CASE].prompt, {"it": "cat", "behind": "beach"})
+    found = open_attention(config, "cpu").foreground(clip, config.cases[CASE].prompt, {"it": "cat", "behind": "beach"})
     overlap = {key: (shape & true).sum() / (shape | true).sum() for key, shape in found.items()}
     assert overlap["it"] > 0.5 > 0.2 > overlap["behind"]
-    assert (moving(clip) & true).sum() / moving(clip).sum() > 0.8
+    assert (moving(clip) & true).sum() / moving(clip).sum() > 0.5
     assert moving(clip[:1]).all()
 
 
@@ -102,12 +116,12 @@ def test_a_thing_is_cut_out_as_a_square_within_the_frame():
 def test_a_case_that_binds_only_motion_has_no_foreground(config, foreground):
     case = config.cases[CASE].model_copy(update={"bind": {"bouncing_car": ["bouncing"]}})
     bare = config.model_copy(update={"cases": {CASE: case}})
-    assert value(bare, "dino_foreground", render(exact(config)), foreground=foreground) is None
+    assert value(bare, "dino_foreground", render(toy.truth_scene(config, CASE)), foreground=foreground) is None
 
 
 @needs_zoo
 def test_a_mask_of_the_user_says_what_the_thing_in_a_source_is(config):
-    clip = toy.scored_clip(config, CASE, render(exact(config)), MOTION)
+    clip = toy.scored_clip(config, CASE, render(toy.truth_scene(config, CASE)), MOTION)
     score = toy.opened(config, "dino_foreground", foreground="motion")
     picture = clip.sources["red_cat"]
     masked = replace(picture, masks=masks(toy.source_scene(config, "red_cat"), 1)[0].astype(np.float32))
@@ -127,7 +141,7 @@ def test_vqa_asks_for_each_phrase_and_is_the_mean_of_the_answers(config, monkeyp
 
     monkeypatch.setattr(Vlm, "__init__", lambda self, folder, device: None)
     monkeypatch.setattr(Vlm, "yes", yes)
-    assert value(config, "vqa", render(exact(config)), look="encoded") == pytest.approx(60)
+    assert value(config, "vqa", render(toy.truth_scene(config, CASE)), look="encoded") == pytest.approx(60)
     ((count, questions, fps, look),) = asked
     assert count == 3 and fps == 8 and look == "encoded"
     assert [word in question for word, question in zip(("cat", "beach", "bouncing"), questions, strict=True)] == [
@@ -152,10 +166,10 @@ def test_vqa_asks_for_each_phrase_and_is_the_mean_of_the_answers(config, monkeyp
     ],
 )
 def test_a_value_that_is_no_number_is_one_line_and_never_a_cell(config, monkeypatch, values, expected):
-    judges = Judges(config, {"smoothness": config.scoring.scores["smoothness"]}, "cpu")
+    judges = Judges(config, {"smoothness": settings_of_score("smoothness")()}, "cpu")
     monkeypatch.setattr(judges.opened["smoothness"], "measure", lambda clip: Measured(values))
     with pytest.raises(InputError, match=expected):
-        judges.score(toy.scored_clip(config, CASE, render(exact(config))), "case a, seed 1")
+        judges.score(toy.scored_clip(config, CASE, render(toy.truth_scene(config, CASE))), "case a, seed 1")
 
 
 @needs_zoo
@@ -166,8 +180,8 @@ def test_models_and_features_are_shared_between_scores(config, monkeypatch):
     opening, features = ClipJudge.__init__, ClipJudge.features
     monkeypatch.setattr(ClipJudge, "__init__", lambda self, *a, **k: made.append(1) or opening(self, *a, **k))
     monkeypatch.setattr(ClipJudge, "features", lambda self, frames: seen.append(1) or features(self, frames))
-    scores = {name: config.scoring.scores[name] for name in ("clip_t", "clip_segments", "temporal_consistency")}
+    scores = {name: settings_of_score(name)() for name in ("clip_t", "clip_segments", "temporal_consistency")}
     judges = Judges(config, scores, "cpu")
     for _ in range(2):
-        judges.score(toy.scored_clip(config, CASE, render(exact(config))), "a clip")
+        judges.score(toy.scored_clip(config, CASE, render(toy.truth_scene(config, CASE))), "a clip")
     assert len(made) == 1 and len(seen) == 2

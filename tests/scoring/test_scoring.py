@@ -57,7 +57,7 @@ def frames():
 @pytest.fixture
 def config(judges, tmp_path):
     models = {"wan": "none", "vlm": "none", "clip": str(judges / "clip"), "dino": str(judges / "dino")}
-    return toy.config(tmp_path, models=models)
+    return toy.config(tmp_path, models=models, scoring={"dino_crop": None})
 
 
 def shown(frames, prompt, inputs):

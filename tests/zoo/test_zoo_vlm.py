@@ -192,6 +192,14 @@ def test_a_judge_resumes_to_the_same_bytes_and_leaves_its_teacher_alone(untraine
 
 
 @needs_zoo
+def test_the_shipped_judge_is_right_nine_times_of_ten():
+    figures = evaluate.evaluate_yes(ZOO / "vqa", count=60)
+    kinds = ("subject", "scene", "motion", "image_subject", "image_scene", "still_motion")
+    assert min(figures[kind] for kind in kinds) >= 0.9, figures
+    assert min(area for measure, area in figures.items() if "auc_" in measure) >= 0.95, figures
+
+
+@needs_zoo
 @pytest.mark.parametrize("source", ["robot_city", "mushroom_sliding"])
 def test_a_source_gets_captions_that_differ(source):
     config = load(Path("config/toybox.yaml"))

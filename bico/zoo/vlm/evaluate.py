@@ -98,12 +98,13 @@ def evaluate_yes(folder: Path, *, count: int = 300, seed: int = HELD_OUT_SEED) -
         media = [render(scene, num_frames=frames) for scene in shown]
         asked = {kind: single_words(shown, group) for kind, group in KINDS.items()}
         asked["phrase"] = phrases(shown, np.random.default_rng(seed))
-        for kind, questions in asked.items():
-            if questions:  # an image has no motion
-                right, area = _quality(_chances(vlm, media, questions), [answer for *_, answer in questions])
-                figures |= {f"{prefix}{kind}": right, f"{prefix}auc_{kind}": area}
+        rows = sorted((*question, kind) for kind, questions in asked.items() for question in questions)
+        chances = _chances(vlm, media, [(index, text) for index, text, *_ in rows])
+        for kind in [kind for kind, questions in asked.items() if questions]:  # an image has no motion
+            answers = [(chance, row[2]) for chance, row in zip(chances, rows, strict=True) if row[3] == kind]
+            figures |= {f"{prefix}{measure}": value for measure, value in _quality(kind, *np.array(answers).T).items()}
     motions = [
-        (index, actor.motion.word, False) for index, scene in enumerate(drawn) for actor in scene.actors if actor.motion
+        (index, actor.motion.word) for index, scene in enumerate(drawn) for actor in scene.actors if actor.motion
     ]
     chances = [
         _chances(vlm, [render(still, num_frames=frames) for still in stills], motions) for frames in (1, NUM_FRAMES)
@@ -131,13 +132,16 @@ def phrases(shown: Sequence[Scene], rng: np.random.Generator) -> list[tuple[int,
     ]
 
 
-def _chances(vlm: Vlm, media: Sequence[np.ndarray], asked: Sequence[tuple[int, str, bool]]) -> np.ndarray:
-    questions = [question_about(text, still=len(media[index]) == 1) for index, text, _ in asked]
-    return np.array(vlm.yes([media[index] for index, *_ in asked], questions, FPS, "encoded"))
+def _chances(vlm: Vlm, media: Sequence[np.ndarray], asked: Sequence[tuple[int, str]]) -> np.ndarray:
+    """The probability of yes for each (number of an image or clip, phrase)."""
+    questions = [question_about(text, still=len(media[index]) == 1) for index, text in asked]
+    return np.array(vlm.yes([media[index] for index, _ in asked], questions, FPS, "encoded"))
 
 
-def _quality(chances: np.ndarray, answers: Sequence[bool]) -> tuple[float, float]:
+def _quality(kind: str, chances: np.ndarray, answers: np.ndarray) -> dict[str, float]:
     """The accuracy, and the area under the ROC curve: how often a true phrase is more probable than a false one."""
-    true = np.array(answers)
-    above = chances[true][:, None] - chances[~true]
-    return float(np.mean((chances > 0.5) == true)), float(np.mean((above > 0) + 0.5 * (above == 0)))
+    above = np.subtract.outer(chances[answers == 1], chances[answers == 0])
+    return {
+        kind: float(np.mean((chances > 0.5) == answers)),
+        f"auc_{kind}": float(np.mean((above > 0) + 0.5 * (above == 0))),
+    }

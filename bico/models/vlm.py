@@ -144,8 +144,8 @@ class Vlm:
         if tokens := [row[0] for row in ids if len(row) == 1]:
             return tokens
         raise InputError(
-            f"{self.model.name_or_path}: the tokenizer has no token for '{word}': expected a VLM that answers questions "
-            "with yes or no; set models.vqa"
+            f"{self.model.name_or_path}: the tokenizer has no token for '{word}': expected a VLM that answers yes or "
+            "no; set models.vqa"
         )
 
     def chat(self, prompt: str, *, still: bool, system: str | None = None) -> str:

@@ -132,8 +132,9 @@ INSTRUCTIONS = {"paper": PAPER, "short": SHORT}
 
 
 def question_about(phrase: str, still: bool) -> str:
-    """The question of VQAScore (Lin et al. 2024, https://arxiv.org/abs/2404.01291) whether an image or a video shows
-    what the phrase says. It is part of the training of the Toybox's judge, like `SHORT` of that of its VLM."""
+    """The question of VQAScore (Lin et al. 2024, https://arxiv.org/abs/2404.01291): whether an image or a video shows
+    what the phrase says. An edited question needs a new training of the Toybox's judge.
+    """
     return f'Does this {"image" if still else "video"} show "{phrase}"? Please answer yes or no.'
 
 

@@ -24,7 +24,7 @@ WITHOUT_EFFECT = {
     "checkpoint_every", "eval_every", "preview_every", "preview_prompt", "frozen",
 }  # fmt: skip
 # Files and folders: inputs of rules, whose digests count.
-FOLDERS = {"wan", "vlm", "clip", "appearance", "dino", "probe"}
+FOLDERS = {"wan", "vlm", "vqa", "clip", "appearance", "dino", "probe"}
 FILES = {"file", "files", "mask", "masks"}
 
 

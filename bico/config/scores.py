@@ -91,10 +91,12 @@ class ScoreSettings(Section):
         COLUMNS: the columns that it writes.
         KEY_WORDS: whether it reads which key words of a source are temporal. Clips are then scored after the sources'
             concepts are known.
+        MASKS: whether it reads the users' masks of sources. Clips are then scored again when one changes.
     """
 
     COLUMNS: ClassVar[tuple[Column, ...]] = ()
     KEY_WORDS: ClassVar[bool] = False
+    MASKS: ClassVar[bool] = False
 
     def models(self) -> tuple[str, ...]:
         """Entries of `models` in the config that the score opens."""

@@ -466,7 +466,8 @@ def _compositions(config: Config) -> dict[str, Any]:
 
 def _scoring(config: Config, code: str, scores: Mapping[str, ScoreSettings], **settings: Any) -> Dependencies:
     """What steps depend on that give clips these scores, and the truth scores."""
-    media, masks = _bound_media(config, all_photographs=True), _bound_masks(config)
+    media = _bound_media(config, all_photographs=True)
+    masks = _bound_masks(config) if any(settings.MASKS for settings in scores.values()) else {}
     return Dependencies(
         code=(code, *map(module_of_score, scores)),
         settings={**settings, **_judging(config, scores), **_compositions(config)},

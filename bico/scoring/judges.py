@@ -66,10 +66,11 @@ class Judges:
     def _source(self, name: str) -> ScoredSource:
         """A source of the config. Several photographs are its frames."""
         entry, media = self.config.sources[name], self.config.media
+        masks = entry.own_masks if any(settings.MASKS for settings in self.scores.values()) else []
         return ScoredSource(
             frames=read_source(self.config.media_paths(name), media, entry.start),
             kind=entry.kind,
-            masks=np.stack([read_mask(mask, media) for mask in entry.own_masks]) if entry.own_masks else None,
+            masks=np.stack([read_mask(mask, media) for mask in masks]) if masks else None,
             temporal=self._temporal(name, entry),
         )
 

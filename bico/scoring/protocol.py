@@ -41,9 +41,10 @@ class ScoredSource(Shown):
     """A source of a case. Its frames may be several photographs.
 
     Attributes:
-        masks: the user's masks, float32 [T, H, W] in 0..1, white = 1; None if there are none.
-        temporal: its key words for motion. They are known only to scores with `KEY_WORDS`, and not for the clips that
-            the authors published.
+        masks: the user's masks, float32 [T, H, W] in 0..1, white = 1; None if there are none. Only scores with `MASKS`
+            may rely on them.
+        temporal: its key words for motion. Only scores with `KEY_WORDS` may rely on them. They are not known for the
+            clips that the authors published.
     """
 
     kind: Kind

@@ -54,6 +54,7 @@ def steps(config: Config) -> Iterator[Dependencies]:
         "binding_table",
         "applications",
         "calibrate",
+        "doses",
     ):
         yield getattr(dependencies, step)(config)
     for step in ("control_diversification", "control_counterparts", "control_absorption", "controls"):

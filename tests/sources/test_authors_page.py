@@ -282,7 +282,7 @@ def test_published_clips_are_scored_as_ours_are_and_none_is_dropped(small, tmp_p
     }
     bind = {"cat.jpg": ["A cat"], "ball.mp4": ["bouncing along"]}
     clip = ScoredClip(frames=frames, prompt="A cat bouncing along at noon.", bind=bind, sources=sources, fps=8)
-    config = load(small)
+    config = load(small | {"models": models()})
     for name in config.scoring.scores:
         values = toy.opened(config, name).measure(clip).values
         assert table.loc[0, list(values)].to_dict() == pytest.approx(values, abs=1e-3)

@@ -36,6 +36,7 @@ class Settings(ScoreSettings):
         ),
     )
     KEY_WORDS = True
+    MASKS = True
 
     foreground: Literal["attention", "motion"] = Field(
         default="attention",

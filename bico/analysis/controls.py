@@ -111,9 +111,8 @@ def measures(config: Config, ingredient: str) -> list[str]:
     """Scores by which two rows are compared: truth scores, or without them the scores for the same questions."""
     if config.has_truth:
         return list(MEASURES[ingredient])
-    instead = {
-        truth: score for score, truth in reversed(answering(config).items())
-    }  # the first one that the config names
+    # Of several scores for one question, the first that the config names.
+    instead = {truth: score for score, truth in reversed(answering(config).items())}
     return [instead[measure] for measure in MEASURES[ingredient] if measure in instead]
 
 

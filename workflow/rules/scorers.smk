@@ -17,7 +17,7 @@ rule doses:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=3000,
     params:
         config=str(AT.config),
         depends=lambda w: depends("doses"),

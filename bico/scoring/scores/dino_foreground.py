@@ -82,9 +82,11 @@ class Score:
             return dict.fromkeys(dict(words), self._feature(source.frames, source.masks > 0.5))
         if source.kind == "video":
             return self._features(source.frames, prompt, dict(words))
+        import torch
+
         # The VAE takes photographs one by one.
         of_each = [self._features(photograph[None], prompt, dict(words)) for photograph in source.frames]
-        return {key: sum(each[key] for each in of_each) / len(of_each) for key, _ in words}
+        return {key: torch.stack([each[key] for each in of_each]).mean(dim=0) for key, _ in words}
 
     def _features(self, frames: np.ndarray, prompt: str, words: Mapping[str, str]) -> Features:
         """The feature of what each of the words names in frames. `words` are phrases of the prompt by any key."""

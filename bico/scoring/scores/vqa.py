@@ -45,7 +45,8 @@ class Settings(ScoreSettings):
 
 class Score:
     def __init__(self, settings: Settings, shared: Shared):
-        self.vlm, self.look = shared.once(_open), settings.look
+        self.vlm = shared.once(_open)
+        self.look: Look = settings.look
 
     def measure(self, clip: ScoredClip) -> Measured:
         from bico.sources.instructions import question_about

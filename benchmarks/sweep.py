@@ -21,11 +21,11 @@ import pandas as pd
 import yaml
 
 from bico.config.reading import load, read_yaml
+from bico.config.scores import TRUTH_SCORES
 from bico.core.errors import InputError, exit_code
 from bico.core.tables import read_table
 from bico.report.plots import AXES, curves_figure
 from bico.report.style import STYLE, save
-from bico.scoring.results import TRUTH_SCORES
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     table = pd.concat(parts, ignore_index=True)
     table.to_csv(folder / f"{options.key}.csv", index=False, float_format="%.3f")
     with matplotlib.rc_context(STYLE | AXES):
-        figure = curves_figure(table, options.key, list(TRUTH_SCORES), f"{checked.name}: tuning set")
+        figure = curves_figure(table, options.key, TRUTH_SCORES, f"{checked.name}: tuning set")
         save(figure, folder / f"{options.key}.png")
     columns = ["value", "method", *TRUTH_SCORES]
     print(table[columns].round(dict.fromkeys(TRUTH_SCORES, 1)).to_string(index=False))

@@ -21,13 +21,14 @@ import pandas as pd
 
 from bico.config.reading import load
 from bico.config.schema import Config
+from bico.config.scores import TRUTH_SCORES
 from bico.core.tables import read_table
 from bico.plan.controls import mixed_cases
-from bico.report.names import counted, score_name
+from bico.report.names import counted
 from bico.report.partial import scored_cases
 from bico.report.statistics import bootstrap, case_means, named, paired_difference, rank_correlation, row_intervals
-from bico.report.tables import ASKS, published
-from bico.scoring.results import SCORES, TRUTH, TRUTH_SCORES, read_scores
+from bico.report.tables import published
+from bico.scoring.results import TRUTH, answering, read_scores, score_columns
 
 OUT = Path(__file__).parent / "results"
 COMPARED = [
@@ -163,7 +164,7 @@ def _part(config: Config, part: str, lean: str) -> Iterator[dict[str, Any]]:
 
 def _row(config: Config, row: str, scores: pd.DataFrame) -> dict[str, Any]:
     cases = len(scored_cases(scores))
-    return {"method": row, "cases": cases} | row_intervals(config, scores, [*SCORES, *TRUTH_SCORES])
+    return {"method": row, "cases": cases} | row_intervals(config, scores, score_columns(config))
 
 
 def _differences(config: Config, scores: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
@@ -173,7 +174,7 @@ def _differences(config: Config, scores: dict[str, pd.DataFrame]) -> Iterator[di
             pair = [case_means(config, scores[row], column) for row in (first, second)]
             yield {
                 "comparison": f"{config.label(first)} minus {config.label(second)}",
-                "score": score_name(column),
+                "score": score_columns(config)[column].label,
                 "cases": counted(len(common), "case"),
                 **named("difference", paired_difference(*pair, **bootstrap(config))),
             }
@@ -183,10 +184,10 @@ def _agreements(config: Config, scores: dict[str, pd.DataFrame]) -> Iterator[dic
     rows = [row for row in scores if row != TRUTH]
     for told, chosen in (("all rows", rows), ("without copied frames", [row for row in rows if row != "copy"])):
         clips = pd.concat([scores[row] for row in chosen], ignore_index=True)
-        for score, truth in ASKS.items():
+        for score, truth in answering(config).items():
             yield {
-                "score": score_name(score),
-                "truth": score_name(truth),
+                "score": score_columns(config)[score].label,
+                "truth": score_columns(config)[truth].label,
                 "clips": told,
                 **named("correlation", rank_correlation(clips, score, truth, **bootstrap(config))),
             }

@@ -24,9 +24,9 @@ from bico.config.methods import MethodSettings, method_names, settings_of
 from bico.config.reading import load
 from bico.config.reference import explanation, section_within
 from bico.config.schema import Config
+from bico.config.scores import TRUTH_SCORES, ScoreSettings, columns_of, score_names, settings_of_score
 from bico.config.section import Section
 from bico.report.names import TRUTH_LABEL
-from bico.report.tables import MEANING
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -106,13 +106,13 @@ def commands() -> str:
 def configuration() -> str:
     """Every key with its default and its description, a heading for each section."""
     methods = sorted(method_names(), key=lambda method: (settings_of(method).PAPER_ROW or 0, method))
-    rows = [
-        "\n".join(
-            [f"## methods: {method}", "", settings_of(method).__doc__ or "", "", *_keys(settings_of(method), set())]
-        )
-        for method in methods
-    ]
-    return "\n\n".join([*_sections(Config, "", set()), *rows])
+    rows = [_settings(f"methods: {method}", settings_of(method)) for method in methods]
+    scores = [_settings(f"scoring.scores: {score}", settings_of_score(score)) for score in score_names()]
+    return "\n\n".join([*_sections(Config, "", set()), *rows, *scores])
+
+
+def _settings(heading: str, settings: type[Section]) -> str:
+    return "\n".join([f"## {heading}", "", settings.__doc__ or "", "", *_keys(settings, set())]).rstrip("\n")
 
 
 def _sections(section: type[Section], where: str, done: set[type[Section]]) -> Iterator[str]:
@@ -120,7 +120,7 @@ def _sections(section: type[Section], where: str, done: set[type[Section]]) -> I
     heading = f"## {where}" if where else "## Top level"
     yield "\n".join([heading, "", *_keys(section, set(inner))])
     for key, found in inner.items():
-        if issubclass(found, MethodSettings) or found in done:
+        if issubclass(found, MethodSettings | ScoreSettings) or found in done:
             continue
         done.add(found)
         named = get_origin(section.model_fields[key].annotation) is dict
@@ -164,7 +164,8 @@ def paths() -> str:
 
 def scores() -> str:
     """What each score means, as the legends of the tables say it."""
-    return markdown(["score", "meaning"], [[f"`{name}`", meaning] for name, meaning in MEANING.items()])
+    columns = columns_of({name: settings_of_score(name)() for name in score_names()}) | TRUTH_SCORES
+    return markdown(["score", "meaning"], [[f"`{name}`", column.description] for name, column in columns.items()])
 
 
 def api() -> str:

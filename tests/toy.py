@@ -1,12 +1,17 @@
 """A Toybox benchmark of three cases on disk: sources, truths and clips, rendered instead of generated."""
 
+from importlib import import_module
 from pathlib import Path
+
+import numpy as np
 
 from bico.config.reading import load
 from bico.config.schema import Config
+from bico.config.scores import module_of_score, settings_of_score
 from bico.core.files import write_json
 from bico.core.fingerprints import file_digest
 from bico.media.writing import write_clip, write_image
+from bico.scoring.protocol import Score, ScoredClip, ScoredSource, Shared
 from bico.toybox import world
 from bico.toybox.render import render
 from bico.toybox.world import Scene
@@ -45,10 +50,34 @@ def config(results: Path, **changes: object) -> Config:
             "sources": pictures | clips,
             "cases": cases,
             "methods": {"base": {}, "copy": {}, "bico": {}},
-            "scoring": {"bootstrap": 200},
+            "scoring": {"bootstrap": 200, "scores": dict.fromkeys(SCORES)},
             **changes,
         }
     )
+
+
+SCORES = ("clip_t", "dino_i", "motion_fidelity", "dynamic_degree")
+"""The scores, and columns, of `config`."""
+
+
+def opened(toy: Config, score: str, **settings: object) -> Score:
+    """A score of this name, on the CPU."""
+    own = settings_of_score(score).model_validate(settings)
+    return import_module(module_of_score(score)).Score(own, Shared(toy, "cpu"))
+
+
+def scored_clip(toy: Config, case_id: str, frames: np.ndarray, temporal: dict[str, list[str]] = {}) -> ScoredClip:  # noqa: B006
+    """A clip of a case for scores. Its sources are rendered; `temporal` are their key words for motion."""
+    case = toy.cases[case_id]
+    sources = {
+        source: ScoredSource(
+            frames=render(source_scene(toy, source), 1 if toy.sources[source].kind == "image" else 9),
+            kind=toy.sources[source].kind,
+            temporal=temporal.get(source, []),
+        )
+        for source in case.bind
+    }
+    return ScoredClip(frames=frames, prompt=case.prompt, bind=case.bind, sources=sources, fps=toy.media.fps)
 
 
 def source_scene(toy: Config, source: str) -> Scene:

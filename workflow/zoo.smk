@@ -16,6 +16,7 @@ MODELS = {
     "vae": "wan/vae/config.json",
     "wan": "wan/model_index.json",
     "vlm": "vlm/config.json",
+    "vqa": "vqa/config.json",
     "clip": "clip/open_clip_config.json",
     "dino": "dino/config.json",
     "probe": "probe/config.json",
@@ -82,6 +83,27 @@ rule wan:
         "workers=$(python -c 'import torch; print(1 if torch.cuda.is_available() else 2)');"
         " python -m torch.distributed.run --standalone --nproc-per-node $workers -m bico.zoo wan"
         " --workdir {params.workdir} $(dirname {output.entry}) 2>&1 | tee {log}"
+
+
+rule vqa:
+    input:
+        vlm=f"{BUILT}/{MODELS['vlm']}",
+    output:
+        entry=f"{BUILT}/{MODELS['vqa']}",
+    log:
+        f"{BUILT}/logs/vqa.log",
+    benchmark:
+        f"{BUILT}/benchmarks/vqa.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+    params:
+        workdir=f"{BUILT}/work/vqa",
+    shell:
+        "OMP_NUM_THREADS=1 python -m bico.zoo vqa --start $(dirname {input.vlm}) --workdir {params.workdir}"
+        " $(dirname {output.entry}) 2>&1 | tee {log}"
 
 
 rule model:

@@ -17,8 +17,7 @@ from bico.core.saving import save_csv
 from bico.core.tables import read_table
 from bico.plan.controls import clips_compared, mixed_cases, trainings_compared
 from bico.report.statistics import bootstrap, case_interval, case_means, paired_difference
-from bico.report.tables import ASKS
-from bico.scoring.results import read_scores
+from bico.scoring.results import answering, read_scores
 
 MEASURES = {
     "temporal_decoupling": ("truth_overall", "truth_concept"),
@@ -112,7 +111,8 @@ def measures(config: Config, ingredient: str) -> list[str]:
     """Scores by which two rows are compared: truth scores, or without them the scores for the same questions."""
     if config.has_truth:
         return list(MEASURES[ingredient])
-    instead = {truth: score for score, truth in ASKS.items()}
+    # Of several scores for one question, the first that the config names.
+    instead = {truth: score for score, truth in reversed(answering(config).items())}
     return [instead[measure] for measure in MEASURES[ingredient] if measure in instead]
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from bico.config.schema import Config
 from bico.core.progress import progress
 from bico.core.saving import save_csv
-from bico.scoring.results import score_columns
-from bico.scoring.scores import Scorer
+from bico.scoring.results import dose_columns
+from bico.scoring.scoring import Scorer
 from bico.toybox.faults import EXACT, FAULTS, clip_of, dosed_clips
 
 
@@ -22,11 +22,11 @@ def measure_doses(config: Config) -> pd.DataFrame:
     Each case has its exact rendering, as fault "exact" with dose 0, and `DOSES` of each possible fault. Clips are
     rendered and scored, but not stored.
     """
-    scorer, rows = Scorer(config, "cpu"), list[dict[str, Any]]()
+    scorer, rows = Scorer(config, config.scoring.all, "cpu"), list[dict[str, Any]]()
     of_cases = {case: list(clips) for case, clips in groupby(dosed_clips(config), key=lambda clip: clip[0])}
     for case in progress("scorers", of_cases):
         rows += _of_case(config, scorer, case, of_cases[case])
-    table = pd.DataFrame(rows).reindex(columns=["case", "fault", "dose", *score_columns(config)])
+    table = pd.DataFrame(rows).reindex(columns=["case", "fault", "dose", *dose_columns(config)])
     save_csv(config.paths.doses, table)
     return table
 
@@ -37,4 +37,5 @@ def _of_case(
     exact = clip_of(config, case)
     for _, fault, dose in clips:
         frames = exact.frames() if fault == EXACT else FAULTS[fault].change(exact, dose)
-        yield {"case": case, "fault": fault, "dose": dose} | scorer.score_frames(case, frames)[0]
+        measured = scorer.score_frames(case, frames, f"case {case} with the fault {fault}, dose {dose}")
+        yield {"case": case, "fault": fault, "dose": dose, **measured.values}

@@ -21,7 +21,7 @@ TableName = Annotated[str, Parameter(help="One of `tables` in the config.")]
 def calibrate(*, config: ConfigFile) -> None:
     """Measure both ends of the scale of the truth scores, and score the exact renderings like clips."""
     opened = open_with_probe(config, "calibrate")
-    from bico.scoring.scores import calibrate
+    from bico.scoring.scoring import calibrate
 
     calibrate(opened)
 
@@ -30,7 +30,7 @@ def score(method: Row, /, *, config: ConfigFile) -> None:
     """Score a method's clips."""
     opened, row = open_with_row(config, method)
     from bico.core.device import free_device
-    from bico.scoring.scores import score
+    from bico.scoring.scoring import score
 
     score(opened, row, device=free_device(opened.device))
 

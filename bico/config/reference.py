@@ -18,7 +18,9 @@ from pydantic_core import to_jsonable_python
 
 from bico.config.methods import MethodSettings, method_names, settings_of
 from bico.config.schema import Config
+from bico.config.scores import ScoreSettings, score_names, settings_of_score
 from bico.config.section import Section
+from bico.config.settings import Scoring
 
 FOLDER = Path(__file__).parents[2] / "config"
 REFERENCE, SCHEMA = FOLDER / "reference.yaml", FOLDER / "schema.json"
@@ -102,7 +104,10 @@ def reference() -> str:
     by_paper_row = sorted(method_names(), key=lambda method: (settings_of(method).PAPER_ROW or 0, method))
     rows = {method: {} for method in by_paper_row} | EXAMPLE["methods"]
     defaults = {method: to_jsonable_python(settings_of(method).model_validate(rows[method])) for method in by_paper_row}
-    shown = EXAMPLE | {"methods": rows | defaults}
+    usual = Scoring().scores
+    further = {name: settings_of_score(name)() for name in score_names() if name not in usual}
+    scoring = {"scores": to_jsonable_python(usual), "tested": to_jsonable_python(further)}
+    shown = EXAMPLE | {"methods": rows | defaults, "scoring": scoring}
     return "\n".join([HEADER, *_section(Config, shown, set(), WIDTH), ""])
 
 
@@ -152,12 +157,13 @@ def _lines(key: str, value: Any, annotation: Any, explained: set[str], width: in
 def _entry(name: str, entry: Mapping[str, Any], section: type[Section], explained: set[str], width: int) -> list[str]:
     """A section under a name of the user's choice. The description of a method stands above its first row."""
     comment = []
-    if section is MethodSettings:
-        section = settings_of(entry["method"])
+    if section in (MethodSettings, ScoreSettings):
+        section = settings_of(entry["method"]) if section is MethodSettings else settings_of_score(name)
         about = section.__doc__ or ""
         comment = [] if about in explained else _comment(about, width)
         explained.add(about)
-    return [*comment, f"{name}:", *_indented(_section(section, entry, explained, width - 2))]
+    inner = _section(section, entry, explained, width - 2)
+    return [*comment, f"{name}:", *_indented(inner)] if inner else [*comment, f"{name}: {{}}"]
 
 
 def _plain(key: str, value: Any, width: int) -> list[str]:
@@ -219,16 +225,15 @@ def schema() -> str:
     """The JSON schema of a configuration, in which each row of `methods` has the settings of its own method."""
     whole = Config.model_json_schema(schema_generator=_WithoutTitles)
     definitions = whole["$defs"]
-    del definitions[MethodSettings.__name__]
-    rows = {method: f"methods.{method}" for method in method_names()}
-    for method, name in rows.items():
-        settings = settings_of(method)
-        own = settings.model_json_schema(schema_generator=_WithoutTitles, ref_template=f"#/$defs/{name}.{{model}}")
-        definitions |= {f"{name}.{part}": inner for part, inner in own.pop("$defs", {}).items()}
-        definitions[name] = own | {"title": method}
-        for key, value in own["properties"].items():  # pydantic leaves out what a field inherits
-            value.setdefault("description", explanation(settings, key))
-    of_method, of_any = {method: {"$ref": f"#/$defs/{name}"} for method, name in rows.items()}, {"$ref": "#/$defs/row"}
+    del definitions[MethodSettings.__name__], definitions[ScoreSettings.__name__]
+    of_method = {method: _defined(definitions, "methods", method, settings_of(method)) for method in method_names()}
+    of_score = {score: _defined(definitions, "scores", score, settings_of_score(score)) for score in score_names()}
+    for key in ("scores", "tested"):
+        definitions["Scoring"]["properties"][key] |= {
+            "properties": {score: {"anyOf": [{"type": "null"}, own]} for score, own in of_score.items()},
+            "additionalProperties": False,
+        }
+    of_any = {"$ref": "#/$defs/row"}
     definitions["row"] = {"oneOf": list(of_method.values()), "required": ["method"]}
     whole["properties"]["methods"] |= {
         # A row with the name of a method may leave out `method`, and all settings.
@@ -236,6 +241,17 @@ def schema() -> str:
         "additionalProperties": of_any,
     }
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}, indent=2) + "\n"
+
+
+def _defined(definitions: dict[str, Any], kind: str, name: str, settings: type[Section]) -> dict[str, str]:
+    """Adds the schema of the settings of a method or score to the definitions. Returns the reference to it."""
+    place = f"{kind}.{name}"
+    own = settings.model_json_schema(schema_generator=_WithoutTitles, ref_template=f"#/$defs/{place}.{{model}}")
+    definitions |= {f"{place}.{part}": inner for part, inner in own.pop("$defs", {}).items()}
+    definitions[place] = own | {"title": name}
+    for key, value in own["properties"].items():  # pydantic leaves out what a field inherits
+        value.setdefault("description", explanation(settings, key))
+    return {"$ref": f"#/$defs/{place}"}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Settings that all methods share: models, sizes, captions, sampling, scores, the human study."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from bico.config.section import Count, FilePath, Positive, Section, problem
+from bico.config.scores import ScoreSettings, read_scores_settings
+from bico.config.section import Count, FilePath, Name, Positive, Section, problem
 
 WAN_NEGATIVE_PROMPT = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
@@ -23,6 +24,13 @@ class Models(Section):
     )
     vlm: FilePath = Field(
         description="VLM that names concepts and writes captions: Qwen2.5-VL of transformers, such as the 7B-Instruct."
+    )
+    vqa: FilePath | None = Field(
+        default=None,
+        description=(
+            "VLM that judges clips by yes or no, for the VQA score: Qwen2.5-VL of transformers. The Toybox has one of "
+            "its own, because its `vlm` knows no yes and no. Null = `vlm`."
+        ),
     )
     clip: FilePath = Field(
         description=(
@@ -143,9 +151,31 @@ class Sampling(Section):
     )
 
 
+SCORES = (
+    *("clip_t", "dino_i", "motion_fidelity", "dynamic_degree"),
+    *("clip_segments", "temporal_consistency", "smoothness"),
+)
+"""The scores of a config that names none: those that cost next to nothing beside CLIP and DINO."""
+
+
 class Scoring(Section):
     """Scores of clips."""
 
+    scores: dict[Name, SerializeAsAny[ScoreSettings]] = Field(
+        default=dict.fromkeys(SCORES),  # pyright: ignore[reportArgumentType] - read by the validator
+        validate_default=True,
+        min_length=1,
+        description=(
+            "Scores of the tables that need no exact rendering, each with its settings: files of bico/scoring/scores. "
+            "`clip_t: {}` is the score of that name with its defaults. All clips are scored again when this changes."
+        ),
+    )
+    tested: dict[Name, SerializeAsAny[ScoreSettings]] = Field(
+        default={},
+        description=(
+            "Further scores that only the test of scores measures (the target <results>/scorers.csv, for the Toybox)."
+        ),
+    )
     pooling: Literal["mean", "renormalised"] = Field(
         default="mean",
         description=(
@@ -164,6 +194,22 @@ class Scoring(Section):
     )
     bootstrap: Positive = Field(default=2000, description="Bootstrap resamples of the cases, for the 95 % intervals.")
     seed: Count = Field(default=0, description="Seed of the bootstrap.")
+
+    @field_validator("scores", "tested", mode="before")
+    @classmethod
+    def _settings_of_scores(cls, scores: Any) -> Any:
+        return read_scores_settings(scores)
+
+    @property
+    def all(self) -> dict[str, ScoreSettings]:
+        """The scores of the tables, and those that only the test of scores measures."""
+        return self.scores | self.tested
+
+    @model_validator(mode="after")
+    def _tested_once(self) -> "Scoring":
+        if both := self.scores.keys() & self.tested.keys():
+            raise problem("tested: '{name}' is among 'scores' too: expected it once", name=min(both))
+        return self
 
 
 class Rating(Section):

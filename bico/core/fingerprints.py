@@ -43,7 +43,7 @@ def has_effect(module: str) -> bool:
 
 @cache
 def code_digest(*modules: str, package: Path = PACKAGE) -> str:
-    """A digest of modules ("bico.scoring.scores", ...) and of everything that they import from this package.
+    """A digest of modules ("bico.scoring.scoring", ...) and of everything that they import from this package.
 
     It follows all import statements in a file, also within functions.
     """

@@ -32,7 +32,8 @@ from bico.models.wan.backbone import Backbone
 from bico.pipeline.opening import open_backbone
 from bico.pipeline.preflight import preflight
 from bico.profiling.estimate import estimated
-from bico.scoring.scores import open_judges
+from bico.scoring.clip_judge import open_clip_judge
+from bico.scoring.dino_judge import open_dino_judge
 from bico.sources import weights
 from bico.sources.encoding import EncodedSource, encode_source
 
@@ -107,13 +108,13 @@ def _of_judges(
 ) -> Iterator[Finding]:
     """The findings on CLIP and DINO. The clips are those of the backbone, if it could make any."""
     device = free_device(config.device)
-    clip_t, dino_i = open_judges(config, device)
-    yield examine_clip(clip_t, config, samples, captions)
+    clip = open_clip_judge(config, device)
+    yield examine_clip(clip, config, samples, captions)
     if clips:
         prompts = {case: config.cases[case].prompt for case in clips}
         others = {case: other_texts(config, case, cases, captions) for case in clips}
-        yield examine_clips(clip_t, clips, prompts, others, config.paths.doctor)
-    yield examine_dino(dino_i, config, samples)
+        yield examine_clips(clip, clips, prompts, others, config.paths.doctor)
+    yield examine_dino(open_dino_judge(config, device), config, samples)
     if any(row.APPEARANCE for row in config.methods.values()):
         yield examine_appearance(config, samples, device)
 

@@ -15,8 +15,8 @@ from bico.config.schema import Config
 from bico.doctor.finding import Finding, Matching, own_and_others
 from bico.models.clip import Clip
 from bico.plan.dependencies import appearance_model
-from bico.scoring.clip_t import ClipT
-from bico.scoring.dino_i import DinoI
+from bico.scoring.clip_judge import ClipJudge
+from bico.scoring.dino_judge import DinoJudge
 
 CLIP_GAP = 0.04
 """Smallest cosine of a picture and its own text minus that with other texts. OpenAI's CLIP has about 0.1."""
@@ -27,7 +27,7 @@ TILES = 4
 
 
 def examine_clip(
-    clip: ClipT, config: Config, samples: Mapping[str, np.ndarray], captions: Mapping[str, str]
+    clip: ClipJudge, config: Config, samples: Mapping[str, np.ndarray], captions: Mapping[str, str]
 ) -> Finding:
     """Tests whether CLIP matches each source with its own caption among those of all."""
     texts = torch.stack([clip.text_feature(captions[name]) for name in samples])
@@ -43,7 +43,7 @@ def examine_clip(
 
 
 def examine_clips(
-    clip: ClipT,
+    clip: ClipJudge,
     clips: Mapping[str, np.ndarray],
     prompts: Mapping[str, str],
     others: Mapping[str, list[str]],
@@ -76,7 +76,7 @@ def _expected(match: Matching, gap: float) -> str:
     return f"{match.needed:.0%} or more (chance {match.chance:.0%}), {gap:+.3f} or more"
 
 
-def examine_dino(dino: DinoI, config: Config, samples: Mapping[str, np.ndarray]) -> Finding:
+def examine_dino(dino: DinoJudge, config: Config, samples: Mapping[str, np.ndarray]) -> Finding:
     """Tests whether DINO's features match a crop with its picture (see `_examine_pictures`)."""
     look = f"models.dino ({config.models.dino}), scoring.dino_crop"
     return _examine_pictures("DINO, a crop's own picture", dino.features, samples, look)

@@ -1,4 +1,4 @@
-"""A Qwen2.5-VL that answers prompts about images and videos.
+"""A Qwen2.5-VL that answers prompts about images and videos, or says how probable the answer "yes" is.
 
 Every answer has its own seed, so its random numbers do not depend on other answers of the same batch.
 """
@@ -6,6 +6,7 @@ Every answer has its own seed, so its random numbers do not depend on other answ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +25,7 @@ from transformers import (
 )
 
 from bico.config.settings import ConceptSettings, Look
+from bico.core.errors import InputError
 from bico.media.frames import every, spread
 from bico.models.wan.components import moved
 from bico.models.weights import one_line, open_whole
@@ -88,6 +90,63 @@ class Vlm:
             )
             answers += self._generate(inputs.to(self.device), seeds[rows], settings)
         return answers
+
+    def yes(self, media: Sequence[np.ndarray], questions: Sequence[str], fps: float, look: Look) -> list[float]:
+        """The probability in 0..1 that an answer begins with "yes", given that it begins with "yes" or "no".
+
+        This is VQAScore (Lin et al. 2024, https://arxiv.org/abs/2404.01291), except that VQAScore is the probability
+        of "Yes" among all tokens. Each word stands for all of its casings that are single tokens of the tokenizer:
+        "Yes", "yes" and "YES" for Qwen2.5-VL.
+
+        Args:
+            media: uint8 [T, H, W, 3] each, one for each question. T = 1 is shown as an image. Successive questions
+                about the same array share one reading of it.
+            questions: as `bico.sources.instructions.question_about` words them.
+            fps: frames per second of a video.
+
+        Returns:
+            One probability for each question.
+
+        Raises:
+            InputError: the tokenizer has no single token for "yes", or none for "no".
+        """
+        answers = []
+        for _, same in groupby(range(len(media)), key=lambda index: id(media[index])):
+            first, *others = same
+            answers += self._yes(media[first], [questions[index] for index in (first, *others)], fps, look)
+        return answers
+
+    def _yes(self, frames: np.ndarray, questions: Sequence[str], fps: float, look: Look) -> list[float]:
+        """`yes` for all questions about one image or video, which is read once for as many as memory allows."""
+        yes, no = self._casings("yes"), self._casings("no")
+        before, after = self.chat("\0", still=len(frames) == 1).split("\0")
+        seen = self.inputs([frames], [before], fps, look).to(self.device)
+        at_a_time = max(1, HELD_TOKENS // seen["input_ids"].shape[1])
+        answers = []
+        with torch.inference_mode():
+            for start in range(0, len(questions), at_a_time):
+                texts = [question + after for question in questions[start : start + at_a_time]]
+                cache = DynamicCache(config=self.model.config.get_text_config())
+                self.model.model(**seen, past_key_values=cache, use_cache=True)
+                cache.batch_repeat_interleave(len(texts))
+                # Padding on the right needs no mask, because no token attends to a later one.
+                asked = self.processor.tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+                asked = asked.to(self.device)
+                read = self.model.model(asked["input_ids"], past_key_values=cache, use_cache=True).last_hidden_state
+                ends = asked["attention_mask"].sum(dim=1) - 1
+                logits = self.model.lm_head(read[torch.arange(len(texts), device=read.device), ends]).float()
+                answers += (logits[:, yes].logsumexp(1) - logits[:, no].logsumexp(1)).sigmoid().tolist()
+        return answers
+
+    def _casings(self, word: str) -> list[int]:
+        """The tokens that are the word, in lower case, with a capital, or in capitals."""
+        ids = self.processor.tokenizer([word, word.capitalize(), word.upper()])["input_ids"]
+        if tokens := [row[0] for row in ids if len(row) == 1]:
+            return tokens
+        raise InputError(
+            f"{self.model.name_or_path}: the tokenizer has no token for '{word}': expected a VLM that answers yes or "
+            "no; set models.vqa"
+        )
 
     def chat(self, prompt: str, *, still: bool, system: str | None = None) -> str:
         """The prompt as the model expects it: after the image or video, in the chat template."""

@@ -11,6 +11,7 @@ from bico.core.fingerprints import file_digest
 ENTRY_FILES = {
     "wan": ("model_index.json", "transformer"),
     "vlm": ("config.json", "vision_config"),
+    "vqa": ("config.json", "vision_config"),
     "clip": ("open_clip_config.json", "model_cfg"),
     "appearance": ("open_clip_config.json", "model_cfg"),
     "dino": ("config.json", "architecture"),
@@ -22,6 +23,7 @@ WAN_KEYS = {"transformer": ("num_layers", "patch_size", "num_attention_heads", "
 WEIGHTS = {
     "wan": ("transformer/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"),
     "vlm": ("model",),
+    "vqa": ("model",),
     "clip": ("open_clip_model",),
     "appearance": ("open_clip_model",),
     "dino": ("model",),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from bico.config.methods import MethodSettings, module_of
 from bico.config.schema import Config
+from bico.config.scores import TRUTH_SCORES, ScoreSettings, columns_of, module_of_score
 from bico.core.fingerprints import PACKAGE, code_digest, file_digest, folder_digest
 from bico.core.records import Record, digest_of
 from bico.plan.clips import jobs
@@ -216,6 +217,11 @@ def encode(config: Config, dtype: str) -> Dependencies:
     )
 
 
+def vqa_model(config: Config) -> str:
+    """The entry of `models` that answers yes or no, for the VQA score."""
+    return "vqa" if config.models.vqa else "vlm"
+
+
 def appearance_model(config: Config) -> str:
     """The entry of `models` that embeds frames for the methods that learn from these embeddings."""
     return "appearance" if config.models.appearance else "clip"
@@ -306,9 +312,19 @@ def _clips_of_sources(config: Config) -> dict[str, Any]:
         "dtype": config.dtype,
         "seeds": config.seeds,
         "learning_seeds": config.learning_seeds,
-        "scoring": config.scoring,
+        **_bootstrap(config),
         "scenes": _scenes(config),
     }
+
+
+def _bootstrap(config: Config) -> dict[str, Any]:
+    return {"bootstrap": config.scoring.bootstrap, "bootstrap_seed": config.scoring.seed}
+
+
+def _reported(config: Config, scores: Mapping[str, ScoreSettings]) -> dict[str, Any]:
+    """What is printed and drawn of these scores depends on."""
+    columns = columns_of(scores) | TRUTH_SCORES
+    return {"columns": {name: asdict(column) for name, column in columns.items()}, **_bootstrap(config)}
 
 
 def unbound(config: Config) -> Dependencies:
@@ -336,7 +352,7 @@ def _given(config: Config, row: str, sources: list[str]) -> dict[str, Item]:
 
 
 def binding_table(config: Config) -> Dependencies:
-    settings = {"rows": list(config.table("table1")), "scoring": config.scoring}
+    settings = {"rows": list(config.table("table1")), **_bootstrap(config)}
     return Dependencies(code=("bico.analysis.binding",), settings=settings)
 
 
@@ -413,7 +429,7 @@ def controls(config: Config) -> Dependencies:
         code=("bico.analysis.controls",),
         settings={
             "controls": config.controls,
-            "scoring": config.scoring,
+            **_reported(config, config.scoring.scores),
             "seeds": config.seeds,
             "learning_seeds": config.learning_seeds,
             "kinds": kinds,
@@ -425,9 +441,22 @@ def controls(config: Config) -> Dependencies:
 # --- scores ---------------------------------------------------------------------------------------------------------
 
 
-def _judging(config: Config) -> dict[str, Any]:
-    scoring = config.scoring
-    return {"pooling": scoring.pooling, "dino_crop": scoring.dino_crop, "media": config.media}
+def scoring_models(config: Config, scores: Mapping[str, ScoreSettings]) -> list[str]:
+    """Entries of `models` that these scores open."""
+    opened = {name for settings in scores.values() for name in settings.models()}
+    return sorted(vqa_model(config) if name == "vqa" else name for name in opened)
+
+
+def _judging(config: Config, scores: Mapping[str, ScoreSettings]) -> dict[str, Any]:
+    """What these scores depend on, besides their code and their models."""
+    with_backbone = "wan" in scoring_models(config, scores)
+    return {
+        "scores": scores,
+        "pooling": config.scoring.pooling,
+        "dino_crop": config.scoring.dino_crop,
+        "media": config.media,
+        **({"text_slots": config.text_slots, "dtype": config.dtype} if with_backbone else {}),
+    }
 
 
 def _compositions(config: Config) -> dict[str, Any]:
@@ -435,31 +464,47 @@ def _compositions(config: Config) -> dict[str, Any]:
     return {"cases": config.cases, "scenes": _scenes(config)}
 
 
-def _scoring(config: Config, code: str, **settings: Any) -> Dependencies:
-    """What steps depend on that give clips all scores."""
+def _scoring(config: Config, code: str, scores: Mapping[str, ScoreSettings], **settings: Any) -> Dependencies:
+    """What steps depend on that give clips these scores, and the truth scores."""
+    media = _bound_media(config, all_photographs=True)
+    masks = _bound_masks(config) if any(settings.MASKS for settings in scores.values()) else {}
     return Dependencies(
-        code=(code,),
-        settings={**settings, **_judging(config), **_compositions(config)},
-        models=("clip", "dino", "probe"),
-        items=_bound_media(config, all_photographs=True),
+        code=(code, *map(module_of_score, scores)),
+        settings={**settings, **_judging(config, scores), **_compositions(config)},
+        models=(*scoring_models(config, scores), "probe"),
+        items={**media, **masks},
     )
 
 
+def _bound_masks(config: Config) -> dict[str, Item]:
+    return {f"masks of {name}": Item({}, _numbered(name, config.sources[name].own_masks)) for name in config.bound()}
+
+
+def needs_key_words(scores: Mapping[str, ScoreSettings]) -> bool:
+    """Whether one of these scores reads the sources' concepts."""
+    return any(settings.KEY_WORDS for settings in scores.values())
+
+
 def calibrate(config: Config) -> Dependencies:
-    return _scoring(config, "bico.scoring.scores", seeds=config.seeds)
+    return _scoring(config, "bico.scoring.scoring", config.scoring.scores, seeds=config.seeds)
 
 
 def score(config: Config, row: str) -> Dependencies:
     reasons = {case: unsupported(config, row, case) for case in config.cases}
-    return _scoring(config, "bico.scoring.scores", unsupported=reasons)
+    return _scoring(config, "bico.scoring.scoring", config.scoring.scores, unsupported=reasons)
 
 
 def doses(config: Config) -> Dependencies:
-    return _scoring(config, "bico.analysis.doses")
+    return _scoring(config, "bico.analysis.doses", config.scoring.all)
 
 
 def published(config: Config) -> Dependencies:
-    return Dependencies(code=("bico.scoring.published",), settings=_judging(config), models=("clip", "dino"))
+    scores = config.scoring.scores
+    return Dependencies(
+        code=("bico.scoring.published", *map(module_of_score, scores)),
+        settings=_judging(config, scores),
+        models=tuple(scoring_models(config, scores)),
+    )
 
 
 def concept_parts(config: Config) -> Dependencies:
@@ -467,7 +512,7 @@ def concept_parts(config: Config) -> Dependencies:
         code=("bico.analysis.concept_parts",),
         settings={
             "rows": list(config.table("table1")),
-            "scoring": config.scoring,
+            **_bootstrap(config),
             "media": config.media,
             "seeds": config.seeds,
             "learning_seeds": config.learning_seeds,
@@ -486,7 +531,7 @@ def table(config: Config, name: str) -> Dependencies:
     return Dependencies(
         code=("bico.report.tables",),
         settings={
-            "scoring": config.scoring,
+            **_reported(config, config.scoring.scores),
             "seeds": config.seeds,
             "learning_seeds": config.learning_seeds,
             **_told(config, config.table(name)),
@@ -503,7 +548,7 @@ def scorers(config: Config) -> Dependencies:
     return Dependencies(
         code=("bico.report.scorers",),
         settings={
-            "scoring": config.scoring,
+            **_reported(config, config.scoring.all),
             "truths": {case: config.cases[case].truth for case in config.truths},
             **_told(config, config.table("table1")),
         },
@@ -512,7 +557,7 @@ def scorers(config: Config) -> Dependencies:
 
 
 def plot(config: Config, table: str) -> Dependencies:
-    settings = {"scoring": config.scoring, **_told(config, config.table(table))}
+    settings = {**_reported(config, config.scoring.scores), **_told(config, config.table(table))}
     return Dependencies(code=("bico.report.plots",), settings=settings)
 
 
@@ -525,7 +570,7 @@ def curve(config: Config, name: str) -> Dependencies:
         code=("bico.report.plots",),
         settings={
             "curve": config.curves[name],
-            "scoring": config.scoring,
+            **_reported(config, config.scoring.scores),
             **_told(config, ()),
         },
     )
@@ -541,6 +586,7 @@ def gallery(config: Config) -> Dependencies:
         code=("bico.report.gallery",),
         settings={
             **_told(config, config.table("table1")),
+            **_reported(config, config.scoring.scores),
             "cases": config.cases,
             "media": config.media,
             "seeds": config.seeds,
@@ -559,12 +605,11 @@ def entry(config: Config) -> Dependencies:
             "cases": config.cases,
             "media": config.media,
             "sampling": config.sampling,
-            "scoring": config.scoring,
+            **_reported(config, config.scoring.scores),
             "scenes": _scenes(config),
         },
-        models=("wan", "clip", "dino", "probe"),
-        items=_bound_media(config, all_photographs=True)
-        | {f"masks of {name}": Item({}, _numbered(name, config.sources[name].own_masks)) for name in config.bound()},
+        models=tuple(sorted({"wan", "probe", *scoring_models(config, config.scoring.scores)})),
+        items=_bound_media(config, all_photographs=True) | _bound_masks(config),
     )
 
 

@@ -12,9 +12,7 @@ from bico.core.errors import InputError
 from bico.core.files import write_text
 from bico.plan.bundle import read_values
 from bico.report.entry import Entry, EntryRow
-from bico.report.names import score_name
 from bico.report.pages import filled
-from bico.scoring.results import UNORDERED
 
 MANIFEST = "entry.json"
 
@@ -85,9 +83,9 @@ def _data(entries: dict[str, Entry], groups: list[tuple[str, list[str]]]) -> dic
                 "columns": [
                     {
                         "name": column,
-                        "label": score_name(column),
+                        "label": first.labels.get(column, column),
                         "meaning": meaning,
-                        "ordered": column != UNORDERED,
+                        "ordered": column not in first.unordered,
                     }
                     for column, meaning in first.meanings.items()
                     if column in columns

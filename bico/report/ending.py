@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bico.config.schema import Config
+from bico.config.scores import TRUTH_SCORES
 from bico.core.tables import read_table
-from bico.report.names import scope, score_name, span
+from bico.report.names import scope, span
 from bico.report.partial import complete_first, covered
+from bico.scoring.results import score_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SHOWN = ("clip_t", "dino_i", "motion_fidelity", "truth_concept", "truth_prompt", "truth_motion", "truth_overall")
-"""Columns of a table that are shown if the terminal is wide enough."""
 TRUTH = ["truth_concept", "truth_prompt", "truth_motion", "truth_overall"]
 """Columns that are shown with intervals, in a table with truth scores."""
 WIDEST = 100
@@ -62,16 +62,19 @@ def _table(config: Config, name: str, width: int) -> str:
     path = config.paths.table(name)
     types = {"method": str, "configuration": str, "cases": int, "scored_cases": int}
     table = complete_first(read_table(path, types))
-    known = [column for column in SHOWN if column in table]
-    few = [column for column in TRUTH if column in known] or known
+    columns = score_columns(config)
+    short = [name for name, column in columns.items() if column.heading and name not in TRUTH_SCORES]
+    few = [name for name in TRUTH if name in columns] or short
+    known = [*short, *TRUTH] if few == TRUTH else short
+    labels = {name: column.label for name, column in columns.items()}
     rows = table.to_dict(orient="records")
     fewer = {config.label(row["method"]): covered(row) for row in rows if covered(row)}
     names = [f"{label} *" if label in fewer else label for label in (config.label(row["method"]) for row in rows)]
-    lines = _aligned(names, table, few, spans=True)
+    lines = _aligned(names, table, few, labels, spans=True)
     if len(lines[0]) > width:
-        lines = _aligned(names, table, known, spans=False)
+        lines = _aligned(names, table, known, labels, spans=False)
     if len(lines[0]) > width:
-        lines = _aligned(names, table, few, spans=False)
+        lines = _aligned(names, table, few, labels, spans=False)
     has_spans = any("[" in line for line in lines)
     brackets = "95 % intervals are in brackets. All scores are" if has_spans else "Intervals and all scores are"
     notes = [f"{brackets} in {path.with_suffix('.md')}"]
@@ -85,12 +88,14 @@ def _table(config: Config, name: str, width: int) -> str:
     return "\n".join([f"{path}: {scope(config)}", "", *lines, "", *notes])
 
 
-def _aligned(names: list[str], table: pd.DataFrame, columns: list[str], *, spans: bool) -> list[str]:
+def _aligned(
+    names: list[str], table: pd.DataFrame, columns: list[str], labels: Mapping[str, str], *, spans: bool
+) -> list[str]:
     cells = [["", *names]]
     for column in columns:
         ends = (f"{column}_low", f"{column}_high") if spans else ()
         scores = ([row.get(name, math.nan) for name in (column, *ends)] for row in table.to_dict(orient="records"))
-        cells.append([score_name(column), *(span(*score) or "-" for score in scores)])
+        cells.append([labels[column], *(span(*score) or "-" for score in scores)])
     widths = [max(map(len, column)) for column in cells]
     first, *others = (
         [cell.ljust(width) if number == 0 else cell.rjust(width) for cell in column]

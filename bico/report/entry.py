@@ -18,6 +18,7 @@ from pydantic import Field
 
 from bico import __version__
 from bico.config.schema import Config
+from bico.config.scores import module_of_score
 from bico.config.section import Count, Name, Section, Words
 from bico.core.files import replacing, write_json
 from bico.core.fingerprints import code_digest, file_digest, folder_digest
@@ -25,8 +26,8 @@ from bico.core.records import intact
 from bico.core.tables import read_table
 from bico.media.writing import compressed
 from bico.plan.bundle import Digest, FileName
+from bico.plan.dependencies import scoring_models
 from bico.plan.trainings import learner, trainings
-from bico.report.tables import MEANING
 from bico.scoring.results import score_columns
 
 SHOWN = 3
@@ -87,6 +88,12 @@ class Entry(Section):
     fps: float
     prompts: dict[Name, Words] = Field(description="Prompts of the cases whose clips are kept.")
     meanings: dict[str, str] = Field(description="Column -> what the score means.")
+    labels: dict[str, Words] = Field(
+        default={}, description="Column -> its name on pages; a column that is not here has its own name."
+    )
+    unordered: list[str] = Field(
+        default=["dynamic_degree"], description="Columns of scores of which more is not better."
+    )
     rows: dict[Name, EntryRow]
 
 
@@ -110,7 +117,9 @@ def write_entry(config: Config) -> Entry:
         num_frames=config.media.num_frames,
         fps=config.media.fps,
         prompts={case: config.cases[case].prompt for case in _shown(config)},
-        meanings={column: MEANING[column] for column in columns},
+        meanings={name: column.description for name, column in columns.items()},
+        labels={name: column.label for name, column in columns.items()},
+        unordered=[name for name, column in columns.items() if not column.ordered],
         rows={line["method"]: _row(config, pd.Series(line)) for line in table.to_dict(orient="records")},
     )
     write_json(config.paths.entry, entry.model_dump(mode="json"))
@@ -131,10 +140,13 @@ def set_digest(config: Config) -> str:
 
 def judges_digest(config: Config) -> str:
     """SHA-256 of everything that determines the score of a clip: the scoring models, their settings, and the code."""
-    folders = {name: getattr(config.models, name) for name in ("clip", "dino", "probe")}
+    scores = config.scoring.scores
+    folders = {name: getattr(config.models, name) for name in (*scoring_models(config, scores), "probe")}
     models = {name: folder_digest(folder) for name, folder in folders.items() if folder}
+    settings = {name: settings.model_dump(mode="json") for name, settings in scores.items()}
     looks = {"pooling": config.scoring.pooling, "dino_crop": config.scoring.dino_crop}
-    return _digest({"models": models, "code": code_digest("bico.scoring.scores"), **looks})
+    code = code_digest("bico.scoring.scoring", *map(module_of_score, scores))
+    return _digest({"models": models, "scores": settings, "code": code, **looks})
 
 
 def _digest(values: object) -> str:

@@ -18,13 +18,13 @@ from bico.config.benchmark import Case
 from bico.config.schema import Config
 from bico.core.files import write_text
 from bico.core.records import intact
-from bico.report.names import TRUTH_LABEL, scope, score_name
+from bico.report.names import TRUTH_LABEL, scope
 from bico.report.pages import as_read, coloured, embedded, filled, shown
 from bico.report.style import PALETTE
-from bico.scoring.results import SCORES, clip_statuses, read_scores, status_told
+from bico.scoring.results import clip_statuses, read_scores, score_columns, status_told
 
 TOLD = ("truth_overall", "truth_concept", "truth_prompt", "truth_motion")
-"""Scores that are shown below a clip if there is a probe; otherwise SCORES are."""
+"""Scores that are shown below a clip if there is a probe; otherwise all others are."""
 
 Place = Callable[[Path, str], str]
 """Function of a file and its name in the gallery that returns its address there."""
@@ -91,8 +91,9 @@ def _clip(
     status = statuses[row][case_id, seed]
     if status != "ok":
         return {"status": status_told(config, row, case_id, status), "file": None, "scores": []}
+    columns = score_columns(config)
     values = cast("pd.Series[float]", scores[row].loc[(case_id, seed)])
-    told = [(score_name(str(name)), f"{value:.0f}") for name, value in values.items() if pd.notna(value)]
+    told = [(columns[str(name)].label, f"{value:.0f}") for name, value in values.items() if pd.notna(value)]
     file = place(config.paths.clip(row, case_id, seed), f"clips/{row}/{case_id}-{seed}")
     return {"status": status, "file": file, "scores": told}
 
@@ -100,7 +101,7 @@ def _clip(
 def _scores(config: Config, row: str) -> pd.DataFrame:
     """The scores shown below a clip, by case and seed: the truth scores, or all others if there are none."""
     table = read_scores(config, row).set_index(["case", "seed"])
-    return table[list(TOLD if config.models.probe else SCORES)]
+    return table[list(TOLD if config.models.probe else score_columns(config))]
 
 
 def _copied(folder: Path, file: Path, name: str) -> str:

@@ -6,18 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-HEADINGS = {
-    "clip_t": "CLIP-T",
-    "dino_i": "DINO-I",
-    "motion_fidelity": "Motion fid.",
-    "truth_concept": "Concept",
-    "truth_prompt": "Prompt",
-    "truth_motion": "Motion",
-    "truth_overall": "Overall",
-    "truth_clean": "Clean",
-    "paper_overall": "Paper",
-}
-"""Columns of the table, if its rows have them. The dynamic degree is left out, because higher is not better."""
 SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -29,20 +17,21 @@ SPECIAL = {
 }
 
 
-def document(groups: Sequence[Sequence[Mapping[str, Any]]], columns: Sequence[str], caption: str, name: str) -> str:
+def document(
+    groups: Sequence[Sequence[Mapping[str, Any]]], headings: Mapping[str, str], caption: str, name: str
+) -> str:
     """A `table*` of rows in groups, with a rule between groups.
 
     Args:
         groups: rows. Each has its "label"; "covers" if it does not cover all cases; and for some columns a mean and the
             ends `<column>_low` and `<column>_high` of its interval, which are printed below it in brackets if they
             differ. Cells with NaN or without a value stay empty.
-        columns: the columns to print, keys of HEADINGS.
+        headings: column -> its heading, in LaTeX.
         caption: plain text.
         name: for `\\ref{tab:<name>}`.
     """
-    shown = [column for column in HEADINGS if column in columns]
-    body = "\\midrule\n".join("".join(_row(row, shown) for row in group) for group in groups if group)
-    headings = " & ".join(["Method", *(HEADINGS[column] for column in shown)])
+    body = "\\midrule\n".join("".join(_row(row, list(headings)) for row in group) for group in groups if group)
+    first_line = " & ".join(["Method", *headings.values()])
     return (
         "% Needs \\usepackage{booktabs}.\n"
         "\\begin{table*}\n"
@@ -51,8 +40,8 @@ def document(groups: Sequence[Sequence[Mapping[str, Any]]], columns: Sequence[st
         "  \\setlength{\\tabcolsep}{2pt}\n"
         f"  \\caption{{{escaped(caption)}}}\n"
         f"  \\label{{tab:{name}}}\n"
-        f"  \\begin{{tabular}}{{l{'r' * len(shown)}}}\n"
-        f"\\toprule\n{headings} \\\\\n\\midrule\n{body}\\bottomrule\n"
+        f"  \\begin{{tabular}}{{l{'r' * len(headings)}}}\n"
+        f"\\toprule\n{first_line} \\\\\n\\midrule\n{body}\\bottomrule\n"
         "  \\end{tabular}\n"
         "\\end{table*}\n"
     )

@@ -21,11 +21,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def score_name(column: str) -> str:
-    """The display name of a score: "CLIP-T", "motion fidelity", "overall"."""
-    return {"clip_t": "CLIP-T", "dino_i": "DINO-I"}.get(column, column.removeprefix("truth_").replace("_", " "))
-
-
 def span(mean: float, low: float = math.nan, high: float = math.nan, *, sign: str = "", digits: int = 1) -> str:
     """A score with its interval in brackets, if the interval is finite; "" if the score is not."""
     form = f"{sign}.{digits}f"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from itertools import chain, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +23,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bico.config.schema import Config
+from bico.config.scores import TRUTH_SCORES, Column
 from bico.core.errors import InputError
 from bico.core.tables import read_table
 from bico.media.frames import spread
 from bico.plan.trainings import learner, trainings
-from bico.report.names import counted, scope, score_name
+from bico.report.names import counted, scope
 from bico.report.partial import complete_first, covered, on_same_cases
 from bico.report.statistics import row_intervals
 from bico.report.style import GREY, INK, PALETTE, PAPER, save_pair, styled
-from bico.scoring.results import SCORES, TRUTH_SCORES, UNORDERED, read_scores
+from bico.scoring.results import read_scores, score_columns
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -62,7 +63,7 @@ def plot(config: Config, table: str) -> list[Path]:
     types = {"method": str, "configuration": str, "cases": int, "scored_cases": int}
     rows = read_table(config.paths.table(table), types, by=("method",), expected=names)
     rows["label"] = [_label(config, row) for row in rows.to_dict(orient="records")]
-    columns = [column for column in drawn_columns(config) if rows[column].notna().any()]
+    columns = {name: column for name, column in drawn_columns(config).items() if rows[name].notna().any()}
     beside = on_same_cases(config, {row: read_scores(config, row) for row in rows["method"]}, columns)
     with styled(rows["label"], AXES):
         figure = scores_figure(complete_first(rows), columns, scope(config), beside)
@@ -80,10 +81,10 @@ def curve_plot(config: Config, name: str) -> list[Path]:
         return save_pair(figure, config.paths.figure(f"curves/{name}"))
 
 
-def drawn_columns(config: Config) -> list[str]:
-    """The truth scores; without them all others except the dynamic degree, of which higher is not better."""
-    columns = TRUTH_SCORES if config.models.probe else SCORES
-    return [column for column in columns if column != UNORDERED]
+def drawn_columns(config: Config) -> dict[str, Column]:
+    """The truth scores; without them all others of which more is better."""
+    columns = TRUTH_SCORES if config.models.probe else score_columns(config)
+    return {name: column for name, column in columns.items() if column.ordered}
 
 
 def training_plot(config: Config, row: str) -> list[Path]:
@@ -114,7 +115,9 @@ def training_plot(config: Config, row: str) -> list[Path]:
 # --- scores ---------------------------------------------------------------------------------------------------------
 
 
-def scores_figure(rows: pd.DataFrame, columns: list[str], note: str, beside: dict[str, dict[str, Any]]) -> Figure:
+def scores_figure(
+    rows: pd.DataFrame, columns: Mapping[str, Column], note: str, beside: dict[str, dict[str, Any]]
+) -> Figure:
     """A panel for each score with a bar for each row. A hatched bar below it is the paper's rating, if there is one.
 
     The paper's ratings go from 1 to 5, the truth scores from 0 (another clip) to 100 (the exact rendering). A rating of
@@ -128,7 +131,7 @@ def scores_figure(rows: pd.DataFrame, columns: list[str], note: str, beside: dic
     figure = Figure(figsize=(2.4 + 1.75 * len(columns), 1.4 + STEP * len(rows)), dpi=120, layout="constrained")
     figure.suptitle(note, x=0.005, ha="left", fontsize=8, color=GREY)
     panels = figure.subplots(1, len(columns), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, column in zip(panels, columns, strict=True):
+    for axes, (column, told) in zip(panels, columns.items(), strict=True):
         ratings = _ratings(rows, column)
         shift = np.where(ratings.notna(), 0.19, 0)
         if column in TRUTH_SCORES:
@@ -144,7 +147,7 @@ def scores_figure(rows: pd.DataFrame, columns: list[str], note: str, beside: dic
                 "top", functions=(lambda score: 1 + score / 25, lambda rating: 25 * (rating - 1))
             )
             upper.set_xticks(range(1, 6))
-        axes.set_title(score_name(column), loc="left")
+        axes.set_title(told.label, loc="left")
         axes.axvline(0, color=GREY, linewidth=0.8)
         axes.tick_params(axis="y", length=0)
         axes.margins(y=0.04)
@@ -201,7 +204,7 @@ def _label(config: Config, row: dict) -> str:
 # --- curves over a setting ------------------------------------------------------------------------------------------
 
 
-def curves_figure(points: pd.DataFrame, label: str, columns: list[str], note: str) -> Figure:
+def curves_figure(points: pd.DataFrame, label: str, columns: Mapping[str, Column], note: str) -> Figure:
     """A panel for each method: its scores against the value of a setting, each with its 95 % interval.
 
     Args:
@@ -216,11 +219,11 @@ def curves_figure(points: pd.DataFrame, label: str, columns: list[str], note: st
     for axes, method in zip(panels, methods, strict=True):
         of_method = points[points["method"] == method].sort_values("value")
         values = of_method["value"].to_numpy()
-        for score, colour, marker in zip(columns, PALETTE, "osD^v", strict=False):
+        for (score, told), colour, marker in zip(columns.items(), cycle(PALETTE), cycle("osD^v"), strict=False):
             if of_method[score].isna().all():
                 continue
             low, high = of_method[f"{score}_low"], of_method[f"{score}_high"]
-            axes.plot(values, of_method[score], color=colour, marker=marker, markersize=4, label=score_name(score))
+            axes.plot(values, of_method[score], color=colour, marker=marker, markersize=4, label=told.label)
             axes.fill_between(values, low, high, color=colour, alpha=0.1, linewidth=0)
         axes.set_title(method.replace("_", " "), loc="left")
         axes.set_xlabel(label)

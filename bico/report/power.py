@@ -15,9 +15,9 @@ import numpy as np
 
 from bico.config.schema import Config
 from bico.report import statistics
-from bico.report.names import counted, score_name, span
+from bico.report.names import counted, span
 from bico.report.statistics import bootstrap, case_means, paired_difference
-from bico.scoring.results import read_scores
+from bico.scoring.results import read_scores, score_columns
 
 POWER = 0.8
 CASES, TRAININGS = (14, 28, 60, 120, 240), (1, 2, 4, 8, 16)
@@ -74,7 +74,7 @@ def power(config: Config, rows: tuple[str, str], score: str, difference: float |
     first, second = (case_means(config, read_scores(config, row), score) for row in rows)
     found = paired_difference(first, second, **bootstrap(config))
     names = " minus ".join(config.label(row) for row in rows)
-    title = f"{names}, {score_name(score)}"
+    title = f"{names}, {score_columns(config)[score].label}"
     if (spreads := spread(first, second)) is None:
         return f"{title}: fewer than {statistics.FEWEST} cases have both scores: too few for an estimate"
     known = len(config.learning_seeds) > 1

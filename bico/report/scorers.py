@@ -24,16 +24,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bico.config.schema import Config
+from bico.config.scores import TRUTH_SCORES, Column, columns_of
 from bico.core.errors import InputError
 from bico.core.files import write_text
 from bico.core.saving import save_csv
 from bico.core.tables import read_table
 from bico.report.answers import QUESTIONS, counted_answers, rated
 from bico.report.markdown import markdown
-from bico.report.names import counted, scope, score_name, span
+from bico.report.names import counted, scope, span
 from bico.report.statistics import bootstrap, case_interval, named, pair_accuracy, rank_correlation
 from bico.report.style import INK, save_pair, styled
-from bico.scoring.results import SCORES, UNORDERED, read_scores, score_columns
+from bico.scoring.results import dose_columns, read_scores, score_columns
 from bico.toybox.faults import DOSES, EXACT, FAULTS, dosed_clips
 
 TRUSTED = 0.75
@@ -71,9 +72,9 @@ def scorers(config: Config) -> None:
             save_pair(_figure(config, faults), config.paths.figure("scorers"))
 
 
-def ordered_columns(config: Config) -> list[str]:
-    """Scores of which higher is better."""
-    return [column for column in score_columns(config) if column != UNORDERED]
+def ordered_names(columns: Mapping[str, Column]) -> list[str]:
+    """Those of which more is better."""
+    return [name for name, column in columns.items() if column.ordered]
 
 
 # --- faults ---------------------------------------------------------------------------------------------------------
@@ -83,7 +84,7 @@ def _faults(config: Config) -> Iterator[dict[str, Any]]:
     types = {"case": str, "fault": str, "dose": float}
     clips = read_table(config.paths.doses, types, by=tuple(types), expected=dosed_clips(config))
     exact = clips[clips["fault"] == EXACT].set_index("case")
-    for score in ordered_columns(config):
+    for score in ordered_names(dose_columns(config)):
         for fault in FAULTS:
             dosed = clips[clips["fault"] == fault].pivot(index="case", columns="dose", values=score)
             if len(dosed):
@@ -124,9 +125,9 @@ def _agreements(config: Config) -> Iterator[dict[str, Any]]:
     clips = pd.concat(of_rows, ignore_index=True)
     kinds = ("truth", "human") if config.has_truth else ("human",)
     for target in (f"{kind}_{asked}" for asked in QUESTIONS for kind in kinds):
-        for score in SCORES:
+        for score in ordered_names(columns_of(config.scoring.scores)):
             known = clips[["method", "case", score, target]].dropna()
-            if score == UNORDERED or known.empty:
+            if known.empty:
                 continue
             # Ranks within each row remove the differences between methods.
             own = known.assign(**{name: known.groupby("method")[name].rank(pct=True) for name in (score, target)})
@@ -155,7 +156,7 @@ def _document(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) ->
         f"A score is trusted for a question if it puts at least {TRUSTED:.0%} of the question's faults in order (the "
         "interval of its wrong pairs lies below one half), and if its rank correlation with the answers, within each "
         "row's clips, is above zero. If only some of the conditions that could be tested hold, it is trusted in part.",
-        "\n".join(_statements(faults, agreements)),
+        "\n".join(_statements(config, faults, agreements)),
     ]
     if len(faults):
         parts += [
@@ -163,9 +164,11 @@ def _document(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) ->
             "Exact renderings with one fault, in doses from a quarter to 1. Each cell has the share of pairs of doses "
             "in the wrong order (0 = always right, 0.5 = the score does not detect the fault), and the smallest dose "
             "that is seen.",
-            _fault_table(faults, _wrong),
+            _fault_table(config, faults, _wrong),
             "Points that a whole dose costs:",
-            _fault_table(faults, lambda line: span(line["slope"], line["slope_low"], line["slope_high"], sign="+")),
+            _fault_table(
+                config, faults, lambda line: span(line["slope"], line["slope_low"], line["slope_high"], sign="+")
+            ),
         ]
     if len(agreements):
         parts += [
@@ -173,17 +176,18 @@ def _document(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) ->
             "Controls, such as copied frames, are left out. Accuracy: share of pairs of clips in the same order as the "
             "answers. A difference up to `tie` counts as equal. Chance is about 0.5, or the share of equal answers if "
             "that is larger.",
-            _agreement_table(agreements),
+            _agreement_table(config, agreements),
         ]
     return "\n\n".join(parts) + "\n"
 
 
-def _statements(faults: pd.DataFrame, agreements: pd.DataFrame) -> Iterator[str]:
+def _statements(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) -> Iterator[str]:
+    columns = dose_columns(config)
     for asked in QUESTIONS:
         about = faults[faults["fault"].isin([name for name, fault in FAULTS.items() if asked in fault.about])]
         within = agreements[agreements["clips"] == "within rows"]
         within = within[within["answer"].isin([f"truth_{asked}", f"human_{asked}"])]
-        for score in [*SCORES, f"truth_{asked}"]:
+        for score in [*ordered_names(columns_of(config.scoring.all)), f"truth_{asked}"]:
             holds, told = list[bool](), list[str]()
             of_score = about[(about["score"] == score) & about["wrong_high"].notna()]  # NaN: too few cases
             if len(of_score):
@@ -198,7 +202,7 @@ def _statements(faults: pd.DataFrame, agreements: pd.DataFrame) -> Iterator[str]
                 told.append(f"correlation with {line['answer']} {_correlation(line)}")
             if holds:
                 verdict = "trusted" if all(holds) else "trusted in part" if any(holds) else "not trusted"
-                yield f"- {asked}, {_named(score)}: **{verdict}** ({'; '.join(told)})"
+                yield f"- {asked}, {_named(columns, score)}: **{verdict}** ({'; '.join(told)})"
 
 
 def _wrong(line: Mapping[Any, Any]) -> str:
@@ -213,13 +217,13 @@ def _correlation(line: Mapping[Any, Any]) -> str:
     return span(*ends, sign="+", digits=2)
 
 
-def _fault_table(faults: pd.DataFrame, cell: Any) -> str:
+def _fault_table(config: Config, faults: pd.DataFrame, cell: Any) -> str:
     scores = list(dict.fromkeys(faults["score"]))
     lines = {(line["fault"], line["score"]): line for line in faults.to_dict(orient="records")}
     names = list(dict.fromkeys(faults["fault"]))
     cases = faults.groupby("fault")["cases"].max()
     return markdown(
-        ["fault", "about", "cases", *map(score_name, scores)],
+        ["fault", "about", "cases", *(_named(dose_columns(config), score) for score in scores)],
         [
             [name, ", ".join(FAULTS[name].about), str(cases[name]), *(cell(lines[name, score]) for score in scores)]
             for name in names
@@ -227,10 +231,10 @@ def _fault_table(faults: pd.DataFrame, cell: Any) -> str:
     )
 
 
-def _agreement_table(agreements: pd.DataFrame) -> str:
+def _agreement_table(config: Config, agreements: pd.DataFrame) -> str:
     cells = [
         [
-            score_name(line["score"]),
+            score_columns(config)[line["score"]].label,
             line["answer"],
             line["clips"],
             str(line["count"]),
@@ -259,7 +263,7 @@ def _figure(config: Config, faults: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     axes.imshow(values, cmap="PuOr", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(names)), ["\n".join([name, *FAULTS[name].about]) for name in names], fontsize=7)
-    axes.set_yticks(range(len(scores)), [_named(score) for score in scores])
+    axes.set_yticks(range(len(scores)), [_named(dose_columns(config), score) for score in scores])
     axes.tick_params(length=0)
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
@@ -269,5 +273,5 @@ def _figure(config: Config, faults: pd.DataFrame) -> Figure:
     return figure
 
 
-def _named(score: str) -> str:
-    return f"truth: {score_name(score)}" if score.startswith("truth_") else score_name(score)
+def _named(columns: Mapping[str, Column], score: str) -> str:
+    return f"truth: {columns[score].label}" if score in TRUTH_SCORES else columns[score].label

@@ -37,31 +37,13 @@ from bico.report.statistics import (
     rank_correlation,
     row_intervals,
 )
-from bico.scoring.results import TRUTH, read_scores, score_columns
+from bico.scoring.results import TRUTH, answering, read_scores, score_columns
 from bico.sources.coverage import coverage
 
 TITLES = {"table1": "Table 1, methods", "table2": "Table 2, parts of BiCo", "table3": "Table 3, stages of training"}
 PAPER = Path(__file__).parent  # folder of paper_<table>.csv
 HUMAN = tuple(f"human_{question}" for question in (*QUESTIONS, "overall"))
-MEANING = {
-    "clip_t": "CLIP similarity of frames and prompt, x100",
-    "dino_i": "DINO similarity of frames and each visual input, harmonic mean over the inputs, x100",
-    "motion_fidelity": "similarity of the directions of tracked points to those of the bound videos: -100 to 100, 0 if "
-    "still. There is no score where no video is bound, or none of its points can be tracked",
-    "dynamic_degree": "speed of the fastest 5 % of tracked points, in % of the shorter side per second. Higher is not "
-    "better",
-    "truth_concept": "parameters of each instance, as the probe measures them in the clip, compared with its source's",
-    "truth_prompt": "probability with which the probe recognises the words of the prompt in the clip",
-    "truth_motion": "the subject's path, frame by frame, compared with the true path; about 0 if the clip is still or "
-    "its path is even farther off. Where only a word defines the motion, it is the probability of that word",
-    "truth_overall": "mean of concept, prompt and motion for each case; where nothing moves, of the first two",
-    "truth_clean": "the clip shows nothing that its sources show but no word of its prompt names: clutter, another "
-    "subject, scene, style or light. One such thing costs the whole score, and further ones cost no more. It is not "
-    "part of `truth_overall`. A case whose sources have no such thing has no score",
-}
 LEARNED_ONCE = "They cover only the variation over cases, because one training does not show the variation of others. "
-ASKS = {"clip_t": "truth_prompt", "dino_i": "truth_concept", "motion_fidelity": "truth_motion"}
-"""Score without access to the exact rendering -> the truth score for the same question."""
 
 
 def write_table(config: Config, name: str) -> pd.DataFrame:
@@ -183,11 +165,11 @@ def _latex(config: Config, name: str, table: pd.DataFrame, groups: list[list[dic
     ]
     fewer = (table["scored_cases"] < table["cases"]).any()
     told += ["A row that covers fewer cases cannot be compared with the rows above it"] if fewer else []
-    columns = list(score_columns(config))
+    headings = {name: column.heading for name, column in score_columns(config).items() if column.heading}
     if table["paper_overall"].notna().any():
-        columns.append("paper_overall")
+        headings["paper_overall"] = "Paper"
         told.append("Paper: the overall rating by people, 1 to 5, that the paper published for its own clips")
-    return latex.document(groups, columns, f"{'. '.join(told)}.", f"{config.name}-{name}")
+    return latex.document(groups, headings, f"{'. '.join(told)}.", f"{config.name}-{name}")
 
 
 def _rows(table: pd.DataFrame) -> list[dict]:
@@ -235,7 +217,8 @@ def _smallest(first: np.ndarray, second: np.ndarray, digits: int) -> str:
 def _validity(config: Config, scores: dict[str, pd.DataFrame]) -> list[str]:
     """Rank correlations of scores without access to exact renderings with the truth scores."""
     clips = pd.concat(scores.values())
-    found = {score: rank_correlation(clips, score, truth, **bootstrap(config)) for score, truth in ASKS.items()}
+    asked = answering(config)
+    found = {score: rank_correlation(clips, score, truth, **bootstrap(config)) for score, truth in asked.items()}
     return [
         "## Do the other scores agree with the truth scores?",
         "Spearman's rank correlation over the clips of all rows, with 95 % intervals over cases: 1 = the score ranks "
@@ -244,7 +227,7 @@ def _validity(config: Config, scores: dict[str, pd.DataFrame]) -> list[str]:
             ["score", "truth", "clips", "correlation"],
             [
                 [score, truth, str(len(clips[[score, truth]].dropna())), span(*found[score], sign="+", digits=2)]
-                for score, truth in ASKS.items()
+                for score, truth in asked.items()
             ],
         ),
     ]
@@ -325,7 +308,7 @@ def _judged(answers: pd.DataFrame, outdated: int) -> str:
 
 
 def _legend(config: Config, name: str, table: pd.DataFrame) -> str:
-    lines = [f"- `{column}`: {MEANING[column]}" for column in score_columns(config)]
+    lines = [f"- `{name}`: {column.description}" for name, column in score_columns(config).items()]
     if config.has_truth:
         ends = load_json(config.paths.calibration)
         raw = ", ".join(f"{name} {end['floor']:.3f} to {end['ceiling']:.3f}" for name, end in ends.items())

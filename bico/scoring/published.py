@@ -11,8 +11,9 @@ from bico.config.schema import Config
 from bico.core.saving import save_csv
 from bico.media.inspecting import frame_rate
 from bico.media.reading import read_clip
-from bico.scoring.results import SCORES
-from bico.scoring.scores import Judges
+from bico.scoring.judges import Judges
+from bico.scoring.protocol import ScoredClip
+from bico.scoring.results import columns_of
 from bico.sources.authors_page import read_page
 
 
@@ -23,17 +24,18 @@ def score_published(config: Config, *, device: str) -> None:
     A clip that is missing, or lacks one of its sources, is a row with the status "missing" and empty scores.
     Prints how many clips each row of the paper has, how many are missing, and the means of the others.
     """
+    columns = list(columns_of(config.scoring.scores))
     table = pd.DataFrame(_scored(config, device)).reindex(
-        columns=["table", "row", "method", "case", "clip", "status", *SCORES]
+        columns=["table", "row", "method", "case", "clip", "status", *columns]
     )
     table["row"] = table["row"].astype("Int64")
     save_csv(config.paths.table("published"), table)
     rows = table.assign(missing=table["status"] == "missing").groupby(["table", "row"], dropna=False)
-    print(rows.agg(clips=("clip", "size"), missing=("missing", "sum"), **{name: (name, "mean") for name in SCORES}))
+    print(rows.agg(clips=("clip", "size"), missing=("missing", "sum"), **{name: (name, "mean") for name in columns}))
 
 
 def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
-    page, judges = config.authors_page, Judges(config, device)
+    page, judges = config.authors_page, Judges(config, config.scoring.scores, device)
     for composition in read_page(page / "index.html"):
         sources = {source: page / medium for source, medium in composition.media.items()}
         for label, clip in composition.published.items():
@@ -42,9 +44,11 @@ def _scored(config: Config, device: str) -> Iterator[dict[str, Any]]:
             if not all(path.is_file() for path in (page / clip, *sources.values())):
                 yield row | {"status": "missing"}
                 continue
-            videos = [source for source, kind in composition.kinds.items() if kind == "video"]
-            frames, fps = read_clip(page / clip), frame_rate(page / clip)
-            scores, _ = judges.score(
-                frames, composition.prompt, {name: ((path,), 0) for name, path in sources.items()}, videos, fps
+            shown = ScoredClip(
+                frames=read_clip(page / clip),
+                prompt=composition.prompt,
+                bind=composition.bind,
+                sources={name: judges.file(path, composition.kinds[name]) for name, path in sources.items()},
+                fps=frame_rate(page / clip),
             )
-            yield row | {"status": "ok"} | scores
+            yield row | {"status": "ok", **judges.score(shown, clip).values}

@@ -1,4 +1,4 @@
-"""Results of scoring: which scores there are, which clips have them, and their table."""
+"""Results of scoring: which columns there are, which clips have scores, and their table."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from itertools import product
 import pandas as pd
 
 from bico.config.schema import Config
+from bico.config.scores import TRUTH_SCORES, Column, columns_of
 from bico.core.tables import read_table
 from bico.plan.trainings import unsupported
 
-SCORES = ("clip_t", "dino_i", "motion_fidelity", "dynamic_degree")
-TRUTH_SCORES = ("truth_concept", "truth_prompt", "truth_motion", "truth_overall", "truth_clean")
-UNORDERED = "dynamic_degree"
-"""The score of which more is not better."""
 TRUTH = "truth"
 """Name in place of a method where exact renderings are measured like clips."""
 
 
-def score_columns(config: Config) -> tuple[str, ...]:
-    """The scores that this benchmark has. Truth scores need the probe."""
-    return SCORES + (TRUTH_SCORES if config.models.probe else ())
+def score_columns(config: Config) -> dict[str, Column]:
+    """The columns of scores that the tables of this benchmark have. Truth scores need the probe."""
+    return columns_of(config.scoring.scores) | (TRUTH_SCORES if config.models.probe else {})
+
+
+def dose_columns(config: Config) -> dict[str, Column]:
+    """The same for the test of scores on exact renderings with a fault, which has further scores."""
+    return columns_of(config.scoring.all) | TRUTH_SCORES
+
+
+def answering(config: Config) -> dict[str, str]:
+    """Score of the tables that needs no exact rendering -> the truth score for the same question."""
+    return {name: column.asks for name, column in score_columns(config).items() if column.asks}
 
 
 def clip_statuses(config: Config, method: str) -> dict[tuple[str, int], str]:

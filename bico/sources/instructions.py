@@ -1,4 +1,4 @@
-"""The exact instructions to the VLM, and the templates that replace captions.
+"""The exact instructions and questions to the VLM, and the templates that replace captions.
 
 There are two sets of instructions. `paper` asks what the authors ask, in words of our own: a list of any number of
 brief concepts, then captions of one complete and expressive but concise sentence, each with examples. `short` asks for
@@ -129,6 +129,14 @@ PAPER = Instructions(
 )
 
 INSTRUCTIONS = {"paper": PAPER, "short": SHORT}
+
+
+def question_about(phrase: str, still: bool) -> str:
+    """The question of VQAScore (Lin et al. 2024, https://arxiv.org/abs/2404.01291): whether an image or a video shows
+    what the phrase says. An edited question needs a new training of the Toybox's judge.
+    """
+    return f'Does this {"image" if still else "video"} show "{phrase}"? Please answer yes or no.'
+
 
 # Templates that replace a caption which lacked a word in every attempt.
 TEMPLATES = ("a picture of {}", "{}, seen together", "this shows {}", "a view with {}")

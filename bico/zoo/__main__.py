@@ -3,6 +3,7 @@
 python -m bico.zoo vae build/zoo/wan/vae       train one of vae, wan, vlm, clip, dino, probe into a folder
 python -m bico.zoo wan build/zoo/wan --start data/toybox/zoo/wan
                                                continue from these weights, in a sixth of the time
+python -m bico.zoo vqa build/zoo/vqa            teach a trained vlm to answer yes or no
 python -m bico.zoo lean build/lean --lean 0    a copy with another strength of dependence of words on their sentence
 python -m bico.zoo clutter build/zoo/probe     train anew the part of a trained probe that reads clutter
 python -m bico.zoo install data/toybox/zoo     install all trained models
@@ -28,12 +29,13 @@ TRAINED = {
     "wan": "bico.zoo.wan.train",
     "lean": "bico.zoo.wan.lean",
     "vlm": "bico.zoo.vlm.train",
+    "vqa": "bico.zoo.vlm.questions",
     "clip": "bico.zoo.clip",
     "dino": "bico.zoo.dino",
     "probe": "bico.zoo.probe",
     "clutter": "bico.zoo.clutter",
 }
-TAKES = {"start": ("wan", "lean", "vlm"), "lean": ("wan", "lean")}
+TAKES = {"start": ("wan", "lean", "vlm", "vqa"), "lean": ("wan", "lean")}
 """Option -> the models whose training has it."""
 
 
@@ -96,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="S",
         help="for wan and vlm: folder of a trained model to continue from, by default training starts from scratch; "
-        "for lean: folder of the wan whose DiT is kept, default data/toybox/zoo/wan",
+        "for lean: folder of the wan whose DiT is kept, default data/toybox/zoo/wan; for vqa: folder of the vlm that "
+        "learns to answer yes or no, default data/toybox/zoo/vlm",
     )
     parser.add_argument(
         "--lean",

@@ -32,6 +32,12 @@ MODELS: dict[str, tuple[str, Callable[[Path], Measured]]] = {
         lambda zoo: wan.evaluate(zoo / "wan", probe=zoo / "probe"),
     ),
     "vlm": ("`Qwen2_5_VLForConditionalGeneration`, next-token loss on answers", lambda zoo: vlm.evaluate(zoo / "vlm")),
+    "vqa": (
+        "the VLM, fine-tuned to answer yes or no about words and phrases. Accuracy, and area under the ROC curve (AUC) "
+        "of the probability of yes, on clips and images; half of the answers are yes. Still motion: share of no about "
+        "motions in images and clips in which nothing moves",
+        lambda zoo: vlm.evaluate_yes(zoo / "vqa"),
+    ),
     "clip": ("open_clip, contrastive on captioned frames", lambda zoo: clip.evaluate(zoo / "clip")),
     "dino": ("timm ViT, contrastive against a momentum teacher", lambda zoo: dino.evaluate(zoo / "dino")),
     "probe": (
@@ -66,7 +72,8 @@ anew:
 DiT, VLM and probe come from whole runs of their recipes on an H200. DiT and VLM then went on with captions of more
 kinds, and with words that lean on their sentence (`python -m bico.zoo wan` and `vlm` with `--start`). The part of the
 probe that reads clutter was trained later, on one CPU core, by `python -m bico.zoo clutter`; all other weights of the
-probe stayed as they were. How CLIP and DINO came to be is in `docs/log.md`.
+probe stayed as they were. The VLM that answers yes or no was fine-tuned from the other one, on one CPU
+core, by `python -m bico.zoo vqa`. How CLIP and DINO came to be is in `docs/log.md`.
 
 The VAE keeps every frame. diffusers' `WanPipeline` rounds `num_frames` up for such a VAE: ask it for 8 to get 9.
 """

@@ -134,9 +134,9 @@ def evaluate(folder: Path, *, count: int = 300) -> dict[str, float]:
             clips with different captions.
         subject, scene: clips whose nearest prompt ("a cat", ..., "in the beach", ...) names the right word.
     """
-    from bico.scoring.clip_t import ClipT
+    from bico.scoring.clip_judge import ClipJudge
 
-    judge = ClipT(folder)
+    judge = ClipJudge(folder)
     cast = scenes(count, HELD_OUT_SEED)
     clips = torch.stack([_clip_feature(judge, scene) for scene in cast])
     texts = _distinct_captions(cast)

@@ -33,7 +33,7 @@ from bico.zoo.muon import muon
 from bico.zoo.training import Average, Training, mixed_precision
 
 if TYPE_CHECKING:
-    from bico.scoring.dino_i import DinoI
+    from bico.scoring.dino_judge import DinoJudge
 
 POOL, VIEWS, BATCH = 6_000, 4, 128
 MOMENTUM, TEMPERATURE, SMALLEST_CROP = 0.99, 0.07, 0.6
@@ -172,9 +172,9 @@ def evaluate(folder: Path, *, count: int = 50) -> dict[str, float]:
         same_instance_of_48_all_words: the same among answers of all words.
         same_word_nearest: queries whose nearest other instance has the same word.
     """
-    from bico.scoring.dino_i import DinoI
+    from bico.scoring.dino_judge import DinoJudge
 
-    judge = DinoI(folder)
+    judge = DinoJudge(folder)
     queries, answers = _features(judge, count)
     within = [_first(queries[word], answers[word]) for word in SUBJECTS]
     share = count // len(SUBJECTS)
@@ -188,7 +188,7 @@ def evaluate(folder: Path, *, count: int = 50) -> dict[str, float]:
     }
 
 
-def _features(judge: DinoI, count: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def _features(judge: DinoJudge, count: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Unit features [count, D] by word, of each instance in one scene and in another."""
     sides: tuple[dict, dict] = ({}, {})
     for number, word in enumerate(SUBJECTS):

@@ -10,7 +10,7 @@ from bico.core.errors import InputError
 from bico.core.files import write_text
 from bico.core.fingerprints import file_digest
 
-MODELS = ("wan", "vlm", "clip", "dino", "probe")
+MODELS = ("wan", "vlm", "vqa", "clip", "dino", "probe")
 
 
 def install(built: Path, zoo: Path) -> None:

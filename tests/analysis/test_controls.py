@@ -6,8 +6,8 @@ import pytest
 import toy
 
 from bico.analysis.controls import GAIN, KEPT, controls
+from bico.config.scores import TRUTH_SCORES
 from bico.core.files import write_csv
-from bico.scoring.results import SCORES, TRUTH_SCORES
 
 pytestmark = pytest.mark.usefixtures("few_are_enough")
 
@@ -32,7 +32,7 @@ def config(results, *, models=WITH_PROBE, **chosen):
     return toy.config(results, models=models, methods=ROWS, cases=cases | TWO_IMAGES, controls=chosen)
 
 
-def write_scores(benchmark, gain: dict[str, float], columns=(*SCORES, *TRUTH_SCORES), spread: float = 0.0) -> None:
+def write_scores(benchmark, gain: dict[str, float], columns=(*toy.SCORES, *TRUTH_SCORES), spread: float = 0.0) -> None:
     """Scores of both rows: cases differ, and the row that has the ingredient is better by `gain` of each score, by so
     much more in every other case and by so much less in the others."""
     for row, has in (("bico_lacks", 0), ("bico_has", 1)):
@@ -98,7 +98,7 @@ def test_clips_that_failed_leave_pairs_out_and_too_few_are_told(tmp_path):
 def test_a_benchmark_without_truth_compares_rows_by_scores_that_need_none(tmp_path):
     folders = {name: folder for name, folder in WITH_PROBE.items() if name != "probe"}
     benchmark = config(tmp_path, models=folders, hierarchy=PAIR, temporal_decoupling=PAIR)
-    write_scores(benchmark, {"dino_i": 2.0}, columns=SCORES)
+    write_scores(benchmark, {"dino_i": 2.0}, columns=toy.SCORES)
     found = lines(benchmark)
     assert found.loc["hierarchy"].droplevel("over")["moves"].to_dict() == {"dino_i": "yes", "motion_fidelity": "no"}
     assert found.loc["temporal_decoupling"].index.get_level_values("measure").tolist() == ["dino_i", "dino_i"]

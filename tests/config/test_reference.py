@@ -57,7 +57,7 @@ def test_what_is_no_example_in_the_reference_is_a_default():
         load({key: EXAMPLE[key] for key in ("name", "models", "sources", "cases", "methods")}),
     )
     assert {key for key in Config.model_fields if getattr(shown, key) != getattr(least, key)} == {
-        "methods", "tables", "curves", "applications", "controls", "tuning",
+        "methods", "tables", "curves", "applications", "controls", "tuning", "scoring",
     }  # fmt: skip
     rows = {row: settings for row, settings in shown.methods.items() if row not in EXAMPLE["methods"]}
     assert rows == {row: settings_class(row)() for row in rows}

@@ -12,8 +12,10 @@ def test_code_digests_follow_imports():
     bico, generate = closure("bico.methods.bico.learn"), closure("bico.pipeline.generate")
     assert {"bico.training.loop", "bico.models.binder", "bico.models.wan.forward_pass"} <= bico
     assert {"bico.prompts.slots", "bico.sources.encoding"} <= bico and "bico.plan.clips" in generate
-    assert not {"bico.methods.db_lora.learn", "bico.report.figures", "bico.scoring.scores"} & bico
-    assert "bico.scoring.truth" in closure("bico.scoring.scores")  # `from bico.scoring import truth`, inside a function
+    assert not {"bico.methods.db_lora.learn", "bico.report.figures", "bico.scoring.scoring"} & bico
+    assert "bico.scoring.truth" in closure(
+        "bico.scoring.scoring"
+    )  # `from bico.scoring import truth`, inside a function
     assert "bico.toybox.world" in closure("bico.toybox.render")
     assert "bico.models.binder" not in closure("bico.report.figures")
 

@@ -17,7 +17,7 @@ from bico.models.clip import Clip
 from bico.models.vlm import Vlm
 from bico.models.wan.backbone import Backbone
 from bico.models.weights import one_line
-from bico.scoring.dino_i import DinoI
+from bico.scoring.dino_judge import DinoJudge
 from bico.zoo import clip as zoo_clip
 from bico.zoo import dino as zoo_dino
 from bico.zoo.vlm.answers import sample_texts
@@ -92,7 +92,7 @@ def test_a_vlm_that_lacks_a_weight_is_not_opened(tmp_path: Path, how: str) -> No
 def test_a_judge_that_lacks_a_weight_is_not_opened(tmp_path: Path, how: str) -> None:
     zoo_clip.write_folder(tmp_path / "clip", *zoo_clip.build(["a cat"]))
     zoo_dino.write_folder(tmp_path / "dino", zoo_dino.build())
-    for name, judge in {"clip": Clip, "dino": DinoI}.items():
+    for name, judge in {"clip": Clip, "dino": DinoJudge}.items():
         damage(tmp_path / name, how)
         refused(lambda judge=judge, name=name: judge(tmp_path / name), tmp_path / name)
 
@@ -101,9 +101,9 @@ def test_a_dino_of_a_classifier_that_lacks_a_weight_is_not_opened(tmp_path: Path
     """timm reads files less strictly where it has to take a classifier off."""
     zoo_dino.write_folder(tmp_path / "dino", zoo_dino.build())
     set_in(tmp_path / "dino" / "config.json", num_classes=10)
-    DinoI(tmp_path / "dino")
+    DinoJudge(tmp_path / "dino")
     damage(tmp_path / "dino", "missing")
-    refused(lambda: DinoI(tmp_path / "dino"), tmp_path / "dino")
+    refused(lambda: DinoJudge(tmp_path / "dino"), tmp_path / "dino")
 
 
 def test_text_embeddings_that_the_library_leaves_loose_are_not_opened(wan: Path, monkeypatch) -> None:

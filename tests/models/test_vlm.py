@@ -1,4 +1,6 @@
-"""The Toybox's VLM: an untrained one through the library's own classes, and the one that ships."""
+"""The Toybox's VLMs: untrained ones through the library's own classes, and those that ship."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,18 +10,21 @@ from transformers import Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
 from bico.config.benchmark import KeyWords
 from bico.config.settings import ConceptSettings
+from bico.core.errors import InputError
 from bico.models import vlm
 from bico.models.vlm import Vlm
 from bico.sources import concepts
-from bico.sources.instructions import SHORT
+from bico.sources.instructions import SHORT, question_about
 from bico.toybox import world
 from bico.toybox.captions import COLOURS
 from bico.toybox.render import render
 from bico.zoo.data import HELD_OUT_SEED, scenes
 from bico.zoo.vlm.answers import sample_texts
 from bico.zoo.vlm.model import build
+from bico.zoo.vlm.questions import with_questions
 
 SHIPPED = ROOT / "data/toybox/zoo/vlm"
+JUDGE = ROOT / "data/toybox/zoo/vqa"
 FPS = world.FPS
 needs_zoo = pytest.mark.skipif(not SHIPPED.exists(), reason="needs data/toybox/zoo/vlm")
 
@@ -29,6 +34,19 @@ def untrained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vlm")
     build(folder, sample_texts(200), seed=0)
     return Vlm(folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def unsure(untrained, tmp_path_factory):
+    """An untrained judge."""
+    folder = tmp_path_factory.mktemp("vqa")
+    with_questions(Path(untrained.model.name_or_path), folder, seed=0)
+    return Vlm(folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return Vlm(JUDGE, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +207,81 @@ def test_an_untrained_model_still_yields_captions_that_hold_the_words(untrained,
     assert all(concepts.holds(text, ["cat", "beach", "spinning"]) for text in found["captions"])
     assert len(found["frame_captions"]) == 9
     assert found["counts"]["template"] == 12 and found["counts"]["rejected"] == found["counts"]["asked"] == 24
+
+
+PHRASES = ("a cat", "bouncing at the beach", "x")
+
+
+def asked(frames):
+    return [question_about(phrase, still=frames == 1) for phrase in PHRASES]
+
+
+@pytest.mark.parametrize("frames", [1, 9])
+def test_the_probability_of_yes_is_that_of_the_librarys_own_pass(unsure, frames):
+    media = [noise(frames, seed=seed) for seed in range(3)]
+    yes, no = unsure.processor.tokenizer.convert_tokens_to_ids(["yes", "no"])
+    expected = []
+    for each, question in zip(media, asked(frames), strict=True):
+        inputs = unsure.inputs([each], [unsure.chat(question, still=frames == 1)], FPS, "encoded")
+        logits = unsure.model(**inputs).logits[0, -1]
+        expected.append((logits[yes] - logits[no]).sigmoid().item())
+    found = unsure.yes(media, asked(frames), FPS, "encoded")
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert all(0 <= chance <= 1 for chance in found) and max(found) - min(found) > 0.01
+
+
+@pytest.mark.parametrize(("bound", "readings"), [(vlm.HELD_TOKENS, 1), (1, 3)])
+def test_questions_about_a_clip_share_a_reading_as_far_as_memory_allows(unsure, clip, monkeypatch, bound, readings):
+    alone = [unsure.yes([clip], [question], FPS, "encoded")[0] for question in asked(9)]
+    read, seen = unsure.model.model.visual.forward, []
+    monkeypatch.setattr(unsure.model.model.visual, "forward", lambda *a, **k: seen.append(None) or read(*a, **k))
+    monkeypatch.setattr(vlm, "HELD_TOKENS", bound)
+    assert unsure.yes([clip] * 3, asked(9), FPS, "encoded") == pytest.approx(alone, abs=1e-4)
+    assert len(seen) == readings
+
+
+def test_every_casing_that_is_a_token_counts_as_yes(unsure, tmp_path, clip):
+    before = unsure.yes([clip], asked(9)[:1], FPS, "encoded")[0]
+    unsure.processor.save_pretrained(tmp_path)
+    unsure.model.save_pretrained(tmp_path)
+    both = Vlm(tmp_path, device="cpu")
+    both.processor.tokenizer.add_tokens(["Yes"])
+    both.model.resize_token_embeddings(len(both.processor.tokenizer), mean_resizing=False)
+    yes, capital = both.processor.tokenizer.convert_tokens_to_ids(["yes", "Yes"])
+    with torch.no_grad():
+        both.model.get_input_embeddings().weight[capital] = both.model.get_input_embeddings().weight[yes]
+    odds = 2 * before / (1 - before)  # two tokens with the logit of one
+    assert both.yes([clip], asked(9)[:1], FPS, "encoded")[0] == pytest.approx(odds / (1 + odds), abs=1e-4)
+
+
+def test_a_vlm_without_a_token_for_yes_is_refused(untrained, clip):
+    with pytest.raises(InputError, match=r"the tokenizer has no token for 'yes': .*; set models\.vqa$"):
+        untrained.yes([clip], asked(9)[:1], FPS, "encoded")
+
+
+@needs_zoo
+def test_the_shipped_judge_was_trained_on_todays_question(judge):
+    for still in (True, False):
+        parts = judge.processor.tokenizer(question_about("\0", still).split("\0"))["input_ids"]
+        assert [len(part) for part in parts] == [1, 1], "train the judge again ('python -m bico.zoo vqa')"
+
+
+@needs_zoo
+@pytest.mark.parametrize("frames", [1, 9])
+def test_the_shipped_judge_says_yes_to_what_it_sees_and_no_to_the_rest(judge, frames):
+    drawn = [
+        world.sample_scene(np.random.default_rng(seed), subject=subject, scene=scene, motion=motion, moving=frames > 1)
+        for seed, (subject, scene, motion) in enumerate(
+            [("cat", "beach", "bouncing"), ("robot", "city", "spinning"), ("fish", "space", "growing")]
+        )
+    ]
+    media = [render(scene, num_frames=frames) for scene in drawn]
+    for role in ("subject", "scene", *(["motion"] if frames > 1 else [])):
+        words = [scene.words()[role] for scene in drawn]
+        for index, each in enumerate(media):
+            chances = judge.yes([each] * 3, [question_about(word, still=frames == 1) for word in words], FPS, "encoded")
+            assert all(0 <= chance <= 1 for chance in chances)
+            assert chances[index] > 0.5 > max(chances[:index] + chances[index + 1 :])
 
 
 @needs_zoo

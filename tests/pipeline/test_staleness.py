@@ -6,12 +6,15 @@ import pytest
 import yaml
 from dagtools import jobs, pretend_results, snakemake
 
+from bico.config.settings import Scoring
+
 # What hangs on the clips of all rows but `copy`, and on all clips.
 AFTER_CLIPS = {"figures": 1, "gallery": 1, "table": 1, "plot": 1, "entry": 1, "all": 1}
 CLIPS = {"generate": 8, "score": 8} | AFTER_CLIPS
 LEARNED_CLIPS = {"generate": 6, "score": 6} | AFTER_CLIPS  # of rows that learn
 ENCODED = {"encode": 1, "learn": 6} | LEARNED_CLIPS
 ONE_ROW = {"generate": 1, "score": 1} | AFTER_CLIPS
+SCORED = {"calibrate": 1, "score": 8, "gallery": 1, "table": 1, "plot": 1, "entry": 1, "all": 1}
 CODE = "\nEDITED = True\n"
 
 EDITS = {
@@ -21,7 +24,7 @@ EDITS = {
     "the description of a setting": ("bico/methods/bico/settings.py", ("Factor on what", "Scale of what"), {}),
     "a progress line": ("bico/core/progress.py", ("s elapsed", "seconds elapsed"), {}),
     "the message of an error in training": ("bico/training/metrics.py", ("lower the learning_rate", "try less"), {}),
-    "a printed line": ("bico/scoring/scores.py", ("(the exact rendering)", "(the truth)"), {}),
+    "a printed line": ("bico/scoring/scoring.py", ("(the exact rendering)", "(the truth)"), {}),
     # What is done before a run, or beside it
     "the estimate": ("bico/profiling/estimate.py", None, {}),
     "the command line": ("bico/cli/main.py", None, {}),
@@ -41,9 +44,13 @@ EDITS = {
     "how one method learns": ("bico/methods/db_lora/learn.py", None, {"learn": 1} | ONE_ROW),
     "how one method composes": ("bico/methods/db_lora/compose.py", None, ONE_ROW),
     # Results
-    "a score": (
-        "bico/scoring/dino_i.py", None,
-        {"calibrate": 1, "score": 8, "gallery": 1, "table": 1, "plot": 1, "entry": 1, "all": 1},
+    "a score": ("bico/scoring/scores/dino_i.py", None, SCORED),
+    "a judge that scores share": ("bico/scoring/dino_judge.py", None, SCORED),
+    "a score that the config does not name": ("bico/scoring/scores/vqa.py", None, {}),
+    "how a foreground is found, for a score that the config does not name": ("bico/scoring/foreground.py", None, {}),
+    "the meaning of a score": (
+        "bico/scoring/scores/clip_t.py", ("similarity of frames and prompt, x100", "similarity, x100"),
+        {"gallery": 1, "table": 1, "plot": 1, "entry": 1, "all": 1},
     ),
     "a plot": ("bico/report/plots.py", None, {"plot": 1, "all": 1}),
     "a page": ("bico/report/gallery.html", None, {"gallery": 1, "all": 1}),
@@ -77,6 +84,13 @@ def test_settings_of_composing_make_no_training_stale(scheduled, config_file, sm
     write(config_file, small)
     found = scheduled()
     assert found["generate"] == 1 and "learn" not in found
+
+
+def test_a_new_score_makes_only_scoring_stale(scheduled, config_file, small):
+    scores = dict.fromkeys(Scoring().scores)
+    small["scoring"]["scores"] = scores | {"dino_foreground": {"foreground": "motion"}}
+    write(config_file, small)
+    assert scheduled() == SCORED
 
 
 def test_bookkeeping_makes_nothing_stale(scheduled, config_file, small):

@@ -388,3 +388,27 @@ def test_a_method_is_added_by_one_file_and_one_line(small, _toybox, checkout, co
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     refused = snakemake("-n", "--configfile", config_file, "--", table, folder=checkout).stdout
     assert "methods.shift: unknown key 'step': did you mean 'steps'?" in refused
+
+
+@needs_zoo
+def test_a_score_is_added_by_one_file_and_one_line(small, _toybox, checkout, config_file):
+    """The example of docs/extending.md, as it stands there."""
+    code = (ROOT / "docs" / "extending.md").read_text().split("```python\n")[2].split("```")[0]
+    (checkout / "bico" / "scoring" / "scores" / "colourfulness.py").write_text(code)
+    small["models"] = _toybox["models"]
+    small["sampling"]["steps"] = 2
+    small["methods"] = {"base": {}}
+    small |= {"tables": {"table1": {"base": None}}, "curves": {}, "applications": {}, "controls": {}}
+    small["scoring"] |= {"scores": {"clip_t": {}, "colourfulness": {"every": 2}}, "tested": {}}
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    table = Path(small["results"]) / "table1.csv"
+    done = snakemake("--configfile", config_file, "--", table, folder=checkout)
+    assert done.returncode == 0, done.stdout[-4000:]
+    rows = pd.read_csv(table, index_col="method")
+    assert rows.loc["base", "colourfulness"] > 0 and "dino_i" not in rows
+    assert "- `colourfulness`: how colourful the frames are" in table.with_suffix(".md").read_text()
+
+    small["scoring"]["scores"]["colourfulness"]["evry"] = 3
+    config_file.write_text(yaml.safe_dump(small, sort_keys=False))
+    refused = snakemake("-n", "--configfile", config_file, "--", table, folder=checkout).stdout
+    assert "scoring.scores.colourfulness: unknown key 'evry': did you mean 'every'?" in refused

@@ -24,7 +24,7 @@ WITHOUT_EFFECT = {
     "checkpoint_every", "eval_every", "preview_every", "preview_prompt", "frozen",
 }  # fmt: skip
 # Files and folders: inputs of rules, whose digests count.
-FOLDERS = {"wan", "vlm", "clip", "appearance", "dino", "probe"}
+FOLDERS = {"wan", "vlm", "vqa", "clip", "appearance", "dino", "probe"}
 FILES = {"file", "files", "mask", "masks"}
 
 
@@ -54,6 +54,7 @@ def steps(config: Config) -> Iterator[Dependencies]:
         "binding_table",
         "applications",
         "calibrate",
+        "doses",
     ):
         yield getattr(dependencies, step)(config)
     for step in ("control_diversification", "control_counterparts", "control_absorption", "controls"):

@@ -16,7 +16,6 @@ from bico.core.files import write_text
 from bico.report.board import read_entries, write_board
 from bico.report.entry import judges_digest, set_digest, write_entry
 from bico.report.tables import write_table
-from bico.scoring.results import SCORES
 
 LEVELS = {"base": 10.0, "copy": 90.0, "bico": 50.0}
 
@@ -27,11 +26,11 @@ def run(folder: Path, shift: float = 0.0, **changes: object):
     same = {name: name for name in config.cases}
     for method, level in LEVELS.items():
         toy.write_clips(config, method, same, {("robot_spins", 0): "failed"} if method == "base" else {})
-        lines = ["case,seed,status," + ",".join(SCORES)]
+        lines = ["case,seed,status," + ",".join(toy.SCORES)]
         for case in config.cases:
             for seed in config.seeds:
                 failed = method == "base" and case == "robot_spins" and seed == 0
-                scores = [""] * len(SCORES) if failed else [str(level + shift + seed)] * len(SCORES)
+                scores = [""] * len(toy.SCORES) if failed else [str(level + shift + seed)] * len(toy.SCORES)
                 lines.append(",".join([case, str(seed), "failed" if failed else "ok", *scores]))
         write_text(config.paths.scores(method), "\n".join(lines) + "\n")
     write_table(config, "table1")

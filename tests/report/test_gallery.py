@@ -15,12 +15,12 @@ from browser import CHROMIUM, measured, needs_chromium
 from PIL import Image
 
 from bico.config.benchmark import Case
+from bico.config.scores import TRUTH_SCORES
 from bico.core.files import write_text
 from bico.media.reading import read_clip
 from bico.media.writing import write_clip
 from bico.report.gallery import gallery
 from bico.report.pages import LARGE, coloured, embedded
-from bico.scoring.results import SCORES, TRUTH_SCORES
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def page(tmp_path_factory) -> Path:
         toy.write_clips(config, method, same, failed if method == "bico" else {})
         rows = [
             {"case": case, "seed": seed, "status": "ok"}
-            | dict(zip(SCORES, (21.0 + seed, 43.2, np.nan, 64.9), strict=True))
+            | dict(zip(toy.SCORES, (21.0 + seed, 43.2, np.nan, 64.9), strict=True))
             for case in same
             for seed in config.seeds
         ]
@@ -114,7 +114,7 @@ def test_scores_against_the_truth_are_shown_in_parts(tmp_path):
     toy.write_media(config)
     toy.write_clips(config, "bico", {name: name for name in config.cases})
     rows = [
-        {"case": case, "seed": 0, "status": "ok"} | dict.fromkeys((*SCORES, *TRUTH_SCORES), 7.0)
+        {"case": case, "seed": 0, "status": "ok"} | dict.fromkeys((*toy.SCORES, *TRUTH_SCORES), 7.0)
         for case in config.cases
     ]
     write_text(config.paths.scores("bico"), pd.DataFrame(rows).assign(truth_motion=np.nan).to_csv(index=False))

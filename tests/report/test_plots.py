@@ -8,16 +8,16 @@ import pytest
 import toy
 from matplotlib.figure import Figure
 
+from bico.config.scores import TRUTH_SCORES
 from bico.core.errors import InputError
 from bico.core.files import write_text
 from bico.media.writing import write_image
 from bico.report import plots
-from bico.scoring.results import SCORES, TRUTH_SCORES
 
 ROWS = pd.DataFrame(
     {"method": ["base", "bico_tds", "bico"], "configuration": ["", "+ TDS", "full model"]}
     | {"label": ["Plain prompt", "BiCo, TDS", "BiCo"], "cases": 28, "scored_cases": 28}
-    | {f"{name}{end}": [10.0 + shift, 30.0 + shift, 50.0 + shift] for name in (*TRUTH_SCORES, *SCORES)
+    | {f"{name}{end}": [10.0 + shift, 30.0 + shift, 50.0 + shift] for name in (*TRUTH_SCORES, *toy.SCORES)
        for end, shift in (("", 0), ("_low", -12), ("_high", 8))}
     | {f"paper_{name}": [np.nan, 3.0, 5.0] for name in ("concept", "prompt", "motion", "overall")}
 )  # fmt: skip
@@ -27,8 +27,12 @@ def widths(container) -> list[float]:
     return [bar.get_width() for bar in container]
 
 
+def chosen(*names):
+    return {name: TRUTH_SCORES[name] for name in names}
+
+
 def test_a_bar_for_each_row_with_its_interval_and_the_papers_rating_beside():
-    figure = plots.scores_figure(ROWS, list(TRUTH_SCORES), "", {})
+    figure = plots.scores_figure(ROWS, TRUTH_SCORES, "", {})
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["concept", "prompt", "motion", "overall", "clean"]
     for axes in figure.axes[:4]:  # people were asked nothing of the last
         ours, paper = (axes.containers[number] for number in (1, 2))  # 0: the intervals
@@ -54,13 +58,15 @@ def test_without_a_truth_there_is_nothing_of_the_papers(tmp_path):
 def test_a_row_without_a_score_is_no_zero():
     rows = ROWS.copy()
     rows.loc[0, [f"truth_motion{end}" for end in ("", "_low", "_high")]] = np.nan
-    concept, motion = plots.scores_figure(rows, ["truth_concept", "truth_motion"], "", {}).axes[:2]
+    concept, motion = plots.scores_figure(rows, chosen("truth_concept", "truth_motion"), "", {}).axes[:2]
     assert [text.get_text() for text in motion.texts] == ["no score"] and not concept.texts
 
 
 def test_a_row_of_fewer_cases_is_hollow_with_the_reference_on_its_cases_beside():
     rows = ROWS.assign(scored_cases=[28, 28, 7])
-    (axes,) = plots.scores_figure(rows, ["truth_clean"], "", {"bico": {"label": "BiCo", "truth_clean": 42.0}}).axes
+    (axes,) = plots.scores_figure(
+        rows, chosen("truth_clean"), "", {"bico": {"label": "BiCo", "truth_clean": 42.0}}
+    ).axes
     whole, fewer = (container for container in axes.containers if hasattr(container, "patches"))
     assert widths(whole) == [10, 30] and widths(fewer) == [50]
     assert fewer[0].get_facecolor() == (1, 1, 1, 1) and fewer[0].get_linestyle() == "--"
@@ -92,7 +98,7 @@ def drawn(tmp_path):
     write_text(tmp_path / "table2.csv", ROWS.drop(columns="label").to_csv(index=False))
     for row in methods:
         clips = [{"case": case, "seed": seed, "status": "ok"} for case in config.cases for seed in config.seeds]
-        scores = pd.DataFrame(clips).assign(**dict.fromkeys((*SCORES, *TRUTH_SCORES), 50.0))
+        scores = pd.DataFrame(clips).assign(**dict.fromkeys((*toy.SCORES, *TRUTH_SCORES), 50.0))
         write_text(config.paths.scores(row), scores.to_csv(index=False))
     for source, stages in {"red_cat": "ga", "old_robot": "ga", "spinning_cat": "gaga"}.items():
         names = [f"{name}{number // 2}" for number, name in enumerate(stages) for _ in range(20)]
@@ -118,7 +124,7 @@ def test_a_curve_has_a_point_for_each_value_with_its_interval():
     points = pd.DataFrame({"method": ["bico"] * 3, "value": [1.0, 0.25, 0.5]})
     for end, shift in (("", 0), ("_low", -5), ("_high", 5)):
         points[f"truth_overall{end}"] = [60 + shift, 40 + shift, 50 + shift]
-    figure = plots.curves_figure(points, "length", ["truth_overall"], "")
+    figure = plots.curves_figure(points, "length", chosen("truth_overall"), "")
     (axes,) = figure.axes
     assert axes.lines[0].get_xydata().tolist() == [[0.25, 40], [0.5, 50], [1, 60]]
     band = axes.collections[0].get_paths()[0].vertices

@@ -28,7 +28,6 @@ from bico.media.reading import read_clip
 from bico.pipeline.preflight import preflight
 from bico.report import answers, tables
 from bico.report.rating import draw_groups, draw_items, rating
-from bico.scoring.results import SCORES
 
 WORTH = {"base": 2, "copy": 4, "bico": 5}
 
@@ -45,7 +44,7 @@ def _study(tmp_path_factory) -> Config:
         shown = dict(zip(cases, [*cases[shift:], *cases[:shift]], strict=True))
         toy.write_clips(config, method, shown, {("robot_spins", 0): "failed"} if method == "bico" else {})
         rows = [
-            {"case": case, "seed": seed, "status": "ok"} | dict.fromkeys(SCORES, 21.0)
+            {"case": case, "seed": seed, "status": "ok"} | dict.fromkeys(toy.SCORES, 21.0)
             for case in cases
             for seed in (0, 1)
         ]

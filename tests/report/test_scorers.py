@@ -6,10 +6,10 @@ import pytest
 import toy
 
 from bico.cli.main import main
+from bico.config.scores import TRUTH_SCORES
 from bico.core.errors import InputError
 from bico.core.files import write_text
 from bico.report import scorers, statistics
-from bico.scoring.results import SCORES, TRUTH_SCORES
 from bico.toybox.faults import dosed_clips
 
 pytestmark = pytest.mark.usefixtures("few_are_enough")
@@ -24,7 +24,7 @@ def made_up(folder, config, *, blind: str, backwards: str) -> None:
     rng = np.random.default_rng(0)
     lines = []
     for case, fault, dose in dosed_clips(config):
-        scores = dict.fromkeys((*SCORES, *TRUTH_SCORES), 50 - 10 * dose)
+        scores = dict.fromkeys((*toy.SCORES, *TRUTH_SCORES), 50 - 10 * dose)
         swing = (-1) ** (4 * dose) * (list(config.cases).index(case) - 1)
         scores |= {blind: 50 + (0 if dose == 0 else swing), backwards: 50 + 10 * dose}
         lines.append({"case": case, "fault": fault, "dose": dose} | scores)
@@ -34,7 +34,7 @@ def made_up(folder, config, *, blind: str, backwards: str) -> None:
         for case in config.cases:
             for seed in config.seeds:
                 truth = 10 * level + rng.normal(scale=5)
-                scores = dict.fromkeys((*SCORES, *TRUTH_SCORES), truth) | {blind: rng.normal(), backwards: -truth}
+                scores = dict.fromkeys((*toy.SCORES, *TRUTH_SCORES), truth) | {blind: rng.normal(), backwards: -truth}
                 rows.append({"case": case, "seed": seed, "status": "ok"} | scores)
         write_text(config.paths.scores(method), pd.DataFrame(rows).to_csv(index=False))
 

@@ -8,11 +8,11 @@ import pytest
 import toy
 from scipy.stats import spearmanr
 
+from bico.config.scores import TRUTH_SCORES
 from bico.core.errors import InputError
 from bico.core.files import write_text
 from bico.report import statistics, tables
 from bico.report.plots import plot
-from bico.scoring.results import SCORES, TRUTH_SCORES
 
 RESAMPLES = {"resamples": 2000, "seed": 0}
 
@@ -103,11 +103,11 @@ def scored(tmp_path):
             for number, case in enumerate(config.cases)
             for seed in config.seeds
         ]
-        table = pd.DataFrame(rows).astype(dict.fromkeys(SCORES, float))
+        table = pd.DataFrame(rows).astype(dict.fromkeys(toy.SCORES, float))
         if method == "base":
             table.loc[0, "status"] = "failed"
             table.loc[2:3, "status"] = "not supported"
-            table.loc[table.status != "ok", list(SCORES)] = np.nan
+            table.loc[table.status != "ok", list(toy.SCORES)] = np.nan
         write_text(tmp_path / f"scores/{method}.csv", table.to_csv(index=False))
     return config
 
@@ -143,7 +143,7 @@ def test_motion_stands_in_the_table_of_the_cases_that_have_it(scored):
 
 def write_truth(config) -> None:
     """What `calibrate` leaves behind."""
-    values = dict.fromkeys(SCORES, 60.0) | dict.fromkeys(TRUTH_SCORES, 100.0)
+    values = dict.fromkeys(toy.SCORES, 60.0) | dict.fromkeys(TRUTH_SCORES, 100.0)
     rows = [{"case": case, "seed": seed, "status": "ok"} | values for case in config.cases for seed in config.seeds]
     write_text(config.results / "scores/truth.csv", pd.DataFrame(rows).to_csv(index=False))
     write_text(config.results / "scores/calibration.json", '{"concept": {"ceiling": 0.9, "floor": 0.4}}')
@@ -153,7 +153,7 @@ def test_truth_columns_come_with_the_probe(tmp_path):
     models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
     config = toy.config(tmp_path, models=models, methods={"bico": {}})
     rows = [{"case": case, "seed": seed, "status": "failed"} for case in config.cases for seed in config.seeds]
-    rows[0] |= {"status": "ok"} | dict.fromkeys((*SCORES, *TRUTH_SCORES), 50.0)
+    rows[0] |= {"status": "ok"} | dict.fromkeys((*toy.SCORES, *TRUTH_SCORES), 50.0)
     write_text(tmp_path / "scores/bico.csv", pd.DataFrame(rows).to_csv(index=False))
     write_truth(config)
     table = tables.write_table(config, "table1")
@@ -162,14 +162,14 @@ def test_truth_columns_come_with_the_probe(tmp_path):
     assert "concept 0.400 to 0.900" in text
     (line,) = (line for line in text.splitlines() if line.startswith("| exact renderings "))
     means = [cell.split()[0] for cell in line.split("|")[2:-1]]
-    assert means == ["60.0"] * len(SCORES) + ["100.0"] * len(TRUTH_SCORES)
+    assert means == ["60.0"] * len(toy.SCORES) + ["100.0"] * len(TRUTH_SCORES)
     assert "| clip_t          |  truth_prompt |     1 |             |" in text  # one clip ranks nothing
 
 
 def test_a_case_whose_sources_show_nothing_unasked_is_counted_without_a_score_for_it(tmp_path):
     models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
     config = toy.config(tmp_path, models=models, methods={"bico": {}}, seeds=[0])
-    others = {"seed": 0, "status": "ok"} | dict.fromkeys((*SCORES, *TRUTH_SCORES), 50.0)
+    others = {"seed": 0, "status": "ok"} | dict.fromkeys((*toy.SCORES, *TRUTH_SCORES), 50.0)
     clean = zip(config.cases, (80.0, np.nan, 40.0), strict=True)
     rows = [{"case": case} | others | {"truth_clean": value} for case, value in clean]
     write_text(tmp_path / "scores/bico.csv", pd.DataFrame(rows).to_csv(index=False))
@@ -183,7 +183,7 @@ def test_a_probe_alone_brings_no_truth(tmp_path):
     models = dict.fromkeys(("wan", "vlm", "clip", "dino", "probe"), "none")
     config = toy.config(tmp_path, models=models, methods={"bico": {}}, seeds=[0])
     cases = {name: case.model_copy(update={"truth": None}) for name, case in config.cases.items()}
-    rows = [{"case": case, "seed": 0, "status": "ok"} | dict.fromkeys(SCORES, 50.0) for case in cases]
+    rows = [{"case": case, "seed": 0, "status": "ok"} | dict.fromkeys(toy.SCORES, 50.0) for case in cases]
     scores = pd.DataFrame(rows).reindex(columns=[*rows[0], *TRUTH_SCORES])
     write_text(tmp_path / "scores/bico.csv", scores.to_csv(index=False))
     tables.write_table(config.model_copy(update={"cases": cases}), "table1")
@@ -290,7 +290,7 @@ def ablation(folder, levels: dict[str, float], missing: str | None = None) -> st
     for row, level in levels.items():
         rows = [
             {"case": case, "seed": seed, "status": "ok"}
-            | dict.fromkeys(SCORES, 30.0)
+            | dict.fromkeys(toy.SCORES, 30.0)
             | dict.fromkeys(TRUTH_SCORES, level + 5 * number)
             for number, case in enumerate(config.cases)
             for seed in config.seeds
@@ -298,7 +298,7 @@ def ablation(folder, levels: dict[str, float], missing: str | None = None) -> st
         scores = pd.DataFrame(rows)
         if row == missing:
             scores.loc[0, "status"] = "failed"
-            scores.loc[0, [*SCORES, *TRUTH_SCORES]] = np.nan
+            scores.loc[0, [*toy.SCORES, *TRUTH_SCORES]] = np.nan
         write_text(folder / f"scores/{row}.csv", scores.to_csv(index=False))
     write_truth(config)
     tables.write_table(config, "table2")
@@ -392,8 +392,8 @@ def test_rows_and_cases_that_look_like_something_else_stay_what_they_are_called(
     )
     for row in config.methods:
         rows = [{"case": case, "seed": seed, "status": "ok"} for case in config.cases for seed in config.seeds]
-        scores = pd.DataFrame(rows).assign(**dict.fromkeys(SCORES, 50.0))
-        scores.loc[scores["case"] == "NA", ["status", *SCORES]] = ["failed", *[np.nan] * len(SCORES)]
+        scores = pd.DataFrame(rows).assign(**dict.fromkeys(toy.SCORES, 50.0))
+        scores.loc[scores["case"] == "NA", ["status", *toy.SCORES]] = ["failed", *[np.nan] * len(toy.SCORES)]
         write_text(config.paths.scores(row), scores.to_csv(index=False))
     table = tables.write_table(config, "table1")
     assert table[["method", "cases", "clips", "missing"]].to_numpy().tolist() == [["NA", 4, 8, 2], ["007", 4, 8, 2]]

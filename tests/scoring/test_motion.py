@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import toy
 
-from bico.scoring.motion import dynamic_degree, motion_fidelity, motion_scores, tracks
+from bico.scoring.motion import dynamic_degree, motion_fidelity, smoothness, tracks
+from bico.scoring.protocol import ScoredClip, ScoredSource
 from bico.toybox.render import render
 
 RIGHT, LEFT, DOWN = (2, 0), (-2, 0), (0, 2)
@@ -130,17 +131,50 @@ def test_dynamic_degree_of_a_still_clip_is_0():
     assert dynamic_degree(still, 8) == dynamic_degree(still[:1], 8) == 0
 
 
+# --- smoothness -----------------------------------------------------------------------------------------------------
+
+
+def test_smoothness_is_1_for_what_goes_on_and_0_for_what_turns_back():
+    step = np.array([0.01, 0.0])
+    going = np.arange(5)[:, None, None] * step
+    back = (np.arange(5) % 2)[:, None, None] * step
+    starts = np.minimum(np.maximum(np.arange(5) - 2, 0), 1)[:, None, None] * step
+    assert smoothness(going) == pytest.approx(1) and smoothness(back) == smoothness(starts) == pytest.approx(0)
+    assert smoothness(np.concatenate([going, back], axis=1)) == pytest.approx(0.5)
+
+
+def test_a_still_clip_and_one_of_two_frames_are_smooth():
+    still = shifted((0, 0))
+    assert smoothness(tracks(still)) == smoothness(tracks(still[:1])) == smoothness(tracks(shifted(RIGHT)[:2])) == 1
+
+
+def test_smoothness_falls_when_frames_are_shuffled_and_is_blind_to_direction():
+    clip = shifted(RIGHT)
+    assert smoothness(tracks(clip)) > 0.95 > 0.5 > smoothness(tracks(clip[np.random.default_rng(0).permutation(9)]))
+    assert smoothness(tracks(clip[::-1])) == pytest.approx(smoothness(tracks(clip)), abs=0.02)
+
+
 # --- both -----------------------------------------------------------------------------------------------------------
 
 
-def test_fidelity_is_the_mean_over_the_sources_that_move():
-    clip = shifted(RIGHT)
-    right, left, still = (tracks(shifted(step)) for step in (RIGHT, LEFT, (0, 0)))
-    scores = motion_scores(clip, [right, left, still], 8)
-    assert scores["motion_fidelity"] == pytest.approx(0, abs=2)
-    assert scores["dynamic_degree"] == pytest.approx(100 * 8 * 2 / 96, rel=0.03)
-    assert np.isnan(motion_scores(clip, [], 8)["motion_fidelity"])
-    assert motion_scores(clip, [right], 8) == motion_scores(clip, [right], 8)
+def test_fidelity_is_the_mean_over_the_sources_that_move(tmp_path):
+    config = toy.config(tmp_path)
+    sources = {
+        name: ScoredSource(frames=shifted(step), kind="video")
+        for name, step in (("right", RIGHT), ("left", LEFT), ("still", (0, 0)))
+    }
+
+    def measured(*names: str) -> dict[str, float]:
+        chosen = {name: sources[name] for name in names}
+        clip = ScoredClip(frames=shifted(RIGHT), prompt="", bind={}, sources=chosen, fps=8)
+        scores = toy.opened(config, "motion_fidelity"), toy.opened(config, "dynamic_degree")
+        return {column: value for score in scores for column, value in score.measure(clip).values.items()}
+
+    both = measured("right", "left", "still")
+    assert both["motion_fidelity"] == pytest.approx(0, abs=2)
+    assert both["dynamic_degree"] == pytest.approx(100 * 8 * 2 / 96, rel=0.03)
+    assert "motion_fidelity" not in measured() and "motion_fidelity" not in measured("still")
+    assert measured("right") == measured("right")
 
 
 def test_a_point_whose_window_leaves_the_frame_is_lost():

@@ -16,16 +16,18 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
 from bico.analysis.concept_parts import measure_parts
+from bico.config.scores import TRUTH_SCORES
 from bico.core.files import write_json
 from bico.core.fingerprints import file_digest
 from bico.media.reading import read_media
 from bico.media.writing import write_clip, write_image
 from bico.models.clip import Clip
-from bico.scoring import results, truth
-from bico.scoring import scores as scoring
-from bico.scoring.clip_t import ClipT
-from bico.scoring.dino_i import DinoI, harmonic_mean
-from bico.scoring.motion import motion_scores, tracks
+from bico.scoring import scoring, truth
+from bico.scoring.clip_judge import ClipJudge
+from bico.scoring.dino_judge import DinoJudge, open_dino_judge
+from bico.scoring.motion import dynamic_degree, motion_fidelity, tracks
+from bico.scoring.pooling import harmonic_mean
+from bico.scoring.protocol import ScoredClip, ScoredSource
 from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import render, trajectory
 from bico.toybox.world import Look
@@ -52,29 +54,45 @@ def frames():
     return np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)
 
 
+@pytest.fixture
+def config(judges, tmp_path):
+    models = {"wan": "none", "vlm": "none", "clip": str(judges / "clip"), "dino": str(judges / "dino")}
+    return toy.config(tmp_path, models=models, scoring={"dino_crop": None})
+
+
+def shown(frames, prompt, inputs):
+    """A clip whose sources have these frames."""
+    sources = {
+        name: ScoredSource(frames=media, kind="image" if len(media) == 1 else "video") for name, media in inputs.items()
+    }
+    return ScoredClip(frames=frames, prompt=prompt, bind=dict.fromkeys(inputs, ()), sources=sources, fps=8)
+
+
 # --- CLIP-T and DINO-I ----------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def test_clip_t_is_the_mean_of_unit_frame_features_dotted_with_the_prompt(judges, frames):
+def test_clip_t_is_the_mean_of_unit_frame_features_dotted_with_the_prompt(judges, config, frames):
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{judges / 'clip'}")
     model.eval()
     text = F.normalize(model.encode_text(open_clip.get_tokenizer(f"local-dir:{judges / 'clip'}")([TEXTS[0]])), dim=1)
     images = torch.stack([preprocess(Image.fromarray(frame)) for frame in frames])
     expected = 100 * (F.normalize(model.encode_image(images), dim=1) @ text[0])
-    score, by_frame = ClipT(judges / "clip").score(frames, TEXTS[0])
-    assert score == pytest.approx(expected.mean().item(), rel=1e-4)
-    assert by_frame == pytest.approx(expected.tolist(), rel=1e-4)
+    measured = toy.opened(config, "clip_t").measure(shown(frames, TEXTS[0], {}))
+    assert measured.values["clip_t"] == pytest.approx(expected.mean().item(), rel=1e-4)
+    assert measured.frames["clip_t"] == pytest.approx(expected.tolist(), rel=1e-4)
 
 
-def test_renormalised_pooling_gives_cosines_of_clips(judges, frames):
-    plain, renormalised = (DinoI(judges / "dino", pooling=pooling) for pooling in ("mean", "renormalised"))
-    assert renormalised.score(frames, {"itself": renormalised.reference(frames)})[0] == pytest.approx(100, abs=1e-3)
-    assert plain.score(frames, {"itself": plain.reference(frames)})[0] < 100
+def test_renormalised_pooling_gives_cosines_of_clips(config, frames):
+    found = {}
+    for pooling in ("mean", "renormalised"):
+        pooled = config.model_copy(update={"scoring": config.scoring.model_copy(update={"pooling": pooling})})
+        found[pooling] = toy.opened(pooled, "dino_i").measure(shown(frames, "", {"itself": frames})).values["dino_i"]
+    assert found["renormalised"] == pytest.approx(100, abs=1e-3) and found["mean"] < 100
 
 
 @torch.no_grad()
-def test_dino_i_is_the_harmonic_mean_over_pooled_inputs(judges, frames):
+def test_dino_i_is_the_harmonic_mean_over_pooled_inputs(judges, config, frames):
     model = timm.create_model(f"local-dir:{judges / 'dino'}", pretrained=True).eval()
     preprocess = create_transform(**resolve_model_data_config(model), is_training=False)
 
@@ -84,15 +102,14 @@ def test_dino_i_is_the_harmonic_mean_over_pooled_inputs(judges, frames):
 
     inputs = {"picture": frames[:1], "clip": frames[1:]}
     a, b = (float(pooled(frames) @ pooled(media)) for media in inputs.values())
-    judge = DinoI(judges / "dino")
-    score, by_frame = judge.score(frames, {name: judge.reference(media) for name, media in inputs.items()})
-    assert score == pytest.approx(100 * 2 * a * b / (a + b), rel=1e-4)
-    assert np.mean(by_frame["picture"]) == pytest.approx(100 * a, rel=1e-4)
+    measured = toy.opened(config, "dino_i").measure(shown(frames, "", inputs))
+    assert measured.values["dino_i"] == pytest.approx(100 * 2 * a * b / (a + b), rel=1e-4)
+    assert np.mean(measured.frames["dino_i"]["picture"]) == pytest.approx(100 * a, rel=1e-4)
 
 
 def test_dino_sees_as_much_of_a_frame_as_the_config_says(judges):
-    size = DinoI(judges / "dino").model.pretrained_cfg["input_size"][-1]
-    resize, crop, *_ = DinoI(judges / "dino", crop=0.875).preprocess.transforms
+    size = DinoJudge(judges / "dino").model.pretrained_cfg["input_size"][-1]
+    resize, crop, *_ = DinoJudge(judges / "dino", crop=0.875).preprocess.transforms
     assert (resize.size, tuple(crop.size)) == (int(size / 0.875), (size, size))
 
 
@@ -110,7 +127,7 @@ def test_the_small_vocabulary_reads_any_text(judges, text):
 
 
 def test_a_prompt_that_clip_does_not_read_to_its_end_is_a_notice(judges, tmp_path, caplog):
-    clip_t = ClipT(judges / "clip")
+    clip_t = ClipJudge(judges / "clip")
     longest = "zebra zebra zebra zebra zebra"
     while clip_t.reads_whole(f"{longest} a"):
         longest += " a"
@@ -139,7 +156,7 @@ def test_clips_without_a_score_stay_rows(judges, tmp_path):
     config.paths.clip("base", "robot_spins", 0).unlink()
     scoring.score(config, "base")
     rows = pd.read_csv(tmp_path / "scores/base.csv").set_index(["case", "seed"])
-    assert list(rows.columns) == ["status", *results.SCORES]
+    assert list(rows.columns) == ["status", *toy.SCORES]
     assert len(rows) == 6
     assert rows.loc["cat_bounces", 1].status == "failed"
     assert rows.loc["robot_spins", 0].status == "missing"
@@ -173,7 +190,8 @@ def test_motion_is_that_of_the_bound_videos(judges, tmp_path):
     assert rows["bico"].motion_fidelity["cat_rests"].isna().all()  # no video is bound
     paths = config.media_path("bouncing_car"), config.paths.clip("bico", "cat_bounces", 0)
     source, clip = (read_media(path, **dict(config.media)) for path in paths)
-    expected = motion_scores(clip, [tracks(source)], config.media.fps)
+    fidelity, speed = motion_fidelity(tracks(clip), tracks(source)), dynamic_degree(clip, config.media.fps)
+    expected = {"motion_fidelity": 100 * fidelity, "dynamic_degree": 100 * speed}
     assert moving.loc["cat_bounces", list(expected)].iloc[0].to_dict() == pytest.approx(expected, abs=1e-4)
 
 
@@ -294,9 +312,9 @@ def test_calibration_and_scores_through_files(benchmark, judges, tmp_path):
         scoring.score(config, method)
         tables[method] = pd.read_csv(tmp_path / f"scores/{method}.csv")
     truth = pd.read_csv(tmp_path / "scores/truth.csv")
-    assert truth[list(results.TRUTH_SCORES)].mean().to_numpy() == pytest.approx(100, abs=0.1)
+    assert truth[list(TRUTH_SCORES)].mean().to_numpy() == pytest.approx(100, abs=0.1)
     pd.testing.assert_frame_equal(truth, tables["bico"], atol=5)  # whose clips are the truths, written once more
-    assert list(tables["bico"].columns[-len(results.TRUTH_SCORES) :]) == list(results.TRUTH_SCORES)
+    assert list(tables["bico"].columns[-len(TRUTH_SCORES) :]) == list(TRUTH_SCORES)
     assert tables["bico"].truth_overall.mean() == pytest.approx(100, abs=0.1)
     assert tables["base"].truth_overall.mean() < 40
     before = (tmp_path / "scores/bico.csv").read_bytes()
@@ -331,12 +349,10 @@ def test_parts_tell_which_look_is_lost(benchmark):
     assert pd.read_csv(config.results / "concept_parts.csv").cases.tolist() == [len(truths)] * len(match)
 
 
-def test_both_judges_see_and_pool_as_the_config_says(judges, tmp_path):
+def test_dino_sees_what_scoring_dino_crop_says(judges, tmp_path):
     models = {"wan": "none", "vlm": "none", "clip": str(judges / "clip"), "dino": str(judges / "dino")}
-    config = toy.config(tmp_path, models=models, scoring={"pooling": "renormalised", "dino_crop": 0.5})
-    clip_t, dino_i = scoring.open_judges(config, "cpu")
-    assert clip_t.pooling == dino_i.pooling == "renormalised"
-    resize, crop, *_ = dino_i.preprocess.transforms
+    config = toy.config(tmp_path, models=models, scoring={"dino_crop": 0.5})
+    resize, crop, *_ = open_dino_judge(config, "cpu").preprocess.transforms
     assert resize.size == 2 * crop.size[0]
 
 

@@ -8,6 +8,7 @@ from urllib.error import URLError
 
 import pandas as pd
 import pytest
+import toy
 import yaml
 from conftest import ROOT, ZOO, needs_zoo
 from files import moving_square
@@ -20,7 +21,6 @@ from bico.core.errors import InputError
 from bico.core.fingerprints import file_digest
 from bico.media.writing import write_clip
 from bico.pipeline.preflight import preflight
-from bico.scoring.results import SCORES
 from bico.sources import authors_page as authors
 
 PAGE = next(ROOT.parent.glob("*/paper_page"), ROOT / "none")
@@ -265,9 +265,7 @@ def models() -> dict:
 @needs_zoo
 def test_published_clips_are_scored_as_ours_are_and_none_is_dropped(small, tmp_path, capsys):
     from bico.media.reading import read_clip, read_media
-    from bico.scoring.clip_t import ClipT
-    from bico.scoring.dino_i import DinoI
-    from bico.scoring.motion import motion_scores, tracks
+    from bico.scoring.protocol import ScoredClip, ScoredSource
 
     folder = write_page(tmp_path / "page", PICTURE, CLIP, OURS, OTHER)
     (folder / "static" / "cat_ball_dual.mp4").unlink()
@@ -275,18 +273,19 @@ def test_published_clips_are_scored_as_ours_are_and_none_is_dropped(small, tmp_p
     table = scores_of(small, folder, tmp_path)
     assert table["method"].tolist() == ["BiCo (Ours)", "DualReal"] and table["status"].tolist() == ["ok", "missing"]
     assert table["table"].tolist() == ["table1", "table1"] and table["row"].tolist() == [5, 4]
-    assert table.loc[1, list(SCORES)].isna().all()
+    assert table.loc[1, list(toy.SCORES)].isna().all()
 
     frames = read_clip(folder / "static" / "cat_ball_1.2.mp4")
-    inputs = {name: read_media(folder / "static" / name, **small["media"]) for name in ("cat.jpg", "ball.mp4")}
-    assert table.loc[0, "clip_t"] == pytest.approx(
-        ClipT(ZOO / "clip").score(frames, "A cat bouncing along at noon.")[0], abs=1e-3
-    )
-    judge = DinoI(ZOO / "dino")
-    references = {name: judge.reference(medium) for name, medium in inputs.items()}
-    assert table.loc[0, "dino_i"] == pytest.approx(judge.score(frames, references)[0], abs=1e-3)
-    motion = motion_scores(frames, [tracks(inputs["ball.mp4"])], fps=8)
-    assert table.loc[0, list(motion)].to_dict() == pytest.approx(motion, abs=1e-3, nan_ok=True)
+    sources = {
+        name: ScoredSource(frames=read_media(folder / "static" / name, **small["media"]), kind=kind)
+        for name, kind in (("cat.jpg", "image"), ("ball.mp4", "video"))
+    }
+    bind = {"cat.jpg": ["A cat"], "ball.mp4": ["bouncing along"]}
+    clip = ScoredClip(frames=frames, prompt="A cat bouncing along at noon.", bind=bind, sources=sources, fps=8)
+    config = load(small | {"models": models()})
+    for name in config.scoring.scores:
+        values = toy.opened(config, name).measure(clip).values
+        assert table.loc[0, list(values)].to_dict() == pytest.approx(values, abs=1e-3)
     assert "missing" in capsys.readouterr().out
 
 

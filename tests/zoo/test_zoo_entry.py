@@ -23,8 +23,9 @@ from bico.zoo.install import MODELS, install
         (["card", "nowhere"], "nowhere/wan/vae: no such folder"),
         (
             ["clip", "out", "--start", "nowhere"],
-            "--start: clip takes no such option: expected it with wan or lean or vlm",
+            "--start: clip takes no such option: expected it with wan or lean or vlm or vqa",
         ),
+        (["vqa", "out", "--start", "nowhere"], "--start: nowhere: no such folder"),
         (["vlm", "out", "--start", "nowhere"], "--start: nowhere: no such folder"),
     ],
 )
@@ -66,4 +67,4 @@ def test_zoo_can_be_trained_when_there_is_none(checkout: Path):
     shutil.rmtree(checkout / "config")
     done = snakemake("-n", "-s", "workflow/zoo.smk", folder=checkout)
     assert done.returncode == 0 and "profiles/default" in done.stdout, done.stdout
-    assert jobs(done.stdout) == {"vae": 1, "wan": 1, "model": 4, "install": 1}
+    assert jobs(done.stdout) == {"vae": 1, "wan": 1, "model": 4, "vqa": 1, "install": 1}

@@ -30,7 +30,7 @@ rule published:
     input:
         index=rules.authors.output.index,
         media=rules.authors.output.media,
-        weights=fetched("clip", "dino"),
+        weights=fetched(*dependencies.scoring_models(CONFIG, CONFIG.scoring.scores)),
     output:
         csv=report(
             AT.table("published"),

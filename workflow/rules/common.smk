@@ -62,6 +62,11 @@ def media_of(sources):
     return [str(path) for path in paths if path not in dependencies.own_files(CONFIG)]
 
 
+def key_words(scores):
+    """The manifest of the sources' concepts, if one of these scores reads them."""
+    return str(AT.all_concepts) if dependencies.needs_key_words(scores) else []
+
+
 def learners():
     """Rows under whose names artifacts are learned. Other rows with the same training share them."""
     return [

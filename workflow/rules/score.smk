@@ -6,7 +6,8 @@ rule calibrate:
         truth=rules.truth.output.clips,
         scenes=rules.truth.output.scenes,
         media=media_of(BOUND),
-        weights=fetched("clip", "dino"),
+        weights=fetched(*dependencies.scoring_models(CONFIG, CONFIG.scoring.scores)),
+        concepts=key_words(CONFIG.scoring.scores),
     output:
         calibration=AT.calibration,
         scores=AT.scores("truth"),
@@ -30,7 +31,8 @@ rule score:
     input:
         manifest=rules.generate.output.manifest,
         media=media_of(BOUND),
-        weights=fetched("clip", "dino"),
+        weights=fetched(*dependencies.scoring_models(CONFIG, CONFIG.scoring.scores)),
+        concepts=key_words(CONFIG.scoring.scores),
         calibration=rules.calibrate.output.calibration if CONFIG.models.probe else [],
     output:
         scores=AT.scores("{method}"),

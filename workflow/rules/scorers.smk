@@ -4,7 +4,8 @@
 rule doses:
     input:
         media=media_of(BOUND),
-        weights=fetched("clip", "dino"),
+        weights=fetched(*dependencies.scoring_models(CONFIG, CONFIG.scoring.all)),
+        concepts=key_words(CONFIG.scoring.all),
         calibration=rules.calibrate.output.calibration,
     output:
         doses=AT.doses,
@@ -16,7 +17,7 @@ rule doses:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=3000,
     params:
         config=str(AT.config),
         depends=lambda w: depends("doses"),

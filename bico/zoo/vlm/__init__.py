@@ -8,6 +8,8 @@ the words of the whole frame. Without this stage the model takes many times as l
 whole model learns two things (`answers`): to name concepts as JSON, from a frame or a clip, and to write a caption that
 holds the words of a given JSON. Some of these words are invented, so that it learns to copy any word.
 
+A copy of it, the judge of the VQA score, is fine-tuned to answer yes or no (`questions`).
+
 The instructions of `bico.sources.instructions` are single tokens of its vocabulary, which keeps prompts short. An
 edited instruction needs a new training; a test fails until then.
 """

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch.nn import functional as F
+from transformers import DynamicCache
 
 from bico.models.vlm import Vlm
 from bico.sources.instructions import SHORT, Concepts
@@ -23,37 +24,7 @@ from bico.zoo.training import Training, mixed_precision
 from bico.zoo.vlm.sight import FIRST_SHARE
 from bico.zoo.vlm.vision import CLIP_PAIRS, SIDE, see
 
-BATCH = {"cpu": 32, "cuda": 256}
 INVENTED_SHARE = 0.12  # share of caption dialogues with an invented word
-
-
-class Course(NamedTuple):
-    """Length and data of this stage.
-
-    Attributes:
-        scenes: number of training scenes, by device.
-        steps: number of steps, by device.
-        sight_kept: share of the steps, at the start, in which the vision tower is frozen.
-        caption_share: share of dialogues that ask for a caption; the others ask for concepts.
-        peak: peak of the learning rate, as a multiple of Muon's own rates.
-    """
-
-    scenes: dict[str, int]
-    steps: dict[str, int]
-    sight_kept: float
-    caption_share: float
-    peak: float
-
-
-# A GPU gets more scenes and larger batches (here and in the vision stage): it trains on ten to twenty times as many
-# scenes in a tenth of the time.
-FROM_SCRATCH = Course(
-    {"cpu": 20_000, "cuda": 60_000}, {"cpu": 1_500, "cuda": 2_500}, sight_kept=0.5, caption_share=0.4, peak=1.0
-)
-# Known words are soon relearned; new phrasings take longer.
-CONTINUED = Course(
-    {"cpu": 6_000, "cuda": 60_000}, {"cpu": 1_600, "cuda": 1_600}, sight_kept=1.0, caption_share=0.85, peak=0.5
-)
 
 
 def example(scene: Scene, rng: np.random.Generator, *, moving: bool, caption_share: float) -> tuple[str, str]:
@@ -111,21 +82,31 @@ def positions(start: int, pairs: int, length: int, device: torch.device) -> torc
 
 
 def loss_of(vlm: Vlm, media: torch.Tensor, ids: np.ndarray) -> torch.Tensor:
-    """Mean next-token loss (nats) over the answers in dialogues (see `tokens`) about uint8 [B, T, H, W, 3]."""
+    """Mean next-token loss (nats) over the answers in dialogues (see `tokens`) about uint8 [B, T, H, W, 3].
+
+    There may be several times as many dialogues as media: then the first ones are about the first of them. Each of the
+    media is read once.
+    """
     model, names = vlm.model, vlm.processor.tokenizer
     turn, vision, end = names.convert_tokens_to_ids(["<|im_start|>", "<|vision_start|>", names.pad_token])
     start, pairs = int(np.argmax(ids[0] == vision)) + 1, -(-media.shape[1] // 2)
     first = start + pairs * SIDE**2  # token after the vision tokens
-    labels = np.where((np.cumsum(ids == turn, axis=1) < 2) | (ids == end), -100, ids)[:, first:]
+    labels = np.where((np.cumsum(ids == turn, axis=1) < 2) | (ids == end), -100, ids)[:, first + 1 :]
     known, wanted = _moved(ids, media.device), _moved(np.ascontiguousarray(labels), media.device)
+    language, each = model.model.language_model, len(ids) // len(media)
+    words = language.embed_tokens(known)
+    places = positions(start, pairs, ids.shape[1], media.device)[:, None]
     seen = see(model.model.visual, media)
-    words = model.model.language_model.embed_tokens(known)
-    read = model.model.language_model(
-        inputs_embeds=torch.cat([words[:, :start], seen.to(words.dtype), words[:, first:]], dim=1),
-        position_ids=positions(start, pairs, ids.shape[1], media.device)[:, None].expand(-1, len(ids), -1),
-        use_cache=False,
+    before = torch.cat([words[::each, :start], seen.to(words.dtype)], dim=1)
+    cache = DynamicCache(config=language.config)
+    language(inputs_embeds=before, position_ids=places[..., :first].expand(-1, len(media), -1), past_key_values=cache)
+    cache.batch_repeat_interleave(each)
+    read = language(
+        inputs_embeds=words[:, first:],
+        position_ids=places[..., first:].expand(-1, len(ids), -1),
+        past_key_values=cache,
     ).last_hidden_state
-    logits = model.lm_head(read[:, first - 1 : -1])
+    logits = model.lm_head(read[:, :-1])
     return F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten())
 
 
@@ -134,37 +115,100 @@ class Lesson(NamedTuple):
 
     Attributes:
         frames, times: [B / 2] scenes, and which of their frames.
-        about_frames: [B / 2, length] dialogues about them, see `tokens`.
-        clips: [B / 2] scenes.
-        about_clips: [B / 2, length] dialogues about these.
+        about_frames: [dialogues, length] dialogues about them, see `loss_of`.
+        clips, clip_times: [B / 2] scenes, and [B / 2, T] which of their frames.
+        about_clips: [dialogues, length] dialogues about these.
     """
 
     frames: np.ndarray
     times: np.ndarray
     about_frames: np.ndarray
     clips: np.ndarray
+    clip_times: np.ndarray
     about_clips: np.ndarray
 
 
-def lesson(folder: Path, count: int, size: int, caption_share: float, seed: int, step: int) -> Lesson:
-    """The batch of a step, from `count` training scenes; `folder` holds the tokenizer."""
-    vlm = _opened(folder)
+def lesson(folder: Path, count: int, size: int, seed: int, step: int, *, caption_share: float) -> Lesson:
+    """The batch of a step, from `count` training scenes; `folder` holds the tokenizer.
+
+    Args:
+        caption_share: share of dialogues that ask for a caption; the others ask for concepts.
+    """
+    vlm = opened(folder)
+    frames, times, clips, rng = draw_media(count, size, seed, step)
+    about_frames = [example(train_scene(i), rng, moving=False, caption_share=caption_share) for i in frames.tolist()]
+    about_clips = [example(train_scene(i), rng, moving=True, caption_share=caption_share) for i in clips.tolist()]
+    return Lesson(
+        frames,
+        times,
+        tokens(vlm, about_frames, still=True),
+        clips,
+        np.tile(np.arange(NUM_FRAMES), (len(clips), 1)),
+        tokens(vlm, about_clips, still=False),
+    )
+
+
+def draw_media(
+    count: int, size: int, seed: int, step: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.random.Generator]:
+    """Scenes of which a frame is shown, these frames, scenes of which a clip is shown, and a generator for the rest."""
     indices, rng = draw_batch(count, size, seed + 1, step)
     frames, clips = rng.permutation(indices).reshape(2, -1)
     times = rng.integers(NUM_FRAMES, size=len(frames))
     times[rng.random(len(frames)) < FIRST_SHARE] = 0
-    about_frames = [example(_scene(i), rng, moving=False, caption_share=caption_share) for i in frames.tolist()]
-    about_clips = [example(_scene(i), rng, moving=True, caption_share=caption_share) for i in clips.tolist()]
-    return Lesson(frames, times, tokens(vlm, about_frames, still=True), clips, tokens(vlm, about_clips, still=False))
+    return frames, times, clips, rng
+
+
+class Course(NamedTuple):
+    """Length and data of this stage.
+
+    Attributes:
+        scenes: number of training scenes, by device.
+        batch: number of scenes in a step, by device; half of them are frames.
+        steps: number of steps, by device.
+        sight_kept: share of the steps, at the start, in which the vision tower is frozen.
+        peak: peak of the learning rate, as a multiple of Muon's own rates.
+        write: the lesson of a step: (folder, count, size, seed, step), see `lesson`.
+    """
+
+    scenes: dict[str, int]
+    batch: dict[str, int]
+    steps: dict[str, int]
+    sight_kept: float
+    peak: float
+    write: Callable[[Path, int, int, int, int], Lesson]
+
+
+# A GPU gets more scenes and larger batches (here and in the vision stage): it trains on ten to twenty times as many
+# scenes in a tenth of the time.
+FROM_SCRATCH = Course(
+    {"cpu": 20_000, "cuda": 60_000},
+    {"cpu": 32, "cuda": 256},
+    {"cpu": 1_500, "cuda": 2_500},
+    sight_kept=0.5,
+    peak=1.0,
+    write=partial(lesson, caption_share=0.4),
+)
+# Known words are soon relearned; new phrasings take longer.
+CONTINUED = Course(
+    {"cpu": 6_000, "cuda": 60_000},
+    {"cpu": 32, "cuda": 256},
+    {"cpu": 1_600, "cuda": 1_600},
+    sight_kept=1.0,
+    peak=0.5,
+    write=partial(lesson, caption_share=0.85),
+)
 
 
 @cache
-def _opened(folder: Path) -> Vlm:
+def opened(folder: Path) -> Vlm:
+    """The VLM of a folder, of which a lesson needs the tokenizer."""
     return Vlm(folder, device="cpu")
 
 
 @cache
-def _scene(index: int) -> Scene:
+def train_scene(index: int) -> Scene:
+    """A training scene by its number."""
     return scenes(1, TRAIN_SEED, start=index)[0]
 
 
@@ -181,15 +225,15 @@ def train_answers(
     optimizer = muon(model, model.model.visual.blocks, model.model.language_model.layers)
     checkpoint = workdir / "vlm-answers.safetensors"
     training = Training("vlm answers", model, optimizer, checkpoint, steps, course.peak, clip_groups=True)
-    size = min(BATCH[device], len(pool))
-    written = partial(lesson, workdir / "vlm", len(pool), size, course.caption_share, seed)
+    size = min(course.batch[device], len(pool))
+    written = partial(course.write, workdir / "vlm", len(pool), size, seed)
     lessons = iter(spread(written, range(training.first, steps)))
 
     def loss(step: int) -> dict[str, torch.Tensor]:
         part = next(lessons)
         model.model.visual.requires_grad_(step >= course.sight_kept * steps)
         stills = pool[_moved(part.frames, device), _moved(part.times, device)][:, None]
-        clips = pool[_moved(part.clips, device)]
+        clips = pool[_moved(part.clips, device)[:, None], _moved(part.clip_times, device)]
         with mixed_precision(device):
             return {
                 "frames": loss_of(vlm, stills, part.about_frames),

@@ -18,7 +18,7 @@ from bico.models.vlm import Vlm
 from bico.models.wan.components import moved
 from bico.zoo.checkpoints import own_folder
 from bico.zoo.data import TRAIN_SEED, clip_pool
-from bico.zoo.vlm.answers import CONTINUED, FROM_SCRATCH, sample_texts, train_answers
+from bico.zoo.vlm.answers import CONTINUED, FROM_SCRATCH, Course, sample_texts, train_answers
 from bico.zoo.vlm.model import build
 from bico.zoo.vlm.sight import SIGHT_STEPS, all_sights, train_vision
 
@@ -38,28 +38,40 @@ def train(
         start: folder of a trained VLM that learns other answers. Its vision tower does not change.
         sight_steps, steps: of the two stages; by default those for the device.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    course = CONTINUED if start else FROM_SCRATCH
-    count = course.scenes[device]
-    path, own = (
-        workdir / f"clips-{count}.npy",
-        own_folder(workdir, {"start": start and folder_digest(start), "seed": seed}),
-    )
-    untrained = own / "vlm"
-    if not (untrained / "config.json").exists():
+    own = own_folder(workdir, {"start": start and folder_digest(start), "seed": seed})
+    if not (own / "vlm" / "config.json").exists():
         if start is None:
-            build(untrained, sample_texts(), seed)
+            build(own / "vlm", sample_texts(), seed)
         else:
-            shutil.copytree(start, untrained)
+            shutil.copytree(start, own / "vlm")
+    if start is None:
+        teach(own, out, FROM_SCRATCH, seed=seed, sight_steps=sight_steps, steps=steps)
+    else:
+        teach(own, out, CONTINUED, seed=seed, sight_steps=0, steps=steps)
+
+
+def teach(
+    own: Path, out: Path, course: Course, *, seed: int, sight_steps: int | None = None, steps: int | None = None
+) -> None:
+    """Trains the VLM in `own`/vlm and saves the folder `out`; resumes from the checkpoints in `own`.
+
+    Args:
+        own: a folder of this training, in the folder of the renderings.
+        sight_steps, steps: of the two stages; by default those for the device. 0 = the vision tower can see already.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    count = course.scenes[device]
+    path = own.parent / f"clips-{count}.npy"
     clip_pool(path, count, TRAIN_SEED)
-    vlm = Vlm(untrained, device="cpu")
+    vlm = Vlm(own / "vlm", device="cpu")
     vlm.device = device
     moved(vlm.model, device)
+    sight_steps = SIGHT_STEPS[device] if sight_steps is None else sight_steps
     with _several(device) as spread:
         pool = torch.from_numpy(np.load(path, mmap_mode="c")).to(device)
-        if start is None:
+        if sight_steps:
             known = {key: value.to(device) for key, value in all_sights(count, spread).items()}
-            train_vision(vlm, pool, known, own, seed, SIGHT_STEPS[device] if sight_steps is None else sight_steps)
+            train_vision(vlm, pool, known, own, seed, sight_steps)
         train_answers(vlm, pool, spread, own, seed, course, course.steps[device] if steps is None else steps)
     _publish(vlm, out)
 

@@ -99,4 +99,8 @@ def test_the_schema_tells_methods_apart(validator, toybox):
 
     assert valid(bico={}) and valid(bico=None) and valid(mine={"method": "bico", "strength": 0.5})
     assert valid(bico={"method": "db_lora", "rank": 4})
-    assert not valid(mine={}) and not valid(bico={"merge_weight": 0.4}) and not valid(mine={"method": "db_lora", "strength": 0.5})
+    assert (
+        not valid(mine={})
+        and not valid(bico={"merge_weight": 0.4})
+        and not valid(mine={"method": "db_lora", "strength": 0.5})
+    )

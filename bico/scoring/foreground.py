@@ -18,8 +18,8 @@ from bico.models.wan.forward_pass import Contexts
 from bico.prompts.words import bound_slots
 
 SIGMA = 0.3
-"""Noise level at which attention is measured. On exact renderings of the Toybox, 0.3 is a little better than 0.5, 0.7
-and their mean."""
+"""Noise level at which attention is measured. On exact renderings of the Toybox, 0.3 finds the subject a little better
+than 0.5, 0.7 and their mean."""
 SEED = 0
 
 

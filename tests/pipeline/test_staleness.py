@@ -88,7 +88,7 @@ def test_settings_of_composing_make_no_training_stale(scheduled, config_file, sm
 
 def test_a_new_score_makes_only_scoring_stale(scheduled, config_file, small):
     scores = dict.fromkeys(Scoring().scores)
-    small["scoring"]["scores"] = scores | {"dino_foreground": {"foreground": "motion"}}
+    small["scoring"] |= {"scores": scores | {"dino_foreground": {"foreground": "motion"}}, "tested": {}}
     write(config_file, small)
     assert scheduled() == SCORED
 

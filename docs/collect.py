@@ -4,21 +4,24 @@
     uv run python docs/collect.py parts [0=results/lean_0/config.yaml] "0.85, shipped=results/config.yaml"
     uv run python docs/collect.py worlds 0=results/lean_0/config.yaml
     uv run python docs/collect.py scorers [--config FILE]
+    uv run python docs/collect.py additions [--config FILE]
 
 `table1` writes table1.csv, differences.csv and automatic_scores.csv from the rows of table 1. `parts` writes table2.csv
 and table3.csv of the last of its runs, and parts.csv: what each part of BiCo adds in every run, of which each is given
 with the lean of its text encoder. `worlds` writes worlds.csv: rows of table 1 with other text encoders, and with the
-shipped one. `scorers` writes scorers.csv: what each score sees of each fault. Then change the dates in
-docs/results/tables.yaml, and run docs/generate.py.
+shipped one. `scorers` writes scorers.csv: what each score sees of each fault. `additions` writes additions.csv and
+additions_differences.csv: variants of ours beside BiCo. Then change the dates in docs/results/tables.yaml, and run
+docs/generate.py.
 """
 
 import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
+from bico.config.benchmark import Kind
 from bico.config.reading import load
 from bico.config.schema import Config
 from bico.config.scores import TRUTH_SCORES
@@ -42,6 +45,8 @@ COMPARED = [
     ("bico_isolated", "bico", ["truth_overall", "truth_clean"]),
 ]
 """Rows, and the scores in which they are compared."""
+ADDITIONS = ["bico_key_words", "bico_fast"]
+"""Variants of ours."""
 FAULTS = {
     "hue": "hue of the subject",
     "pattern": "pattern of the subject",
@@ -74,19 +79,19 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("what", choices=["table1", "parts", "worlds", "scorers"])
+    parser.add_argument("what", choices=list(COLLECTED))
     parser.add_argument("runs", nargs="*", type=lambda text: text.partition("=")[::2], metavar="LEAN=CONFIG")
     parser.add_argument("--config", type=Path, default=Path("results/config.yaml"))
     options = parser.parse_args()
     runs = {lean: load(Path(config)) for lean, config in options.runs} or {"": load(options.config)}
-    {"table1": _table1, "parts": _parts, "worlds": _worlds, "scorers": _scorers}[options.what](runs)
+    COLLECTED[options.what](runs)
 
 
 def _table1(runs: dict[str, Config]) -> None:
     (config,) = runs.values()
     scores = {row: read_scores(config, row) for row in (*config.table("table1"), TRUTH)}
     _save("table1", (_row(config, row, found) for row, found in scores.items()))
-    _save("differences", _differences(config, scores))
+    _save("differences", _differences(config, scores, COMPARED))
     _save("automatic_scores", _agreements(config, scores))
 
 
@@ -143,6 +148,30 @@ def _scorers(runs: dict[str, Config]) -> None:
     _save("scorers", lines.values())
 
 
+def _additions(runs: dict[str, Config]) -> None:
+    (config,) = runs.values()
+    scores = {row: read_scores(config, row) for row in ("bico", *ADDITIONS)}
+    _save("additions", (_row(config, row, found) | _seconds(config, row) for row, found in scores.items()))
+    compared = [(row, "bico", [*TRUTH_SCORES, "motion_fidelity"]) for row in ADDITIONS]
+    _save("additions_differences", _differences(config, scores, compared))
+
+
+def _seconds(config: Config, row: str) -> dict[str, float]:
+    """Mean time of the training steps on a source of each kind."""
+    kinds = {kind: [name for name in config.bound() if config.sources[name].kind == kind] for kind in get_args(Kind)}
+    trainings = {
+        kind: [config.paths.metrics(row, name, seed) for name in names for seed in config.learning_seeds]
+        for kind, names in kinds.items()
+    }
+    return {
+        f"{kind}_seconds": sum(pd.read_json(path, lines=True)["seconds"].sum() for path in paths) / len(paths)
+        for kind, paths in trainings.items()
+    }
+
+
+COLLECTED = {"table1": _table1, "parts": _parts, "worlds": _worlds, "scorers": _scorers, "additions": _additions}
+
+
 def _save(name: str, lines: Iterable[dict[str, Any]]) -> None:
     pd.DataFrame(lines).to_csv(OUT / f"{name}.csv", index=False, float_format="%.4f")
 
@@ -167,8 +196,10 @@ def _row(config: Config, row: str, scores: pd.DataFrame) -> dict[str, Any]:
     return {"method": row, "cases": cases} | row_intervals(config, scores, score_columns(config))
 
 
-def _differences(config: Config, scores: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
-    for first, second, columns in COMPARED:
+def _differences(
+    config: Config, scores: dict[str, pd.DataFrame], compared: Iterable[tuple[str, str, list[str]]]
+) -> Iterator[dict[str, Any]]:
+    for first, second, columns in compared:
         common = [case for case in scored_cases(scores[first]) if case in scored_cases(scores[second])]
         for column in columns:
             pair = [case_means(config, scores[row], column) for row in (first, second)]

@@ -20,12 +20,13 @@ from pydantic_core import to_jsonable_python
 
 from bico.cli.main import app
 from bico.config.layout import Layout
-from bico.config.methods import MethodSettings, method_names, settings_of
+from bico.config.methods import BackboneShape, MethodSettings, method_names, settings_of
 from bico.config.reading import load
 from bico.config.reference import explanation, section_within
 from bico.config.schema import Config
 from bico.config.scores import TRUTH_SCORES, ScoreSettings, columns_of, score_names, settings_of_score
 from bico.config.section import Section
+from bico.methods.bico.settings import Settings as BicoSettings
 from bico.report.names import TRUTH_LABEL
 
 DOCS = Path(__file__).parent
@@ -45,7 +46,8 @@ def part(name: str) -> str:
     kind, _, argument = name.partition(" ")
     if kind == "results":
         return results(argument)
-    return {"commands": commands, "configuration": configuration, "api": api, "paths": paths, "scores": scores}[kind]()
+    generated = {"commands": commands, "configuration": configuration, "api": api, "paths": paths, "scores": scores}
+    return (generated | {"binder sizes": binder_sizes})[name]()
 
 
 def pages() -> Iterator[Path]:
@@ -91,6 +93,32 @@ def _cell(row: Mapping[str, str], column: str) -> str:
 def markdown(header: list[str], cells: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *cells]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+BACKBONES = {
+    "Wan2.1-T2V-1.3B": BackboneShape(width=1536, ffn_width=8960, appearance_width=1280, num_blocks=30),
+    "Wan2.2-TI2V-5B": BackboneShape(width=3072, ffn_width=14336, appearance_width=1280, num_blocks=30),
+    "Wan2.1-T2V-14B": BackboneShape(width=5120, ffn_width=13824, appearance_width=1280, num_blocks=40),
+}
+TRAINED_BYTES = 16
+"""Bytes of a number that is trained: itself, its gradient and two moments of AdamW, float32 each."""
+
+
+def binder_sizes() -> str:
+    """Parameters of the binder of a source, and the memory that they take in training, by rank and backbone."""
+    header = ["backbone", "rank", "image, parameters", "image, GB", "video, parameters", "video, GB"]
+    cells = [
+        [name, str(rank or f"{shape.width}, the paper's"), *_sizes(rank, shape)]
+        for name, shape in BACKBONES.items()
+        for rank in (None, 32, 8, 2)
+    ]
+    return markdown(header, cells)
+
+
+def _sizes(rank: int | None, shape: BackboneShape) -> Iterator[str]:
+    for kind in ("image", "video"):
+        parameters = BicoSettings(rank=rank).parameters(kind, shape)
+        yield from (f"{parameters / 1e6:.1f} M", f"{TRAINED_BYTES * parameters / 1e9:.2f}")
 
 
 # --- references ------------------------------------------------------------------------------------------------------

@@ -257,7 +257,7 @@ def _figure(config: Config, faults: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(2.2 + 0.85 * len(names), 1.6 + 0.5 * len(scores)), dpi=120, layout="constrained")
     figure.suptitle(
         f"{config.name}: {counted(len(config.truths), 'case')}\n"
-        "Share of pairs of doses in the right order, in %; below, the smallest dose that is seen",
+        "Share of pairs of doses in the right order, in %; below, the smallest dose that is seen. Blank: too few cases",
         x=0.005, ha="left", fontsize=8,
     )  # fmt: skip
     axes = figure.subplots()

@@ -1,6 +1,6 @@
 """The training of the Toybox's judge: a VLM that answers whether an image or a clip shows what a phrase says.
 
-    python -m bico.zoo vqa FOLDER     some 25 minutes on one core
+    python -m bico.zoo vqa FOLDER     five minutes on one core, and as long to render its scenes
 
 It fine-tunes a trained VLM, whose vision tower does not change. Half of the questions have the answer yes. A false
 phrase takes its wrong word from another scene. So each word occurs about equally often with either answer, and a guess

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def with_questions(start: Path, folder: Path, seed: int) -> None:
     vlm.model.resize_token_embeddings(len(vlm.processor.tokenizer), mean_resizing=False)
     words = SUBJECTS + SCENES + MOTIONS + STYLES + LIGHTS
     both = [vlm.processor.tokenizer([word, f" {word}"])["input_ids"] for word in words]
-    embeddings = vlm.model.get_input_embeddings().weight.data
+    embeddings = cast("torch.Tensor", vlm.model.get_input_embeddings().weight).data
     for quoted, spaced in both:
         if len(quoted) == len(spaced) == 1:
             embeddings[quoted] = embeddings[spaced]

@@ -27,6 +27,8 @@ from bico.config.schema import Config
 from bico.config.scores import TRUTH_SCORES
 from bico.core.tables import read_table
 from bico.plan.controls import mixed_cases
+from bico.plan.trainings import trainings
+from bico.report.entry import learning_seconds
 from bico.report.names import counted
 from bico.report.partial import scored_cases
 from bico.report.statistics import bootstrap, case_means, named, paired_difference, rank_correlation, row_intervals
@@ -156,16 +158,14 @@ def _additions(runs: dict[str, Config]) -> None:
     _save("additions_differences", _differences(config, scores, compared))
 
 
-def _seconds(config: Config, row: str) -> dict[str, float]:
+def _seconds(config: Config, row: str) -> dict[str, float | None]:
     """Mean time of the training steps on a source of each kind."""
-    kinds = {kind: [name for name in config.bound() if config.sources[name].kind == kind] for kind in get_args(Kind)}
-    trainings = {
-        kind: [config.paths.metrics(row, name, seed) for name in names for seed in config.learning_seeds]
-        for kind, names in kinds.items()
-    }
+    made = trainings(config, row)
     return {
-        f"{kind}_seconds": sum(pd.read_json(path, lines=True)["seconds"].sum() for path in paths) / len(paths)
-        for kind, paths in trainings.items()
+        f"{kind}_seconds": learning_seconds(
+            config, row, [(source, seed) for source, seed in made if config.sources[source].kind == kind]
+        )
+        for kind in get_args(Kind)
     }
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from bico.config.benchmark import Application, Benchmark
 from bico.config.controls import Controls
 from bico.config.layout import Layout
 from bico.config.methods import MethodSettings, method_names, settings_class
-from bico.config.section import Count, FilePath, Name, Positive, Section, Words, describe, nearest, problem
+from bico.config.section import Count, FilePath, Name, Positive, Section, Words, nearest, problem, read_named
 from bico.config.settings import ConceptSettings, Media, Models, Rating, Sampling, Scoring
 
 
@@ -220,11 +219,7 @@ class Config(Benchmark):
         if settings is None:
             hint = f"{nearest(name, method_names())} Or add bico/methods/{name}.py, see docs/extending.md"
             raise problem("row '{row}': unknown method '{m}': {hint}", row=row, m=name, hint=hint)
-        try:
-            return settings.model_validate(entry)
-        except ValidationError as error:
-            mark = "." if error.errors()[0]["loc"] else ": "  # the error belongs to a setting, or to the whole row
-            raise PydanticCustomError("below", "{what}", {"what": f"{row}{mark}{describe(error)}"}) from None
+        return read_named(row, settings, entry)
 
     @model_validator(mode="after")
     def _labels_differ(self) -> "Config":

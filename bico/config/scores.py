@@ -9,10 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
-from pydantic import ValidationError
-from pydantic_core import PydanticCustomError
-
-from bico.config.section import Section, describe, nearest, problem
+from bico.config.section import Section, nearest, problem, read_named
 
 SCORES = Path(__file__).parents[1] / "scoring" / "scores"
 RESERVED = ("truth_", "human_", "paper_")
@@ -122,6 +119,16 @@ def settings_of_score(score: str) -> type[ScoreSettings]:
     return cast("type[ScoreSettings]", settings)
 
 
+def need_key_words(scores: Mapping[str, ScoreSettings]) -> bool:
+    """Whether one of these scores reads the sources' key words."""
+    return any(settings.KEY_WORDS for settings in scores.values())
+
+
+def need_masks(scores: Mapping[str, ScoreSettings]) -> bool:
+    """Whether one of these scores reads the sources' masks."""
+    return any(settings.MASKS for settings in scores.values())
+
+
 def columns_of(scores: Mapping[str, ScoreSettings]) -> dict[str, Column]:
     """The columns that these scores write."""
     return {column.name: column for settings in scores.values() for column in settings.COLUMNS}
@@ -144,11 +151,7 @@ def _read(name: str, entry: Any) -> ScoreSettings:
     if name not in score_names():
         hint = f"{nearest(name, score_names())} Or add bico/scoring/scores/{name}.py, see docs/extending.md"
         raise problem("unknown score '{name}': {hint}", name=name, hint=hint)
-    try:
-        return settings_of_score(name).model_validate({} if entry is None else entry)
-    except ValidationError as error:
-        mark = "." if error.errors()[0]["loc"] else ": "  # the error belongs to a setting, or to the whole score
-        raise PydanticCustomError("below", "{what}", {"what": f"{name}{mark}{describe(error)}"}) from None
+    return read_named(name, settings_of_score(name), {} if entry is None else entry)
 
 
 def _misfit(settings: object) -> str | None:

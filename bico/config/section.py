@@ -147,3 +147,12 @@ def describe(error: ValidationError) -> str:
     if not where:
         return f"{message}{more}"
     return f"{where}{'.' if first['type'] == 'below' else ': '}{message}{more}"
+
+
+def read_named(name: str, section: type[SectionT], entry: Any) -> SectionT:
+    """The section of an entry under a name, such as a row. Raises an error that begins with the name."""
+    try:
+        return section.model_validate(entry)
+    except ValidationError as error:
+        mark = "." if error.errors()[0]["loc"] else ": "  # the error belongs to a setting, or to the whole entry
+        raise PydanticCustomError("below", "{what}", {"what": f"{name}{mark}{describe(error)}"}) from None

@@ -27,10 +27,11 @@ Gate = Literal["learned", "released"]
 """How a binder mixes its two branches: see `TwoBranchBinder` and `ReleasedBinder`."""
 
 
-def mlp(width: int, rank: int) -> nn.Sequential:
-    """LayerNorm, Linear, GELU (exact), Linear, LayerNorm. The two matrices have at most this rank."""
+def mlp(width: int, rank: int | None) -> nn.Sequential:
+    """LayerNorm, Linear, GELU (exact), Linear, LayerNorm. The two matrices have at most this rank; None = `width`."""
+    hidden = rank or width
     return nn.Sequential(
-        nn.LayerNorm(width), nn.Linear(width, rank), nn.GELU(), nn.Linear(rank, width), nn.LayerNorm(width)
+        nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width), nn.LayerNorm(width)
     )
 
 
@@ -44,7 +45,7 @@ class Binder(nn.Module):
 
     def __init__(self, width: int, rank: int | None = None) -> None:
         super().__init__()
-        self.spatial = mlp(width, rank or width)
+        self.spatial = mlp(width, rank)
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def direction(self, tokens: Tensor, *, temporal: bool) -> Tensor:
@@ -66,7 +67,7 @@ class TwoBranchBinder(Binder):
 
     def __init__(self, width: int, rank: int | None = None) -> None:
         super().__init__(width, rank)
-        self.temporal = mlp(width, rank or width)
+        self.temporal = mlp(width, rank)
         logit = nn.Linear(width, 1)
         self.gate = nn.Sequential(nn.LayerNorm(width), logit)
         nn.init.zeros_(logit.weight)
@@ -89,7 +90,7 @@ class ReleasedBinder(Binder):
 
     def __init__(self, width: int, rank: int | None = None) -> None:
         super().__init__(width, rank)
-        self.temporal = mlp(width, rank or width)
+        self.temporal = mlp(width, rank)
         self.softmax_gate = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1), nn.Softmax(dim=-1))
 
     def direction(self, tokens: Tensor, *, temporal: bool) -> Tensor:

@@ -24,7 +24,8 @@ def form(path: Path, found: Mapping[str, Shape]) -> dict[str, Shape]:
     """
     if len(found.get(WIDTH, ())) != 1 or len(found.get(HIDDEN, ())) != 2:
         raise InputError(f"{path}: there is no binder in it: expected {EXPECTED}")
-    width, mlp = width_of(found), _mlp(width_of(found), rank_of(found))
+    width = width_of(found)
+    mlp = _mlp(width, found[HIDDEN][0])
     parts = {"spatial": mlp}
     if "shared.temporal.0.weight" in found:
         gate = "softmax_gate" if "shared.softmax_gate.1.weight" in found else "gate"
@@ -41,11 +42,6 @@ def form(path: Path, found: Mapping[str, Shape]) -> dict[str, Shape]:
 def width_of(shapes: Mapping[str, Shape]) -> int:
     """Width of the tokens that a binder changes."""
     return shapes[WIDTH][0]
-
-
-def rank_of(shapes: Mapping[str, Shape]) -> int:
-    """Width of a binder's hidden layers."""
-    return shapes[HIDDEN][0]
 
 
 def num_blocks_in(names: Iterable[str]) -> int:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from bico.config.schema import Config
 from bico.core.device import free_device
 from bico.models.wan.backbone import Backbone, GradientCheckpointing
-from bico.models.wan.components import best_dtype
+from bico.models.wan.components import chosen_dtype
 
 
 def open_backbone(config: Config) -> Backbone:
@@ -44,12 +42,11 @@ def open_folder(
         InputError: device is "cuda" and there is no GPU.
     """
     found = free_device(device)
-    chosen = best_dtype(found) if dtype == "auto" else getattr(torch, dtype)
     return Backbone.open(
         folder,
         text_slots=text_slots,
         device=found,
-        dtype=chosen,
+        dtype=chosen_dtype(dtype, found),
         compiles=compiles,
         gradient_checkpointing=gradient_checkpointing,
     )

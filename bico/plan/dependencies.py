@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from bico.config.methods import MethodSettings, module_of
 from bico.config.schema import Config
-from bico.config.scores import TRUTH_SCORES, ScoreSettings, columns_of, module_of_score
+from bico.config.scores import TRUTH_SCORES, ScoreSettings, columns_of, module_of_score, need_masks
 from bico.core.fingerprints import PACKAGE, code_digest, file_digest, folder_digest
 from bico.core.records import Record, digest_of
 from bico.plan.clips import jobs
@@ -467,7 +467,7 @@ def _compositions(config: Config) -> dict[str, Any]:
 def _scoring(config: Config, code: str, scores: Mapping[str, ScoreSettings], **settings: Any) -> Dependencies:
     """What steps depend on that give clips these scores, and the truth scores."""
     media = _bound_media(config, all_photographs=True)
-    masks = _bound_masks(config) if any(settings.MASKS for settings in scores.values()) else {}
+    masks = _bound_masks(config) if need_masks(scores) else {}
     return Dependencies(
         code=(code, *map(module_of_score, scores)),
         settings={**settings, **_judging(config, scores), **_compositions(config)},
@@ -478,11 +478,6 @@ def _scoring(config: Config, code: str, scores: Mapping[str, ScoreSettings], **s
 
 def _bound_masks(config: Config) -> dict[str, Item]:
     return {f"masks of {name}": Item({}, _numbered(name, config.sources[name].own_masks)) for name in config.bound()}
-
-
-def needs_key_words(scores: Mapping[str, ScoreSettings]) -> bool:
-    """Whether one of these scores reads the sources' concepts."""
-    return any(settings.KEY_WORDS for settings in scores.values())
 
 
 def calibrate(config: Config) -> Dependencies:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -185,20 +186,24 @@ def _known(value: float) -> float | None:
 
 def _cost(config: Config, row: str) -> Cost:
     """The cost of a row. Its training may be that of another row, which it shares."""
-    settings = config.methods[row]
+    settings, seconds = config.methods[row], learning_seconds(config, row, trainings(config, row))
     return Cost(
-        learning_seconds=_learning_seconds(config, row),
+        learning_seconds=None if seconds is None else round(seconds, 2),
         steps_image=sum(settings.steps_of("image")),
         steps_video=sum(settings.steps_of("video")),
         passes=None if settings.origin() else settings.denoising_passes(config.sampling),
     )
 
 
-def _learning_seconds(config: Config, row: str) -> float | None:
-    """Mean over the row's trainings, from their curves, which are whole also if a training was resumed."""
-    paths = [config.paths.metrics(learner(config, row), item, seed) for item, seed in trainings(config, row)]
+def learning_seconds(config: Config, row: str, of: Iterable[tuple[str, int]]) -> float | None:
+    """Mean time of these trainings of a row, from their curves, which are whole also if a training was resumed.
+
+    Args:
+        of: (item, learning seed) each.
+    """
+    paths = [config.paths.metrics(learner(config, row), item, seed) for item, seed in of]
     curves = [pd.read_json(path, lines=True) for path in paths if path.exists()]
-    return round(float(np.mean([curve["seconds"].sum() for curve in curves])), 2) if curves else None
+    return float(np.mean([curve["seconds"].sum() for curve in curves])) if curves else None
 
 
 def _clips(config: Config, row: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from bico.config.schema import Config
 from bico.models.wan.attention_maps import word_maps
 from bico.models.wan.backbone import Backbone
-from bico.models.wan.components import best_dtype
+from bico.models.wan.components import chosen_dtype
 from bico.models.wan.forward_pass import Contexts
 from bico.prompts.words import bound_slots
 
@@ -25,7 +25,7 @@ SEED = 0
 
 def open_attention(config: Config, device: str) -> Attention:
     """The attention of a config's backbone."""
-    dtype = best_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
+    dtype = chosen_dtype(config.dtype, device)
     return Attention(Backbone.open(config.models.wan, text_slots=config.text_slots, device=device, dtype=dtype))
 
 

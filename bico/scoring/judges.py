@@ -12,7 +12,7 @@ import numpy as np
 
 from bico.config.benchmark import Kind, Source
 from bico.config.schema import Config
-from bico.config.scores import ScoreSettings, module_of_score
+from bico.config.scores import ScoreSettings, module_of_score, need_key_words, need_masks
 from bico.core.errors import InputError
 from bico.core.records import load_json
 from bico.media.reading import read_mask, read_source
@@ -66,7 +66,7 @@ class Judges:
     def _source(self, name: str) -> ScoredSource:
         """A source of the config. Several photographs are its frames."""
         entry, media = self.config.sources[name], self.config.media
-        masks = entry.own_masks if any(settings.MASKS for settings in self.scores.values()) else []
+        masks = entry.own_masks if need_masks(self.scores) else []
         return ScoredSource(
             frames=read_source(self.config.media_paths(name), media, entry.start),
             kind=entry.kind,
@@ -75,7 +75,7 @@ class Judges:
         )
 
     def _temporal(self, name: str, entry: Source) -> Sequence[str]:
-        if entry.kind == "image" or not any(settings.KEY_WORDS for settings in self.scores.values()):
+        if entry.kind == "image" or not need_key_words(self.scores):
             return ()
         return load_json(self.config.paths.concepts(name))["temporal"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bico.config.reading import load, read_yaml
 from bico.config.schema import Tables
+from bico.config.scores import need_key_words
 from bico.core.errors import InputError
 from bico.core.files import write_text
 from bico.pipeline.preflight import check_folders, check_own_config, preflight
@@ -64,7 +65,7 @@ def media_of(sources):
 
 def key_words(scores):
     """The manifest of the sources' concepts, if one of these scores reads them."""
-    return str(AT.all_concepts) if dependencies.needs_key_words(scores) else []
+    return str(AT.all_concepts) if need_key_words(scores) else []
 
 
 def learners():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import torch
 from torch import nn
@@ -35,6 +35,11 @@ def best_dtype(device: torch.device | str) -> torch.dtype:
     if torch.device(device).type == "cuda" or torch.cpu._is_amx_tile_supported():
         return torch.bfloat16
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def chosen_dtype(dtype: Literal["auto", "float32", "bfloat16"], device: torch.device | str) -> torch.dtype:
+    """The dtype that a config asks for; "auto" = `best_dtype`."""
+    return best_dtype(device) if dtype == "auto" else getattr(torch, dtype)
 
 
 def short_of_memory(device: torch.device) -> bool:

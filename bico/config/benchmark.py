@@ -30,6 +30,10 @@ class ToyScene(Section):
     style: Words | None = Field(default=None, description="Style: sketch, sepia or poster; null = none.")
     light: Words | None = Field(default=None, description="Light: night, sunset or fog; null = none.")
     clutter: bool = Field(default=False, description="Whether to add objects that no prompt names.")
+    occluded: bool = Field(
+        default=False,
+        description="Whether a post, which no prompt names, hides a part of the subject at its resting place.",
+    )
 
 
 class KeyWords(Section):

@@ -2,7 +2,9 @@
 only).
 
 A thing is a word of a role (the source's subject, scene, style or light) that neither the exact composition nor the
-prompt has, or a kind of clutter. Motions are not included, because `truth_motion` measures them.
+prompt has, or a kind of clutter. Motions are not included, because `truth_motion` measures them. The post of an occluded
+source is not included either, because the probe does not know it. A post in a clip lowers `truth_concept`: it hides a
+part of the subject.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from dataclasses import replace
 from bico.config.schema import Config
 from bico.toybox.probe import Reading
 from bico.toybox.scenes import scene_of
-from bico.toybox.world import Scene
+from bico.toybox.words import CLUTTER as KINDS
+from bico.toybox.world import Clutter, Scene
 
 ROLES = ("subject", "scene", "style", "light")
 CLUTTER = "clutter"
@@ -37,7 +40,7 @@ def of_source(scene: Scene, composition: Scene, prompt: str) -> Things:
         for role in ROLES
         if role in own and own[role] != right.get(role) and not re.search(rf"\b{own[role]}\b", prompt)
     }
-    kinds = frozenset(item.kind for item in scene.clutter)
+    kinds = frozenset(item.kind for item in _clutter(scene))
     return things | ({CLUTTER: kinds} if kinds else {})
 
 
@@ -68,8 +71,13 @@ def _with(composition: Scene, scene: Scene, things: Things) -> Scene:
         backdrop=scene.backdrop if "scene" in things else composition.backdrop,
         style=scene.style if "style" in things else composition.style,
         light=scene.light if "light" in things else composition.light,
-        clutter=scene.clutter,
+        clutter=_clutter(scene),
     )
+
+
+def _clutter(scene: Scene) -> tuple[Clutter, ...]:
+    """Clutter of the kinds that the probe knows."""
+    return tuple(item for item in scene.clutter if item.kind in KINDS)
 
 
 def _scenes(config: Config, case_id: str) -> list[Scene]:

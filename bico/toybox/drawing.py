@@ -9,7 +9,8 @@ The kinds of cases take turns, and so do all words, so that a benchmark of a hun
 * four: subject, scene, motion, and a style or a light, of four sources;
 * same word: the video whose motion is bound shows another subject of the same word.
 
-Half of the sources have clutter. Half of the videos are slow, half are fast.
+Half of the sources have clutter. In a quarter of them a post hides a part of the subject. Half of the videos are slow,
+half are fast.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def _sources(rng: np.random.Generator, count: int, *, moving: bool) -> Iterator[
     subjects, scenes, motions = (_shuffled(rng, words) for words in (SUBJECTS, SCENES, MOTIONS))
     styles, lights = cycle(_shuffled(rng, STYLES)), cycle(_shuffled(rng, LIGHTS))
     cluttered, slow = (rng.permutation(count) % 2 == 0 for _ in range(2))
+    occluded = rng.permutation(count) % 4 == 0
     for number in range(count):
         turn, place = divmod(number, len(subjects))
         words = {"subject": subjects[place], "scene": scenes[(number + turn) % len(scenes)]}
@@ -99,11 +101,11 @@ def _sources(rng: np.random.Generator, count: int, *, moving: bool) -> Iterator[
             words["style"] = next(styles)
         if number % 4 == 3:
             words["light"] = next(lights)
-        clutter = {"clutter": True} if cluttered[number] else {}
+        unasked = {"clutter": cluttered[number], "occluded": occluded[number]}
         seed = _seed(rng, words, slow=bool(slow[number]))
         kind = "video" if moving else "image"
         name = f"{words['subject']}_{words.get('motion', words['scene'])}_{kind}_{number + 1}"
-        yield name, {"kind": kind, "scene": {"seed": seed, **words, **clutter}}
+        yield name, {"kind": kind, "scene": {"seed": seed, **words, **{key: True for key, given in unasked.items() if given}}}
 
 
 def _seed(rng: np.random.Generator, words: dict[str, Any], *, slow: bool) -> int:

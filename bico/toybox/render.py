@@ -12,6 +12,7 @@ from functools import reduce
 
 import numpy as np
 
+from bico.toybox.words import POST
 from bico.toybox.world import NUM_FRAMES, SIZE, Actor, Backdrop, Clutter, Look, Scene
 
 Array = np.ndarray
@@ -19,6 +20,7 @@ Array = np.ndarray
 Part = tuple[Array, Array, bool]
 
 DARK, LIGHT = np.array([0.08, 0.08, 0.1], np.float32), np.array([0.96, 0.96, 0.94], np.float32)
+POST_WIDTH = 0.08  # of the frame
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -307,6 +309,9 @@ def _clutter(frames: Array, clutter: Clutter, size: int) -> Array:
         return _over(
             frames, np.clip(0.5 - _circle(x, y, clutter.x, clutter.y, 0.08) * size, 0, 1), hsv(clutter.hue, 0.8, 0.9)
         )
+    if clutter.kind == POST:
+        post = _box(x, y, clutter.x, (1 + clutter.y) / 2, POST_WIDTH / 2, (1 - clutter.y) / 2)
+        return _over(frames, np.clip(0.5 - post * size, 0, 1), hsv(clutter.hue, 0.6, 0.55))
     if clutter.kind == "frame":
         edge = np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y))
         return _over(frames, (edge < 0.07).astype(np.float32), hsv(clutter.hue, 0.8, 0.7))
@@ -319,21 +324,24 @@ def render(scene: Scene, num_frames: int = NUM_FRAMES, size: int = SIZE, paths: 
 
     `paths`, float [actors, T, 4], replaces the `trajectory` of the actors.
     """
+    behind, before, on_top = (
+        [item for item in scene.clutter if item.kind in kinds] for kinds in (("ball",), (POST,), ("frame", "watermark"))
+    )
     frames = np.repeat(_backdrop(scene.backdrop, size)[None], num_frames, axis=0)
-    for item in scene.clutter:
-        if item.kind == "ball":
-            frames = _clutter(frames, item, size)
+    for item in behind:
+        frames = _clutter(frames, item, size)
     paths = trajectory(scene, num_frames) if paths is None else paths
     for actor, path in zip(scene.actors, paths, strict=True):
         colour, coverage = _sprite(actor, path, size)
         frames = colour * coverage[..., None] + frames * (1 - coverage[..., None])
+    for item in before:
+        frames = _clutter(frames, item, size)
     if scene.light:
         frames = _light(frames, scene.light)
     if scene.style:
         frames = _style(frames, scene.style)
-    for item in scene.clutter:
-        if item.kind != "ball":
-            frames = _clutter(frames, item, size)
+    for item in on_top:
+        frames = _clutter(frames, item, size)
     return np.clip(_lens(frames) * 255 + 0.5, 0, 255).astype(np.uint8)
 
 

@@ -10,3 +10,5 @@ STYLES = ("sketch", "sepia", "poster")
 LIGHTS = ("night", "sunset", "fog")
 PATTERNS = ("plain", "striped", "spotted")
 CLUTTER = ("ball", "frame", "watermark")
+POST = "post"
+"""What stands in front of the subject of an occluded source. No model has seen one."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bico.toybox.words import CLUTTER, LIGHTS, MOTIONS, PATTERNS, SCENES, STYLES, SUBJECTS
+from bico.toybox.words import CLUTTER, LIGHTS, MOTIONS, PATTERNS, POST, SCENES, STYLES, SUBJECTS
 
 LAYOUT_SIZE = 10
 
@@ -76,7 +76,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Clutter:
-    """Something that no caption names: a ball, a picture frame, a watermark."""
+    """Something that no caption names: a ball, a picture frame, a watermark, or a post in front of the subject."""
 
     kind: str
     hue: float
@@ -180,6 +180,13 @@ def sample_clutter(rng: np.random.Generator) -> tuple[Clutter, ...]:
     )
 
 
+def sample_post(rng: np.random.Generator, actor: Actor) -> Clutter:
+    """A post a little to the left or right of an actor's resting place."""
+    side, shift = float(rng.choice((-1, 1))), float(rng.uniform(0.1, 0.4))
+    top = actor.y - actor.size * float(rng.uniform(1.0, 1.4))
+    return Clutter(POST, float(rng.random()), actor.x + side * shift * actor.size, top)
+
+
 def sample_scene(
     rng: np.random.Generator,
     *,
@@ -192,6 +199,7 @@ def sample_scene(
     moving: bool = True,
     looks: float = 0.0,
     clutter: bool = False,
+    occluded: bool = False,
 ) -> Scene:
     """One random scene. Given words are kept. Style and light appear if they are named, otherwise with probability
     `looks`."""
@@ -208,7 +216,7 @@ def sample_scene(
         backdrop=backdrop,
         style=sample_look(rng, STYLES, style) if style or chance_style < looks else None,
         light=sample_look(rng, LIGHTS, light) if light or chance_light < looks else None,
-        clutter=sample_clutter(rng) if clutter else (),
+        clutter=((sample_post(rng, cast[0]),) if occluded else ()) + (sample_clutter(rng) if clutter else ()),
     )
 
 

@@ -78,6 +78,12 @@ def test_a_leaked_light_is_unasked_and_one_that_is_bound_is_not(config):
     assert unasked.of_source(dark, dark, "a cat") == {}
 
 
+def test_a_post_is_not_among_the_things_because_the_probe_does_not_know_it(config):
+    scene, right = scene_of(config.sources["red_cat"]), truth.Truth.of(config, "cat_bounces").scene
+    occluded = replace(scene, clutter=(Clutter("post", 0.9, 0.5, 0.3), *scene.clutter))
+    assert unasked.of_source(occluded, right, "a cat") == unasked.of_source(scene, right, "a cat")
+
+
 def test_words_of_one_role_add_up_and_the_most_probable_thing_counts():
     words = {"scene": {"beach": 0.3, "desert": 0.4, "forest": 0.3}}
     reading = Reading(words, {}, np.zeros((9, 4)), {"ball": 0.6, "frame": 0.9})

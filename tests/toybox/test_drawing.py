@@ -45,10 +45,11 @@ def test_cases_have_two_to_four_sources_and_some_bind_a_motion_whose_video_shows
     assert len(same) == pytest.approx(120 / 7, abs=1)
 
 
-def test_half_of_the_sources_have_clutter_and_half_of_the_videos_are_slow(drawn):
+def test_half_of_the_sources_have_clutter_a_quarter_is_occluded_and_half_of_the_videos_are_slow(drawn):
     for kind in ("image", "video"):
         entries = [entry for entry in drawn.sources.values() if entry.kind == kind]
         assert sum(entry.scene.clutter for entry in entries) == len(entries) / 2
+        assert sum(entry.scene.occluded for entry in entries) == len(entries) / 4
     videos = (scene_of(entry) for entry in drawn.sources.values() if entry.kind == "video")
     speeds = [scene.actors[0].motion.speed for scene in videos]
     assert sum(speed < drawing.SLOW for speed in speeds) == sum(speed > drawing.FAST for speed in speeds) == 10

@@ -64,6 +64,17 @@ def test_every_look_changes_the_picture_and_its_amount_shows(look: dict[str, str
     assert np.abs(strong - weak).mean() > 1
 
 
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_a_post_hides_a_part_of_an_occluded_subject_and_changes_nothing_else(subject: str):
+    for seed in range(20):
+        occluded, plain = (scene(seed, subject=subject, moving=False, occluded=there) for there in (True, False))
+        assert replace(occluded, clutter=()) == plain and [item.kind for item in occluded.clutter] == ["post"]
+        subject_there = render.masks(plain, num_frames=1)[0, 0]
+        pictures = (render.render(each, num_frames=1)[0].astype(int) for each in (occluded, plain))
+        hidden = subject_there & (np.abs(next(pictures) - next(pictures)) > 8).any(axis=-1)
+        assert 0.15 < hidden.sum() / subject_there.sum() < 0.7
+
+
 def test_masks_of_two_actors_do_not_overlap():
     seen = render.masks(scene(7, actors=2))
     assert seen.shape[0] == 2 and seen.any(axis=(1, 2, 3)).all() and not (seen[0] & seen[1]).any()
@@ -90,7 +101,7 @@ def test_a_composition_takes_every_role_from_its_source():
 def test_captions_name_what_is_there_and_never_clutter():
     rng = np.random.default_rng(0)
     for seed in range(200):
-        drawn = scene(seed, looks=0.5, clutter=True)
+        drawn = scene(seed, looks=0.5, clutter=True, occluded=True)
         text = captions.caption(drawn, rng)
         named = captions.key_words(drawn)
         assert all(word in text for word in named["spatial"] + named["temporal"]), (text, named)

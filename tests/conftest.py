@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def stub_zoo(tmp_path_factory) -> Path:
-    """Model folders as far as the checks look into them: entry files, blocks, empty weights, and a tokenizer of single
+    """Model folders as far as the checks look into them: entry files, blocks, empty weights, and tokenizers of single
     words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -56,7 +56,8 @@ def stub_zoo(tmp_path_factory) -> Path:
     (zoo / "clip" / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 8}}')
     tokenizer = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(zoo / "wan" / "tokenizer" / "tokenizer.json"))
+    for folder in (zoo / "wan" / "tokenizer", zoo / "vqa"):
+        tokenizer.save(str(folder / "tokenizer.json"))
     return zoo
 
 

@@ -22,7 +22,7 @@ from bico.core.errors import InputError
 from bico.core.files import write_json
 from bico.doctor.backbone import examine_loss, examine_vae, short_clips
 from bico.doctor.finding import Finding
-from bico.doctor.judges import examine_appearance, examine_clip, examine_clips, examine_dino
+from bico.doctor.judges import examine_appearance, examine_clip, examine_clips, examine_dino, examine_yes
 from bico.doctor.memory import examine_memory
 from bico.doctor.samples import caption_each, read_samples
 from bico.doctor.training import examine_training
@@ -34,6 +34,7 @@ from bico.pipeline.preflight import preflight
 from bico.profiling.estimate import estimated
 from bico.scoring.clip_judge import open_clip_judge
 from bico.scoring.dino_judge import open_dino_judge
+from bico.scoring.scores import vqa
 from bico.sources import weights
 from bico.sources.encoding import EncodedSource, encode_source
 
@@ -92,6 +93,11 @@ def findings(config: Config) -> Iterator[Finding]:
         yield from _of_judges(config, samples, captions, cases, clips)
     except InputError as error:
         yield unusable("CLIP and DINO", error)
+    _free()
+    try:
+        yield from _of_answers(config, samples, captions)
+    except InputError as error:
+        yield unusable("VQA score", error)
 
 
 def unusable(part: str, error: InputError) -> Finding:
@@ -117,6 +123,13 @@ def _of_judges(
     yield examine_dino(open_dino_judge(config, device), config, samples)
     if any(row.APPEARANCE for row in config.methods.values()):
         yield examine_appearance(config, samples, device)
+
+
+def _of_answers(config: Config, samples: Mapping[str, np.ndarray], captions: Mapping[str, str]) -> Iterator[Finding]:
+    """The finding on the VLM of the VQA score, if the config has that score."""
+    settings = (config.scoring.scores | config.scoring.tested).get("vqa")
+    if isinstance(settings, vqa.Settings):
+        yield examine_yes(vqa.open_vlm(config, free_device(config.device)), settings.look, config, samples, captions)
 
 
 def _of_backbone(

@@ -1,7 +1,9 @@
-"""Tests of CLIP and DINO: whether they distinguish the sources, and whether CLIP recognises generated clips."""
+"""Tests of the models that score: whether CLIP, DINO and the VLM of the VQA score distinguish the sources, and whether
+CLIP recognises generated clips."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from pathlib import Path
@@ -12,16 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bico.config.schema import Config
+from bico.config.settings import Look
 from bico.doctor.finding import Finding, Matching, own_and_others
 from bico.models.clip import Clip
-from bico.plan.dependencies import appearance_model
+from bico.models.vlm import Vlm
+from bico.plan.dependencies import appearance_model, vqa_model
+from bico.prompts.text import whole
 from bico.scoring.clip_judge import ClipJudge
 from bico.scoring.dino_judge import DinoJudge
+from bico.sources.instructions import question_about
 
 CLIP_GAP = 0.04
 """Smallest cosine of a picture and its own text minus that with other texts. OpenAI's CLIP has about 0.1."""
 PICTURE_GAP = 0.05
 """Smallest cosine of a crop and its picture minus that with the picture in shuffled tiles, for DINO and CLIP."""
+YES_GAP = 0.3
+"""Smallest probability of yes to a source's own words minus that to words of others. The Toybox's judge has 0.9."""
 TILES = 4
 """Number of tiles along a side."""
 
@@ -88,6 +96,33 @@ def examine_appearance(config: Config, samples: Mapping[str, np.ndarray], device
     folder = getattr(config.models, name)
     embed, look = Clip(folder, device=device).image_embeddings, f"models.{name} ({folder})"
     return _examine_pictures("appearance, a crop's own picture", embed, samples, look)
+
+
+def examine_yes(
+    vlm: Vlm, look: Look, config: Config, samples: Mapping[str, np.ndarray], captions: Mapping[str, str]
+) -> Finding:
+    """Tests whether the VLM says yes to the bound words of each source, and no to bound words of others that are not in
+    the source's caption.
+
+    Args:
+        look: which frames it sees, as in the VQA score.
+    """
+    bound = {word for case in config.cases.values() for source in samples for word in case.bind.get(source, ())}
+    own, others = [], []
+    for name, frames in samples.items():
+        words = sorted(bound)
+        questions = [question_about(word, still=len(frames) == 1) for word in words]
+        for word, yes in zip(words, vlm.yes([frames] * len(words), questions, config.media.fps, look), strict=True):
+            (own if re.search(whole(word), captions[name]) else others).append(yes)
+    right, wrong = (float(np.mean(answers)) if answers else np.nan for answers in (own, others))
+    folder = vqa_model(config)
+    return Finding(
+        "VQA score, a source's own words",
+        f"yes to {right:.0%} of {len(own)} words that a source shows, to {wrong:.0%} of {len(others)} others",
+        f"a difference of {YES_GAP:.0%} or more",
+        right - wrong >= YES_GAP,
+        f"models.{folder} ({getattr(config.models, folder)}), and the captions",
+    )
 
 
 def _examine_pictures(

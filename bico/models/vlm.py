@@ -29,6 +29,7 @@ from bico.core.errors import InputError
 from bico.media.frames import every, spread
 from bico.models.wan.components import moved
 from bico.models.weights import one_line, open_whole
+from bico.prompts.text import casings
 
 # What the VLM sees. A vision token shows 28 x 28 pixels of a picture, or of two frames of a video.
 ENCODED_FRAMES = 16  # most frames of a clip, evenly spaced, if `look` is "encoded"
@@ -139,8 +140,8 @@ class Vlm:
         return answers
 
     def _casings(self, word: str) -> list[int]:
-        """The tokens that are the word, in lower case, with a capital, or in capitals."""
-        ids = self.processor.tokenizer([word, word.capitalize(), word.upper()])["input_ids"]
+        """The tokens that are a casing of the word."""
+        ids = self.processor.tokenizer(casings(word))["input_ids"]
         if tokens := [row[0] for row in ids if len(row) == 1]:
             return tokens
         raise InputError(

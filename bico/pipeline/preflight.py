@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -21,12 +21,16 @@ from bico.media.inspecting import check_mask, check_media, check_shape
 from bico.models.binder_form import ABSORPTION, EXPECTED, compare_shapes, form, misfit
 from bico.models.weights import check_activation
 from bico.pipeline.model_folders import ENTRY_FILES, check_model, read_json
+from bico.plan.dependencies import scoring_models, vqa_model
 from bico.prompts.slots import slots, word_offsets
-from bico.prompts.text import clean
+from bico.prompts.text import casings, clean
 from bico.prompts.words import spans
 from bico.report.answers import read_answers
 from bico.sources import authors_page, weights
 from bico.toybox.words import LIGHTS, MOTIONS, SCENES, STYLES, SUBJECTS
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 LONG_PROMPT = 4096  # tokens: an image and the request of `concepts.instructions: paper` fill half of them
 
@@ -70,6 +74,8 @@ def preflight(config: Config) -> None:
                 check_activation(folder)
     if "vlm" not in fetched_later:
         check_questions(config)
+    if vqa_model(config) not in fetched_later:
+        check_answers(config)
     check_results(config.results)
     check_scenes(config)
     check_sources(config)
@@ -115,6 +121,21 @@ def check_questions(config: Config) -> None:
             raise InputError(
                 f"concepts.{key}: '{value}' is for a large VLM, and models.vlm reads {longest} tokens: expected "
                 f"'{short}', as in config/toybox.yaml"
+            )
+
+
+def check_answers(config: Config) -> None:
+    """Checks that the VLM of the VQA score, if a config has that score, can answer yes and no with one token."""
+    name = vqa_model(config)
+    if name not in scoring_models(config, config.scoring.scores | config.scoring.tested):
+        return
+    folder = getattr(config.models, name)
+    tokenizer = _tokenizer(folder, name)
+    for word in ("yes", "no"):
+        if all(len(tokenizer.encode(casing, add_special_tokens=False).ids) > 1 for casing in casings(word)):
+            raise InputError(
+                f"{folder}: models.{name}: the tokenizer has no token for '{word}', with which the score vqa begins an "
+                "answer: expected a VLM that answers yes or no; set models.vqa, or remove the score"
             )
 
 
@@ -229,15 +250,7 @@ def check_methods(config: Config) -> None:
 
 def check_prompts(config: Config) -> None:
     """Checks that every prompt fits the text slots, and that at most one source has each of its tokens."""
-    from tokenizers import Tokenizer
-
-    path = config.models.wan / "tokenizer" / "tokenizer.json"
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library has no exception type of its own
-        raise InputError(
-            f"{path}: a file of models.wan cannot be opened ({error}): expected a tokenizer; copy it again"
-        ) from None
+    tokenizer = _tokenizer(config.models.wan / "tokenizer", "wan")
     prompts = {"sampling.negative_prompt": config.sampling.negative_prompt}
     prompts |= {f"cases.{name}.prompt": case.prompt for name, case in config.cases.items()}
     for where, prompt in prompts.items():
@@ -248,3 +261,16 @@ def check_prompts(config: Config) -> None:
     for case in config.cases.values():
         offsets = word_offsets(tokenizer.encode(clean(case.prompt)))
         slots(case.prompt, spans(case.prompt, case.bind), offsets)
+
+
+def _tokenizer(folder: Path, model: str) -> "Tokenizer":
+    """The tokenizer in a folder of a model."""
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library has no exception type of its own
+        raise InputError(
+            f"{path}: a file of models.{model} cannot be opened ({error}): expected a tokenizer; copy it again"
+        ) from None

@@ -1,4 +1,4 @@
-"""Cleans a prompt as Wan's text encoder does, and finds words in it."""
+"""Cleans a prompt as Wan's text encoder does, finds words in it, and spells an answer."""
 
 import html
 import re
@@ -24,3 +24,8 @@ def whole(phrase: str) -> str:
     before = rf"(?<!{edge})" if re.match(edge, phrase) else ""
     after = rf"(?!{edge})" if re.search(rf"{edge}\Z", phrase) else ""
     return before + re.escape(phrase) + after
+
+
+def casings(word: str) -> list[str]:
+    """A word in lower case, with a capital, and in capitals: how a VLM may begin an answer."""
+    return [word, word.capitalize(), word.upper()]

@@ -2,9 +2,9 @@
 only).
 
 A thing is a word of a role (the source's subject, scene, style or light) that neither the exact composition nor the
-prompt has, or a kind of clutter. Motions are not included, because `truth_motion` measures them. The post of an occluded
-source is not included either, because the probe does not know it. A post in a clip lowers `truth_concept`: it hides a
-part of the subject.
+prompt has, or a kind of clutter. Motions are not included, because `truth_motion` measures them. The post of an
+occluded source is not included either, because the probe does not know it. A post in a clip lowers `truth_concept`: it
+hides a part of the subject.
 """
 
 from __future__ import annotations

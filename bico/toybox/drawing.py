@@ -101,11 +101,16 @@ def _sources(rng: np.random.Generator, count: int, *, moving: bool) -> Iterator[
             words["style"] = next(styles)
         if number % 4 == 3:
             words["light"] = next(lights)
-        unasked = {"clutter": cluttered[number], "occluded": occluded[number]}
+        unasked = {"clutter": True} if cluttered[number] else {}
+        if occluded[number]:
+            unasked["occluded"] = True
         seed = _seed(rng, words, slow=bool(slow[number]))
         kind = "video" if moving else "image"
         name = f"{words['subject']}_{words.get('motion', words['scene'])}_{kind}_{number + 1}"
-        yield name, {"kind": kind, "scene": {"seed": seed, **words, **{key: True for key, given in unasked.items() if given}}}
+        yield (
+            name,
+            {"kind": kind, "scene": {"seed": seed, **words, **unasked}},
+        )
 
 
 def _seed(rng: np.random.Generator, words: dict[str, Any], *, slow: bool) -> int:

@@ -34,6 +34,7 @@ DECIDED_BY_WEIGHTS = {
     "generation, a clip's own prompt",
     "DINO, a crop's own picture",
     "appearance, a crop's own picture",
+    "VQA score, a source's own words",
 }
 
 
@@ -56,7 +57,8 @@ def randomise(zoo: Path) -> None:
         model.from_config(model.load_config(folder)).save_pretrained(folder)
     folder = zoo / "wan" / "text_encoder"
     UMT5EncoderModel(UMT5Config.from_pretrained(folder)).save_pretrained(folder)
-    Qwen2_5_VLForConditionalGeneration(AutoConfig.from_pretrained(zoo / "vlm")).save_pretrained(zoo / "vlm")
+    for vlm in (zoo / "vlm", zoo / "vqa"):
+        Qwen2_5_VLForConditionalGeneration(AutoConfig.from_pretrained(vlm)).save_pretrained(vlm)
     clip = open_clip.create_model(f"local-dir:{zoo / 'clip'}", load_weights=False)
     dino = timm.create_model(f"local-dir:{zoo / 'dino'}", pretrained=False, num_classes=0)
     for model, file in ((clip, zoo / "clip" / "open_clip_model.safetensors"), (dino, zoo / "dino/model.safetensors")):
@@ -108,10 +110,12 @@ def test_the_vlm_is_asked_what_a_run_asks_it(examined, monkeypatch):
     assert "a tin robot" in request and tokens == 700
 
 
-def test_a_clip_that_no_row_learns_from_is_not_opened(examined):
+def test_models_that_no_row_and_no_score_needs_are_not_opened(examined):
     del examined["methods"]["dualreal"], examined["tables"]["table1"]["dualreal"]
-    examined["models"]["appearance"] = "nowhere"
-    assert "appearance, a crop's own picture" not in {finding.part for finding in findings(load(examined))}
+    del examined["scoring"]["tested"]["vqa"]
+    examined["models"] |= {"appearance": "nowhere", "vqa": "nowhere"}
+    needless = {"appearance, a crop's own picture", "VQA score, a source's own words"}
+    assert not needless & {finding.part for finding in findings(load(examined))}
 
 
 def test_a_model_that_does_not_open_is_a_finding_and_the_others_are_examined_all_the_same(

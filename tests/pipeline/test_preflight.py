@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ZOO, needs_zoo
 from files import write_weights
 from PIL import Image
 from safetensors.numpy import save_file
@@ -132,6 +133,14 @@ def test_a_small_vlm_is_not_asked_what_only_a_large_one_can_read(small, tmp_path
         "config/toybox.yaml"
     )
     (vlm / "config.json").write_text('{"vision_config": {}, "max_position_embeddings": 128000}')
+    preflight(load(small))
+
+
+@needs_zoo
+def test_a_vlm_that_cannot_answer_yes_or_no_is_refused_if_a_score_asks_it(small):
+    small["models"]["vqa"] = str(ZOO / "vlm")  # it extracts concepts, and was not taught to answer questions
+    assert "models.vqa: the tokenizer has no token for 'yes'" in problem(small)
+    small["scoring"]["tested"] = {}
     preflight(load(small))
 
 

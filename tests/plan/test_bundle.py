@@ -80,7 +80,7 @@ def test_a_zip_file_holds_the_same_and_has_the_same_bytes_each_time(folder, smal
     config = write(small, tmp_path)
     for name in ("one.zip", "two.zip"):
         assert main(["bundle", "--config", config, "--out", str(tmp_path / name)]) == 0
-    assert capsys.readouterr().out.startswith(f"{tmp_path}/one.zip: 2 sources, 1 cases, 2 clips asked for\n")
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/one.zip: 2 sources, 1 cases, 2 clips to be made\n")
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
     assert read_bundle(tmp_path / "one.zip") == read_bundle(folder)
     assert main(["bundle", "--config", config, "--out", str(tmp_path / "one.zip")]) == 2

@@ -92,7 +92,7 @@ def test_the_digest_of_a_set_knows_cases_sources_and_size_and_not_seeds(tmp_path
 def test_only_entries_of_one_set_stand_in_one_table(entries, tmp_path, capsys):
     assert main(["board", str(entries), "--out", str(tmp_path / "board")]) == 0
     told = capsys.readouterr().out
-    assert "ada, bob;" in told and "notice: entries of different sets" in told
+    assert "ada, bob;" in told and "notice: these groups have different sets" in told
     groups = data_of(tmp_path / "board" / "index.html")["groups"]
     assert [{row["entry"] for row in group["rows"]} for group in groups] == [{"ada", "bob"}, {"eve"}]
     assert all((tmp_path / "board" / clip).is_file() for row in groups[0]["rows"] for clip in row["clips"].values())

@@ -45,7 +45,7 @@ class Settings(ScoreSettings):
 
 class Score:
     def __init__(self, settings: Settings, shared: Shared):
-        self.vlm = shared.once(_open)
+        self.vlm = shared.once(open_vlm)
         self.look: Look = settings.look
 
     def measure(self, clip: ScoredClip) -> Measured:
@@ -57,7 +57,8 @@ class Score:
         return Measured({"vqa": 100 * sum(answers) / len(answers)})
 
 
-def _open(config: Config, device: str) -> Vlm:
+def open_vlm(config: Config, device: str) -> Vlm:
+    """The VLM that answers for this score."""
     from bico.models.vlm import Vlm
 
     return Vlm(config.models.vqa or config.models.vlm, device=device)

@@ -233,7 +233,7 @@ def test_submit_fills_in_what_it_can_find_and_packs_a_submission_that_passes(sma
     theirs.rewrite(folder, {"format": "bico-submission-1", **theirs.ABOUT})
     command = ["submit", str(folder), "--bundle", str(tmp_path / "bundle"), "--out", str(tmp_path / "out.zip")]
     assert main(command) == 0
-    assert capsys.readouterr().out == f"{tmp_path}/out.zip: 2 of 2 clips\n"
+    assert capsys.readouterr().out == f"{tmp_path}/out.zip: 2 of the 2 clips that the bundle asks for\n"
     small["methods"]["theirs"]["clips"] = str(tmp_path / "out.zip")
     preflight(load(small))
     assert main(command) == 2

@@ -30,17 +30,21 @@ def score(method: Row, /, *, config: ConfigFile) -> None:
     """Score a method's clips."""
     opened, row = open_with_row(config, method)
     from bico.core.device import free_device
+    from bico.profiling.memory import check_gpu
     from bico.scoring.scoring import score
 
+    check_gpu(opened, "score", row)
     score(opened, row, device=free_device(opened.device))
 
 
 def published(*, config: ConfigFile) -> None:
     """Score the clips that the authors published."""
     from bico.core.device import free_device
+    from bico.profiling.memory import check_gpu
     from bico.scoring.published import score_published
 
     opened = open_config(config)
+    check_gpu(opened, "published")
     score_published(opened, device=free_device(opened.device))
 
 

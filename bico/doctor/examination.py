@@ -24,7 +24,7 @@ from bico.doctor.backbone import examine_loss, examine_vae, short_clips
 from bico.doctor.finding import Finding
 from bico.doctor.judges import examine_appearance, examine_clip, examine_clips, examine_dino, examine_yes
 from bico.doctor.memory import examine_memory
-from bico.doctor.samples import caption_each, read_samples
+from bico.doctor.samples import COMPARED, caption_each, read_samples
 from bico.doctor.training import examine_training
 from bico.doctor.vlm import examine_vlm
 from bico.media.writing import write_clip
@@ -71,8 +71,19 @@ def doctor(config: Config) -> bool:
 
 
 def findings(config: Config) -> Iterator[Finding]:
-    """The finding of each part, as soon as it is known. If a model does not open, its parts give one finding."""
+    """The finding of each part, as soon as it is known.
+
+    If a model does not open, its parts give one finding. Tests that compare sources are left out if there are too few.
+    """
     samples = read_samples(config)
+    if len(samples) < COMPARED:
+        yield Finding(
+            "sources, compared with each other",
+            f"not tested: {len(samples)} sources are too few",
+            f"{COMPARED} or more",
+            fine=True,
+            look="",
+        )
     if free_device(config.device) == "cuda":
         yield examine_memory(config)
     answers: dict[str, dict[str, Any]] = {}
@@ -89,6 +100,8 @@ def findings(config: Config) -> Iterator[Finding]:
     except InputError as error:
         yield unusable("backbone", error)
     _free()
+    if len(samples) < COMPARED:
+        return
     try:
         yield from _of_judges(config, samples, captions, cases, clips)
     except InputError as error:
@@ -150,7 +163,8 @@ def _of_backbone(
         contexts = backbone.context(prompt_embeds)
     yield examine_vae(backbone, config, samples)
     of_captions, of_cases, negative = contexts.split([len(captions), len(cases), 1])
-    yield examine_loss(backbone, config, samples, of_captions)
+    if len(samples) >= COMPARED:
+        yield examine_loss(backbone, config, samples, of_captions)
     for case, frames in short_clips(backbone, config, dict(zip(cases, of_cases.split(1), strict=True)), negative):
         clips[case] = frames
         write_clip(config.paths.doctor / f"{case}.mp4", frames, config.media.fps)

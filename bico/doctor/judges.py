@@ -3,7 +3,6 @@ CLIP recognises generated clips."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from pathlib import Path
@@ -19,7 +18,7 @@ from bico.doctor.finding import Finding, Matching, own_and_others
 from bico.models.clip import Clip
 from bico.models.vlm import Vlm
 from bico.plan.dependencies import appearance_model, vqa_model
-from bico.prompts.text import whole
+from bico.prompts.content_words import content_words
 from bico.scoring.clip_judge import ClipJudge
 from bico.scoring.dino_judge import DinoJudge
 from bico.sources.instructions import question_about
@@ -101,27 +100,31 @@ def examine_appearance(config: Config, samples: Mapping[str, np.ndarray], device
 def examine_yes(
     vlm: Vlm, look: Look, config: Config, samples: Mapping[str, np.ndarray], captions: Mapping[str, str]
 ) -> Finding:
-    """Tests whether the VLM says yes to the bound words of each source, and no to bound words of others that are not in
-    the source's caption.
+    """Tests whether the VLM says yes to the phrases that cases bind to a source, and no to those bound to others.
+
+    Phrases of others that only have words of the source's own phrases or caption are left out: they may be true.
 
     Args:
         look: which frames it sees, as in the VQA score.
     """
-    bound = {word for case in config.cases.values() for source in samples for word in case.bind.get(source, ())}
+    bound = {name: {phrase for case in config.cases.values() for phrase in case.bind.get(name, ())} for name in samples}
     own, others = [], []
     for name, frames in samples.items():
-        words = sorted(bound)
-        questions = [question_about(word, still=len(frames) == 1) for word in words]
-        for word, yes in zip(words, vlm.yes([frames] * len(words), questions, config.media.fps, look), strict=True):
-            (own if re.search(whole(word), captions[name]) else others).append(yes)
-    right, wrong = (float(np.mean(answers)) if answers else np.nan for answers in (own, others))
+        shown = content_words(" ".join([captions[name], *sorted(bound[name])])).keys()
+        foreign = {phrase for phrase in set().union(*bound.values()) if content_words(phrase).keys() - shown}
+        asked = [(phrase, own) for phrase in sorted(bound[name])] + [(phrase, others) for phrase in sorted(foreign)]
+        questions = [question_about(phrase, still=len(frames) == 1) for phrase, _ in asked]
+        answers = vlm.yes([frames] * len(questions), questions, config.media.fps, look)
+        for (_, kind), yes in zip(asked, answers, strict=True):
+            kind.append(yes)
+    right, wrong = (float(np.mean(kind)) if kind else np.nan for kind in (own, others))
     folder = vqa_model(config)
     return Finding(
         "VQA score, a source's own words",
-        f"yes to {right:.0%} of {len(own)} words that a source shows, to {wrong:.0%} of {len(others)} others",
+        f"yes to {right:.0%} of the {len(own)} phrases bound to a source, to {wrong:.0%} of {len(others)} others",
         f"a difference of {YES_GAP:.0%} or more",
         right - wrong >= YES_GAP,
-        f"models.{folder} ({getattr(config.models, folder)}), and the captions",
+        f"models.{folder} ({getattr(config.models, folder)}), and the phrases that cases bind",
     )
 
 

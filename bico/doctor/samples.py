@@ -16,8 +16,8 @@ from bico.sources.instructions import template
 from bico.toybox.render import render
 from bico.toybox.scenes import scene_of
 
-MOST, FEWEST = 6, 4
-"""Largest and smallest number of sources. With fewer, random weights could pass by chance."""
+MOST, COMPARED = 6, 4
+"""Largest number of sources, and smallest number that is compared. With fewer, random weights could pass by chance."""
 
 
 def read_samples(config: Config) -> dict[str, np.ndarray]:
@@ -26,15 +26,15 @@ def read_samples(config: Config) -> dict[str, np.ndarray]:
     A Toybox source that is not rendered yet is rendered in memory.
 
     Raises:
-        InputError: fewer than `FEWEST` of them are on the disk.
+        InputError: none of them is on the disk.
     """
     bound = [name for name in config.sources if name in config.bound()]
     there = [name for name in bound if config.sources[name].scene or config.media_path(name).is_file()]
-    if len(there) < FEWEST:
+    if not there:
         raise InputError(
-            f"sources: {len(there)} of the {len(bound)} that cases bind are on the disk: expected {FEWEST} at least, "
-            "which are compared with each other; fetch those of the authors' page (`snakemake --cores all --configfile "
-            "FILE -- downloads`), or bind more sources in cases"
+            f"sources: 0 of the {len(bound)} that cases bind are on the disk: expected {COMPARED} at least, which are "
+            "compared with each other; fetch those of the authors' page (`snakemake --cores all --configfile FILE -- "
+            "downloads`)"
         )
     kinds = [[name for name in there if config.sources[name].kind == kind] for kind in ("image", "video")]
     chosen = [name for name in chain(*zip_longest(*kinds)) if name][:MOST]

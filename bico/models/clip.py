@@ -21,19 +21,17 @@ class Clip:
     """An open_clip model with its own preprocessing.
 
     Args:
-        model: a folder in open_clip's format, or "architecture:tag" of pretrained weights, such as "ViT-B-32:openai".
+        folder: in open_clip's format.
 
     Raises:
-        InputError: the folder is incomplete, or has OpenAI's weights without their activation.
+        InputError: it is incomplete, or has OpenAI's weights without their activation.
     """
 
-    def __init__(self, model: Path | str, *, device: str = "cpu"):
-        if is_folder := Path(model).is_dir():
-            check_activation(Path(model))
-        self.name, tag = (f"local-dir:{model}", None) if is_folder else str(model).split(":")
-        with one_line(model):
+    def __init__(self, folder: Path, *, device: str = "cpu"):
+        with one_line(folder):
+            check_activation(folder)
             created = open_clip.create_model_and_transforms(
-                self.name, pretrained=tag, device=device, require_pretrained=True
+                f"local-dir:{folder}", device=device, require_pretrained=True
             )
         self.model, _, self.preprocess = cast("tuple[open_clip.CLIP, Transform, Transform]", created)
         self.model.eval()

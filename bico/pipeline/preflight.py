@@ -26,6 +26,7 @@ from bico.prompts.slots import slots, word_offsets
 from bico.prompts.text import casings, clean
 from bico.prompts.words import spans
 from bico.report.answers import read_answers
+from bico.scoring.scores import vqa
 from bico.sources import authors_page, weights
 from bico.toybox.words import LIGHTS, MOTIONS, SCENES, STYLES, SUBJECTS
 
@@ -43,6 +44,7 @@ def check(config: Config) -> None:
     check_folders(config)
     preflight(config)
     check_numbers(config)
+    notice_prompts(config)
     counts = f"{len(config.sources)} sources, {len(config.cases)} cases, {len(config.methods)} rows"
     print(f"{config.name}: {counts}, all fine")
     used = {*config.bound(), *(application.source for application in config.applications.values())}
@@ -58,6 +60,14 @@ def check_numbers(config: Config) -> None:
             from bico.training.binders import load_binder  # opens torch
 
             load_binder(source.binder)
+
+
+def notice_prompts(config: Config) -> None:
+    """Gives a notice for prompts of which CLIP reads only the start. Opening its tokenizer takes seconds."""
+    if "clip" not in weights.due(config):
+        from bico.scoring.clip_judge import notice_long_prompts  # opens torch
+
+        notice_long_prompts(config)
 
 
 def preflight(config: Config) -> None:
@@ -114,29 +124,39 @@ def check_own_media(config: Config, source: Source, *, later: Collection[Path]) 
 
 def check_questions(config: Config) -> None:
     """Checks that the questions and pictures fit the context of the VLM."""
-    shape = read_json(config.models.vlm / "config.json", "vlm")
-    longest = (shape.get("text_config") or shape).get("max_position_embeddings", LONG_PROMPT)
     for key, value, short in (("instructions", "paper", "short"), ("look", "original", "encoded")):
-        if getattr(config.concepts, key) == value and longest < LONG_PROMPT:
-            raise InputError(
-                f"concepts.{key}: '{value}' is for a large VLM, and models.vlm reads {longest} tokens: expected "
-                f"'{short}', as in config/toybox.yaml"
-            )
+        if getattr(config.concepts, key) == value:
+            _check_context(f"concepts.{key}", value, short, config.models.vlm, "vlm")
 
 
 def check_answers(config: Config) -> None:
-    """Checks that the VLM of the VQA score, if a config has that score, can answer yes and no with one token."""
+    """Checks that the VLM of the VQA score, if a config has that score, can answer and has room for the frames."""
     name = vqa_model(config)
-    if name not in scoring_models(config, config.scoring.scores | config.scoring.tested):
-        return
     folder = getattr(config.models, name)
-    tokenizer = _tokenizer(folder, name)
-    for word in ("yes", "no"):
-        if all(len(tokenizer.encode(casing, add_special_tokens=False).ids) > 1 for casing in casings(word)):
-            raise InputError(
-                f"{folder}: models.{name}: the tokenizer has no token for '{word}', with which the score vqa begins an "
-                "answer: expected a VLM that answers yes or no; set models.vqa, or remove the score"
-            )
+    for section, scores in (("scores", config.scoring.scores), ("tested", config.scoring.tested)):
+        if name not in scoring_models(config, scores):
+            continue
+        settings = scores.get("vqa")
+        if isinstance(settings, vqa.Settings) and settings.look == "original":
+            _check_context(f"scoring.{section}.vqa.look", "original", "encoded", folder, name)
+        tokenizer = _tokenizer(folder, name)
+        for word in ("yes", "no"):
+            if all(len(tokenizer.encode(casing, add_special_tokens=False).ids) > 1 for casing in casings(word)):
+                raise InputError(
+                    f"{folder}: models.{name}: the tokenizer has no token for '{word}', with which the score vqa "
+                    "begins an answer: expected a VLM that answers yes or no; set models.vqa, or remove the score"
+                )
+
+
+def _check_context(where: str, value: str, short: str, folder: Path, model: str) -> None:
+    """Checks that a VLM has the context that this value of a setting needs. `short` is the value for a small VLM."""
+    shape = read_json(folder / "config.json", model)
+    longest = (shape.get("text_config") or shape).get("max_position_embeddings", LONG_PROMPT)
+    if longest < LONG_PROMPT:
+        raise InputError(
+            f"{where}: '{value}' is for a large VLM, and models.{model} reads {longest} tokens: expected '{short}', as "
+            "in config/toybox.yaml"
+        )
 
 
 def check_scenes(config: Config) -> None:

@@ -447,7 +447,7 @@ def scoring_models(config: Config, scores: Mapping[str, ScoreSettings]) -> list[
     return sorted(vqa_model(config) if name == "vqa" else name for name in opened)
 
 
-def _judging(config: Config, scores: Mapping[str, ScoreSettings]) -> dict[str, Any]:
+def judging(config: Config, scores: Mapping[str, ScoreSettings]) -> dict[str, Any]:
     """What these scores depend on, besides their code and their models."""
     with_backbone = "wan" in scoring_models(config, scores)
     return {
@@ -470,7 +470,7 @@ def _scoring(config: Config, code: str, scores: Mapping[str, ScoreSettings], **s
     masks = _bound_masks(config) if need_masks(scores) else {}
     return Dependencies(
         code=(code, *map(module_of_score, scores)),
-        settings={**settings, **_judging(config, scores), **_compositions(config)},
+        settings={**settings, **judging(config, scores), **_compositions(config)},
         models=(*scoring_models(config, scores), "probe"),
         items={**media, **masks},
     )
@@ -497,7 +497,7 @@ def published(config: Config) -> Dependencies:
     scores = config.scoring.scores
     return Dependencies(
         code=("bico.scoring.published", *map(module_of_score, scores)),
-        settings=_judging(config, scores),
+        settings=judging(config, scores),
         models=tuple(scoring_models(config, scores)),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from bico.config.benchmark import Kind
@@ -17,6 +18,7 @@ from bico.config.schema import Config
 from bico.core.device import free_device
 from bico.core.errors import InputError
 from bico.models.wan.token_limits import at_once, checkpoints
+from bico.plan.dependencies import scoring_models, vqa_model
 from bico.plan.trainings import learned_items, unsupported
 from bico.profiling.presets import PRESETS
 from bico.profiling.work import Sizes
@@ -35,6 +37,11 @@ READING = 5.5e9
 """Keys, values and activations of Qwen2.5-VL-7B for all that it reads at a time (`READ_TOKENS`), in bytes."""
 VLM_WIDTH = 3584
 """Its `hidden_size`."""
+
+SMALLER = {"concepts": "a smaller models.vlm"} | dict.fromkeys(
+    ("score", "published"), "not both of the scores vqa and dino_foreground"
+)
+"""What needs less memory, by rule; for any other one it is smaller clips."""
 
 log = logging.getLogger("bico")
 
@@ -92,7 +99,9 @@ class Memory:
             row: of the rules `learn` and `generate`.
         """
         if rule == "concepts":
-            return self._vlm()
+            return self._vlm(self.config.models.vlm)
+        if rule in ("score", "published"):
+            return self._scores()
         if rule == "encode":
             return self._text_encoder() + self._vae()
         if rule == "learn" and row is not None:
@@ -163,6 +172,16 @@ class Memory:
         encoder, vae = self._text_encoder(), self._vae()
         return self._transformer() + learned + (encoder + vae if self.roomy else max(encoder, vae))
 
+    def _scores(self) -> float:
+        """GiB of the large models of all scores, which are open at once."""
+        opened, needed = scoring_models(self.config, self.config.scoring.scores), 0.0
+        if (vlm := vqa_model(self.config)) in opened:
+            needed += self._vlm(getattr(self.config.models, vlm))
+        if "wan" in opened:
+            encoder, rest = self._text_encoder(), self._transformer() + self._vae()
+            needed += encoder + rest if self.roomy else max(encoder, rest)
+        return needed
+
     def _transformer(self) -> float:
         width, blocks = self.sizes.backbone.width, self.sizes.transformer["num_layers"]
         each = 8 * width**2 + 2 * width * self.sizes.backbone.ffn_width
@@ -179,8 +198,7 @@ class Memory:
         media = self.config.media
         return media.height * media.width * VAE_BYTES * self.sizes.vae_width / VAE_WIDTH / GIB
 
-    def _vlm(self) -> float:
-        folder = self.config.models.vlm
+    def _vlm(self, folder: Path) -> float:
         path, width = folder / "config.json", VLM_WIDTH
         if path.is_file():
             weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
@@ -213,10 +231,10 @@ def check_gpu(config: Config, rule: str, row: str | None = None) -> None:
     trained = row if rule == "learn" else None
     needed = (memory.of(rule, row) if trained is None else memory.training(trained)) + CUDA
     if there < needed:
-        job, smaller = f"{rule} {row}" if row else rule, "models.vlm" if rule == "concepts" else "'media'"
+        job, smaller = f"{rule} {row}" if row else rule, SMALLER.get(rule, "a smaller 'media'")
         raise InputError(
             f"{job}: it needs about {needed:.1f} GiB of GPU memory, and {name} has {there:.1f} GiB: expected a "
-            f"larger GPU, or a smaller {smaller} in the config"
+            f"larger GPU, or {smaller} in the config"
         )
     if trained is not None and there < (previewing := memory.previews(trained) + CUDA):
         log.warning(

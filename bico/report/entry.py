@@ -19,15 +19,15 @@ from pydantic import Field
 
 from bico import __version__
 from bico.config.schema import Config
-from bico.config.scores import module_of_score
+from bico.config.scores import module_of_score, need_key_words
 from bico.config.section import Count, Name, Section, Words
 from bico.core.files import replacing, write_json
 from bico.core.fingerprints import code_digest, file_digest, folder_digest
-from bico.core.records import intact
+from bico.core.records import intact, load_json
 from bico.core.tables import read_table
 from bico.media.writing import compressed
 from bico.plan.bundle import Digest, FileName
-from bico.plan.dependencies import scoring_models
+from bico.plan.dependencies import judging, scoring_models
 from bico.plan.trainings import learner, trainings
 from bico.scoring.results import score_columns
 
@@ -140,14 +140,18 @@ def set_digest(config: Config) -> str:
 
 
 def judges_digest(config: Config) -> str:
-    """SHA-256 of everything that determines the score of a clip: the scoring models, their settings, and the code."""
+    """SHA-256 of everything that determines the score of a clip: the scoring models, their settings, the key words of
+    the sources if a score reads them, and the code."""
     scores = config.scoring.scores
     folders = {name: getattr(config.models, name) for name in (*scoring_models(config, scores), "probe")}
     models = {name: folder_digest(folder) for name, folder in folders.items() if folder}
-    settings = {name: settings.model_dump(mode="json") for name, settings in scores.items()}
-    looks = {"pooling": config.scoring.pooling, "dino_crop": config.scoring.dino_crop}
+    settings = {key: value for key, value in judging(config, scores).items() if key != "media"}
+    settings["scores"] = {name: of_score.model_dump(mode="json") for name, of_score in scores.items()}
+    videos = [name for name in config.bound() if config.sources[name].kind == "video"] if need_key_words(scores) else []
+    concepts = {name: load_json(config.paths.concepts(name)) for name in videos}
+    words = {name: [found["spatial"], found["temporal"]] for name, found in concepts.items()}
     code = code_digest("bico.scoring.scoring", *map(module_of_score, scores))
-    return _digest({"models": models, "scores": settings, "code": code, **looks})
+    return _digest({"models": models, "settings": settings, "key words": words, "code": code})
 
 
 def _digest(values: object) -> str:

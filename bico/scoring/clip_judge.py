@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Protocol, cast
 
 import numpy as np
 import open_clip
@@ -11,6 +13,16 @@ import torch.nn.functional as F
 
 from bico.config.schema import Config
 from bico.models.clip import Clip
+
+log = logging.getLogger("bico")
+
+
+class Tokenizer(Protocol):
+    """What the tokenizers of open_clip have in common: token ids [texts, context], with zeros after each text."""
+
+    context_length: int
+
+    def __call__(self, texts: list[str], context_length: int | None = None) -> torch.Tensor: ...
 
 
 def open_clip_judge(config: Config, device: str) -> ClipJudge:
@@ -21,9 +33,9 @@ def open_clip_judge(config: Config, device: str) -> ClipJudge:
 class ClipJudge(Clip):
     """CLIP with its own tokenizer. Args: see `Clip`."""
 
-    def __init__(self, model: Path | str, *, device: str = "cpu"):
-        super().__init__(model, device=device)
-        self.tokenizer = open_clip.get_tokenizer(self.name)
+    def __init__(self, folder: Path, *, device: str = "cpu"):
+        super().__init__(folder, device=device)
+        self.tokenizer = _tokenizer(folder)
 
     def features(self, frames: np.ndarray) -> torch.Tensor:
         """Unit features [T, D] of uint8 frames [T, H, W, 3]."""
@@ -34,7 +46,19 @@ class ClipJudge(Clip):
         """Unit feature [D] of a text."""
         return F.normalize(self.model.encode_text(self.tokenizer([text]).to(self.device)), dim=1)[0]
 
-    def reads_whole(self, text: str) -> bool:
-        """Whether a text fits into CLIP's context. CLIP reads only the start of a longer text."""
-        context = self.model.context_length
-        return int((self.tokenizer([text], context_length=4 * context) != 0).sum()) <= context
+
+def notice_long_prompts(config: Config) -> None:
+    """A notice for each case whose prompt CLIP does not read to its end. It opens the tokenizer alone."""
+    tokenizer = _tokenizer(config.models.clip)
+    for case_id, case in config.cases.items():
+        longer = tokenizer([case.prompt], context_length=4 * tokenizer.context_length)
+        if int((longer != 0).sum()) > tokenizer.context_length:
+            log.warning(
+                "notice: cases.%s: the prompt is longer than the %d tokens that models.clip reads: CLIP-T uses only "
+                "these tokens",
+                case_id, tokenizer.context_length,
+            )  # fmt: skip
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    return cast("Tokenizer", open_clip.get_tokenizer(f"local-dir:{folder}"))

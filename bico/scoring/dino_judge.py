@@ -27,20 +27,17 @@ class DinoJudge:
     """A timm vision transformer.
 
     Args:
-        model: a folder in timm's format, or the name of a pretrained model, such as "vit_small_patch16_224.dino".
+        folder: in timm's format.
         crop: centre crop, as a share of a frame's shorter side; None = the preprocessing of the model's own config.
 
     Raises:
-        InputError: a file of the folder is missing or damaged.
+        InputError: a file of it is missing or damaged.
     """
 
-    def __init__(self, model: Path | str, *, crop: float | None = None, device: str = "cpu"):
-        is_folder = Path(model).is_dir()
-        name = f"local-dir:{model}" if is_folder else str(model)
-        with one_line(model):
-            self.model = timm.create_model(name, pretrained=True, num_classes=0).eval().to(device)
-            if is_folder:
-                check_names(self.model, Path(model))
+    def __init__(self, folder: Path, *, crop: float | None = None, device: str = "cpu"):
+        with one_line(folder):
+            self.model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval().to(device)
+            check_names(self.model, folder)
         own = resolve_model_data_config(self.model)
         created = create_transform(**own | ({"crop_pct": crop} if crop else {}), is_training=False)
         self.preprocess = cast(Transform, created)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from bico.config.schema import Config
 from bico.models.wan.attention_maps import word_maps
 from bico.models.wan.backbone import Backbone
-from bico.models.wan.components import chosen_dtype
+from bico.models.wan.components import chosen_dtype, short_of_memory
 from bico.models.wan.forward_pass import Contexts
 from bico.prompts.words import bound_slots
 
@@ -56,6 +56,8 @@ class Attention:
     @torch.no_grad()
     def _context(self, prompt: str) -> Contexts:
         prompt_embeds, _ = self.backbone.encode_prompts([prompt])
+        if short_of_memory(self.backbone.device):
+            self.backbone.offload_text_encoder()  # before the transformer opens
         return self.backbone.context(prompt_embeds)
 
 

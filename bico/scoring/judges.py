@@ -67,17 +67,20 @@ class Judges:
         """A source of the config. Several photographs are its frames."""
         entry, media = self.config.sources[name], self.config.media
         masks = entry.own_masks if need_masks(self.scores) else []
+        spatial, temporal = self._key_words(name, entry)
         return ScoredSource(
             frames=read_source(self.config.media_paths(name), media, entry.start),
             kind=entry.kind,
             masks=np.stack([read_mask(mask, media) for mask in masks]) if masks else None,
-            temporal=self._temporal(name, entry),
+            spatial=spatial,
+            temporal=temporal,
         )
 
-    def _temporal(self, name: str, entry: Source) -> Sequence[str]:
+    def _key_words(self, name: str, entry: Source) -> tuple[Sequence[str], Sequence[str]]:
         if entry.kind == "image" or not need_key_words(self.scores):
-            return ()
-        return load_json(self.config.paths.concepts(name))["temporal"]
+            return (), ()
+        concepts = load_json(self.config.paths.concepts(name))
+        return concepts["spatial"], concepts["temporal"]
 
     def _file(self, path: Path, kind: Kind) -> ScoredSource:
         """A source that is not in the config."""

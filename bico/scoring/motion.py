@@ -19,7 +19,8 @@ LEVELS = 2  # levels of the pyramid above the frame: steps of up to a fifth of a
 SEARCH = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 10, 0.03)  # steps of the search; pixels at which it ends
 RETURN = 0.01  # sides: a point is lost if tracking it backwards ends farther than this from its start
 MOMENTS = 24  # most moments that are compared: steps between single frames are mostly noise where motion is slow
-FOLLOWED = 0.5  # smallest share of the steps for which a track is followed
+LIFE = 27  # frames after which points start anew, about: in a long pan all points of the first frame leave it
+FOLLOWED = 0.5  # smallest share of a life for which a track is followed
 MOVES = 0.05  # sides: a track with a smaller extent stands still
 STILL = 0.0005  # sides per step: the direction of a shorter step is noise of the tracker
 FASTEST = 0.05  # share of points whose speed counts
@@ -34,7 +35,8 @@ def motion_fidelity(clip: np.ndarray, reference: np.ndarray) -> float:
     For each track that moves it takes the largest mean cosine of its steps with those of a track of the other clip. The
     score is the mean over tracks, then over both directions. The place and the speed of motion do not count. A step
     counts if both tracks are followed and at least one of them moves; if only one moves, it counts as 0. The best of
-    many matches is biased upwards: clips of different motions have a mean of 0.4 on the Toybox, not 0.
+    many matches is biased upwards: clips of different motions have a mean of 0.4 on the Toybox, not 0. Tracks are
+    compared if they are followed together for half of a life. A track without any such partner counts as 0.
 
     Args:
         clip, reference: `tracks` of two clips. They are compared at MOMENTS moments, spread evenly from start to end of
@@ -45,13 +47,14 @@ def motion_fidelity(clip: np.ndarray, reference: np.ndarray) -> float:
         cases the score is symmetric.
     """
     moments = min(MOMENTS, len(clip), len(reference))
-    steps, wanted = (_moving(paths[_spread(len(paths), moments)]) for paths in (clip, reference))
+    (steps, least), (wanted, other) = (_moving(paths[_spread(len(paths), moments)]) for paths in (clip, reference))
     if not wanted.shape[1]:
         return np.nan
     if not steps.shape[1]:
         return 0.0
-    cosines = _mean_cosines(steps, wanted)
-    return float(cosines.max(axis=0).mean() + cosines.max(axis=1).mean()) / 2
+    cosines = _mean_cosines(steps, wanted, min(least, other))
+    best = (np.nan_to_num(np.fmax.reduce(cosines, axis=axis)) for axis in (0, 1))
+    return float(sum(of_each.mean() for of_each in best)) / 2
 
 
 def dynamic_degree(frames: np.ndarray, fps: float) -> float:
@@ -89,12 +92,18 @@ def smoothness(paths: np.ndarray) -> float:
 
 def tracks(frames: np.ndarray) -> np.ndarray:
     """float64 [T, N, 2]: x and y, in frame sides, of points in uint8 frames [T, H, W, 3]. They start on a grid in the
-    first frame. A point is NaN from the frame on in which it is lost."""
+    first frame, and again about every LIFE frames. A point is NaN before its start, and once it is lost."""
     scaled, side = _scaled(frames)
-    path = [_grid(scaled)]
-    for before, after in pairwise(scaled):
-        path.append(_followed(before, after, path[-1]))
-    return np.stack(path).astype(float) / side
+    grid = _grid(scaled)
+    lives = max(1, round(len(frames) / LIFE))
+    starts = np.linspace(0, len(frames), lives, endpoint=False).astype(int)
+    path = np.full((len(frames), lives, *grid.shape), np.nan, np.float32)
+    path[starts, np.arange(lives)] = grid
+    for number, (before, after) in enumerate(pairwise(scaled), start=1):
+        begun = slice(0, np.searchsorted(starts, number))
+        points = path[number - 1, begun]
+        path[number, begun] = _followed(before, after, points.reshape(-1, 2)).reshape(points.shape)
+    return path.reshape(len(frames), -1, 2).astype(float) / side
 
 
 def _scaled(frames: np.ndarray) -> tuple[list[np.ndarray], int]:
@@ -137,22 +146,29 @@ def _spread(length: int, moments: int) -> np.ndarray:
     return np.linspace(0, length - 1, moments).round().astype(int)
 
 
-def _moving(paths: np.ndarray) -> np.ndarray:
-    """[T - 1, M, 2]: steps of the tracks that are followed long enough and do not stand still."""
+def _moving(paths: np.ndarray) -> tuple[np.ndarray, float]:
+    """[T - 1, M, 2]: steps of the tracks that are followed long enough and do not stand still; and for how many steps a
+    track has to be followed.
+    """
     steps = np.diff(paths, axis=0)
-    if not len(steps):
-        return steps[:, :0]
-    lasts = np.isfinite(steps[..., 0]).mean(axis=0) >= FOLLOWED
-    span = np.linalg.norm(np.nanmax(paths, axis=0) - np.nanmin(paths, axis=0), axis=1)
-    return steps[:, lasts & (span >= MOVES)]
+    followed = np.isfinite(steps[..., 0])
+    lives = len(np.unique(followed[:, followed.any(axis=0)].argmax(axis=0))) if len(steps) else 0
+    least = FOLLOWED * len(steps) / max(1, lives)
+    lasts = followed.sum(axis=0) >= least
+    if not lives or not lasts.any():
+        return steps[:, :0], least
+    span = np.linalg.norm(np.nanmax(paths[:, lasts], axis=0) - np.nanmin(paths[:, lasts], axis=0), axis=1)
+    return steps[:, lasts][:, span >= MOVES], least
 
 
-def _mean_cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """[M, N]: mean cosine of steps [T, M, 2] and [T, N, 2], see `motion_fidelity`."""
+def _mean_cosines(first: np.ndarray, second: np.ndarray, least: float) -> np.ndarray:
+    """[M, N]: mean cosine of steps [T, M, 2] and [T, N, 2], see `motion_fidelity`; NaN for tracks that are followed
+    together for fewer than `least` steps."""
     directions, followed, still = zip(*map(_directions, (first, second)), strict=True)
     total = np.einsum("tmc,tnc->mn", *directions)
-    counted = np.einsum("tm,tn->mn", *followed) - np.einsum("tm,tn->mn", *still)
-    return total / np.maximum(counted, 1)
+    together = np.einsum("tm,tn->mn", *followed)
+    counted = together - np.einsum("tm,tn->mn", *still)
+    return np.where(together >= least, total / np.maximum(counted, 1), np.nan)
 
 
 def _directions(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -43,12 +43,13 @@ class ScoredSource(Shown):
     Attributes:
         masks: the user's masks, float32 [T, H, W] in 0..1, white = 1; None if there are none. Only scores with `MASKS`
             may rely on them.
-        temporal: its key words for motion. Only scores with `KEY_WORDS` may rely on them. They are not known for the
-            clips that the authors published.
+        spatial, temporal: its key words for looks and for motion, if it is a video. Only scores with `KEY_WORDS` may
+            rely on them. They are not known for the clips that the authors published.
     """
 
     kind: Kind
     masks: np.ndarray | None = None
+    spatial: Sequence[str] = ()
     temporal: Sequence[str] = ()
 
 

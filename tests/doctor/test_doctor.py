@@ -21,6 +21,7 @@ from bico.cli.main import main
 from bico.config.reading import load
 from bico.doctor.examination import findings
 from bico.doctor.finding import Finding
+from bico.doctor.judges import examine_yes
 from bico.doctor.memory import examine_memory
 from bico.doctor.vlm import examine_vlm
 
@@ -110,6 +111,22 @@ def test_the_vlm_is_asked_what_a_run_asks_it(examined, monkeypatch):
     assert "a tin robot" in request and tokens == 700
 
 
+def test_phrases_that_stand_in_no_caption_are_a_sources_own_all_the_same(examined):
+    """At full size the bound phrases are people's words, and captions have others."""
+    config = load(examined)
+    names = list(config.sources)[:6]
+    own = {name: {phrase for case in config.cases.values() for phrase in case.bind.get(name, ())} for name in names}
+
+    class Knows:
+        def yes(self, media, questions, fps, look):
+            name = names[int(media[0][0, 0, 0, 0])]
+            return [0.98 if any(f'"{phrase}"' in question for phrase in own[name]) else 0.02 for question in questions]
+
+    samples = {name: np.full((1, 48, 48, 3), number, np.uint8) for number, name in enumerate(names)}
+    finding = examine_yes(Knows(), "encoded", config, samples, dict.fromkeys(names, "something else"))
+    assert finding.fine and "yes to 98% of" in finding.measured and "to 2% of" in finding.measured
+
+
 def test_models_that_no_row_and_no_score_needs_are_not_opened(examined):
     del examined["methods"]["dualreal"], examined["tables"]["table1"]["dualreal"]
     del examined["scoring"]["tested"]["vqa"]
@@ -142,6 +159,18 @@ def test_a_gpu_is_held_against_the_largest_job(monkeypatch, room, fine):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
     finding = examine_memory(load(ROOT / "config" / "pilot.yaml"))
     assert finding.fine == fine and f"A card has {room} GiB" in finding.measured and "`concepts`" in finding.expected
+
+
+def test_with_few_sources_of_ones_own_all_is_tested_that_compares_none(examined):
+    kept = ("cat_beach", "fish_bouncing")
+    examined["sources"] = {name: examined["sources"][name] for name in kept}
+    examined["cases"] = {name: case for name, case in examined["cases"].items() if case["bind"].keys() <= set(kept)}
+    del examined["methods"]["dualreal"], examined["tables"]["table1"]["dualreal"]
+    found = list(findings(load(examined)))
+    assert [finding.part for finding in found] == [
+        "sources, compared with each other", "VLM, concepts and captions", "VAE, reconstruction", "training, a step",
+    ]  # fmt: skip
+    assert all(finding.fine for finding in found) and "2 sources are too few" in found[0].measured
 
 
 def test_a_part_that_does_not_work_is_told_by_the_exit_code(examined, tmp_path, monkeypatch, capsys):

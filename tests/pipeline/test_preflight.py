@@ -144,6 +144,15 @@ def test_a_vlm_that_cannot_answer_yes_or_no_is_refused_if_a_score_asks_it(small)
     preflight(load(small))
 
 
+@needs_zoo
+@pytest.mark.parametrize("section", ["scores", "tested"])
+def test_the_small_judge_is_not_shown_what_only_a_large_one_can_read(small, section):
+    """With `vqa: {}` it would say no to everything."""
+    small["models"]["vqa"] = str(ZOO / "vqa")
+    small["scoring"] |= {"tested": {}, section: {"vqa": {}}}
+    assert problem(small).startswith(f"scoring.{section}.vqa.look: 'original' is for a large VLM, and models.vqa reads")
+
+
 def test_a_folder_that_is_not_there(small, tmp_path):
     small["models"]["wan"] = str(tmp_path / "nowhere")
     message = problem(small)

@@ -16,6 +16,7 @@ from bico.profiling import memory
 from bico.profiling.costs import costs_of
 from bico.profiling.estimate import estimate
 from bico.profiling.memory import GIB, Memory
+from bico.scoring.scores import dino_foreground, vqa
 
 ROOM = 22  # GiB, of a card of 24 GB
 
@@ -51,6 +52,23 @@ def test_steps_on_clips_are_estimated_as_they_were_measured(row: str, measured: 
         settings = settings.model_copy(update={"identity_batch_size": 1})
     estimated = Memory(config, roomy=True)._training(settings, "video")
     assert estimated == pytest.approx(measured, rel=0.05)
+
+
+def test_scores_need_the_memory_of_all_models_that_they_open_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    paper = load(ROOT / "config" / "paper.yaml")
+    asked = {"vqa": vqa.Settings(), "dino_foreground": dino_foreground.Settings()}
+
+    def config(*names: str) -> Config:
+        scores = paper.scoring.scores | {name: asked[name] for name in names}
+        return paper.model_copy(update={"scoring": paper.scoring.model_copy(update={"scores": scores})})
+
+    assert Memory(paper).of("score") == 0
+    each = [Memory(config(name)).of("score") for name in asked]
+    assert max(each) < ROOM and Memory(config(*asked)).of("published") == pytest.approx(sum(each))
+    gpu(monkeypatch, 23.6)
+    with pytest.raises(InputError, match=r"^score bico: it needs about .*, or not both of the scores vqa"):
+        memory.check_gpu(config(*asked), "score", "bico")
+    memory.check_gpu(config("vqa"), "score", "bico")
 
 
 def test_less_memory_is_needed_of_smaller_clips_and_of_smaller_models() -> None:

@@ -12,7 +12,7 @@ from browser import run as run_page
 
 from bico.cli.main import main
 from bico.core.errors import InputError
-from bico.core.files import write_text
+from bico.core.files import write_json, write_text
 from bico.report.board import read_entries, write_board
 from bico.report.entry import judges_digest, set_digest, write_entry
 from bico.report.tables import write_table
@@ -87,6 +87,16 @@ def test_the_digest_of_a_set_knows_cases_sources_and_size_and_not_seeds(tmp_path
     for changes in ({"cases": cases}, {"sources": sources}):
         assert set_digest(config.model_copy(update=changes)) != set_digest(config)
     assert judges_digest(config) != judges_digest(toy.config(tmp_path, scoring={"pooling": "renormalised"}))
+
+
+def test_the_digest_of_judges_knows_the_key_words_that_a_score_reads(tmp_path):
+    scoring = {"scores": {"dino_foreground": {"foreground": "motion"}}}
+    config, digests = toy.config(tmp_path, scoring=scoring), set()
+    for temporal in (["bouncing"], ["car bouncing"]):
+        for name in config.bound():
+            write_json(config.paths.concepts(name), {"spatial": ["a car"], "temporal": temporal})
+        digests.add(judges_digest(config))
+    assert len(digests) == 2
 
 
 def test_only_entries_of_one_set_stand_in_one_table(entries, tmp_path, capsys):

@@ -40,6 +40,17 @@ def test_fidelity_is_the_cosine_between_the_directions_of_textures(step, expecte
     assert fidelity(shifted(step), shifted(RIGHT)) == pytest.approx(expected, abs=0.02)
 
 
+def test_a_long_fast_pan_is_compared_although_its_first_points_leave_the_frame():
+    """At full size a camera that crosses the frame in two seconds would count as still."""
+    scene = texture(96, 128)
+    right, left, slow = (
+        tracks(np.stack([np.roll(scene, step * frame, axis=1) for frame in range(81)])) for step in (5, -5, 1)
+    )
+    for one, other, expected in ((right, slow, 1), (slow, right, 1), (left, slow, -1), (left, right, -1)):
+        assert motion_fidelity(one, other) == pytest.approx(expected, abs=0.02)
+    assert smoothness(right) > 0.95
+
+
 def test_a_still_clip_holds_no_motion_and_gives_none():
     moving, still = shifted(RIGHT), shifted((0, 0))
     assert fidelity(still, moving) == 0

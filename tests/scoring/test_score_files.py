@@ -120,6 +120,16 @@ def test_a_case_that_binds_only_motion_has_no_foreground(config, foreground):
 
 
 @needs_zoo
+def test_a_thing_that_the_vlm_also_names_in_a_motion_is_a_thing(config):
+    clip = toy.scored_clip(config, CASE, render(toy.truth_scene(config, CASE)))
+    score = toy.opened(config, "dino_foreground", foreground="motion")
+    car = replace(clip.sources["bouncing_car"], spatial=["a red car"], temporal=["car bouncing up and down"])
+    for phrase, seen in (("a car", True), ("bouncing", False)):
+        measured = score.measure(replace(clip, bind={"bouncing_car": [phrase]}, sources={"bouncing_car": car}))
+        assert bool(measured.values) == seen
+
+
+@needs_zoo
 def test_a_mask_of_the_user_says_what_the_thing_in_a_source_is(config):
     clip = toy.scored_clip(config, CASE, render(toy.truth_scene(config, CASE)), MOTION)
     score = toy.opened(config, "dino_foreground", foreground="motion")

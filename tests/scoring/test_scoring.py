@@ -23,7 +23,7 @@ from bico.media.reading import read_media
 from bico.media.writing import write_clip, write_image
 from bico.models.clip import Clip
 from bico.scoring import scoring, truth
-from bico.scoring.clip_judge import ClipJudge
+from bico.scoring.clip_judge import ClipJudge, notice_long_prompts
 from bico.scoring.dino_judge import DinoJudge, open_dino_judge
 from bico.scoring.motion import dynamic_degree, motion_fidelity, tracks
 from bico.scoring.pooling import harmonic_mean
@@ -129,7 +129,7 @@ def test_the_small_vocabulary_reads_any_text(judges, text):
 def test_a_prompt_that_clip_does_not_read_to_its_end_is_a_notice(judges, tmp_path, caplog):
     clip_t = ClipJudge(judges / "clip")
     longest = "zebra zebra zebra zebra zebra"
-    while clip_t.reads_whole(f"{longest} a"):
+    while (clip_t.tokenizer([f"{longest} a"], 2 * zoo_clip.CONTEXT) != 0).sum() <= zoo_clip.CONTEXT:
         longest += " a"
     assert torch.equal(clip_t.text_feature(f"{longest} a b"), clip_t.text_feature(f"{longest} a c"))
     assert not torch.equal(clip_t.text_feature(longest), clip_t.text_feature(longest[:-1] + "b"))
@@ -142,6 +142,8 @@ def test_a_prompt_that_clip_does_not_read_to_its_end_is_a_notice(judges, tmp_pat
     toy.write_clips(config, "base", {name: name for name in config.cases})
     scoring.score(config, "base")
     (notice,) = [record.getMessage() for record in caplog.records if "notice" in record.getMessage()]
+    notice_long_prompts(config)  # as `bico check` does
+    assert caplog.records[-1].getMessage() == notice
     assert notice.startswith(f"notice: cases.{case}: the prompt is longer than the {zoo_clip.CONTEXT} tokens")
 
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from bico.methods.external.submission import Submission
 
 
+RESAMPLED = (
+    "; resampled here, where frames are repeated and dropped: smoothness, temporal consistency and dynamic degree are "
+    "not those of the original clips"
+)
+
+
 class Settings(MethodSettings):
     """Clips that were made elsewhere: this benchmark only scores them."""
 
@@ -30,7 +36,8 @@ class Settings(MethodSettings):
         default=False,
         description=(
             "Whether clips of another size, length or frame rate are resized, cropped and resampled like sources. "
-            "Otherwise they are an error."
+            "Otherwise they are an error. Resampling repeats and drops frames, so smoothness, temporal consistency and "
+            "dynamic degree are then not those of the original clips. The legend of the tables says so."
         ),
     )
 
@@ -52,7 +59,7 @@ class Settings(MethodSettings):
         return None if self._submission().clip(case_id, seed) else f"{self.clips} has no clip of it"
 
     def origin(self) -> str:
-        return self._submission().told
+        return self._submission().told + (RESAMPLED if self.resample else "")
 
     def track(self) -> Literal["one-shot", "per-case", "feed-forward"]:
         return self._submission().track

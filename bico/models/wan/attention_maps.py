@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -51,7 +52,8 @@ def word_maps(
         for sigma in sigmas:
             noisy = torch.lerp(latents, noise, sigma)[None].to(backbone.device)
             backbone.velocity(noisy, torch.tensor([sigma * TRAIN_TIMESTEPS], device=backbone.device), contexts)
-    mean = torch.stack(weights).mean(dim=0)[0].cpu()  # [tokens, slots]
+    total = reduce(torch.add, weights)  # not stacked, which would take 2 GB more at full size
+    mean = (total[0] / len(weights)).cpu()  # [tokens, slots]
     grid = backbone.patch_grid(latents.shape)
     return {word: mean[:, list(held)].sum(dim=-1).view(grid) for word, held in slots.items()}
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 from bico.config.scores import Column, ScoreSettings
 from bico.scoring.pooling import pool
 from bico.scoring.protocol import Measured, ScoredClip, Shared
-
-log = logging.getLogger("bico")
 
 
 class Settings(ScoreSettings):
@@ -30,16 +26,10 @@ class Settings(ScoreSettings):
 
 class Score:
     def __init__(self, settings: Settings, shared: Shared):
-        from bico.scoring.clip_judge import open_clip_judge
+        from bico.scoring.clip_judge import notice_long_prompts, open_clip_judge
 
         self.clip, self.pooling = shared.once(open_clip_judge), shared.config.scoring.pooling
-        for case_id, case in shared.config.cases.items():
-            if not self.clip.reads_whole(case.prompt):
-                log.warning(
-                    "notice: cases.%s: the prompt is longer than the %d tokens that the CLIP model reads: CLIP-T uses "
-                    "only these tokens",
-                    case_id, self.clip.model.context_length,
-                )  # fmt: skip
+        notice_long_prompts(shared.config)
 
     def measure(self, clip: ScoredClip) -> Measured:
         features, text = clip.once(self.clip.features), self.clip.text_feature(clip.prompt)

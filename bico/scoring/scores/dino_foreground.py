@@ -104,9 +104,13 @@ class Score:
 
 
 def _visible(clip: ScoredClip, name: str) -> list[str]:
-    """The phrases of a source that name something in a frame: those with a content word that is in none of its temporal
-    key words."""
+    """The phrases of a source that name something in a frame: not those that only have words of its temporal key words.
+
+    A temporal key word may also name what moves, as in "a bird soaring". Words that are in spatial key words, too, do
+    not count as motion.
+    """
     from bico.prompts.content_words import content_words
 
-    temporal = {stem for words in clip.sources[name].temporal for stem in content_words(words)}
-    return [phrase for phrase in clip.bind[name] if not content_words(phrase).keys() <= temporal]
+    key_words = clip.sources[name].spatial, clip.sources[name].temporal
+    spatial, temporal = ({stem for words in kind for stem in content_words(words)} for kind in key_words)
+    return [phrase for phrase in clip.bind[name] if not content_words(phrase).keys() <= temporal - spatial]

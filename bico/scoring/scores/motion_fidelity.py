@@ -16,8 +16,8 @@ class Settings(ScoreSettings):
             heading="Motion fid.",
             asks="truth_motion",
             description="similarity of the directions of tracked points to those of the bound videos: -100 to 100, 0 "
-            "if still. There is no score where no video is bound, or none of its points can be tracked. It cannot see "
-            "speed, or what it is that moves",
+            "if nothing that moves can be followed. There is no score where no video is bound, or none of its points "
+            "can be tracked. It cannot see speed, or what it is that moves",
         ),
     )
 

@@ -9,9 +9,9 @@
 `table1` writes table1.csv, differences.csv and automatic_scores.csv from the rows of table 1. `parts` writes table2.csv
 and table3.csv of the last of its runs, and parts.csv: what each part of BiCo adds in every run, of which each is given
 with the lean of its text encoder. `worlds` writes worlds.csv: rows of table 1 with other text encoders, and with the
-shipped one. `scorers` writes scorers.csv: what each score sees of each fault. `additions` writes additions.csv and
-additions_differences.csv: variants of ours beside BiCo. Then change the dates in docs/results/tables.yaml, and run
-docs/generate.py.
+shipped one. `scorers` writes scorers.csv, what each score sees of each fault, and agreement.csv, how it ranks the
+clips of methods. `additions` writes additions.csv and additions_differences.csv: variants of ours beside BiCo. Then
+change the dates in docs/results/tables.yaml, and run docs/generate.py.
 """
 
 import argparse
@@ -136,7 +136,8 @@ def _scored(config: Config, *rows: str) -> bool:
 
 
 def _scorers(runs: dict[str, Config]) -> None:
-    """A line for each fault, with each score's share of pairs in the wrong order."""
+    """A line for each fault, with each score's share of pairs in the wrong order; and one for each score and scope of
+    clips, with its rank correlations with the truth scores."""
     (config,) = runs.values()
     types = dict.fromkeys(("score", "fault", "about"), str) | {"cases": int}
     table = read_table(config.paths.table("scorers"), types)
@@ -148,6 +149,12 @@ def _scorers(runs: dict[str, Config]) -> None:
         )
         entry |= {f"{score}{end}": line[f"wrong{end}"] for end in ("", "_low", "_high")}
     _save("scorers", lines.values())
+    agreement, lines = read_table(config.paths.agreement, dict.fromkeys(("score", "answer", "clips"), str)), {}
+    for line in agreement.to_dict(orient="records"):
+        score, clips = score_columns(config)[line["score"]].label, line["clips"]
+        entry = lines.setdefault((clips, score), {"score": score, "clips": clips})
+        entry |= {f"{line['answer']}{end}": line[f"correlation{end}"] for end in ("", "_low", "_high")}
+    _save("agreement", lines.values())
 
 
 def _additions(runs: dict[str, Config]) -> None:

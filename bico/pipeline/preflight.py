@@ -63,11 +63,11 @@ def check_numbers(config: Config) -> None:
 
 
 def notice_prompts(config: Config) -> None:
-    """Gives a notice for prompts of which CLIP reads only the start. Opening its tokenizer takes seconds."""
+    """Gives a notice for prompts that CLIP does not read as a whole. Opening its tokenizer takes seconds."""
     if "clip" not in weights.due(config):
-        from bico.scoring.clip_judge import notice_long_prompts  # opens torch
+        from bico.scoring.clip_judge import notice_unread_prompts  # opens torch
 
-        notice_long_prompts(config)
+        notice_unread_prompts(config)
 
 
 def preflight(config: Config) -> None:

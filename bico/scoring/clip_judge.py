@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 
 from bico.config.schema import Config
 from bico.models.clip import Clip
+from bico.prompts.text import UNSPACED
 
 log = logging.getLogger("bico")
 
@@ -47,10 +49,18 @@ class ClipJudge(Clip):
         return F.normalize(self.model.encode_text(self.tokenizer([text]).to(self.device)), dim=1)[0]
 
 
-def notice_long_prompts(config: Config) -> None:
-    """A notice for each case whose prompt CLIP does not read to its end. It opens the tokenizer alone."""
+def notice_unread_prompts(config: Config) -> None:
+    """A notice for each case whose prompt CLIP does not read to its end, or not in its language. It opens the tokenizer
+    alone.
+    """
     tokenizer = _tokenizer(config.models.clip)
     for case_id, case in config.cases.items():
+        if "openai" in config.models.clip.name and re.search(rf"[{UNSPACED}]", case.prompt):
+            log.warning(
+                "notice: cases.%s: OpenAI's CLIP learned from English texts: CLIP-T and CLIP by segment say little of "
+                "a prompt in Chinese or Japanese",
+                case_id,
+            )
         longer = tokenizer([case.prompt], context_length=4 * tokenizer.context_length)
         if int((longer != 0).sum()) > tokenizer.context_length:
             log.warning(

@@ -23,7 +23,7 @@ from bico.media.reading import read_media
 from bico.media.writing import write_clip, write_image
 from bico.models.clip import Clip
 from bico.scoring import scoring, truth
-from bico.scoring.clip_judge import ClipJudge, notice_long_prompts
+from bico.scoring.clip_judge import ClipJudge, notice_unread_prompts
 from bico.scoring.dino_judge import DinoJudge, open_dino_judge
 from bico.scoring.motion import dynamic_degree, motion_fidelity, tracks
 from bico.scoring.pooling import harmonic_mean
@@ -142,9 +142,21 @@ def test_a_prompt_that_clip_does_not_read_to_its_end_is_a_notice(judges, tmp_pat
     toy.write_clips(config, "base", {name: name for name in config.cases})
     scoring.score(config, "base")
     (notice,) = [record.getMessage() for record in caplog.records if "notice" in record.getMessage()]
-    notice_long_prompts(config)  # as `bico check` does
+    notice_unread_prompts(config)  # as `bico check` does
     assert caplog.records[-1].getMessage() == notice
     assert notice.startswith(f"notice: cases.{case}: the prompt is longer than the {zoo_clip.CONTEXT} tokens")
+
+
+def test_a_chinese_prompt_is_a_notice_for_openais_clip(judges, tmp_path, caplog):
+    (tmp_path / "openai").symlink_to(judges / "clip")
+    folders = {"wan": "none", "vlm": "none", "clip": str(tmp_path / "openai"), "dino": "none", "probe": None}
+    cases = {
+        "cat": {"prompt": "一只猫", "bind": {"red_cat": ["猫"]}},
+        "car": {"prompt": "a cat", "bind": {"red_cat": ["cat"]}},
+    }
+    notice_unread_prompts(toy.config(tmp_path, models=folders, cases=cases))
+    (notice,) = [record.getMessage() for record in caplog.records]
+    assert notice.startswith("notice: cases.cat: OpenAI's CLIP learned from English texts")
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------

@@ -26,10 +26,10 @@ class Settings(ScoreSettings):
 
 class Score:
     def __init__(self, settings: Settings, shared: Shared):
-        from bico.scoring.clip_judge import notice_long_prompts, open_clip_judge
+        from bico.scoring.clip_judge import notice_unread_prompts, open_clip_judge
 
         self.clip, self.pooling = shared.once(open_clip_judge), shared.config.scoring.pooling
-        notice_long_prompts(shared.config)
+        notice_unread_prompts(shared.config)
 
     def measure(self, clip: ScoredClip) -> Measured:
         features, text = clip.once(self.clip.features), self.clip.text_feature(clip.prompt)

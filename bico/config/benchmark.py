@@ -44,8 +44,12 @@ class KeyWords(Section):
         min_length=1,
         description="Words for objects, colours, style and lighting; null = the VLM names them.",
     )
-    temporal: list[Words] = Field(
-        default=[], description="Words for motion, speed and change of view; only for a video."
+    temporal: list[Words] | None = Field(
+        default=None,
+        description=(
+            "Words for motion, speed and change of view; only for a video. Null = the VLM names them, an empty list = "
+            "there are none."
+        ),
     )
 
     @model_validator(mode="after")
@@ -228,7 +232,6 @@ class Benchmark(Section):
                     raise problem(
                         "cases.{case}.bind: no source '{source}': {hint}", case=case_id, source=source, hint=hint
                     )
-                # `Case` itself does not check this: an edit binds all that stays of a prompt, also its full stop.
                 for phrase in case.bind[source]:
                     if not re.search(r"[^\W_]", phrase):
                         raise problem(

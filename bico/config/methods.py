@@ -91,6 +91,11 @@ class MethodSettings(Section):
         """Whether training has tokens that take up what the words of a caption do not name."""
         return False
 
+    @property
+    def trains_key_words_alone(self) -> bool:
+        """Whether training changes only the key words of a caption, and no other word of it."""
+        return False
+
     def unsupported(self, kinds: Sequence[Kind]) -> str | None:
         """Why the method cannot take a case that binds sources of these kinds; None if it can."""
         return None

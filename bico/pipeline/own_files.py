@@ -17,7 +17,7 @@ from typing import Any
 from bico.config.benchmark import Application
 from bico.config.reading import load
 from bico.config.schema import Config
-from bico.config.section import checked
+from bico.config.section import LONGEST_NAME, checked
 from bico.core.errors import InputError
 from bico.core.files import check_writable, replacing
 from bico.core.records import intact
@@ -134,7 +134,7 @@ def composition(
                 it = "a folder of photographs" if path.is_dir() else "an image"
                 raise InputError(f"--temporal: {path} is {it}: expected a video; --spatial names words of an image")
             given.setdefault(path, {}).setdefault(kind, []).append(word)
-    numbers = {"media", "text_slots", "concepts"}
+    numbers = {"media", "text_slots", "concepts", "training_shift"}
     machine = {"weights_store", "device", "dtype", "learned_dtype", "compile", "gradient_checkpointing"}
     shared = like.model_dump(mode="json", include=numbers | machine)
     shared["media"]["read"] = "time"  # a user's clips have any frame rate
@@ -169,7 +169,7 @@ def source_names(names: Iterable[str]) -> list[str]:
     """Different names of sources that a config accepts, each as similar to the given one as possible."""
     accepted: list[str] = []
     for given in names:
-        name = re.sub(r"\W+", "_", given, flags=re.ASCII).strip("_") or "source"
+        name = re.sub(r"\W+", "_", given, flags=re.ASCII).strip("_")[: LONGEST_NAME // 2] or "source"
         while name in accepted:
             name += "_2"
         accepted.append(name)

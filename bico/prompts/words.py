@@ -38,13 +38,14 @@ def spans(prompt: str, bindings: Mapping[str, Sequence[str]]) -> dict[str, list[
 
 
 def swapped(prompt: str, swap: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The prompt with words replaced, and the phrases between them, which an edit keeps bound.
+    """The prompt with words replaced, and the phrases between them, which an edit keeps bound. A piece without a letter
+    or a digit, such as a full stop, is not a phrase.
 
     Args:
         swap: word of the prompt -> its replacement.
     """
     pieces = re.split(f"({'|'.join(map(whole, swap))})", prompt)
-    unchanged = [piece.strip() for piece in pieces[::2] if piece.strip()]
+    unchanged = [piece.strip() for piece in pieces[::2] if re.search(r"[^\W_]", piece)]
     return "".join(swap.get(piece, piece) for piece in pieces), unchanged
 
 

@@ -132,7 +132,8 @@ def set_digest(config: Config) -> str:
     sources = {}
     for name in config.bound():
         source = config.sources[name]
-        shown = source.scene and source.scene.model_dump(mode="json")
+        # Without defaults, because a new key of scenes does not change those that lack it.
+        shown = source.scene and source.scene.model_dump(mode="json", exclude_defaults=True)
         files = [file_digest(path) for path in (*source.own_files, *source.own_masks)]
         sources[name] = [source.kind, source.start, shown, files]
     cases = {name: [case.prompt, case.bind, case.truth] for name, case in config.cases.items()}

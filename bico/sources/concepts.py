@@ -182,7 +182,7 @@ def extract(
     Args:
         frames: uint8 [T, H, W, 3] of any size; T = 1 for an image, else the frames that training reads.
         fps: frames per second of `frames`.
-        key_words: concepts given by hand. If they have spatial ones, the VLM is only asked for captions.
+        key_words: concepts given by hand. The VLM names the others. If none are left, it is only asked for captions.
         others: further photographs of the same subject, uint8 [1, H, W, 3] each. For key words see `agreed`. Captions
             are divided among all photographs; each gets at least one.
 
@@ -199,7 +199,8 @@ def extract(
     interview = Interview(vlm, settings, fps)
     given = key_words.model_dump(exclude_none=True) if key_words else {}
     photos = [frames, *others]
-    named = given if "spatial" in given else agreed([interview.concepts(photo, kind) for photo in photos]) | given
+    all_given = given.keys() >= set(keys(kind))
+    named = given if all_given else agreed([interview.concepts(photo, kind) for photo in photos]) | given
     concepts = {key: named[key] for key in keys(kind)}
     indices = spread(len(frames), settings.frame_captions or len(frames)) if kind == "video" else []
     caption_photos = sorted(number % len(photos) for number in range(max(settings.captions, len(photos))))

@@ -1,4 +1,5 @@
-"""Coverage: how many words of each bound phrase the captions of its source contain. Training learns only these."""
+"""Coverage: how many words of each bound phrase the captions of its source contain. Training learns only these. Rows
+that train key words alone learn only those that are key words of the source, too."""
 
 from __future__ import annotations
 
@@ -25,12 +26,13 @@ log = logging.getLogger("bico")
 
 @dataclass(frozen=True)
 class Coverage:
-    """A bound phrase, and the captions of its source, without those of single frames."""
+    """A bound phrase, and the captions of its source, without those of single frames, and its key words."""
 
     case: str
     source: str
     phrase: str
     captions: list[str]
+    key_words: list[str]
 
     @cached_property
     def named(self) -> dict[str, int]:
@@ -58,6 +60,13 @@ class Coverage:
         return [word for word, count in self.named.items() if count == 0]
 
     @property
+    def beside_key_words(self) -> list[str]:
+        """Content words that are in a caption, and in no key word."""
+        known = {stem for words in self.key_words for stem in stems(words)}
+        words = content_words(self.phrase)
+        return [word for stem, word in words.items() if self.named[word] and stem not in known]
+
+    @property
     def has_content(self) -> bool:
         """Whether the phrase has content words. Otherwise all its words count as content words."""
         return not FUNCTION_WORDS.issuperset(self.named)
@@ -72,15 +81,17 @@ def coverage(config: Config) -> Iterator[Coverage]:
     for case_id, case in config.cases.items():
         for source, phrases in case.bind.items():
             if config.paths.concepts(source).exists():
-                captions = _found(config, source)["captions"]
-                yield from (Coverage(case_id, source, phrase, captions) for phrase in phrases)
+                found = _found(config, source)
+                key_words = [*found["spatial"], *found["temporal"]]
+                yield from (Coverage(case_id, source, phrase, found["captions"], key_words) for phrase in phrases)
 
 
 def write_coverage(config: Config) -> None:
     """Writes `R/coverage.csv`, a row for each bound phrase of each case.
 
     Columns: case, source, phrase; `named`, for each content word the number of captions that contain it; `ever` and
-    `on_average`, shares of the content words in 0..1 (see `Coverage`); `captions`. For the source, captions of single
+    `on_average`, shares of the content words in 0..1 (see `Coverage`); `captions`; `beside_key_words`, the content
+    words that rows which train key words alone never train. For the source, captions of single
     frames included, the numbers of captions that were `asked` for, `rejected`, or taken from a `template`.
 
     Raises:
@@ -92,6 +103,7 @@ def write_coverage(config: Config) -> None:
     for each in coverage(config):
         counts = _found(config, each.source)["counts"]
         shares = {"ever": each.ever, "on_average": each.on_average, "captions": len(each.captions)}
+        shares["beside_key_words"] = ", ".join(each.beside_key_words)
         answers = {name: counts[name] for name in ("asked", "rejected", "template")}
         rows.append(
             {"case": each.case, "source": each.source, "phrase": each.phrase, "named": each.counts} | shares | answers
@@ -122,17 +134,23 @@ def notice_coverage(config: Config, place: str = "under sources.{source}.concept
     Args:
         place: where the user sets the key words of a source.
     """
-    never: dict[str, list[str]] = {}
+    never, untrained = dict[str, list[str]](), dict[str, list[str]]()
+    alone = [row for row, settings in config.methods.items() if settings.trains_key_words_alone]
     for each in coverage(config):
         if not each.has_content:
-            log.warning(
-                "notice: cases.%s: '%s' has only function words, so captions teach nothing under it: bind a noun or a "
-                "verb",
-                each.case, each.phrase,
-            )  # fmt: skip
-        elif each.is_low:
-            found = _found(config, each.source)
-            known, where = ", ".join([*found["spatial"], *found["temporal"]]), place.format(source=each.source)
+            # An edit also binds what stands between the content words of its prompt.
+            phrases = config.cases[each.case].bind[each.source]
+            if all(FUNCTION_WORDS.issuperset(content_words(phrase).values()) for phrase in phrases):
+                log.warning(
+                    "notice: cases.%s: '%s' has only function words, so captions teach nothing under it: bind a noun "
+                    "or a verb",
+                    each.case, each.phrase,
+                )  # fmt: skip
+            continue
+        if alone:
+            untrained.setdefault(each.source, []).extend(each.beside_key_words)
+        if each.is_low:
+            known, where = ", ".join(each.key_words), place.format(source=each.source)
             log.warning(
                 "notice: cases.%s: %s; its key words are %s (set them %s)", each.case, _lack(each), known, where
             )
@@ -141,6 +159,13 @@ def notice_coverage(config: Config, place: str = "under sources.{source}.concept
     for source, words in never.items():
         if words:
             log.warning("notice: sources.%s: no caption names %s", source, _quoted(words))
+    for source, words in untrained.items():
+        if words:
+            log.warning(
+                "notice: sources.%s: rows that train key words alone (%s) do not train %s, which cases bind: make them "
+                "key words %s",
+                source, ", ".join(alone), _quoted(words), place.format(source=source),
+            )  # fmt: skip
     for source in config.bound():
         if config.paths.concepts(source).exists():
             found = _found(config, source)

@@ -89,7 +89,9 @@ def test_another_length_size_or_rate_is_refused_unless_the_row_resamples(
     write_clip(clip, moving_square(frames, size), fps)
     manifest["clips"][1]["sha256"] = theirs.digest(clip)
     theirs.rewrite(folder, manifest)
-    expected = "expected 9 of 48 x 48 at 8 fps, or `resample: true` in the row"
+    expected = (
+        "expected 9 of 48 x 48 at 8 fps, with square pixels; a row that scores them may also have `resample: true`"
+    )
     assert f"theirs/{CASE}/1.mp4: {said}: {expected}" in problem(small)
     small["methods"]["theirs"]["resample"] = True
     preflight(load(small))

@@ -22,7 +22,7 @@ from bico.config.reading import load
 from bico.core.errors import InputError
 from bico.media.reading import read_media
 from bico.media.writing import write_clip, write_image
-from bico.pipeline.own_files import composition
+from bico.pipeline.own_files import composition, swapped_case
 from bico.toybox.render import render
 from bico.toybox.world import sample_scene
 
@@ -80,10 +80,11 @@ def test_binding_files_makes_a_benchmark_of_one_case(small, tmp_path):
     write_clip(tmp_path / "clip.mp4", moving_square(9), fps=8)
     bind = [(tmp_path / "cat.jpg", "cat"), (tmp_path / "clip.mp4", "sliding"), (tmp_path / "cat.jpg", "orange")]
     small["concepts"]["seed"] = 5
-    small |= {"seeds": [0, 1], "learning_seeds": [2, 0]}
+    small |= {"seeds": [0, 1], "learning_seeds": [2, 0], "training_shift": 2.0}
     like = load(small)
     config = composition(like, "an orange cat sliding", bind, {}, results=tmp_path / "work", steps=7, seed=3)
     assert (config.concepts, config.media, config.text_slots) == (like.concepts, like.media, like.text_slots)
+    assert config.learning_shift == like.learning_shift == 2.0
     assert config.sampling == like.sampling.model_copy(update={"steps": 7}) and config.learning_seeds == [2]
     ((_, case),) = config.cases.items()
     assert list(case.bind.values()) == [["cat", "orange"], ["sliding"]]
@@ -109,6 +110,17 @@ def test_one_s_own_clips_keep_their_speed_whatever_the_benchmark_s_do(small, tmp
     bind = [(tmp_path / "cat.jpg", "cat")]
     config = composition(load(small), "a cat", bind, {}, results=tmp_path / "work", steps=None, seed=0)
     assert config.media.read == "time"
+
+
+def test_a_long_name_of_a_file_is_cut(small, tmp_path):
+    path = tmp_path / f"{'x' * 120}.jpg"
+    Image.new("RGB", (64, 48), "orange").save(path)
+    config = composition(load(small), "a cat", [(path, "cat")], {}, results=tmp_path / "work", steps=None, seed=0)
+    assert [source.file for source in config.sources.values()] == [path]
+
+
+def test_a_full_stop_of_an_edit_is_bound_to_nothing():
+    assert swapped_case("A photo of a cat.", [("cat", "robot")]) == ("A photo of a robot.", ["A photo of a"])
 
 
 def test_key_words_of_files_are_taken_instead_of_the_vlm_s(small, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 from files import write
+from PIL import Image
 
 from bico.cli.main import main
 from bico.config.reading import load
@@ -52,6 +53,9 @@ def elsewhere(tmp_path) -> Path:
 def test_the_tutorial_s_code_makes_a_row_that_is_scored_and_shown(small, judges, elsewhere, tmp_path, capsys):
     small["models"] |= {"clip": str(judges / "clip"), "dino": str(judges / "dino"), "probe": None}
     small["cases"][CASE].pop("truth")
+    photo = Image.fromarray(np.repeat(np.arange(48, dtype=np.uint8)[:, None, None] * 5, 64, axis=1).repeat(3, axis=2))
+    photo.save(tmp_path / "cat.png")  # of another shape than the clips
+    small["sources"]["cat_beach"] = {"kind": "image", "file": str(tmp_path / "cat.png")}
     small["methods"] = {
         "theirs": {"method": "external", "clips": str(elsewhere / "clips"), "label": "One source"},
         "copy": {},
@@ -64,14 +68,14 @@ def test_the_tutorial_s_code_makes_a_row_that_is_scored_and_shown(small, judges,
     plain = [sys.executable, "-I", "-S", "-c", code()]  # without what is installed
     subprocess.run(plain, cwd=elsewhere, env={"PATH": path}, check=True, capture_output=True)
 
-    steps = [["check"], *(["render", source] for source in small["sources"])]
+    steps = [["check"], ["render", "fish_bouncing"]]
     steps += [[step, row] for step in ("generate", "score") for row in small["methods"]]
     steps += [["table", "table1"], ["plot", "table1"], ["figures"], ["gallery"], ["rating"]]
     for step, *arguments in steps:
         assert main([step, *arguments, "--config", config]) == 0, (step, capsys.readouterr().err)
 
     shown = read_written(at.clip("theirs", CASE, 0), load(small).media).astype(int)
-    assert np.abs(shown - read_media(at.media("cat_beach", "png"), **small["media"])).mean() < 6
+    assert np.abs(shown - read_media(tmp_path / "cat.png", **small["media"])).mean() < 6
     with at.scores("theirs").open() as file:
         (scores,) = csv.DictReader(file)
     assert scores["status"] == "ok" and scores["clip_t"] and scores["dino_i"]

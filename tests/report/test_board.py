@@ -89,6 +89,18 @@ def test_the_digest_of_a_set_knows_cases_sources_and_size_and_not_seeds(tmp_path
     assert judges_digest(config) != judges_digest(toy.config(tmp_path, scoring={"pooling": "renormalised"}))
 
 
+def test_a_key_of_scenes_that_a_set_does_not_use_leaves_its_digest(tmp_path, monkeypatch):
+    """Otherwise each new key would make entries of before incomparable."""
+    config = toy.config(tmp_path)
+    before = set_digest(config)
+    scenes = {name: entry.scene.model_copy(update={"occluded": False}) for name, entry in config.sources.items()}
+    sources = {name: entry.model_copy(update={"scene": scenes[name]}) for name, entry in config.sources.items()}
+    assert set_digest(config.model_copy(update={"sources": sources})) == before
+    hidden = {name: scene.model_copy(update={"occluded": True}) for name, scene in scenes.items()}
+    sources = {name: entry.model_copy(update={"scene": hidden[name]}) for name, entry in config.sources.items()}
+    assert set_digest(config.model_copy(update={"sources": sources})) != before
+
+
 def test_the_digest_of_judges_knows_the_key_words_that_a_score_reads(tmp_path):
     scoring = {"scores": {"dino_foreground": {"foreground": "motion"}}}
     config, digests = toy.config(tmp_path, scoring=scoring), set()

@@ -1,5 +1,6 @@
 """Statistics on data whose answer is known, and the table's columns."""
 
+import json
 from importlib.metadata import version
 
 import numpy as np
@@ -325,7 +326,8 @@ def test_the_legend_of_parts_quotes_the_controls_and_that_of_methods_does_not(sc
 
 def test_words_that_no_caption_names_are_told(tmp_path):
     for source in ("red_cat", "bouncing_car"):
-        write_text(tmp_path / f"concepts/{source}.json", '{"captions": ["a cat at the beach"]}')
+        found = {"spatial": [], "temporal": [], "captions": ["a cat at the beach"]}
+        write_text(tmp_path / f"concepts/{source}.json", json.dumps(found))
     ablation(tmp_path, {"bico": 60, "bico_tds": 50, "bico_global": 40, "bico_extra": 0})
     text = (tmp_path / "table2.md").read_text()
     assert "- Captions contain less than half of the content words of 'bouncing' of bouncing_car, so little" in text
@@ -375,6 +377,18 @@ def test_clips_that_are_gone_count_as_missing(scored):
     write_text(path, rows.to_csv(index=False))
     table = tables.write_table(scored, "table1").set_index("method")
     assert table["missing"].to_dict() == {"base": 1, "copy": 1, "bico": 0}
+
+
+def test_a_difference_over_fewer_cases_than_its_row_says_so(scored):
+    path = scored.results / "scores" / "copy.csv"
+    rows = pd.read_csv(path)
+    rows.loc[rows["case"] == rows["case"][0], "clip_t"] = np.nan
+    write_text(path, rows.to_csv(index=False))
+    tables.write_table(scored, "table1")
+    section = (scored.results / "table1.md").read_text().split("## Differences to")[1]
+    (of_copy,) = [line for line in section.splitlines() if line.startswith("| Copied frames") and "(2 cases)" in line]
+    cells = [cell.strip() for cell in of_copy.split("|")]
+    assert cells[2] == "3" and sum("(2 cases)" in cell for cell in cells) == 1
 
 
 # --- what is read back ----------------------------------------------------------------------------------------------

@@ -95,6 +95,14 @@ def test_a_motion_given_by_hand_leaves_the_other_words_to_the_vlm():
         KeyWords()
 
 
+def test_a_look_given_by_hand_leaves_the_motion_to_the_vlm_unless_there_is_none():
+    for temporal, expected in ((None, ["rolling"]), ([], [])):
+        vlm = describes({"spatial": ["sphere"], "temporal": ["rolling"]})
+        words = KeyWords(spatial=["ball"], temporal=temporal)
+        found = concepts.extract(CLIP, "video", SETTINGS, vlm, fps=8, key_words=words)
+        assert (found["spatial"], found["temporal"]) == (["ball"], expected)
+
+
 def test_invalid_json_is_asked_for_again_with_a_seed():
     answers = iter(["a cat at the beach", '{"spatial": "cat"}', '{"spatial": ["cat"]}'])
     vlm = ScriptedVlm(lambda prompt, seed: next(answers, "a cat"))
@@ -133,7 +141,8 @@ def test_a_frame_whose_caption_lost_a_word_is_looked_at_again():
 
     vlm, settings = ScriptedVlm(reply), ConceptSettings(captions=1, attempts=2)
     clip = np.arange(5, dtype=np.uint8)[:, None, None, None] + CLIP
-    found = concepts.extract(clip, "video", settings, vlm, fps=8, key_words=KeyWords(spatial=["ball"]))
+    words = KeyWords(spatial=["ball"], temporal=[])
+    found = concepts.extract(clip, "video", settings, vlm, fps=8, key_words=words)
     assert [frames[0, 0, 0, 0] for frames in vlm.calls[-1][0]] == [1, 3]
     assert found["frame_captions"] == [f"a ball, {position}" for position in (1, 6, 3, 7, 5)]
     assert found["counts"]["distinct"] == 6  # of the clip and of its frames

@@ -17,8 +17,14 @@ COUNTS = {"asked": 60, "rejected": 0, "template": 0, "invalid_json": 0, "distinc
 
 
 @pytest.fixture
-def paper(tmp_path):
+def rows_of_the_paper(tmp_path):
     return load(yaml.safe_load((ROOT / "config" / "paper.yaml").read_text()) | {"results": str(tmp_path)})
+
+
+@pytest.fixture
+def paper(rows_of_the_paper):
+    """Its sources and cases, without rows."""
+    return rows_of_the_paper.model_copy(update={"methods": {}})
 
 
 def write_captions(config, source: str, captions: list[str], key_word: str = "thing", **counts: int) -> None:
@@ -59,7 +65,8 @@ def test_captions_that_share_only_function_words_with_a_phrase_silence_no_notice
 
 def test_captions_that_hold_the_phrases_are_no_notice(paper, caplog):
     for source in paper.sources:
-        write_captions(paper, source, [" and ".join(phrase for _, given, phrase in bound(paper) if given == source)])
+        phrases = " and ".join(phrase for _, given, phrase in bound(paper) if given == source)
+        write_captions(paper, source, [phrases], key_word=phrases)
     assert notices(paper, caplog) == []
     write_coverage(paper)
     table = pd.read_csv(paper.paths.table("coverage"))
@@ -86,6 +93,33 @@ def test_the_words_that_no_caption_names_are_told_and_how_often_the_others_stand
         "dog_bige_1: 'A beagle dog wearing a collar': 31 % of its content words in a caption, on average "
         "(beagle 0, dog 2, wearing 1, collar 2 of 4 captions)"
     ]
+
+
+def test_words_that_rows_with_key_words_alone_never_train_are_told(rows_of_the_paper, caplog):
+    """Captions hold the whole phrase, but such a row changes only "beagle", and a composition binds all words."""
+    paper = rows_of_the_paper
+    paper = paper.model_copy(update={"cases": {"beagle_bar": paper.cases["beagle_bar"]}})
+    write_captions(paper, "dog_bige_1", ["A beagle dog wearing a collar"], key_word="beagle")
+    assert notices(paper, caplog) == [
+        "notice: sources.dog_bige_1: rows that train key words alone (bico_isolated) do not train 'dog', 'wearing', "
+        "'collar', which cases bind: make them key words under sources.dog_bige_1.concepts"
+    ]
+    write_coverage(paper)
+    assert pd.read_csv(paper.paths.table("coverage"))["beside_key_words"].tolist() == ["dog, wearing, collar"]
+    rows = {row: settings for row, settings in paper.methods.items() if row != "bico_isolated"}
+    assert notices(paper.model_copy(update={"methods": rows}), caplog) == []
+
+
+def test_function_words_that_an_edit_binds_beside_others_are_no_notice(paper, caplog):
+    case = paper.cases["beagle_bar"].model_copy(
+        update={"prompt": "a robot on a rug", "bind": {"dog_bige_1": ["a", "on a rug"]}}
+    )
+    paper = paper.model_copy(update={"cases": {"edit": case}, "methods": {}})
+    write_captions(paper, "dog_bige_1", ["a dog on a rug"])
+    assert notices(paper, caplog) == []
+    alone = case.model_copy(update={"bind": {"dog_bige_1": ["a"]}})
+    (notice,) = notices(paper.model_copy(update={"cases": {"edit": alone}}), caplog)
+    assert notice.startswith("notice: cases.edit: 'a' has only function words")
 
 
 def test_rejected_captions_and_templates_are_counted_and_many_are_a_notice(paper, caplog):

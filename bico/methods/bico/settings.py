@@ -192,6 +192,10 @@ class Settings(LearnedSettings):
     def absorbs(self) -> bool:
         return self.absorption.tokens > 0
 
+    @property
+    def trains_key_words_alone(self) -> bool:
+        return self.binds == "key_words"
+
     @model_validator(mode="after")
     def _all_have_an_effect(self) -> Self:
         if self.gate == "released" and self.gate_learning_rate is not None:

@@ -209,7 +209,8 @@ def _check_file(file: Path, clip: SubmittedClip, form: ClipFormat | None) -> Non
     if not same or abs(rate - form.fps) > RATE * form.fps:
         raise InputError(
             f"{file}: {len(video.times)} frames of {width} x {height} at {rate:.4g} fps: expected {form.num_frames} of "
-            f"{form.width} x {form.height} at {form.fps:g} fps, or `resample: true` in the row"
+            f"{form.width} x {form.height} at {form.fps:g} fps, with square pixels; a row that scores them may "
+            "also have `resample: true`"
         )
 
 

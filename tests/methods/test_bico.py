@@ -1,6 +1,7 @@
 """BiCo: its binders, the absorption token, isolation, and what its settings change."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -351,6 +352,21 @@ def test_isolation_loss_is_zero_without_a_change_and_binds_one_whole_word_of_eac
     words = [batch.key_slots[row][mask].unique().tolist() for row, mask in enumerate(bound[0])]
     assert all(len(word) == 1 and word[0] > 0 for word in words)  # one key word of each clip, whole
     assert len({word[0] for word in words}) > 1
+
+
+def test_isolation_draws_no_key_word_that_another_one_covers(backbone, sources) -> None:
+    """Of "dog" and "brown dog" the first has no slot of its own, and its steps would do nothing."""
+    batch = sources["clip"].draw(12, torch.Generator().manual_seed(0), frames=False)
+    slots = torch.where(batch.key_slots == 1, 2, batch.key_slots)
+    batch, masks = replace(batch, key_slots=slots), []
+
+    def binder(context: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+        masks.append(mask)
+        return [context] * backbone.num_blocks
+
+    context = backbone.context(batch.prompt_embeds).detach()
+    isolation_loss(backbone, batch, context, binder, torch.full((12,), 0.5), torch.Generator().manual_seed(0))
+    assert masks[0].any(dim=1).all() and slots[masks[0]].min() == 2
 
 
 def test_isolation_loss_of_a_patch_falls_with_its_attention_to_the_word(backbone, sources, monkeypatch) -> None:

@@ -32,8 +32,8 @@ def isolation_loss(
         context: projected captions, [batch, slots, width].
         binder: from a context and a mask to one context for each block.
     """
-    word = 1 + (torch.rand(len(sigmas), generator=generator) * batch.key_slots.amax(1)).long()
-    mask = batch.key_slots == word[:, None]
+    draws = torch.rand(len(sigmas), generator=generator)
+    mask = torch.stack([_one_word(slots, draw) for slots, draw in zip(batch.key_slots, draws, strict=True)])
     noise = torch.randn(batch.latents.shape, generator=generator)
     latents, noise, sigmas = (to_device(each, backbone.device) for each in (batch.latents, noise, sigmas))
     noisy, timesteps = torch.lerp(latents, noise, sigmas.view(-1, 1, 1, 1, 1)), sigmas * TRAIN_TIMESTEPS
@@ -45,3 +45,10 @@ def isolation_loss(
     elsewhere = backbone.at_places(1 - looks / looks.amax(dim=1, keepdim=True).clamp(min=1e-6), noisy.shape)
     after = backbone.velocity(noisy, timesteps, binder(context, mask), training=True)
     return ((after - before).float().square() * elsewhere).mean()
+
+
+def _one_word(slots: Tensor, draw: Tensor) -> Tensor:
+    """bool [slots]: the slots of one of the key words that have any. A word that is a part of another has none."""
+    words = slots.unique()
+    words = words[words > 0]
+    return slots == words[(draw * len(words)).long()] if len(words) else slots > 0

@@ -28,7 +28,7 @@ CLIP_GAP = 0.04
 PICTURE_GAP = 0.05
 """Smallest cosine of a crop and its picture minus that with the picture in shuffled tiles, for DINO and CLIP."""
 YES_GAP = 0.3
-"""Smallest probability of yes to a source's own words minus that to words of others. The Toybox's judge has 0.9."""
+"""Smallest probability of yes to a source's own words minus that to words of others. The Toybox's judge has 0.98."""
 TILES = 4
 """Number of tiles along a side."""
 

@@ -22,6 +22,7 @@ from bico.profiling.costs import Costs
 from bico.profiling.flops import forward_flops, training_flops
 from bico.profiling.presets import CAPTION_TOKENS, PRESETS
 from bico.sources.weights import read_lock
+from bico.toybox.faults import dosed_clips
 from bico.toybox.scenes import scene_of
 
 
@@ -35,6 +36,8 @@ COMPRESSED = 0.3
 """Bytes of a clip's file per byte of its pixels, for the nearly lossless Toybox clips; larger frames take less."""
 MAP_LEVELS = 3
 """Noise levels at which attention maps are taken (`bico.models.wan.attention_maps`)."""
+TESTED = 5
+"""How many times as long scoring takes with the scores of `scoring.tested` as without them, on the Toybox."""
 PUBLISHED = 41
 """Clips of the authors' page (`bico.sources.authors_page`), taken to be as long as the benchmark's."""
 
@@ -105,6 +108,7 @@ class Work:
             "absorption": self._maps,
             "score": self._score,
             "published": self._published,
+            "doses": self._doses,
             "control_diversification": self._sentences,
             "control_counterparts": self._counterparts,
             "control_absorption": self._clutter,
@@ -222,6 +226,11 @@ class Work:
 
     def _published(self) -> tuple[float, float]:
         return self.costs.score * PUBLISHED * self.config.media.num_frames, 0
+
+    def _doses(self) -> tuple[float, float]:
+        clips = len(dosed_clips(self.config)) if self.config.has_truth else 0
+        longer = TESTED if self.config.scoring.tested else 1
+        return longer * self.costs.score * clips * self.config.media.num_frames, 0
 
     def _clips(self, settings: MethodSettings, cases: int) -> tuple[float, float]:
         media = self.config.media

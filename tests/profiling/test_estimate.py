@@ -27,7 +27,8 @@ from bico.profiling.costs import Costs, Speed, costs_of
 from bico.profiling.estimate import estimate, jobs_in
 from bico.profiling.expected import expected_seconds
 from bico.profiling.measuring import handful, speeds
-from bico.profiling.work import MAP_LEVELS, PUBLISHED, Job, Sizes, Work, captions
+from bico.profiling.work import MAP_LEVELS, PUBLISHED, TESTED, Job, Sizes, Work, captions
+from bico.toybox.faults import dosed_clips
 
 UNIT = Costs(
     origin="one of everything",
@@ -334,6 +335,7 @@ def test_applications_controls_and_maps_count_by_their_clips_and_passes(toybox):
     losses = networks * (1 + NEW_SENTENCES) * NOISES * sum(forward[name] for name in measured_sources(config))
     assert seconds("control_diversification") == pytest.approx(losses)
     assert seconds("published") == pytest.approx(PUBLISHED * config.media.num_frames)
+    assert seconds("doses") == pytest.approx(TESTED * len(dosed_clips(config)) * config.media.num_frames)
 
 
 def test_less_than_an_hour_is_told_in_minutes(small, monkeypatch):

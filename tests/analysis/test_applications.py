@@ -32,9 +32,10 @@ def test_an_edit_binds_all_but_the_new_word():
 
 
 @pytest.mark.parametrize("rest", [", at the beach", ": sliding", "."])
-def test_punctuation_after_a_new_word_is_no_problem(rest):
+def test_punctuation_after_a_new_word_is_no_problem_and_alone_is_bound_to_nothing(rest):
     case = as_case(Application(source="spinning_cat", prompt=f"a cat{rest}", swap={"cat": "robot"}))
-    assert spans(case.prompt, case.bind)["spinning_cat"] == [(0, 1), (7, len(case.prompt))]
+    more = [] if rest == "." else [(7, len(case.prompt))]
+    assert spans(case.prompt, case.bind)["spinning_cat"] == [(0, 1), *more]
 
 
 def test_a_decomposition_binds_the_kept_words_alone():

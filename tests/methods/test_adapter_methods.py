@@ -78,7 +78,9 @@ def test_compiled_blocks_share_their_graphs_and_learn_the_same_tensors(
     for workdir in (tmp_path / "one", tmp_path / "two"):
         compiled = learn(name, opened, sources, workdir)
         assert 0 < counters["stats"]["unique_graphs"] <= 4
-    torch.testing.assert_close(compiled, plain)
+    # Adam divides by the size of the gradient. So where that is small, its rounding counts in steps, which are as long
+    # as the learning rate, and processors round differently.
+    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=5e-3 * DUALREAL.learning_rate)
 
 
 def test_learning_rates_and_gradient_clipping_are_those_of_the_settings(

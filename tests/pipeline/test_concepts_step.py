@@ -40,11 +40,12 @@ def config(tmp_path):
     write_clip(clip, moving_square(90, 320)[:, :, 40:240], fps=24)
     paper = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
     words = {"spatial": ["square"]}
+    of_clip = words | {"temporal": []}
     paper |= {
         "results": str(tmp_path / "results"),
         "sources": {
             "wide": {"kind": "image", "file": str(picture), "concepts": words},
-            "tall": {"kind": "video", "file": str(clip), "concepts": words},
+            "tall": {"kind": "video", "file": str(clip), "concepts": of_clip},
         },
         "cases": {"both": {"prompt": "a square and a square", "bind": {"wide": ["square"], "tall": ["square"]}}},
         "device": "cpu",

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from bico.config.section import Count, FilePath, Files, Name, Section, Words, nearest, problem
 from bico.core.errors import InputError
-from bico.prompts.text import whole
+from bico.prompts.text import has_word, whole
 from bico.prompts.words import spans, swapped
 
 Kind = Literal["image", "video"]
@@ -233,7 +233,7 @@ class Benchmark(Section):
                         "cases.{case}.bind: no source '{source}': {hint}", case=case_id, source=source, hint=hint
                     )
                 for phrase in case.bind[source]:
-                    if not re.search(r"[^\W_]", phrase):
+                    if not has_word(phrase):
                         raise problem(
                             "cases.{case}.bind.{source}: '{phrase}' has no word: expected words of the prompt",
                             case=case_id, source=source, phrase=phrase,

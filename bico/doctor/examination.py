@@ -140,7 +140,7 @@ def _of_judges(
 
 def _of_answers(config: Config, samples: Mapping[str, np.ndarray], captions: Mapping[str, str]) -> Iterator[Finding]:
     """The finding on the VLM of the VQA score, if the config has that score."""
-    settings = (config.scoring.scores | config.scoring.tested).get("vqa")
+    settings = config.scoring.all.get("vqa")
     if isinstance(settings, vqa.Settings):
         yield examine_yes(vqa.open_vlm(config, free_device(config.device)), settings.look, config, samples, captions)
 

@@ -108,11 +108,12 @@ def examine_yes(
         look: which frames it sees, as in the VQA score.
     """
     bound = {name: {phrase for case in config.cases.values() for phrase in case.bind.get(name, ())} for name in samples}
+    phrases = sorted(set().union(*bound.values()))
     own, others = [], []
     for name, frames in samples.items():
         shown = content_words(" ".join([captions[name], *sorted(bound[name])])).keys()
-        foreign = {phrase for phrase in set().union(*bound.values()) if content_words(phrase).keys() - shown}
-        asked = [(phrase, own) for phrase in sorted(bound[name])] + [(phrase, others) for phrase in sorted(foreign)]
+        foreign = [phrase for phrase in phrases if content_words(phrase).keys() - shown]
+        asked = [(phrase, own) for phrase in sorted(bound[name])] + [(phrase, others) for phrase in foreign]
         questions = [question_about(phrase, still=len(frames) == 1) for phrase, _ in asked]
         answers = vlm.yes([frames] * len(questions), questions, config.media.fps, look)
         for (_, kind), yes in zip(asked, answers, strict=True):

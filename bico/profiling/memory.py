@@ -169,18 +169,19 @@ class Memory:
         """GiB of a clip and the models that make it, with this many GiB of learned parameters."""
         if _kept(settings).copies:
             learned = self._transformer()
+        return self._backbone() + learned
+
+    def _backbone(self) -> float:
+        """GiB of the whole backbone in use. On a small GPU text encoder and VAE take turns beside the transformer."""
         encoder, vae = self._text_encoder(), self._vae()
-        return self._transformer() + learned + (encoder + vae if self.roomy else max(encoder, vae))
+        return self._transformer() + (encoder + vae if self.roomy else max(encoder, vae))
 
     def _scores(self) -> float:
         """GiB of the large models of all scores, which are open at once."""
         opened, needed = scoring_models(self.config, self.config.scoring.scores), 0.0
         if (vlm := vqa_model(self.config)) in opened:
             needed += self._vlm(getattr(self.config.models, vlm))
-        if "wan" in opened:
-            encoder, rest = self._text_encoder(), self._transformer() + self._vae()
-            needed += encoder + rest if self.roomy else max(encoder, rest)
-        return needed
+        return needed + (self._backbone() if "wan" in opened else 0.0)
 
     def _transformer(self) -> float:
         width, blocks = self.sizes.backbone.width, self.sizes.transformer["num_layers"]

@@ -228,9 +228,8 @@ class Work:
         return self.costs.score * PUBLISHED * self.config.media.num_frames, 0
 
     def _doses(self) -> tuple[float, float]:
-        clips = len(dosed_clips(self.config)) if self.config.has_truth else 0
         longer = TESTED if self.config.scoring.tested else 1
-        return longer * self.costs.score * clips * self.config.media.num_frames, 0
+        return longer * self.costs.score * len(dosed_clips(self.config)) * self.config.media.num_frames, 0
 
     def _clips(self, settings: MethodSettings, cases: int) -> tuple[float, float]:
         media = self.config.media

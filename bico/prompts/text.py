@@ -26,6 +26,11 @@ def whole(phrase: str) -> str:
     return before + re.escape(phrase) + after
 
 
+def has_word(text: str) -> bool:
+    """Whether a text has a letter or a digit, so that it is more than punctuation."""
+    return bool(re.search(r"[^\W_]", text))
+
+
 def casings(word: str) -> list[str]:
     """A word in lower case, with a capital, and in capitals: how a VLM may begin an answer."""
     return [word, word.capitalize(), word.upper()]

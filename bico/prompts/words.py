@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bico.core.errors import InputError
 from bico.prompts.slots import Span, overlap, slots, token_offsets
-from bico.prompts.text import clean, whole
+from bico.prompts.text import clean, has_word, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -45,7 +45,7 @@ def swapped(prompt: str, swap: Mapping[str, str]) -> tuple[str, list[str]]:
         swap: word of the prompt -> its replacement.
     """
     pieces = re.split(f"({'|'.join(map(whole, swap))})", prompt)
-    unchanged = [piece.strip() for piece in pieces[::2] if re.search(r"[^\W_]", piece)]
+    unchanged = [piece.strip() for piece in pieces[::2] if has_word(piece)]
     return "".join(swap.get(piece, piece) for piece in pieces), unchanged
 
 

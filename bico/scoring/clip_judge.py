@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import cache
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -70,5 +71,6 @@ def notice_unread_prompts(config: Config) -> None:
             )  # fmt: skip
 
 
+@cache  # a job of scores opens the judge and gives the notices
 def _tokenizer(folder: Path) -> Tokenizer:
     return cast("Tokenizer", open_clip.get_tokenizer(f"local-dir:{folder}"))

@@ -57,7 +57,7 @@ class Attention:
     def _context(self, prompt: str) -> Contexts:
         prompt_embeds, _ = self.backbone.encode_prompts([prompt])
         if short_of_memory(self.backbone.device):
-            self.backbone.offload_text_encoder()  # before the transformer opens
+            self.backbone.offload_text_encoder()  # until the next prompt
         return self.backbone.context(prompt_embeds)
 
 

@@ -68,8 +68,7 @@ class Coverage:
 
     @property
     def has_content(self) -> bool:
-        """Whether the phrase has content words. Otherwise all its words count as content words."""
-        return not FUNCTION_WORDS.issuperset(self.named)
+        return _has_content(self.phrase)
 
     @property
     def counts(self) -> str:
@@ -139,8 +138,7 @@ def notice_coverage(config: Config, place: str = "under sources.{source}.concept
     for each in coverage(config):
         if not each.has_content:
             # An edit also binds what stands between the content words of its prompt.
-            phrases = config.cases[each.case].bind[each.source]
-            if all(FUNCTION_WORDS.issuperset(content_words(phrase).values()) for phrase in phrases):
+            if not any(map(_has_content, config.cases[each.case].bind[each.source])):
                 log.warning(
                     "notice: cases.%s: '%s' has only function words, so captions teach nothing under it: bind a noun "
                     "or a verb",
@@ -183,6 +181,11 @@ def notice_coverage(config: Config, place: str = "under sources.{source}.concept
                     "VLM lacked a key word or were too long",
                     source, counts["template"], len(captions), _from_template(found, captions),
                 )  # fmt: skip
+
+
+def _has_content(phrase: str) -> bool:
+    """Whether a phrase has content words. Otherwise all its words count as content words."""
+    return not FUNCTION_WORDS.issuperset(content_words(phrase).values())
 
 
 def _lack(low: Coverage) -> str:

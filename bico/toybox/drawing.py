@@ -101,16 +101,12 @@ def _sources(rng: np.random.Generator, count: int, *, moving: bool) -> Iterator[
             words["style"] = next(styles)
         if number % 4 == 3:
             words["light"] = next(lights)
-        unasked = {"clutter": True} if cluttered[number] else {}
-        if occluded[number]:
-            unasked["occluded"] = True
+        clutter = {"clutter": True} if cluttered[number] else {}
+        post = {"occluded": True} if occluded[number] else {}
         seed = _seed(rng, words, slow=bool(slow[number]))
         kind = "video" if moving else "image"
         name = f"{words['subject']}_{words.get('motion', words['scene'])}_{kind}_{number + 1}"
-        yield (
-            name,
-            {"kind": kind, "scene": {"seed": seed, **words, **unasked}},
-        )
+        yield name, {"kind": kind, "scene": {"seed": seed, **words, **clutter, **post}}
 
 
 def _seed(rng: np.random.Generator, words: dict[str, Any], *, slow: bool) -> int:

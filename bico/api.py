@@ -47,6 +47,7 @@ from bico.pipeline.opening import open_folder
 from bico.pipeline.own_files import source_names, swapped_words
 from bico.pipeline.preflight import check_size
 from bico.prompts.slots import token_offsets
+from bico.prompts.text import has_word
 from bico.sources.concepts import extract, holds
 from bico.sources.encoding import encode_source
 from bico.training.artifacts import provenance
@@ -85,6 +86,7 @@ Frames: TypeAlias = np.ndarray | Sequence[np.ndarray]
 
 MEDIA, SAMPLING, SETTINGS, CONCEPTS = Media(), Sampling(), Settings(), ConceptSettings()
 """The paper's values."""
+DEVICES = "auto", "cpu", "cuda"
 
 # --- models ---------------------------------------------------------------------------------------------------------
 
@@ -112,6 +114,8 @@ def open_backbone(
         InputError: no such folder, not of a WanPipeline, or device "cuda" without a GPU.
     """
     check_model("wan", Path(folder))
+    _check_choice("device", device, DEVICES)
+    _check_choice("dtype", dtype, ("auto", "float32", "bfloat16"))
     return open_folder(
         Path(folder),
         text_slots=text_slots,
@@ -129,7 +133,13 @@ def open_vlm(folder: Path | str, *, device: Literal["auto", "cpu", "cuda"] = "au
         InputError: no such folder, not of a Qwen2.5-VL, or device "cuda" without a GPU.
     """
     check_model("vlm", Path(folder))
+    _check_choice("device", device, DEVICES)
     return Vlm(Path(folder), device=free_device(device))
+
+
+def _check_choice(name: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        raise InputError(f"{name}: '{given}': expected one of {', '.join(known)}")
 
 
 # --- sources and their captions -------------------------------------------------------------------------------------
@@ -209,6 +219,12 @@ def own_captions(
     Raises:
         InputError: a caption lacks a key word, or required captions are missing.
     """
+    texts_of = {"captions": captions, "spatial": spatial, "temporal": temporal, "frame_captions": frame_captions}
+    for name, given in texts_of.items():
+        if isinstance(given, str):
+            raise InputError(f"{name}: '{given}': expected a list, as in ['{given}']")
+        if empty := [text for text in given if not has_word(text)]:
+            raise InputError(f"{name}: '{empty[0]}': expected words")
     looks, photos = _looks(frames), [int(number) for number in caption_photos]
     kind, num_frames = _kind(looks[0]), len(looks[0])
     if not captions:
@@ -306,8 +322,13 @@ def learn_binder(
         raise InputError(
             "captions: there are no spatial key words: expected one at least, these settings learn by them"
         )
+    if (last := max(captions["frame_indices"], default=0)) >= len(looks[0]):
+        raise InputError(f"captions: they describe frame {last}: expected those of these {len(looks[0])} frames")
     pixels = np.concatenate(looks)
     encoded = encode_source(backbone, pixels, captions, weights)
+    backbone.offload_text_encoder()  # larger than the transformer, and not needed in training
+    if workdir is None:  # checkpoints that no later call can find
+        settings = settings.model_copy(update={"checkpoint_every": int(sum(settings.steps_of(_kind(looks[0])))) + 1})
     record = {
         "settings": settings.learning(),
         "shift": shift,
@@ -399,6 +420,8 @@ def compose(
     check_size(backbone.folder, media)
     for text in (prompt, sampling.negative_prompt):
         token_offsets(backbone.tokenizer, text, backbone.text_slots)
+    if others := [given for given in bind if not isinstance(given, LearnedBinder)]:
+        raise InputError(f"bind: {others[0]!r}: expected binders, of learn_binder or load_binder, and their words")
     if bind:
         names = source_names(binder.source for binder in bind)
         binders = {name: binder.on(backbone) for name, binder in zip(names, bind, strict=True)}
@@ -428,5 +451,13 @@ def swap_words(prompt: str, swap: Mapping[str, str]) -> tuple[str, list[str]]:
 
 
 def write_clip(path: Path | str, clip: np.ndarray, fps: float = MEDIA.fps) -> None:
-    """Writes uint8 [T, H, W, 3] as an MP4 that is almost lossless; the same frames give the same bytes."""
+    """Writes uint8 [T, H, W, 3] as an MP4 that is almost lossless; the same frames give the same bytes.
+
+    Raises:
+        InputError: another array, or a path that cannot be written.
+    """
+    try:
+        writing.check_frames(clip)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
     writing.write_clip(Path(path), clip, fps)

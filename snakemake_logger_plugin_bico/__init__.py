@@ -42,6 +42,8 @@ FAILURE = "WorkflowError:\nAt least one job did not complete successfully."
 STOPPING = "Terminating processes on user request"
 LAST_LINES = 15
 """Number of lines that are shown from the log of a failed job."""
+NOTICES = 5
+"""Number of notices that are shown from the log of a job that has ended."""
 QUIET = 300.0
 """Seconds without a line, after which a run without a terminal prints its progress."""
 
@@ -87,7 +89,7 @@ class LogHandler(LogHandlerBase):
         """Prints a message of Snakemake, or our own line in its place."""
         try:
             event = getattr(record, "event", None)
-            if event in (None, LogEvent.ERROR) and (advice := hint(record.getMessage())):
+            if event in (None, LogEvent.ERROR) and (advice := hint(record.getMessage(), sys.argv[1:])):
                 self.screen.line(advice)
                 return
             if self.plain:
@@ -148,6 +150,12 @@ class LogHandler(LogHandlerBase):
         with self.screen.lock:
             took = self.share.finish(number)
         self._tell(f"{self.names.get(number, number)} ({duration(took)})")
+        if number in self.logs:
+            notices = _notices(self.logs[number])
+            for line in notices[:NOTICES]:
+                self.screen.line(f"    {line}")
+            if len(notices) > NOTICES:
+                self.screen.line(f"    and {len(notices) - NOTICES} more in {self.logs[number]}")
 
     def _failed(self, record: LogRecord) -> None:
         job = record.__dict__
@@ -214,6 +222,15 @@ def _matters(record: LogRecord) -> bool:
     """Whether a message of Snakemake or its executors between jobs is shown."""
     message = record.getMessage()
     return hasattr(record, "shown") or message.startswith(("Trying to restart", STOPPING, "Will exit", "Complete log"))
+
+
+def _notices(path: Path) -> list[str]:
+    """The notices in a job's log, each once: what a user should know although the job succeeded."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.startswith("notice:")))
 
 
 def _last_lines(path: Path, count: int) -> list[str]:

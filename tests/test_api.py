@@ -293,6 +293,9 @@ def test_captions_by_hand(image, film):
         (film, ["a cat"], {"frame_captions": 6 * ["a cat"]}, "frame_captions: there are 6"),
         (image, ["a cat", "a dog"], {"spatial": ["cat"]}, "captions: 'cat' is not in 'a dog'"),
         (film, ["cat"], {"spatial": ["cat"], "frame_captions": ["dog"]}, "frame_captions: 'cat' is not in 'dog'"),
+        (image, "a cat", {}, r"captions: 'a cat': expected a list, as in \['a cat'\]"),
+        (image, ["a cat"], {"spatial": "cat"}, "spatial: 'cat': expected a list"),
+        (image, [" "], {}, "captions: ' ': expected words"),
     ):
         with pytest.raises(api.InputError, match=expected):
             api.own_captions(frames, texts, **given)
@@ -309,6 +312,28 @@ def test_a_source_that_cannot_be_learned(backbone, image, film):
     ):
         with pytest.raises(api.InputError, match=expected):
             api.learn_binder(backbone, frames, captions, settings=settings)
+
+
+def test_captions_of_a_longer_clip(backbone, film):
+    captions = api.own_captions(film, ["a cat"], frame_captions=["a cat", "a cat"])
+    with pytest.raises(api.InputError, match="captions: they describe frame 4: expected those of these 1 frames"):
+        api.learn_binder(backbone, film[:1], captions | {"kind": "image"}, settings=FEW)
+
+
+def test_a_training_whose_checkpoints_nobody_could_find_writes_none(backbone, image, monkeypatch):
+    saved = []
+    monkeypatch.setattr("bico.training.loop.save", lambda *arguments: saved.append(arguments))
+    settings = FEW.model_copy(update={"checkpoint_every": 1})
+    api.learn_binder(backbone, image, api.own_captions(image, CAPTIONS), settings=settings)
+    assert not saved
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((9, 48, 48, 3), float), ((48, 48, 3), "uint8"), ((0, 8, 8, 3), "uint8")])
+def test_an_array_that_is_no_clip_is_not_written(tmp_path, shape, dtype):
+    clip = np.zeros(shape, dtype)
+    with pytest.raises(api.InputError, match="expected uint8"):
+        api.write_clip(tmp_path / "out.mp4", clip)
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_photographs_and_masks_that_do_not_fit(backbone, image, film):

@@ -75,11 +75,38 @@ def test_a_target_that_is_read_as_a_setting_is_explained_in_one_line(tmp_path):
 
 def test_a_target_that_is_read_as_a_config_file_is_explained():
     lost = "in load_configfile\n...\nFileNotFoundError: [Errno 2] No such file or directory: 'results/table1.csv'"
-    told = hint(f"Traceback (most recent call last):\n{lost}") or ""
+    told = hint(f"Traceback (most recent call last):\n{lost}", []) or ""
     assert told.startswith("error: --configfile results/table1.csv: not there") and "put `--` before" in told
-    read = hint("WorkflowError:\nConfig file must be given as JSON or YAML with keys at top level.") or ""
+    no_config = "WorkflowError:\nConfig file must be given as JSON or YAML with keys at top level."
+    read = hint(no_config, ["--configfile", "results/a.csv"]) or ""
     assert read.startswith("error: --configfile: ") and "put `--` before" in read
-    assert hint("Nothing to be done (all requested files are present and up to date).") is None
+    assert hint("Nothing to be done (all requested files are present and up to date).", []) is None
+
+
+def test_a_slip_in_a_config_is_named_with_its_file_and_line(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("name: own\nresults: 'results\n")
+    told = hint("Config file is not valid JSON or YAML.", ["--configfile", str(file), "--", "results/a.csv"]) or ""
+    assert told.startswith(f"error: {file} (line ") and "\n" not in told and "--" not in told
+
+
+def test_notices_of_a_job_that_succeeded_are_shown(tmp_path, monkeypatch):
+    """They say for instance that nothing will be learned under a word, before hours of training."""
+    monkeypatch.setattr("sys.stderr", shown := io.StringIO())
+    settings = MockOutputSettings()
+    settings.printshellcmds = False
+    log = tmp_path / "concepts.log"
+    log.write_text("1 of 2\n" + "".join(f"notice: cases.{name}: no caption names it\n" for name in "aabcdefg"))
+    handler = LogHandler(settings, None)
+    handler.emit(message(LogEvent.RUN_INFO, stats={"total": 1}))
+    handler.emit(message(LogEvent.JOB_INFO, jobid=1, rule_name="concepts", wildcards={}, log=[str(log)]))
+    handler.emit(message(LogEvent.JOB_FINISHED, job_id=1))
+    handler.close()
+    lines = shown.getvalue().splitlines()
+    assert lines[1:] == [
+        *(f"    notice: cases.{name}: no caption names it" for name in "abcde"),
+        f"    and 2 more in {log}",
+    ]
 
 
 def test_the_profile_chooses_the_logger_and_jobs_print_into_their_logs_alone():

@@ -73,7 +73,7 @@ def estimate(
     machine: Annotated[str, Parameter(help=MACHINES)] = "laptop",
     measure: Annotated[bool, Parameter(negative="", help="Measure the speed of this machine first.")] = False,
 ) -> None:
-    """Estimate jobs, hours and disk of a run, by rule and by row. Results that exist are not counted."""
+    """Estimate jobs, hours and disk of a run, by rule and by row. Trainings and clips that exist are not counted."""
     from bico.profiling.estimate import estimated
 
     print(estimated(open_config(config), machine, measure=measure, targets=targets))

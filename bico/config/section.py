@@ -18,8 +18,11 @@ def problem(message: LiteralString, **values: Any) -> PydanticCustomError:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}"
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"expected one of {', '.join(known)}" if known else "expected none, it has no settings"
 
 
 LONGEST_NAME = 100  # a file's name may have 255 bytes; the longest ending and a row's logs need some of them
@@ -36,6 +39,12 @@ def _path_part(name: str) -> str:
             most=LONGEST_NAME, count=len(name), name=name[:40],
         )  # fmt: skip
     return name
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise problem("expected words, got {it}", it=repr(text))
+    return text
 
 
 def _file_path(path: Any) -> Any:
@@ -70,7 +79,7 @@ Files = Annotated[
     list[FilePath], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=list[FilePath] | FilePath)
 ]
 """A list of files, or a folder, whose files are listed when the config is read."""
-Words = Annotated[str, Field(min_length=1)]
+Words = Annotated[str, Field(min_length=1), AfterValidator(_not_blank)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]

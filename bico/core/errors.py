@@ -11,6 +11,10 @@ class InputError(Exception):
     """
 
 
+class DamagedFile(InputError):
+    """A file is not what an earlier step wrote. Another run may make it again."""
+
+
 def exit_code(run: Callable[[], object]) -> int:
     """Runs a script: 0, or 2 and its one line on stderr where it raises InputError."""
     try:

@@ -10,12 +10,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bico.core.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 UNFINISHED = ".unfinished"
 LONGEST = 100  # characters of a name that is to get more
@@ -93,11 +90,6 @@ def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
-
-
-def write_csv(path: Path, table: pd.DataFrame, decimals: int = 4) -> None:
-    """Writes a table with this number of decimals. Values that round to zero have no sign."""
-    write_text(path, table.to_csv(index=False, float_format=f"{{:z.{decimals}f}}".format))
 
 
 def write_json(path: Path, data: Any) -> None:

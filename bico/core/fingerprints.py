@@ -20,6 +20,7 @@ WITHOUT_EFFECT = frozenset(
         "bico",
         "bico.core",
         "bico.core.errors",
+        "bico.core.files",
         "bico.core.fingerprints",
         "bico.core.device",
         "bico.core.progress",
@@ -112,7 +113,18 @@ def _source(module: str, package: Path) -> Path | None:
 
 @cache
 def _dump(path: Path) -> str:
-    return ast.dump(_tree(path))
+    return _written(_tree(path))
+
+
+def _written(part: object) -> str:
+    """A part of a syntax tree as text, without empty fields. Python 3.12 and 3.13 added fields that are empty in older
+    code, and `ast.dump` writes some of them: another Python must not make results stale."""
+    if isinstance(part, list):
+        return f"[{', '.join(map(_written, part))}]"
+    if not isinstance(part, ast.AST):
+        return repr(part)
+    fields = [f"{name}={_written(value)}" for name, value in ast.iter_fields(part) if value not in (None, [])]
+    return f"{type(part).__name__}({', '.join(fields)})"
 
 
 @cache

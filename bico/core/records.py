@@ -20,8 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from bico.core.errors import InputError
-from bico.core.files import clear_unfinished, write_json
+from bico.core.errors import DamagedFile, InputError
+from bico.core.files import clear_unfinished, write_json, write_text
 from bico.core.fingerprints import file_digest
 from bico.core.progress import progress
 
@@ -37,6 +37,8 @@ DIGEST, MANIFEST = "sha256", "manifest"
 """Further keys of a record: the file's digest, and its manifest as a path relative to the file's folder."""
 PATIENCE = 60.0  # seconds: a file server may keep the lock of a dead node for a while
 
+_held: list[IO[str]] = []  # open as long as the process lives
+
 
 def beside(path: Path) -> Path:
     """The path of a thing's record."""
@@ -46,12 +48,22 @@ def beside(path: Path) -> Path:
 def is_current(path: Path, record: Record) -> bool:
     """Whether a thing was made from exactly this record, and its file has not changed since."""
     found = _read(beside(path)) or {}
-    if not path.is_file() or {key: found[key] for key in found if key not in (DIGEST, MANIFEST)} != record:
+    if not path.is_file() or _without_file(found) != record:
         return False
     if _digest(path) == found.get(DIGEST):
         return True
     log.warning("%s: damaged: it is not what was written; it is made again", path)
     return False
+
+
+def record_of(path: Path) -> Record | None:
+    """The record of a thing; None if it has none, or one that cannot be read. The thing itself is not read."""
+    found = _read(beside(path))
+    return None if found is None else _without_file(found)
+
+
+def _without_file(found: Record) -> Record:
+    return {key: value for key, value in found.items() if key not in (DIGEST, MANIFEST)}
 
 
 def forget(path: Path) -> None:
@@ -74,17 +86,17 @@ def digest_of(path: Path) -> str:
     """SHA-256 of a file that is about to be read.
 
     Raises:
-        InputError: it has a record, and is not what was written; or its record cannot be read. The manifest of a
+        DamagedFile: it has a record, and is not what was written; or its record cannot be read. The manifest of a
             damaged file is removed, so that the next run makes the file again.
     """
     digest, record = _digest(path), _read(beside(path)) or {}
     if DIGEST not in record and beside(path).exists():
-        raise InputError(f"{beside(path)}: damaged: {FORCE}")
+        raise DamagedFile(f"{beside(path)}: damaged: {FORCE}")
     if record.get(DIGEST, digest) == digest:
         return digest
     if _give_up(path, record):
-        raise InputError(f"{path}: damaged: it is not what was written: run again, and it is made again")
-    raise InputError(f"{path}: damaged: it is not what was written: delete it, and the next run makes it again")
+        raise DamagedFile(f"{path}: damaged: it is not what was written: run again, and it is made again")
+    raise DamagedFile(f"{path}: damaged: it is not what was written: delete it, and the next run makes it again")
 
 
 def intact(path: Path) -> Path:
@@ -108,7 +120,9 @@ def checkpoints(path: Path, record: Record) -> Iterator[Path]:
     folder = path.with_suffix(".ckpt")
     begun = folder / "begun_from.json"
     with alone(folder):
-        if _read(begun) != record:
+        if (before := _read(begun)) != record:
+            if before is not None and (differing := sorted(key for key in record if before.get(key) != record[key])):
+                log.warning("%s: of a training with another value of %s: it starts anew", folder, ", ".join(differing))
             begun.unlink(missing_ok=True)  # first, so that files which a kill leaves behind count for no record
             shutil.rmtree(folder, ignore_errors=True)
             write_json(begun, record)
@@ -132,13 +146,29 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
+def write_and_hold(path: Path, text: str) -> None:
+    """Writes a text that other processes read as long as this one lives. Several may hold the same text.
+
+    Raises InputError at once if a process holds another text there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock_of(path).open("a")
+    if _locked(lock, path):
+        write_text(path, text)
+    held = _locked(lock, path, fcntl.LOCK_SH)
+    if not held or path.read_text(encoding="utf-8") != text:
+        lock.close()
+        raise InputError(f"{path}: a run with another config is at work: wait for its end, or use another `results`")
+    _held.append(lock)
+
+
 def _lock_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
 
 
-def _locked(lock: IO[str], path: Path) -> bool:
+def _locked(lock: IO[str], path: Path, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:  # a file system of a cluster may not support locks
@@ -151,15 +181,18 @@ def make_all(
 ) -> None:
     """Calls `make(name)` for everything that is not up to date, then writes the manifest: name -> sha256.
 
-    An old file stays until the new one replaces it.
+    An old file stays until the new one replaces it. If `make` raises InputError for one thing, the others are still
+    made, because a job that is run again begins with the same one.
 
     Args:
         label: label of the progress lines in the log.
         things: name -> its file, which `make` writes atomically, and its record.
 
     Raises:
-        InputError: another process makes them.
+        InputError: another process makes them; or the first error of `make`, which is raised at once if it comes from
+            the disk, or is a file that is damaged.
     """
+    failures: dict[str, InputError] = {}
     with alone(manifest):
         stale = [name for name, thing in things.items() if not is_current(*thing)]
         for name in things.keys() - stale:
@@ -167,10 +200,20 @@ def make_all(
         for name in progress(label, stale):
             path, record = things[name]
             clear_unfinished(path)
-            make(name)
+            try:
+                make(name)
+            except InputError as error:
+                if error.__cause__ is not None or isinstance(error, DamagedFile):
+                    raise
+                log.error("%s: %s", name, error)
+                failures[name] = error
+                continue
             remember(path, record, manifest)
             shutil.rmtree(path.with_suffix(".ckpt"), ignore_errors=True)
             _lock_of(path.with_suffix(".ckpt")).unlink(missing_ok=True)
+        if failures:
+            first, *others = failures.values()
+            raise InputError(f"{first}{f' (and {len(others)} more, see the log)' if others else ''}") from None
         write_json(manifest, {name: _digest(path) for name, (path, _) in things.items()})
 
 

@@ -5,9 +5,11 @@ No frame of a video is decoded and numpy is not imported, because checks before 
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import warnings
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from fractions import Fraction
 from operator import add
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
 from bico.core.errors import InputError
@@ -24,6 +26,7 @@ from bico.media.ffmpeg import run_ffmpeg
 CONTAINERS = "mov,mp4,matroska,webm,avi,gif,webp,webp_anim,apng,mpegts,mpeg,flv,asf,ogg"
 MOVING = ("GIF", "WEBP", "PNG", "AVIF")  # other formats' pictures are pages, previews or gain maps of the first
 LONGEST = 200  # largest ratio of a picture's sides that Qwen2.5-VL accepts
+FEWEST = 3  # frames of a video, below which there is a notice
 LOST = 0.34  # share of a picture outside its crop from which on there is a notice: more than a third
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # photographs of phones
 ORIENTATION = ExifTags.Base.Orientation  # from 5 on it swaps the sides
@@ -84,6 +87,11 @@ def check_media(path: Path, kind: str, *, start: float = 0, frame: tuple[int, in
         raise InputError(f"{path}: this is {_article(found)}, expected {_article(kind)}: correct 'kind' or the file")
     if video is not None:
         check_start(path, video, start)
+        shown = len(video.times) - bisect_right(video.times, start + video.rounded) + 1
+        if shown < FEWEST:
+            log.warning(
+                "notice: %s: only %d frames from %g s on: nothing can be learned of its motion", path, shown, start
+            )
     size = _check_image(path) if video is None else video.size
     if frame and (lost := 1 - min(_aspect(size) / _aspect(frame), _aspect(frame) / _aspect(size))) > LOST:
         log.warning(
@@ -93,7 +101,9 @@ def check_media(path: Path, kind: str, *, start: float = 0, frame: tuple[int, in
 
 
 def check_start(path: Path, video: Video, start: float) -> None:
-    """Raises InputError unless a video is longer than `start` seconds."""
+    """Raises InputError unless a video is longer than `start` seconds, which are not negative."""
+    if start < 0:
+        raise InputError(f"{path}: start: {start:g} s: expected 0 or more")
     if start >= video.seconds:
         raise InputError(
             f"{path}: start: {start:g} s, but this video ends after {video.seconds:.3g} s: expected an earlier start"
@@ -119,7 +129,8 @@ def check_mask(path: Path, photograph: Path, frame: tuple[int, int]) -> None:
     Raises:
         InputError: it does not fit.
     """
-    check_media(path, "image")
+    for file in (path, photograph):
+        check_media(file, "image")
     mask = grey_mask(path)
     with opened(photograph) as image:
         size = _upright_size(image)
@@ -140,12 +151,30 @@ def grey_mask(path: Path) -> Image.Image:
 
 
 def upright(image: Image.Image, ground: str) -> Image.Image:
-    """An opened image in RGB as viewers show it: rotated by its metadata, with transparent parts in a colour."""
-    turned = ImageOps.exif_transpose(image)
+    """An opened image in sRGB as viewers show it: rotated by its metadata, with its colour profile applied, and with
+    transparent parts in a colour."""
+    turned = _in_srgb(ImageOps.exif_transpose(image))
     if turned.mode.startswith("I"):  # 16 bits of grey: Pillow's own conversion makes white of all that is above 255
         turned = turned.point(lambda value: value / 257).convert("L")
     layers = turned.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layers.size, ground), layers).convert("RGB")
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """The image in sRGB if it has a profile of another space, such as the Display P3 of phones. A profile that cannot
+    be read is ignored, as viewers do."""
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "RGBA", "CMYK"):
+        return image
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(own).lower():
+            return image
+        mode = "RGB" if image.mode == "CMYK" else image.mode
+        converted = ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (ImageCms.PyCMSError, OSError):
+        return image
+    return image if converted is None else converted
 
 
 def fitted_mask(mask: Image.Image, frame: tuple[int, int]) -> Image.Image:
@@ -268,6 +297,8 @@ def _check_image(path: Path) -> tuple[int, int]:
     """Width and height of an image, upright; raises InputError unless it is whole."""
     with opened(path) as image:
         pages, size = getattr(image, "n_frames", 1), _upright_size(image)
+        if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+            raise InputError(f"{path}: an image of fractions or of 32 bits: expected 8 or 16 bits, export it as PNG")
         image.draft("RGB", (64, 64))  # JPEG: reads the whole file, at an eighth of the work
         image.load()
         if image.format == "TIFF" and pages > 1:

@@ -1,18 +1,21 @@
 """The step that generates the clips of a row. It keeps those that are up to date, and writes their manifest."""
 
+import re
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bico.config.schema import Config
-from bico.core.errors import InputError
+from bico.config.settings import Media
+from bico.core.errors import DamagedFile, InputError
 from bico.core.files import clear_unfinished, write_json
 from bico.core.progress import progress
 from bico.core.records import Record, alone, digest_of, forget, is_current, remember
-from bico.media.writing import write_clip
+from bico.media.writing import check_frames, write_clip
 from bico.methods.shared.protocol import compose_of
 from bico.models.wan.backbone import Backbone
 from bico.pipeline.opening import open_backbone
@@ -21,6 +24,8 @@ from bico.plan.clips import Job, jobs
 from bico.plan.trainings import unsupported
 
 OK = {"status": "ok", "error": None}
+DEVICE_ERROR = re.compile(r"(CUDA|cuDNN|cuBLAS)\b.*\berror\b", re.IGNORECASE)
+"""How messages of a GPU's libraries begin: "CUDA error", "CUDA driver error", "cuDNN Frontend error"."""
 
 
 def generate(config: Config, row: str) -> None:
@@ -30,7 +35,9 @@ def generate(config: Config, row: str) -> None:
     manifest with the reason.
 
     Raises:
-        InputError: every clip that the method supports fails, or the device fails; or files of the row do not fit.
+        InputError: every clip that the method supports fails, or the device fails; or files of the row do not fit, or
+            one from which a clip is made is damaged.
+        OSError: a file cannot be read. As nothing is wrong with the clip then, the step can be run again.
     """
     config.methods[row].check(row, config)
     with alone(config.paths.all_clips(row)):
@@ -82,9 +89,11 @@ def _make(
         try:
             if clips is None:
                 rest = [later for later, *_ in stale[number:] if not _absence(config, row, later)]
-                clips = compose_of(settings.method)(backbone, rest, settings, config.sampling, config.media)
-            _, clip = next(clips)
-        except Exception as error:  # any error: this clip counts as failed, the others are still made
+                clips = iter(compose_of(settings.method)(backbone, rest, settings, config.sampling, config.media))
+            clip = _clip_of(job, next(clips, None), config.media)
+        except (DamagedFile, OSError, MemoryError):  # of files and the machine: the same job may succeed later
+            raise
+        except Exception as error:  # any other error: this clip counts as failed, the others are still made
             if _of_the_device(error):  # except an error of the device, which is not the method's fault
                 reason = str(error).splitlines()[0]
                 raise InputError(
@@ -101,6 +110,20 @@ def _make(
         yield OK
 
 
+def _clip_of(job: Job, made: tuple[Job, np.ndarray] | None, media: Media) -> np.ndarray:
+    """The clip of a job, checked, because a method of a user's own may give anything.
+
+    Raises ValueError if it is no clip of this size, or that of another job.
+    """
+    if made is None:
+        raise ValueError("'compose' ended before this clip: expected a pair of a job and its clip for every job")
+    if made[0] is not job:
+        other = f"{made[0].case_id} {made[0].seed}"
+        raise ValueError(f"'compose' gave the clip of {other} in its place: expected clips in the order of the jobs")
+    check_frames(made[1], (media.num_frames, media.height, media.width))
+    return made[1]
+
+
 def _absence(config: Config, row: str, job: Job) -> dict[str, Any] | None:
     """What the manifest says of a clip that is not to be made; None of one that is."""
     if reason := unsupported(config, row, job.case_id):
@@ -113,4 +136,4 @@ def _absence(config: Config, row: str, job: Job) -> dict[str, Any] | None:
 def _of_the_device(error: Exception) -> bool:
     """Whether a GPU failed. Its libraries raise no class of their own for that."""
     known = isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError)
-    return known or (isinstance(error, RuntimeError) and str(error).startswith(("CUDA error", "cuDNN error")))
+    return known or (isinstance(error, RuntimeError) and DEVICE_ERROR.match(str(error)) is not None)

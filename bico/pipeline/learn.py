@@ -13,6 +13,7 @@ from bico.core.errors import InputError
 from bico.core.files import replacing
 from bico.core.records import checkpoints, make_all
 from bico.methods.shared.protocol import learn_of
+from bico.models.wan.acceleration import compiles_on
 from bico.pipeline.opening import open_backbone
 from bico.pipeline.previews import keep_previews, previewing
 from bico.plan import dependencies
@@ -27,6 +28,11 @@ def learn(config: Config, row: str, part: int) -> None:
     if part not in range(config.parts):
         raise InputError(f"no part {part} of {config.parts} ('parts' in the config): expected one from 0 on")
     settings, backbone = config.methods[row], open_backbone(config)
+    if config.compile and backbone.device.type == "cuda" and not compiles_on(backbone.device):
+        raise InputError(
+            "compile: nothing can be compiled on this machine, see the line above, and training would take at least "
+            "twice as long: expected a C++ compiler and the headers of Python; or set compile: false"
+        )
     sources, depends = learned_items(config, row), dependencies.learn(config, row, part, str(backbone.dtype))
     trainings = {f"{item} {seed}": (item, seed) for item, seed in trainings_of_part(config, row, part)}
 

@@ -5,11 +5,12 @@ Everything runs as in a benchmark of one case, whose results are in their own fo
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from bico.sources.weights import due, fetch
 
 CASE = "composition"
 ROW = "bico"
+
+log = logging.getLogger("bico")
 
 Binding = tuple[Path, str]
 """A file and a word of the prompt."""
@@ -56,7 +59,7 @@ def compose(
         spatial, temporal: key words of files. For these files the VLM is not asked for key words.
         steps: denoising steps; None = as in `like`.
         seed: seed of the clip's noise.
-        workdir: folder that keeps intermediate results; None = nothing is kept.
+        workdir: folder that keeps intermediate results; None = they are kept only if the clip cannot be made.
 
     Raises:
         InputError: files, words or folders that do not fit.
@@ -70,7 +73,7 @@ def compose(
     check_writable(out, reads=tuple(chain.from_iterable(reads)))
     if workdir:
         check_writable(workdir / "config.yaml")
-    with tempfile.TemporaryDirectory() if workdir is None else nullcontext(workdir) as folder:
+    with _kept_if_it_fails() if workdir is None else nullcontext(workdir) as folder:
         key_words = {"spatial": spatial, "temporal": temporal}
         config = composition(like, prompt, bind, key_words, results=Path(folder), steps=steps, seed=seed)
         preflight(config)
@@ -84,6 +87,21 @@ def compose(
         generate(config, ROW)
         with replacing(out) as unfinished:
             shutil.copyfile(intact(config.paths.clip(ROW, CASE, seed)), unfinished)
+
+
+@contextmanager
+def _kept_if_it_fails() -> Iterator[Path]:
+    """A temporary folder. It stays if the work fails after a training has begun, and a notice gives its name."""
+    folder = Path(tempfile.mkdtemp(prefix="bico-"))
+    try:
+        yield folder
+    except BaseException:
+        if (folder / "learned").is_dir():
+            log.warning("notice: trainings are kept in %s: continue with --workdir %s", folder, folder)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def swapped_case(prompt: str, swap: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:

@@ -72,10 +72,13 @@ class Dependencies:
 
         Raises InputError if a file that an earlier step made is damaged.
         """
-        item = self.items[name]
+        inputs = {what: digest_of(path) for what, path in self.items[name].inputs.items()}
+        return {**self.values(config, name), "inputs": inputs}
+
+    def values(self, config: Config, name: str) -> Record:
+        """The record without the digests of files."""
         models = {model: folder_digest(getattr(config.models, model)) for model in self.models}
-        inputs = {what: digest_of(path) for what, path in item.inputs.items()}
-        return _plain({"settings": self.settings, **item.own, "models": models, "inputs": inputs} | self._code())
+        return _plain({"settings": self.settings, **self.items[name].own, "models": models} | self._code())
 
     def params(self, config: Config) -> str:
         """The same for a rule, as JSON, before any file exists.

@@ -40,10 +40,12 @@ def applying_rows(config: Config) -> list[str]:
 
 @once
 def learner(config: Config, row: str) -> str:
-    """The row under whose name a row's artifacts are stored: the first row with the same training. So rows that differ
-    only in how they compose are trained once."""
+    """The row under whose name a row's artifacts are stored, so that rows that differ only in how they compose are
+    trained once: of the rows with the same training the one that is named as its method, or else the first. So a new
+    row does not rename the artifacts of a method's own row, wherever it stands."""
     wanted = config.methods[row].learning()
-    return next(name for name, settings in config.methods.items() if settings.learning() == wanted)
+    alike = [name for name, settings in config.methods.items() if settings.learning() == wanted]
+    return next((name for name in alike if name == config.methods[name].method), alike[0])
 
 
 def given_artifact(config: Config, row: str, source: str) -> Path | None:

@@ -7,13 +7,14 @@
 The text has four parts: hours and disk by rule; the same by row; the cost of one more photo or clip; and, for GPUs,
 suitable `parts` and time limits of SLURM jobs.
 
-Snakemake's dry run knows the jobs, so what is already there costs nothing; the config knows how much work is in each;
-`machines.yaml` knows what a unit of work takes. The unit of all that passes through the transformer is the TFLOP that
-its matrix products need: one speed serves clips of any size, best those near the ones that it was measured on.
+Snakemake's dry run knows the jobs, and records know which trainings and clips a job will keep, so what is already there
+costs nothing; the config knows how much work is in the rest; `machines.yaml` knows what a unit of work takes. The unit
+of all that passes through the transformer is the TFLOP that its matrix products need: one speed serves clips of any
+size, best those near the ones that it was measured on.
 
-Jobs count in full, although a job that runs again keeps what is up to date (see `bico.core.records`). Rules that `Work`
-does not name (tables, figures, ...) count as one short command each, without disk; so do downloads, but with theirs.
-While it runs, a training also keeps a checkpoint of three times the size of what it learns.
+A training that was interrupted counts in full, and so do jobs of other rules that keep a part of their results. Rules
+that `Work` does not name (tables, figures, ...) count as one short command each, without disk; so do downloads, but
+with theirs.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ LONGEST = 8.0
 """Hours that the longest job of `learn` takes with the `parts` that are recommended."""
 MARGIN = 2.0
 """Time limit of a job, in multiples of its estimate."""
+DAY = 24 * 60
+"""Minutes that most partitions allow. SLURM keeps a job that asks for more in the queue for ever."""
+ATTEMPTS = 4
+"""Attempts of a job with the `retries` of profiles/slurm."""
 
 
 def estimated(config: Config, machine: str, *, measure: bool, targets: Sequence[str]) -> str:
@@ -79,6 +84,9 @@ def estimate(config: Config, costs: Costs, targets: Sequence[str]) -> str:
         table = table.rename(columns=dict(zip(hours, ["gpu_minutes", "cpu_minutes"], strict=True)))
     parts = [table.to_string(float_format="{:.2f}".format), _by_row(rows, hours), _of_one(work)]
     shared = "Time is that of one GPU or core: jobs side by side on several take so many times less, at best."
+    if learned := {job.wildcards["method"] for job in jobs if job.rule == "learn"}:
+        size = max(map(work.checkpoint, learned))
+        shared += f"\ngb: without checkpoints; a training at work keeps one of up to {size:.2f} GB."
     if costs.gpu:
         shared += "\ngpu_gib: estimated GPU memory of the rule's largest job, on a GPU of less than 32 GiB; 0 = little."
         parts.append(_for_slurm(work, jobs))
@@ -112,7 +120,7 @@ def _for_slurm(work: Work, jobs: list[Job]) -> str:
         hours[job.rule] = max(hours.get(job.rule, 0.0), work.of(job)["gpu_hours"])
     if "learn" in hours:
         hours["learn"] = longest
-    limits = [f"  {rule}: attempt * {_limit(of)}" for rule, of in hours.items() if of]
+    limits = [f"  {rule}: {_limit(of)}" for rule, of in hours.items() if of]
     told = (
         f"On several GPUs: with parts={parts} in the config, the longest job of learn takes {duration(3600 * longest)}."
     )
@@ -126,9 +134,11 @@ def _for_slurm(work: Work, jobs: list[Job]) -> str:
     )
 
 
-def _limit(hours: float) -> int:
-    """Minutes, a multiple of 30."""
-    return 30 * math.ceil(MARGIN * 60 * hours / 30)
+def _limit(hours: float) -> str:
+    """Minutes, a multiple of 30, for each attempt; no more than a day, if one attempt does not need more."""
+    minutes = 30 * math.ceil(MARGIN * 60 * hours / 30)
+    most = max(1, DAY // minutes)
+    return f"{'attempt' if most >= ATTEMPTS else f'min(attempt, {most})'} * {minutes}"
 
 
 def _fitting_parts(work: Work, learned: Collection[str]) -> tuple[int, float]:

@@ -57,6 +57,7 @@ class Kept:
         inverts: kinds of sources for which a step needs the text encoder, too.
         copies: whether clips are made by a copy of the transformer, beside the original.
         captures: whether steps on stills are captured graphs, which hold their memory between steps, too.
+        whole: whether a batch passes at once, whatever its size; elsewhere long clips pass one by one.
     """
 
     still: float = 25
@@ -65,6 +66,7 @@ class Kept:
     inverts: frozenset[Kind] = frozenset()
     copies: bool = False
     captures: bool = False
+    whole: bool = False
 
 
 KEPT = {
@@ -72,7 +74,7 @@ KEPT = {
     "textual_inversion": Kept(clip=54, encodes=True, inverts=frozenset({"image", "video"}), captures=True),
     "db_lora": Kept(still=52, clip=113, encodes=True, copies=True),
     "dreamvideo": Kept(clip=54, encodes=True, inverts=frozenset({"image"})),
-    "dualreal": Kept(still=45, clip=52),  # all of a batch of stills at once
+    "dualreal": Kept(still=30, clip=52, whole=True),
 }
 """By method; any other one counts as "bico", which keeps least."""
 
@@ -155,7 +157,8 @@ class Memory:
         tokens, blocks = self.sizes.tokens(self.config.media, frames), self.sizes.transformer["num_layers"]
         checkpointed = checkpoints(self.config.gradient_checkpointing, tokens)
         numbers = 2 * blocks + kept.clip if checkpointed else blocks * kept.still
-        return min(batch_size, at_once(tokens)) * tokens * self.sizes.backbone.width * self.number * numbers / GIB
+        at_one_time = batch_size if kept.whole else min(batch_size, at_once(tokens))
+        return at_one_time * tokens * self.sizes.backbone.width * self.number * numbers / GIB
 
     def _clips(self, row: str) -> float:
         settings, backbone = self.config.methods[row], self.sizes.backbone

@@ -16,8 +16,9 @@ from bico.methods.base.settings import Settings as PlainPrompt
 from bico.plan.binding import CONTEXTS
 from bico.plan.controls import ROLES, SENTENCES, measured_sources, trainings_compared
 from bico.plan.dependencies import appearance_model
+from bico.plan.kept import due_clips, due_trainings
 from bico.plan.passes import MAP_CAPTIONS, NEW_SENTENCES, NOISES
-from bico.plan.trainings import applying_rows, learned_items, trainings_of_part, unsupported
+from bico.plan.trainings import applying_rows, learned_items, trainings, unsupported
 from bico.profiling.costs import Costs
 from bico.profiling.flops import forward_flops, training_flops
 from bico.profiling.presets import CAPTION_TOKENS, PRESETS
@@ -149,15 +150,25 @@ class Work:
         return self.costs.score * frames, 0
 
     def _learn(self, method: str, part: str) -> tuple[float, float]:
+        return self._trainings(method, due_trainings(self.config, method, int(part)))
+
+    def _trainings(self, method: str, due: Iterable[tuple[str, int]]) -> tuple[float, float]:
         settings, learned = cast(LearnedSettings, self.config.methods[method]), learned_items(self.config, method)
-        items = [learned[item] for item, _ in trainings_of_part(self.config, method, int(part))]
-        seconds = self.costs.compile if self.config.compile else 0.0
+        items = [learned[item] for item, _ in due]
+        seconds = self.costs.compile if self.config.compile and items else 0.0
         size, per_number = 0.0, 4 if self.config.learned_dtype == "float32" else 2
         for sources in items:
             kinds: list[Kind] = [self.config.sources[source].kind for source in sources]
             seconds += self._training(settings, kinds[0])
             size += per_number * settings.parameters(kinds[0], self.sizes.backbone)
         return seconds, size
+
+    def checkpoint(self, method: str) -> float:
+        """GB of the largest checkpoint of a row: every parameter and both of its moments, in float32."""
+        items = learned_items(self.config, method).values()
+        kinds: set[Kind] = {self.config.sources[sources[0]].kind for sources in items}
+        settings = cast(LearnedSettings, self.config.methods[method])
+        return max(3 * 4 * settings.parameters(kind, self.sizes.backbone) for kind in kinds) / 1e9
 
     def _training(self, settings: LearnedSettings, kind: Kind) -> float:
         speed = self.costs.training.get(settings.method, self.costs.training["bico"])
@@ -175,18 +186,20 @@ class Work:
         return seconds
 
     def _generate(self, method: str) -> tuple[float, float]:
-        cases = sum(not unsupported(self.config, method, case) for case in self.config.cases)
-        return self._clips(self.config.methods[method], cases)
+        due = [job for job in due_clips(self.config, method) if not unsupported(self.config, method, job.case_id)]
+        return self._clips(self.config.methods[method], len(due))
 
     def _unbound(self) -> tuple[float, float]:
-        return self._clips(PlainPrompt(), self._trials(self.config.sources))[0], 0
+        return self._clips(PlainPrompt(), self._takes(self._trials(self.config.sources)))[0], 0
 
     def _binding(self, method: str) -> tuple[float, float]:
-        return self._clips(self.config.methods[method], self._trials(learned_items(self.config, method)))[0], 0
+        trials = self._takes(self._trials(learned_items(self.config, method)))
+        return self._clips(self.config.methods[method], trials)[0], 0
 
     def _applications(self) -> tuple[float, float]:
         rows = [PlainPrompt(), *(self.config.methods[row] for row in applying_rows(self.config))]
-        seconds, size = zip(*(self._clips(row, len(self.config.applications)) for row in rows), strict=True)
+        takes = self._takes(len(self.config.applications))
+        seconds, size = zip(*(self._clips(row, takes) for row in rows), strict=True)
         return sum(seconds), sum(size)
 
     def _maps(self) -> tuple[float, float]:
@@ -212,13 +225,13 @@ class Work:
         return sum(1 + CONTEXTS * len(scene.words()) for scene in scenes)
 
     def _counterparts(self, method: str) -> tuple[float, float]:
-        seconds, size = zip(*(self._learn(method, str(part)) for part in range(self.config.parts)), strict=True)
-        return sum(seconds), sum(size)
+        return self._trainings(method, trainings(self.config, method))
 
     def _clutter(self) -> tuple[float, float]:
         (row,) = self.config.controls.rows()["absorption"]
         sources = [source for source in learned_items(self.config, row) if self.config.sources[source].scene]
-        return self._clips(self.config.methods[row], 2 * len(ROLES) * SENTENCES * len(sources))[0], 0
+        takes = self._takes(2 * len(ROLES) * SENTENCES * len(sources))
+        return self._clips(self.config.methods[row], takes)[0], 0
 
     def _score(self, method: str) -> tuple[float, float]:
         cases = sum(not unsupported(self.config, method, case) for case in self.config.cases)
@@ -231,9 +244,12 @@ class Work:
         longer = TESTED if self.config.scoring.tested else 1
         return longer * self.costs.score * len(dosed_clips(self.config)) * self.config.media.num_frames, 0
 
-    def _clips(self, settings: MethodSettings, cases: int) -> tuple[float, float]:
+    def _takes(self, prompts: int) -> int:
+        """Clips of so many prompts: one by each seed."""
+        return prompts * len(self.config.seeds)
+
+    def _clips(self, settings: MethodSettings, clips: int) -> tuple[float, float]:
         media = self.config.media
-        clips = cases * len(self.config.seeds)
         pixels = media.height * media.width * media.num_frames
         return clips * self._clip(settings, media.num_frames), clips * 3 * pixels * COMPRESSED
 

@@ -80,8 +80,10 @@ def smoothness(paths: np.ndarray) -> float:
     A change is the second difference of a path: a step minus the one before. VBench's motion smoothness (Huang et al.,
     CVPR 2024) asks for the same, but reconstructs every second frame with a network. A point that goes on as it came
     gives 1; one that turns back, starts or stops gives 0; one that takes steps of one length in random directions gives
-    0.36. It is 1 for a clip in which nothing moves, or that has fewer than three frames.
+    0.36. Points that stand still do not count, because their steps are noise. It is 1 for a clip in which nothing
+    moves, or that has fewer than three frames.
     """
+    paths = paths[:, _spans(paths) >= MOVES]
     steps = np.diff(paths, axis=0)
     came, goes = steps[:-1], steps[1:]
     lengths = np.linalg.norm(came, axis=2) + np.linalg.norm(goes, axis=2)
@@ -157,8 +159,13 @@ def _moving(paths: np.ndarray) -> tuple[np.ndarray, float]:
     lasts = followed.sum(axis=0) >= least
     if not lives or not lasts.any():
         return steps[:, :0], least
-    span = np.linalg.norm(np.nanmax(paths[:, lasts], axis=0) - np.nanmin(paths[:, lasts], axis=0), axis=1)
-    return steps[:, lasts][:, span >= MOVES], least
+    return steps[:, lasts][:, _spans(paths[:, lasts]) >= MOVES], least
+
+
+def _spans(paths: np.ndarray) -> np.ndarray:
+    """[N]: extents of tracks; 0 for a track that is never followed."""
+    lowest, highest = (np.where(np.isnan(paths), end, paths) for end in (np.inf, -np.inf))
+    return np.linalg.norm(np.maximum(highest.max(axis=0) - lowest.min(axis=0), 0), axis=1)
 
 
 def _mean_cosines(first: np.ndarray, second: np.ndarray, least: float) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 
 from bico.core.errors import InputError
 from bico.media.frames import spread
-from bico.prompts.text import whole
+from bico.prompts.text import clean, whole
 from bico.sources.instructions import INSTRUCTIONS, Concepts, Instructions, template
 
 if TYPE_CHECKING:
@@ -70,8 +70,12 @@ def keys(kind: Kind) -> tuple[str, ...]:
 
 
 def holds(caption: str, words: Iterable[str]) -> bool:
-    """Whether the caption contains every word verbatim, as whole words; upper and lower case count as the same."""
-    return all(re.search(whole(word), caption, re.IGNORECASE) for word in words)
+    """Whether the caption contains every word verbatim, as whole words; upper and lower case count as the same.
+
+    Both are compared as the text encoder reads them, so kinds of apostrophes and of umlauts count as the same.
+    """
+    read = clean(caption)
+    return all(re.search(whole(clean(word)), read, re.IGNORECASE) for word in words)
 
 
 MARKER = re.compile(r"(?:(?:[-*•]|\d+[.)])\s+)?(?:\**caption(?: \d+)?\**:\**\s*)?", re.IGNORECASE)

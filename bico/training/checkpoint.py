@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bico.core.errors import InputError
 from bico.core.files import clear_unfinished, replacing
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -20,7 +21,15 @@ log = logging.getLogger("bico")
 
 
 def save(workdir: Path, step: int, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-    """Writes parameters and optimiser, atomically. `step` is the next step."""
+    """Writes parameters and optimiser, atomically. `step` is the next step.
+
+    Raises InputError if a parameter is not finite: a training that continued from it would fail for ever.
+    """
+    if not all(parameter.isfinite().all() for parameter in parameters.values()):
+        raise InputError(
+            f"{workdir}: the parameters are no longer finite after step {step - 1}: lower the learning_rate; run again "
+            "to continue from the checkpoint before"
+        )
     tensors = {f"parameters.{name}": parameter.data for name, parameter in parameters.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}

@@ -7,7 +7,7 @@ import toy
 
 from bico.analysis.controls import GAIN, KEPT, controls
 from bico.config.scores import TRUTH_SCORES
-from bico.core.files import write_csv
+from bico.core.saving import save_csv
 
 pytestmark = pytest.mark.usefixtures("few_are_enough")
 
@@ -45,7 +45,7 @@ def write_scores(benchmark, gain: dict[str, float], columns=(*toy.SCORES, *TRUTH
             for number, case in enumerate(benchmark.cases)
             for seed in benchmark.seeds
         ]
-        write_csv(benchmark.paths.scores(row), pd.DataFrame(rows))
+        save_csv(benchmark.paths.scores(row), pd.DataFrame(rows))
 
 
 def lines(benchmark) -> pd.DataFrame:
@@ -88,7 +88,7 @@ def test_clips_that_failed_leave_pairs_out_and_too_few_are_told(tmp_path):
     write_scores(benchmark, {"truth_motion": 4.0})
     scores = pd.read_csv(benchmark.paths.scores("bico_has"))
     scores.loc[scores["case"].isin([*benchmark.cases][:4]), "truth_motion"] = np.nan
-    write_csv(benchmark.paths.scores("bico_has"), scores)
+    save_csv(benchmark.paths.scores("bico_has"), scores)
     found = lines(benchmark).loc["reverse_training"].droplevel("over")
     assert found.loc["truth_motion", "moves"] == "too few" and found.loc["truth_motion", "count"] == 2
     assert found.loc["truth_motion", "value_with"] - found.loc["truth_motion", "value_without"] == pytest.approx(4)
@@ -113,7 +113,7 @@ def test_what_one_caption_loses_in_new_sentences_is_compared_with_what_many_lose
         for number, source in enumerate(benchmark.sources)
         for seed in benchmark.learning_seeds
     ]
-    write_csv(benchmark.paths.control("diversification"), pd.DataFrame(rows))
+    save_csv(benchmark.paths.control("diversification"), pd.DataFrame(rows))
     found = lines(benchmark).reset_index()
     assert found["measure"].tolist() == [KEPT, GAIN, GAIN] and found["moves"].tolist() == ["yes", "", ""]
     assert found["difference"].tolist() == [7, 8, 1] and found["count"].tolist() == [5] * 3
@@ -132,7 +132,7 @@ def test_clutter_that_comes_along_moves_the_control_of_absorption(tmp_path, lear
         for sentence in (0, 1)
         for seed in benchmark.seeds
     ]
-    write_csv(benchmark.paths.control("absorption"), pd.DataFrame(rows))
+    save_csv(benchmark.paths.control("absorption"), pd.DataFrame(rows))
     found = lines(benchmark).reset_index()
     assert found["moves"].tolist() == ["no", moves] and found["count"].tolist() == [5, 5]
     assert found.loc[1, "difference"] == pytest.approx(learned_clutter - 0.1)

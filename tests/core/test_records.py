@@ -1,6 +1,8 @@
 """What is up to date survives a rerun; what is not is made anew."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +11,60 @@ import pytest
 
 from bico.cli.main import main
 from bico.core.errors import InputError
-from bico.core.files import write_csv
 from bico.core.fingerprints import file_digest
-from bico.core.records import alone, beside, checkpoints, digest_of, intact, make_all, remember
+from bico.core.records import alone, beside, checkpoints, digest_of, intact, make_all, remember, write_and_hold
+from bico.core.saving import save_csv
 
 
 def test_what_rounds_to_zero_has_no_sign(tmp_path):
     table = pd.DataFrame({"case": ["one", "two"], "score": [-0.00004, -0.00006], "seed": [0, 1], "none": np.nan})
-    write_csv(tmp_path / "scores.csv", table)
+    save_csv(tmp_path / "scores.csv", table)
     assert (tmp_path / "scores.csv").read_text() == "case,score,seed,none\none,0.0000,0,\ntwo,-0.0001,1,\n"
 
 
 def things(folder: Path, **records: int) -> dict:
     return {name: (folder / name, {"depends": value}) for name, value in records.items()}
+
+
+def test_a_text_that_is_held_is_not_replaced_by_another(tmp_path):
+    """Jobs of a run read its config by name. A second run of other files in the same folder is not locked out."""
+    file = tmp_path / "config.yaml"
+
+    def run(text: str) -> subprocess.CompletedProcess[str]:
+        code = (
+            f"from pathlib import Path; from bico.core.records import *; write_and_hold(Path({str(file)!r}), {text!r})"
+        )
+        return subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
+
+    assert run("first").returncode == 0
+    write_and_hold(file, "second")  # the first has ended
+    assert run("second").returncode == 0
+    refused = run("third")
+    assert refused.returncode == 1 and "config.yaml: a run with another config is at work" in refused.stderr
+    assert file.read_text() == "second"
+
+
+def test_one_thing_that_fails_does_not_keep_the_others_from_being_made(tmp_path):
+    """A job that SLURM runs again begins with the same thing."""
+    made = []
+
+    def make(name: str) -> None:
+        if name == "b":
+            raise InputError("the loss is nan")
+        made.append(name)
+        (tmp_path / name).write_text(name)
+
+    with pytest.raises(InputError, match=r"^the loss is nan$"):
+        make_all("learn", things(tmp_path, a=1, b=1, c=1), make, tmp_path / "all.json")
+    assert made == ["a", "c"] and not (tmp_path / "all.json").exists()
+
+    def full(name: str) -> None:
+        made.append(name)
+        raise InputError("no space left") from OSError()
+
+    with pytest.raises(InputError, match="no space left"):
+        make_all("learn", things(tmp_path, d=1, e=1), full, tmp_path / "all.json")
+    assert made == ["a", "c", "d"]  # the next would take hours, and fail as well
 
 
 def test_only_what_is_missing_or_stale_is_made(tmp_path, caplog):

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bico.core.errors import InputError
-from bico.core.files import write_csv
 from bico.core.records import beside
 from bico.core.saving import save_csv
 from bico.core.tables import read_lines, read_table
@@ -29,8 +28,9 @@ def test_names_and_numbers_come_back_in_the_order_that_is_expected(file, rows, r
     written = [(*key, None if number is None else number / 100) for key, number in rows.items()]
     random.shuffle(written)
     types = {"name": str, "seed": int, "score": float}
-    write_csv(file, pd.DataFrame(written, columns=list(types)))
-    table = read_table(file, types, by=("name", "seed"), expected=rows)
+    written_file = file.with_name("written.csv")  # beside it is a record, so that edits of it are noticed
+    save_csv(written_file, pd.DataFrame(written, columns=list(types)))
+    table = read_table(written_file, types, by=("name", "seed"), expected=rows)
     assert [*zip(table["name"], table["seed"], strict=True)] == list(rows)
     expected = pd.Series([None if number is None else number / 100 for number in rows.values()], dtype=float)
     pd.testing.assert_series_equal(table["score"].astype(float), expected, check_names=False)

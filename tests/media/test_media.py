@@ -8,7 +8,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from files import moving_square
-from PIL import Image
+from PIL import Image, ImageCms
 
 from bico.config.settings import Media
 from bico.core.errors import InputError
@@ -16,6 +16,7 @@ from bico.media.inspecting import check_mask, check_media, frame_rate, media_kin
 from bico.media.reading import _frame_indices, read_clip, read_mask, read_media, read_original, read_written
 from bico.media.writing import write_clip, write_image
 
+RED = (220, 30, 30)
 SIZE = {"height": 48, "width": 48, "num_frames": 9, "fps": 8}
 
 
@@ -83,6 +84,17 @@ def test_exif_rotation_is_applied(tmp_path):
     picture.save(tmp_path / "a.jpg", exif=exif, quality=95)
     upright = read_media(tmp_path / "a.jpg", height=60, width=40, num_frames=1, fps=1)[0]
     assert upright[30, 35, 0] > 200 and upright[30, 5, 2] > 200
+
+
+def test_a_colour_profile_is_applied(tmp_path):
+    """Phones write Display P3. Here the profile swaps red and green; one that cannot be read is ignored."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = profile.replace(b"rXYZ", b"?XYZ").replace(b"gXYZ", b"rXYZ").replace(b"?XYZ", b"gXYZ")
+    swapped = swapped.replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
+    for name, icc, colour in (("srgb", profile, RED), ("swapped", swapped, (30, 220, 30)), ("broken", b"none", RED)):
+        Image.new("RGB", (48, 48), RED).save(tmp_path / f"{name}.png", icc_profile=icc)
+        found = read_media(tmp_path / f"{name}.png", **SIZE)[0, 0, 0]
+        assert np.abs(found.astype(int) - colour).max() <= 3, name
 
 
 def test_transparency_becomes_white(tmp_path):
@@ -226,6 +238,16 @@ def test_a_video_is_read_from_its_start_on(tmp_path):
     assert np.array_equal(found, taken) and rate == pytest.approx(25)
 
 
+def test_a_start_just_before_the_end_of_a_video_is_said(tmp_path, caplog):
+    write_clip(tmp_path / "a.mp4", numbered(24), fps=8)
+    check_media(tmp_path / "a.mp4", "video", start=2.5)
+    assert not caplog.records
+    check_media(tmp_path / "a.mp4", "video", start=2.8)
+    assert "only 2 frames from 2.8 s on: nothing can be learned of its motion" in caplog.text
+    with pytest.raises(InputError, match="start: -1 s: expected 0 or more"):
+        read_media(tmp_path / "a.mp4", **SIZE, start=-1)
+
+
 # --- what is wrong --------------------------------------------------------------------------------------------------
 
 
@@ -246,7 +268,9 @@ def broken_media(folder: Path) -> dict[str, tuple[Path, str]]:
     ffmpeg("-i", folder / "good.mp4", "-frames:v", 0, folder / "zero.mp4")
     ffmpeg("-f", "lavfi", "-i", "anullsrc", "-t", 1, folder / "sound.mp4")
     ffmpeg("-i", folder / "good.mp4", "-c", "copy", folder / "index_last.mp4")
+    Image.fromarray(np.full((30, 30), 0.5, np.float32)).save(folder / "fractions.tif")
     return {
+        "an image of fractions or of 32 bits": (folder / "fractions.tif", "image"),
         "no such file": (folder / "none.png", "image"),
         "the file is empty": (folder / "empty.mp4", "video"),
         "neither an image nor a video": (folder / "text.png", "image"),

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,10 @@ from PIL import Image
 from bico.cli.main import main
 from bico.config.reading import load
 from bico.core.errors import InputError
+from bico.core.files import write_text
 from bico.media.reading import read_media
 from bico.media.writing import write_clip, write_image
-from bico.pipeline.own_files import composition, swapped_case
+from bico.pipeline.own_files import compose, composition, swapped_case
 from bico.toybox.render import render
 from bico.toybox.world import sample_scene
 
@@ -156,6 +158,29 @@ def test_a_name_that_an_ascii_terminal_cannot_show_ends_no_command(small, tmp_pa
     assert main([*arguments, "--out", "café.mp4"]) == 0
     terminal.flush()
     assert terminal.buffer.getvalue() == b"caf\\xe9.mp4\n"
+
+
+def test_trainings_are_kept_when_the_clip_cannot_be_made(small, tmp_path, monkeypatch, caplog):
+    """Without --workdir they were in a temporary folder that went with them."""
+    Image.new("RGB", (64, 48), "orange").save(tmp_path / "cat.jpg")
+    monkeypatch.setattr("bico.pipeline.own_files.notice_coverage", lambda *arguments: None)
+    for step in ("concepts", "encode"):
+        monkeypatch.setattr(f"bico.pipeline.{step}.{step}", lambda config: None)
+
+    def learn(config, row, part):
+        write_text(config.paths.artifact(row, "cat", 0), "hours of work")
+
+    def generate(config, row):
+        raise InputError("the device failed")
+
+    monkeypatch.setattr("bico.pipeline.learn.learn", learn)
+    monkeypatch.setattr("bico.pipeline.generate.generate", generate)
+    with pytest.raises(InputError, match="the device failed"):
+        compose(load(small), "a cat", [(tmp_path / "cat.jpg", "cat")], tmp_path / "out.mp4")
+    kept = Path(caplog.messages[-1].rsplit(" ", 1)[1])
+    assert "continue with --workdir" in caplog.messages[-1]
+    assert next(kept.rglob("*.safetensors")).read_text() == "hours of work"
+    shutil.rmtree(kept)
 
 
 def test_a_benchmark_without_bico_cannot_compose(small, tmp_path, capsys):

@@ -1,7 +1,9 @@
 """A row's clips, when making one of them fails. Its method is a stand-in that draws its clips."""
 
 import json
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +15,10 @@ import toy
 from bico.analysis.one_source import of_one_source
 from bico.config.reading import load
 from bico.config.schema import Config
-from bico.core.errors import InputError
+from bico.core.errors import DamagedFile, InputError
 from bico.core.fingerprints import file_digest
 from bico.core.records import remember
+from bico.media.reading import read_clip
 from bico.pipeline.generate import generate
 from bico.plan import dependencies
 
@@ -80,6 +83,31 @@ def test_a_method_is_asked_for_all_clips_at_once_and_after_one_that_fails_for_th
     assert asked == [[0, 1, 2], [2]]
 
 
+@pytest.mark.parametrize(
+    ("give", "reason"),
+    [
+        (lambda pairs: reversed(list(pairs)), "gave the clip of cat_bouncing_in_the_city 2 in its place"),
+        (lambda pairs: [(job, clip / 255) for job, clip in pairs], "a clip of float64 [9, 48, 48, 3]: expected uint8"),
+        (lambda pairs: [(job, clip[:3]) for job, clip in pairs], "a clip of uint8 [3, 48, 48, 3]: expected uint8 [9,"),
+        (lambda pairs: [], "'compose' ended before this clip"),
+    ],
+)
+def test_a_method_of_ones_own_cannot_give_another_clip_than_that_of_the_job(config, monkeypatch, give, reason):
+    def compose(backbone, jobs, settings, sampling, media):
+        return give([(job, np.full((9, 48, 48, 3), job.seed, np.uint8)) for job in jobs])
+
+    monkeypatch.setattr("bico.methods.base.compose.compose", compose)
+    monkeypatch.setattr("bico.pipeline.generate.open_backbone", lambda config: tiny.backbone())
+    with suppress(InputError):  # where not one of three clips is right
+        generate(config, "base")
+        manifest = json.loads(config.paths.all_clips("base").read_text())
+        assert {read_clip(entry["clip"]).max() for entry in manifest if entry["status"] == "ok"} <= {2}
+        assert reason in manifest[0]["error"]
+        return
+    with pytest.raises(InputError, match=re.escape(reason)):
+        generate(config, "base")
+
+
 def test_a_row_of_which_every_clip_fails_is_an_error(made):
     _, told = made(0, 1, 2, error=ValueError("no such token"))
     assert told == "base: not one of 3 clips could be made: ValueError: no such token"
@@ -90,6 +118,8 @@ def test_a_row_of_which_every_clip_fails_is_an_error(made):
     [
         torch.OutOfMemoryError("no memory\nTried to"),
         torch.AcceleratorError("ECC"),
+        RuntimeError("cuDNN Frontend error: [cudnn_frontend] Error: No valid execution plans built."),
+        RuntimeError("CUDA driver error: device not ready"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
@@ -97,6 +127,15 @@ def test_a_device_that_fails_is_no_failure_of_the_method_s(made, error):
     tried, told = made(1, error=error)
     assert tried == [0, 1] and told.startswith("base: cat_bouncing_in_the_city 1: the device failed (")
     assert "\n" not in told
+    tried, manifest = made()
+    assert tried == [1, 2] and {entry["status"] for entry in manifest} == {"ok"}
+
+
+@pytest.mark.parametrize("error", [OSError(116, "Stale file handle"), DamagedFile("a.safetensors: damaged: run again")])
+def test_a_file_that_cannot_be_read_now_is_no_failure_of_the_method_s(made, config, error):
+    with suppress(OSError):  # one line of `made` if it is an InputError
+        made(1, error=error)
+    assert not config.paths.all_clips("base").exists()  # so that Snakemake runs the job again
     tried, manifest = made()
     assert tried == [1, 2] and {entry["status"] for entry in manifest} == {"ok"}
 

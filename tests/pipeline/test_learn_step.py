@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 from bico.config.reading import load
 from bico.config.schema import Config
+from bico.core.errors import InputError
 from bico.core.files import write_json
 from bico.methods.bico import learn as bico_learn
 from bico.pipeline.learn import learn
@@ -81,6 +83,15 @@ def test_bfloat16_rounds_the_file_alone_and_a_resumed_training_ends_as_an_uninte
     for name, tensor in load_file(whole).items():
         dtype = torch.bfloat16 if tensor.ndim > 1 else torch.float32
         assert tensor.dtype == dtype and torch.equal(tensor, wide[name].to(dtype)), name
+
+
+def test_a_gpu_on_which_nothing_can_be_compiled_is_refused(benchmark, monkeypatch) -> None:
+    """Training would take twice as long, and nobody reads the log of a job that succeeds."""
+    backbone = SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16)
+    monkeypatch.setattr("bico.pipeline.learn.open_backbone", lambda config: backbone)
+    monkeypatch.setattr("bico.pipeline.learn.compiles_on", lambda device: False)
+    with pytest.raises(InputError, match=r"compile: nothing can be compiled on this machine, .* set compile: false"):
+        learned(benchmark("results", compile=True))
 
 
 def test_what_was_learned_before_is_stale_only_where_it_would_be_stored_otherwise(benchmark) -> None:

@@ -388,6 +388,9 @@ def test_the_estimate_has_rows_own_media_parts_and_time_limits(small, monkeypatc
     assert "By row, hours:" in text and "(shared by all rows)" in text and "a composition" in text
     assert "with parts=1 in the config, the longest job of learn takes 1 h 0 min" in text
     assert "\n  learn: attempt * 150\n" in text  # twice an hour and a little, in steps of half an hour
+    assert "a training at work keeps one of up to" in text
+    longer = UNIT.model_copy(update=costs | {"start": 10 * 3600.0, "sampling": 1e9})
+    assert "\n  learn: min(attempt, 1) * 1230\n" in estimate(load(small), longer, [])  # no more than a day
     monkeypatch.setattr("bico.profiling.estimate.LONGEST", 0.1)
     assert "with parts=2" in estimate(load(small), UNIT.model_copy(update=costs), [])  # a training is never divided
 

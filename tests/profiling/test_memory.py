@@ -113,6 +113,18 @@ def test_a_gpu_of_24_gb_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         memory.check_gpu(config, "learn", row)
 
 
+def test_a_batch_that_goes_through_at_once_needs_more_memory() -> None:
+    """DualReal draws one source for the whole batch. Other rows pass long clips one by one."""
+    paper = load(ROOT / "config" / "paper.yaml")
+
+    def training(row: str, batch_size: int) -> float:
+        settings = paper.methods[row].model_copy(update={"batch_size": batch_size})
+        return Memory(paper.model_copy(update={"methods": paper.methods | {row: settings}})).training(row)
+
+    assert training("dualreal", 4) > 1.5 * training("dualreal", 1)
+    assert training("db_lora", 4) == training("db_lora", 1)
+
+
 def with_previews(config: Config) -> Config:
     rows = {
         row: own.model_copy(update={"preview_every": 100}) if isinstance(own, LearnedSettings) else own

@@ -3,7 +3,7 @@
 import pandas as pd
 import toy
 
-from bico.core.files import write_csv
+from bico.core.saving import save_csv
 from bico.report.controls import verdicts
 
 PAIR = {"lacks": "base", "has": "bico"}
@@ -26,7 +26,7 @@ def test_each_ingredient_is_told_to_be_judged_or_not(tmp_path):
     table = pd.DataFrame(rows, columns=["ingredient", "measure", "over", "moves"]).assign(
         **{"without": "base", "with": "bico"}
     )
-    write_csv(benchmark.paths.table("controls"), table)
+    save_csv(benchmark.paths.table("controls"), table)
     diversification, absorption, temporal, reverse, hierarchy = verdicts(benchmark)[1:]
     assert hierarchy == (
         "  - hierarchy can be judged here (moves: truth_concept, over cases; does not move: truth_motion, over cases)."

@@ -247,6 +247,15 @@ def test_a_run_that_diverged_leaves_no_checkpoint(tmp_path: Path, diverges_in: i
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    """A training that continued from them could never end, whatever the reason was."""
+    parameter = nn.Parameter(torch.zeros(1))
+    stage = Stage("all", 3, lambda generator, batch_size, training: (parameter.sqrt().sum(), torch.rand(1)))
+    with pytest.raises(InputError, match="the parameters are no longer finite after step 0: lower the learning_rate"):
+        fit([Group({"p": parameter}, 0.1)], [stage], settings(checkpoint_every=1), seed=0, workdir=tmp_path)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
 def test_progress_is_a_line_every_tenth_in_a_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     parameter = nn.Parameter(torch.ones(1))

@@ -10,7 +10,7 @@ from bico.config.reading import load, read_yaml
 from bico.config.schema import Tables
 from bico.config.scores import need_key_words
 from bico.core.errors import InputError
-from bico.core.files import write_text
+from bico.core.records import write_and_hold
 from bico.pipeline.preflight import check_folders, check_own_config, preflight
 from bico.plan import dependencies
 from bico.plan.trainings import (
@@ -99,8 +99,12 @@ BOUND = CONFIG.bound()
 
 
 # This is not done earlier: a dry run, or a run that finds the results locked, must not change what running jobs read.
+# Snakemake locks only the files of a run, so a run of other files may be at work in the same folder.
 onstart:
-    write_text(AT.config, CONFIG.to_yaml())
+    try:
+        write_and_hold(AT.config, CONFIG.to_yaml())
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
     # For snakemake_logger_plugin_bico, which shows the progress of the run.
     due = list(workflow.dag.needrun_jobs())
     expected = expected_seconds(

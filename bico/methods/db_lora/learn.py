@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bico.core.transfer import to_device
 from bico.methods.db_lora.settings import Settings
 from bico.methods.shared.prompts import project
-from bico.models.wan.acceleration import accelerated
+from bico.models.wan.acceleration import accelerated, clips_at_once
 from bico.models.wan.backbone import Backbone
 from bico.sources.encoding import EncodedSource
 from bico.training.loop import Group, Preview, Stage, fit
@@ -59,7 +59,7 @@ def learn(
 
         fit(
             [Group(parameters, settings.learning_rate)],
-            [Stage("lora", settings.steps, loss)],
+            [Stage("lora", settings.steps, loss, clips_at_once(backbone, encoded.latents.shape))],
             settings,
             seed=seed,
             workdir=workdir,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bico.methods.textual_inversion.inversion import Inversion
 from bico.methods.textual_inversion.settings import Settings
-from bico.models.wan.acceleration import accelerated, uses_checkpointing
+from bico.models.wan.acceleration import accelerated, clips_at_once, uses_checkpointing
 from bico.models.wan.backbone import Backbone
 from bico.models.wan.components import short_of_memory
 from bico.sources.encoding import EncodedSource
@@ -36,7 +36,7 @@ def learn(
     with accelerated(backbone):
         fit(
             [Group(inversion.vectors, settings.learning_rate * inversion.scale)],
-            [Stage("vectors", settings.steps, loss)],
+            [Stage("vectors", settings.steps, loss, clips_at_once(backbone, encoded.latents.shape))],
             settings,
             seed=seed,
             workdir=workdir,

@@ -13,6 +13,7 @@ from bico.config.methods import LearnedSettings
 from bico.config.schema import Config
 from bico.doctor.finding import Finding
 from bico.methods.shared.protocol import learn_of
+from bico.models.wan.acceleration import compiles_on
 from bico.models.wan.backbone import Backbone
 from bico.profiling.costs import costs_of
 from bico.profiling.throughput import matrix_peak
@@ -54,11 +55,14 @@ def examine_training(backbone: Backbone, config: Config, source: EncodedSource, 
     peak = torch.cuda.max_memory_allocated(backbone.device) / 2**30
     room = torch.cuda.get_device_properties(backbone.device).total_memory / 2**30
     speed = costs_of("h100").training["bico"]
+    compiled = not backbone.compiles or compiles_on(backbone.device)
+    if not compiled:  # `learn` refuses such a GPU
+        measured, look = f"{measured}, not compiled", "a C++ compiler and the headers of Python on this machine"
     return Finding(
         part,
         f"{measured}, {share:.0%} of the GPU's own matrix products, {peak:.1f} of {room:.0f} GiB",
         f"{SHARE:.0%} or more, below {MEMORY * room:.0f} GiB; an H100 takes "
         f"{tflop / (speed.clip if clip else speed.still):.3f} s",
-        share >= SHARE and peak <= MEMORY * room,
+        compiled and share >= SHARE and peak <= MEMORY * room,
         look,
     )

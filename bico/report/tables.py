@@ -58,7 +58,7 @@ def write_table(config: Config, name: str) -> pd.DataFrame:
     table = pd.DataFrame(
         [_row(config, row, scores[row], cast("pd.Series", paper.loc[number or 0])) for row, number in rows.items()]
     )
-    save_csv(config.paths.table(name), table, decimals=2)
+    save_csv(config.paths.table(name), table)
     groups = _groups(config, table, scores)
     document = _document(config, name, table, groups, scores, _judged(answers, outdated))
     write_text(config.paths.table(name, "md"), document)

@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 import yaml
 from conftest import ROOT
-from dagtools import jobs, snakemake
+from dagtools import jobs, pretend_results, snakemake
 from huggingface_hub.errors import (
     GatedRepoError,
     HTTPError,
@@ -249,6 +249,19 @@ def test_the_paper_has_its_own_values_and_every_row_of_its_tables(paper, toybox)
 
 def test_every_key_of_the_paper_is_a_key_of_the_default_one(paper, toybox):
     assert set(paper) - set(toybox) == set()
+
+
+def test_what_was_downloaded_for_one_config_serves_another(checkout, tmp_path):
+    text = (ROOT / "config" / "paper.yaml").read_text().replace("data/weights", str(tmp_path / "weights"))
+    text = text.replace("data/authors", str(tmp_path / "authors"))
+    configs = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
+    for file in configs:
+        file.write_text(text.replace("results/paper", str(tmp_path / file.stem)))
+    common = checkout / "workflow" / "rules" / "common.smk"  # the pretended models are no models
+    common.write_text(common.read_text().replace("        preflight(benchmark)\n", ""))
+    pretend_results(checkout, configs[0], "downloads")
+    again = snakemake("-n", "--configfile", configs[1], "--", "downloads", folder=checkout)
+    assert jobs(again.stdout) == {}
 
 
 def test_the_papers_models_are_fetched_before_they_are_used(paper, tmp_path):

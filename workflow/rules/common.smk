@@ -17,6 +17,7 @@ from bico.plan.trainings import (
     applying_rows,
     learned_items,
     learner,
+    trainings,
 )
 from bico.profiling.expected import Job, expected_seconds
 from bico.report.ending import ending, with_targets
@@ -78,8 +79,8 @@ def learners():
 
 
 def learned(row):
-    """Manifests of the artifacts that a row needs before it can compose."""
-    parts = range(CONFIG.parts) if learned_items(CONFIG, row) else []
+    """Manifests of the artifacts that a row needs before it can compose. A row with few trainings has fewer parts."""
+    parts = range(min(CONFIG.parts, len(trainings(CONFIG, row))))
     return [str(AT.all_learned(learner(CONFIG, row), part)) for part in parts]
 
 

@@ -145,7 +145,8 @@ class Config(Benchmark):
         description=(
             "Rows of the tables: names of your choice, each with a method and its settings. `bico: {}` is the method "
             "of that name with its defaults. A second row of one method with other settings is an ablation. Rows with "
-            "the same training settings share one training."
+            "the same training settings share one training, in the folder of the row that is named as its method, or "
+            "else of the first."
         ),
     )
     tables: Tables = Field(

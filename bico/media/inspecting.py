@@ -145,8 +145,6 @@ def check_mask(path: Path, photograph: Path, frame: tuple[int, int]) -> None:
 def grey_mask(path: Path) -> Image.Image:
     """A mask as 8-bit grey, upright. Transparent pixels are black."""
     with opened(path) as image:
-        if image.mode == "F":
-            raise InputError(f"{path}: a mask of fractions: expected 8 or 16 bits of grey, export it as PNG")
         return upright(image, "black").convert("L")
 
 
@@ -216,6 +214,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # half as many are fine
             with Image.open(path) as image:
+                if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+                    raise InputError(f"{path}: fractions or 32 bits: expected 8 or 16 bits, export it as PNG")
                 yield image
     except UnidentifiedImageError:
         raise
@@ -297,8 +297,6 @@ def _check_image(path: Path) -> tuple[int, int]:
     """Width and height of an image, upright; raises InputError unless it is whole."""
     with opened(path) as image:
         pages, size = getattr(image, "n_frames", 1), _upright_size(image)
-        if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
-            raise InputError(f"{path}: an image of fractions or of 32 bits: expected 8 or 16 bits, export it as PNG")
         image.draft("RGB", (64, 64))  # JPEG: reads the whole file, at an eighth of the work
         image.load()
         if image.format == "TIFF" and pages > 1:

@@ -270,7 +270,7 @@ def broken_media(folder: Path) -> dict[str, tuple[Path, str]]:
     ffmpeg("-i", folder / "good.mp4", "-c", "copy", folder / "index_last.mp4")
     Image.fromarray(np.full((30, 30), 0.5, np.float32)).save(folder / "fractions.tif")
     return {
-        "an image of fractions or of 32 bits": (folder / "fractions.tif", "image"),
+        "fractions or 32 bits": (folder / "fractions.tif", "image"),
         "no such file": (folder / "none.png", "image"),
         "the file is empty": (folder / "empty.mp4", "video"),
         "neither an image nor a video": (folder / "text.png", "image"),

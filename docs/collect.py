@@ -5,13 +5,14 @@
     uv run python docs/collect.py worlds 0=results/lean_0/config.yaml
     uv run python docs/collect.py scorers [--config FILE]
     uv run python docs/collect.py additions [--config FILE]
+    uv run python docs/collect.py ranks [--config FILE]
 
 `table1` writes table1.csv, differences.csv and automatic_scores.csv from the rows of table 1. `parts` writes table2.csv
 and table3.csv of the last of its runs, and parts.csv: what each part of BiCo adds in every run, of which each is given
 with the lean of its text encoder. `worlds` writes worlds.csv: rows of table 1 with other text encoders, and with the
 shipped one. `scorers` writes scorers.csv, what each score sees of each fault, and agreement.csv, how it ranks the
-clips of methods. `additions` writes additions.csv and additions_differences.csv: variants of ours beside BiCo. Then
-change the dates in docs/results/tables.yaml, and run docs/generate.py.
+clips of methods. `additions` writes additions.csv and additions_differences.csv: variants of ours beside BiCo; `ranks`
+does the same for binders of low rank. Then change the dates in docs/results/tables.yaml, and run docs/generate.py.
 """
 
 import argparse
@@ -49,6 +50,7 @@ COMPARED = [
 """Rows, and the scores in which they are compared."""
 ADDITIONS = ["bico_key_words", "bico_fast"]
 """Variants of ours."""
+RANKS = ["bico_rank_32", "bico_rank_8", "bico_rank_2"]
 FAULTS = {
     "hue": "hue of the subject",
     "pattern": "pattern of the subject",
@@ -161,8 +163,18 @@ def _additions(runs: dict[str, Config]) -> None:
     (config,) = runs.values()
     scores = {row: read_scores(config, row) for row in ("bico", *ADDITIONS)}
     _save("additions", (_row(config, row, found) | _seconds(config, row) for row, found in scores.items()))
-    compared = [(row, "bico", [*TRUTH_SCORES, "motion_fidelity"]) for row in ADDITIONS]
-    _save("additions_differences", _differences(config, scores, compared))
+    _save("additions_differences", _differences(config, scores, _beside_bico(ADDITIONS)))
+
+
+def _ranks(runs: dict[str, Config]) -> None:
+    (config,) = runs.values()
+    scores = {row: read_scores(config, row) for row in ("bico", *RANKS)}
+    _save("ranks", (_row(config, row, found) for row, found in scores.items()))
+    _save("ranks_differences", _differences(config, scores, _beside_bico(RANKS)))
+
+
+def _beside_bico(rows: list[str]) -> list[tuple[str, str, list[str]]]:
+    return [(row, "bico", [*TRUTH_SCORES, "motion_fidelity"]) for row in rows]
 
 
 def _seconds(config: Config, row: str) -> dict[str, float | None]:
@@ -176,7 +188,14 @@ def _seconds(config: Config, row: str) -> dict[str, float | None]:
     }
 
 
-COLLECTED = {"table1": _table1, "parts": _parts, "worlds": _worlds, "scorers": _scorers, "additions": _additions}
+COLLECTED = {
+    "table1": _table1,
+    "parts": _parts,
+    "worlds": _worlds,
+    "scorers": _scorers,
+    "additions": _additions,
+    "ranks": _ranks,
+}
 
 
 def _save(name: str, lines: Iterable[dict[str, Any]]) -> None:

@@ -1,5 +1,5 @@
-# The authors' project page at one commit: media for sources, and their published clips, which are scored like ours. The
-# path of the config is no param of the download, because another config does not make downloaded files stale.
+# The authors' project page at one commit: media for sources, and their published clips, which are scored like ours. As in
+# weights.smk, another config does not make the download stale.
 
 from bico.sources import authors_page
 
@@ -21,9 +21,10 @@ rule authors:
     resources:
         mem_mb=500,
     params:
+        config=lambda w, output: str(AT.config),
         commit=authors_page.COMMIT,
     shell:
-        "python -m bico.cli authors --config {AT.config:q} > {log:q} 2>&1"
+        "python -m bico.cli authors --config {params.config:q} > {log:q} 2>&1"
 
 
 rule published:

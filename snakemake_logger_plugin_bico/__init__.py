@@ -60,6 +60,7 @@ class LogHandler(LogHandlerBase):
         self.share = Share()
         self.names: dict[int, str] = {}
         self.logs: dict[int, Path] = {}
+        self.noticed: set[str] = set()
         self.failed: dict[int, str] = {}
         self.stopped = False  # by Ctrl-C, after which failed jobs are not reported
         self.closing = threading.Event()
@@ -151,7 +152,8 @@ class LogHandler(LogHandlerBase):
             took = self.share.finish(number)
         self._tell(f"{self.names.get(number, number)} ({duration(took)})")
         if number in self.logs:
-            notices = _notices(self.logs[number])
+            notices = [line for line in _notices(self.logs[number]) if line not in self.noticed]
+            self.noticed.update(notices)
             for line in notices[:NOTICES]:
                 self.screen.line(f"    {line}")
             if len(notices) > NOTICES:

@@ -192,7 +192,7 @@ def make_all(
         InputError: another process makes them; or the first error of `make`, which is raised at once if it comes from
             the disk, or is a file that is damaged.
     """
-    failures: dict[str, InputError] = {}
+    failures: list[InputError] = []
     with alone(manifest):
         stale = [name for name, thing in things.items() if not is_current(*thing)]
         for name in things.keys() - stale:
@@ -206,13 +206,13 @@ def make_all(
                 if error.__cause__ is not None or isinstance(error, DamagedFile):
                     raise
                 log.error("%s: %s", name, error)
-                failures[name] = error
+                failures.append(error)
                 continue
             remember(path, record, manifest)
             shutil.rmtree(path.with_suffix(".ckpt"), ignore_errors=True)
             _lock_of(path.with_suffix(".ckpt")).unlink(missing_ok=True)
         if failures:
-            first, *others = failures.values()
+            first, *others = failures
             raise InputError(f"{first}{f' (and {len(others)} more, see the log)' if others else ''}") from None
         write_json(manifest, {name: _digest(path) for name, (path, _) in things.items()})
 

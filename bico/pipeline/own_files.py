@@ -75,7 +75,7 @@ def compose(
         check_writable(workdir / "config.yaml")
     with _kept_if_it_fails() if workdir is None else nullcontext(workdir) as folder:
         key_words = {"spatial": spatial, "temporal": temporal}
-        config = composition(like, prompt, bind, key_words, results=Path(folder), steps=steps, seed=seed)
+        config = composition(like, prompt, bind, key_words, results=folder, steps=steps, seed=seed)
         preflight(config)
         for repository in due(config).values():
             fetch(config.weights_store, repository)
@@ -93,15 +93,17 @@ def compose(
 def _kept_if_it_fails() -> Iterator[Path]:
     """A temporary folder. It stays if the work fails after a training has begun, and a notice gives its name."""
     folder = Path(tempfile.mkdtemp(prefix="bico-"))
+    stays = False
     try:
         yield folder
     except BaseException:
-        if (folder / "learned").is_dir():
-            log.warning("notice: trainings are kept in %s: continue with --workdir %s", folder, folder)
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
+        stays = (folder / "learned").is_dir()
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        if stays:
+            log.warning("notice: trainings are kept in %s: continue with --workdir %s", folder, folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def swapped_case(prompt: str, swap: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:

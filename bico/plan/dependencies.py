@@ -73,12 +73,16 @@ class Dependencies:
         Raises InputError if a file that an earlier step made is damaged.
         """
         inputs = {what: digest_of(path) for what, path in self.items[name].inputs.items()}
-        return {**self.values(config, name), "inputs": inputs}
+        return {**self.shared(config), **self.own(name), "inputs": inputs}
 
-    def values(self, config: Config, name: str) -> Record:
-        """The record without the digests of files."""
+    def shared(self, config: Config) -> Record:
+        """What the records of all things have in common."""
         models = {model: folder_digest(getattr(config.models, model)) for model in self.models}
-        return _plain({"settings": self.settings, **self.items[name].own, "models": models} | self._code())
+        return _plain({"settings": self.settings, "models": models} | self._code())
+
+    def own(self, name: str) -> Record:
+        """What the record of one thing has besides, without the digests of files."""
+        return _plain(self.items[name].own)
 
     def params(self, config: Config) -> str:
         """The same for a rule, as JSON, before any file exists.

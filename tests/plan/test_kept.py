@@ -18,11 +18,11 @@ def make(config: Config) -> None:
     """Writes an artifact of every source and a clip of every case, with records of another precision."""
     learned = dependencies.learn(config, "bico", 0, "torch.bfloat16")
     for item, seed in LEARNED:
-        _write(config.paths.artifact("bico", item, seed), learned.values(config, f"{item} {seed}"))
+        _write(config.paths.artifact("bico", item, seed), {**learned.shared(config), **learned.own(f"{item} {seed}")})
     for row in ("bico", "base"):
         clips = dependencies.generate(config, row, "torch.bfloat16")
         for case in config.cases:
-            _write(config.paths.clip(row, case, 0), clips.values(config, f"{case} 0"))
+            _write(config.paths.clip(row, case, 0), {**clips.shared(config), **clips.own(f"{case} 0")})
 
 
 def _write(path: Path, values: dependencies.Values) -> None:

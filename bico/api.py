@@ -355,8 +355,7 @@ def learn_binder(
 def _check_frames(backbone: Backbone, looks: Sequence[np.ndarray]) -> None:
     """Checks that frames consist of whole patches of latents, and that photographs have one size."""
     for look in looks:
-        if look.dtype != "uint8" or look.ndim != 4 or look.shape[3] != 3:
-            raise InputError(f"frames: {look.dtype} {list(look.shape)}: expected uint8 [T, H, W, 3]")
+        writing.check_frames("frames:", look)
     if sizes := {look.shape[1:3] for look in looks[1:]} - {looks[0].shape[1:3]}:
         found = ", ".join(f"{height} x {width}" for height, width in [looks[0].shape[1:3], *sorted(sizes)])
         raise InputError(f"frames: photographs of {found} pixels: expected one size, as read_media gives")
@@ -456,8 +455,5 @@ def write_clip(path: Path | str, clip: np.ndarray, fps: float = MEDIA.fps) -> No
     Raises:
         InputError: another array, or a path that cannot be written.
     """
-    try:
-        writing.check_frames(clip)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
+    writing.check_frames(f"{path}: a clip of", clip)
     writing.write_clip(Path(path), clip, fps)

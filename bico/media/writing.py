@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bico.core.errors import InputError
 from bico.core.files import replacing
 from bico.media.ffmpeg import ffmpeg
 
@@ -25,12 +26,13 @@ def write_image(path: Path, image: np.ndarray) -> None:
         Image.fromarray(image).save(unfinished, format=Image.registered_extensions()[path.suffix.lower()])
 
 
-def check_frames(frames: np.ndarray, shape: tuple[int, int, int] | None = None) -> None:
-    """Checks that frames are uint8 [T, H, W, 3], with this T, H and W if given. Raises ValueError if they are not."""
+def check_frames(name: str, frames: np.ndarray, shape: tuple[int, int, int] | None = None) -> None:
+    """Checks that frames are uint8 [T, H, W, 3], with this T, H and W if given. Raises InputError, which begins with
+    `name`, if they are not."""
     wanted = "[T, H, W, 3]" if shape is None else f"[{', '.join(map(str, shape))}, 3]"
     fits = frames.dtype == np.uint8 and frames.ndim == 4 and frames.shape[3] == 3 and len(frames) > 0
     if not fits or (shape and frames.shape[:3] != shape):
-        raise ValueError(f"a clip of {frames.dtype} {list(frames.shape)}: expected uint8 {wanted}, values 0 to 255")
+        raise InputError(f"{name} {frames.dtype} {list(frames.shape)}: expected uint8 {wanted}, values 0 to 255")
 
 
 def write_clip(path: Path, frames: np.ndarray, fps: float) -> None:

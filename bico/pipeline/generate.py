@@ -113,14 +113,14 @@ def _make(
 def _clip_of(job: Job, made: tuple[Job, np.ndarray] | None, media: Media) -> np.ndarray:
     """The clip of a job, checked, because a method of a user's own may give anything.
 
-    Raises ValueError if it is no clip of this size, or that of another job.
+    Raises InputError or ValueError if it is no clip of this size, or that of another job.
     """
     if made is None:
         raise ValueError("'compose' ended before this clip: expected a pair of a job and its clip for every job")
     if made[0] is not job:
         other = f"{made[0].case_id} {made[0].seed}"
         raise ValueError(f"'compose' gave the clip of {other} in its place: expected clips in the order of the jobs")
-    check_frames(made[1], (media.num_frames, media.height, media.width))
+    check_frames("a clip of", made[1], (media.num_frames, media.height, media.width))
     return made[1]
 
 

@@ -99,12 +99,8 @@ rule everything:
                 for row in MAIN
                 if learned_items(CONFIG, row)
             ]
-            + (
-                ["concept_parts.csv", "binding.csv"]
-                if TOYBOX and CONFIG.models.probe
-                else []
-            )
-            + (["scorers.csv"] if CONFIG.has_truth else [])
+            + (["binding.csv"] if TOYBOX and CONFIG.models.probe else [])
+            + (["concept_parts.csv", "scorers.csv"] if CONFIG.has_truth else [])
             + (["applications.csv"] if CONFIG.applications else [])
             + (["figures/absorption.png"] if TOYBOX and len(COMPARED) == 2 else []),
         ),

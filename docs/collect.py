@@ -32,7 +32,15 @@ from bico.plan.trainings import trainings
 from bico.report.entry import learning_seconds
 from bico.report.names import counted
 from bico.report.partial import scored_cases
-from bico.report.statistics import bootstrap, case_means, named, paired_difference, rank_correlation, row_intervals
+from bico.report.statistics import (
+    bootstrap,
+    case_means,
+    difference_p,
+    named,
+    paired_difference,
+    rank_correlation,
+    row_intervals,
+)
 from bico.report.tables import published
 from bico.scoring.results import TRUTH, answering, read_scores, score_columns
 
@@ -213,7 +221,7 @@ def _part(config: Config, part: str, lean: str) -> Iterator[dict[str, Any]]:
         line: dict[str, Any] = {"part": part, "cases": f"{told} ({len(chosen)})", "lean": lean}
         for column in (*TRUTH_SCORES, "motion_fidelity"):
             pair = [case_means(config, rows[rows["case"].isin(chosen)], column) for rows in scores]
-            line |= named(column, paired_difference(*pair, **bootstrap(config)))
+            line |= named(column, paired_difference(*pair, **bootstrap(config))) | {f"{column}_p": difference_p(*pair)}
         yield line
 
 
@@ -234,6 +242,7 @@ def _differences(
                 "score": score_columns(config)[column].label,
                 "cases": counted(len(common), "case"),
                 **named("difference", paired_difference(*pair, **bootstrap(config))),
+                "p": difference_p(*pair),
             }
 
 

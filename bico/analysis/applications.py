@@ -27,7 +27,7 @@ from bico.plan.clips import as_case
 from bico.plan.trainings import applying_rows
 from bico.report.figures import Row, strip
 from bico.report.names import TRUTH_LABEL, scope
-from bico.report.statistics import interval
+from bico.report.statistics import bootstrap, case_interval
 from bico.report.style import INK, PALETTE, save_pair, styled
 from bico.scoring import truth
 from bico.toybox.probe import Reading
@@ -41,7 +41,7 @@ def applications(config: Config, backbone: Backbone) -> pd.DataFrame:
     and writes the measurements to `R/applications.csv`.
 
     Columns: application, kind, method, measured ("kept"; "gone" for a decomposition, "changed" for an edit), clips,
-    unbound and bound_value in 0..1, gain and its 95 % interval (bootstrap over clips).
+    unbound and bound_value in 0..1, gain and its 95 % interval (bootstrap over clips; none below five).
     """
     probe, rows = truth.open_probe(config), []
     for name, entry in config.applications.items():
@@ -102,7 +102,7 @@ def _row(
     config: Config, name: str, entry: Application, row: str, measured: str, before: np.ndarray, after: np.ndarray
 ) -> dict[str, Any]:
     kind = "decomposition" if entry.keep else "editing"
-    gain, low, high = interval(after - before, resamples=config.scoring.bootstrap, seed=config.scoring.seed)
+    gain, low, high = case_interval(after - before, **bootstrap(config))
     labels = {"application": name, "kind": kind, "method": row, "measured": measured, "clips": len(after)}
     means = {"unbound": before.mean(), "bound_value": after.mean()}
     return labels | means | {"gain": gain, "gain_low": low, "gain_high": high}

@@ -32,7 +32,7 @@ from bico.media.reading import read_media
 from bico.models.wan.backbone import Backbone
 from bico.plan.binding import CONTEXTS
 from bico.plan.trainings import learned_items
-from bico.report.statistics import interval
+from bico.report.statistics import bootstrap, case_interval
 from bico.scoring import truth
 from bico.scoring.results import TRUTH
 from bico.toybox.captions import LIGHT_PHRASES, PLACES, STYLE_PHRASES
@@ -92,7 +92,7 @@ def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
     """Measures what one row of the table has learned, and writes it to `R/binding/<row>.csv`.
 
     Columns: method, source, kind, bound (a role, or "everything"), measured (a role, or "psnr" in dB), clips, unbound,
-    bound_value, gain and its 95 % interval (bootstrap over clips).
+    bound_value, gain and its 95 % interval (bootstrap over clips; none below five).
     """
     probe, rows = truth.open_probe(config), []
     plain = load_json(config.paths.unbound)
@@ -264,5 +264,5 @@ def _write(config: Config, row: str, rows: Sequence[Mapping[str, object]]) -> pd
 
 
 def _gain(config: Config, gains: np.ndarray) -> dict[str, float]:
-    mean, low, high = interval(gains, resamples=config.scoring.bootstrap, seed=config.scoring.seed)
+    mean, low, high = case_interval(gains, **bootstrap(config))
     return {"gain": mean, "gain_low": low, "gain_high": high}

@@ -14,7 +14,7 @@ from bico.config.schema import Config
 from bico.config.scores import TRUTH_SCORES
 from bico.core.tables import read_table
 from bico.report.names import scope, span
-from bico.report.partial import complete_first, covered
+from bico.report.partial import COUNTS, complete_first, covered, lost
 from bico.scoring.results import score_columns
 
 if TYPE_CHECKING:
@@ -60,7 +60,10 @@ def with_targets(arguments: Sequence[str], targets: Collection[str], wanted: Seq
 
 def _table(config: Config, name: str, width: int) -> str:
     path = config.paths.table(name)
-    types = {"method": str, "configuration": str, "cases": int, "scored_cases": int}
+    types = {
+        "method": str,
+        "configuration": str,
+    } | dict.fromkeys(COUNTS, int)
     table = complete_first(read_table(path, types))
     columns = score_columns(config)
     short = [name for name, column in columns.items() if column.heading and name not in TRUTH_SCORES]
@@ -69,7 +72,9 @@ def _table(config: Config, name: str, width: int) -> str:
     labels = {name: column.label for name, column in columns.items()}
     rows = table.to_dict(orient="records")
     fewer = {config.label(row["method"]): covered(row) for row in rows if covered(row)}
-    names = [f"{label} *" if label in fewer else label for label in (config.label(row["method"]) for row in rows)]
+    lacking = {config.label(row["method"]): lost(row) for row in rows if lost(row)}
+    names = [config.label(row["method"]) for row in rows]
+    names = [f"{label} {'*' if label in fewer else ''}{'!' if label in lacking else ''}".rstrip() for label in names]
     lines = _aligned(names, table, few, labels, spans=True)
     if len(lines[0]) > width:
         lines = _aligned(names, table, known, labels, spans=False)
@@ -85,6 +90,9 @@ def _table(config: Config, name: str, width: int) -> str:
             "  Their means do not compare with those of other rows.",
         ]
         notes = [*few_cases, *notes]
+    if lacking:
+        told = ", ".join(f"{label} {count}" for label, count in lacking.items())
+        notes = [f"! Clips failed, and means are over the others: {told}.", *notes]
     return "\n".join([f"{path}: {scope(config)}", "", *lines, "", *notes])
 
 

@@ -101,7 +101,7 @@ def _clip(
 def _scores(config: Config, row: str) -> pd.DataFrame:
     """The scores shown below a clip, by case and seed: the truth scores, or all others if there are none."""
     table = read_scores(config, row).set_index(["case", "seed"])
-    return table[list(TOLD if config.models.probe else score_columns(config))]
+    return table[list(TOLD if config.has_truth else score_columns(config))]
 
 
 def _copied(folder: Path, file: Path, name: str) -> str:

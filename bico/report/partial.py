@@ -1,5 +1,8 @@
-"""Rows that cover fewer cases than the benchmark has. Their means cannot be compared with those of other rows. So they
-are marked, listed last, and compared with the reference on their common cases."""
+"""Rows that cover fewer cases than the benchmark has, and rows that lack clips.
+
+Means over fewer cases cannot be compared with those of other rows. So such rows are marked, listed last, and compared
+with the reference on their common cases. A row that lacks clips of a case is marked where it stands.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from bico.report.statistics import row_intervals
 
 REFERENCE = "bico"
 """The row with which the others are compared, if a table has it."""
+COUNTS = ("cases", "scored_cases", "clips", "missing")
+"""The columns of a table that say what a row covers."""
 
 
 def scored_cases(scores: pd.DataFrame) -> list[str]:
@@ -26,6 +31,11 @@ def covered(row: Mapping[Any, Any]) -> str:
     if row["scored_cases"] == row["cases"]:
         return ""
     return f"{row['scored_cases']} of {counted(row['cases'], 'case')}"
+
+
+def lost(row: Mapping[Any, Any]) -> str:
+    """How many clips of a row of a table failed or are missing, such as "2 of 56 clips missing"; "" if none."""
+    return f"{row['missing']} of {counted(row['clips'], 'clip')} missing" if row["missing"] else ""
 
 
 def complete_first(table: pd.DataFrame) -> pd.DataFrame:

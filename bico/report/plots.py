@@ -29,7 +29,7 @@ from bico.core.tables import read_table
 from bico.media.frames import spread
 from bico.plan.trainings import learner, trainings
 from bico.report.names import counted, scope
-from bico.report.partial import complete_first, covered, on_same_cases
+from bico.report.partial import COUNTS, complete_first, covered, lost, on_same_cases
 from bico.report.statistics import row_intervals
 from bico.report.style import GREY, INK, PALETTE, PAPER, save_pair, styled
 from bico.scoring.results import read_scores, score_columns
@@ -60,7 +60,7 @@ SMOOTHING = 10  # a loss is averaged over a tenth of its stage
 def plot(config: Config, table: str) -> list[Path]:
     """Draws `R/<table>.csv` into `R/figures/<table>.png` and `.pdf`."""
     names = ((row,) for row in config.table(table))
-    types = {"method": str, "configuration": str, "cases": int, "scored_cases": int}
+    types = {"method": str, "configuration": str} | dict.fromkeys(COUNTS, int)
     rows = read_table(config.paths.table(table), types, by=("method",), expected=names)
     rows["label"] = [_label(config, row) for row in rows.to_dict(orient="records")]
     columns = {name: column for name, column in drawn_columns(config).items() if rows[name].notna().any()}
@@ -83,7 +83,7 @@ def curve_plot(config: Config, name: str) -> list[Path]:
 
 def drawn_columns(config: Config) -> dict[str, Column]:
     """The truth scores; without them all others of which more is better."""
-    columns = TRUTH_SCORES if config.models.probe else score_columns(config)
+    columns = TRUTH_SCORES if config.has_truth else score_columns(config)
     return {name: column for name, column in columns.items() if column.ordered}
 
 
@@ -194,10 +194,10 @@ def _diamonds(
 
 
 def _label(config: Config, row: dict) -> str:
-    """The row's name, the paper's name for it if it differs, and the number of its cases if they are not all."""
+    """The row's name, the paper's name for it if it differs, and what its cases and clips lack, if anything."""
     label = config.label(row["method"])
     theirs = row["configuration"] if row["configuration"] != label else ""
-    lines = (textwrap.fill(line, 26) for line in (label, theirs, covered(row)) if line)
+    lines = (textwrap.fill(line, 26) for line in (label, theirs, covered(row), lost(row)) if line)
     return "\n".join(lines)
 
 
@@ -291,14 +291,14 @@ def training_figure(label: str, curves: Curves, previews: Previews, note: str) -
     grid[1, 0].set_ylabel("loss on fixed\nnoise")
     handles = []
     if gammas:
-        grid[2, 0].set_ylabel(r"$|\gamma|$, mean")
+        grid[2, 0].set_ylabel("|\N{GREEK SMALL LETTER GAMMA}|, mean")
         handles += grid[2, 0].get_legend_handles_labels()[0]
     if "gamma_blocks" in gammas:
         blocks = len(next(iter(groups.values()))[0]["gamma_blocks"][0])
         scale = ScalarMappable(BoundaryNorm(np.arange(blocks + 1) - 0.5, BLOCKS.N), BLOCKS)
         figure.colorbar(scale, ax=grid[2, :], label="block", ticks=[0, blocks - 1], aspect=12)
     if gated:
-        grid[-1, 0].set_ylabel("$|g|$ of bound tokens")
+        grid[-1, 0].set_ylabel("|g| of bound tokens")
         handles += max((axes.get_legend_handles_labels()[0] for axes in grid[-1]), key=len)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=4)
@@ -331,9 +331,14 @@ def _lines(axes: Axes, losses: dict[str, list[pd.Series]], **style: Any) -> None
         look: dict[str, Any] = {"color": PALETTE[colour], "linestyle": DASHES[times % len(DASHES)]}
         for each in runs if len(runs) > 1 else ():
             axes.plot(each.index, each, linewidth=0.5, alpha=0.3, **look)
-        axes.plot(runs[0].index, np.mean(runs, axis=0), linewidth=1, label=source, **look)
+        axes.plot(_mean_by_step(runs), linewidth=1, label=source, **look)
     each = list(chain.from_iterable(losses.values()))
-    axes.plot(each[0].index, np.mean(each, axis=0), color=INK, linewidth=1.8, label="mean", **style)
+    axes.plot(_mean_by_step(each), color=INK, linewidth=1.8, label="mean", **style)
+
+
+def _mean_by_step(runs: Sequence[pd.Series]) -> pd.Series:
+    """The mean of the trainings that have a value at a step: not all were evaluated at the same steps."""
+    return pd.concat(runs, axis=1).mean(axis=1)
 
 
 def smoothed(lines: pd.DataFrame) -> pd.Series:

@@ -208,6 +208,8 @@ def _statements(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) 
 def _wrong(line: Mapping[Any, Any]) -> str:
     if math.isnan(line["wrong"]):
         return ""
+    if math.isnan(line["wrong_high"]):
+        return f"{span(line['wrong'], digits=2)}, too few cases"
     seen = "not seen" if math.isnan(line["seen_at"]) else f"seen at {line['seen_at']:g}"
     return f"{span(line['wrong'], line['wrong_low'], line['wrong_high'], digits=2)}, {seen}"
 

@@ -31,6 +31,7 @@ STYLE: dict[RcKeyType, Any] = {
     "text.color": INK,
     "figure.facecolor": "white",
     "pdf.fonttype": 42,  # letters stay letters
+    "text.parse_math": False,  # "$5" in a prompt is no formula
 }
 STAMPS = {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"]}  # versions and times, not written
 

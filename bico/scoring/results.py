@@ -17,8 +17,8 @@ TRUTH = "truth"
 
 
 def score_columns(config: Config) -> dict[str, Column]:
-    """The columns of scores that the tables of this benchmark have. Truth scores need the probe."""
-    return columns_of(config.scoring.scores) | (TRUTH_SCORES if config.models.probe else {})
+    """The columns of scores that the tables of this benchmark have."""
+    return columns_of(config.scoring.scores) | (TRUTH_SCORES if config.has_truth else {})
 
 
 def dose_columns(config: Config) -> dict[str, Column]:

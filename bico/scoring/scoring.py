@@ -78,7 +78,7 @@ class Scorer:
 
     def __init__(self, config: Config, scores: Mapping[str, ScoreSettings], device: str):
         self.config, self.judges = config, Judges(config, scores, device)
-        if config.models.probe:
+        if config.has_truth:
             from bico.toybox.probe import Probe
 
             self.probe = Probe.open(config.models.probe)
@@ -99,7 +99,7 @@ class Scorer:
             fps=self.config.media.fps,
         )
         measured = self.judges.score(clip, where)
-        if not (self.config.models.probe and case.truth):
+        if not (self.config.has_truth and case.truth):
             return measured
         values, by_frame = self._truth(case_id, frames)
         return Measured({**measured.values, **values}, {**measured.frames, **by_frame})

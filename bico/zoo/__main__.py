@@ -5,6 +5,7 @@ python -m bico.zoo wan build/zoo/wan --start data/toybox/zoo/wan
                                                continue from these weights, in a sixth of the time
 python -m bico.zoo vqa build/zoo/vqa            teach a trained vlm to answer yes or no
 python -m bico.zoo lean build/lean --lean 0    a copy with another strength of dependence of words on their sentence
+python -m bico.zoo scale build/scale           text-to-video models of which each was trained longer than the last
 python -m bico.zoo clutter build/zoo/probe     train anew the part of a trained probe that reads clutter
 python -m bico.zoo install data/toybox/zoo     install all trained models
 python -m bico.zoo card data/toybox/zoo        measure the installed models and write their card
@@ -28,6 +29,7 @@ TRAINED = {
     "vae": "bico.zoo.vae",
     "wan": "bico.zoo.wan.train",
     "lean": "bico.zoo.wan.lean",
+    "scale": "bico.zoo.wan.scale",
     "vlm": "bico.zoo.vlm.train",
     "vqa": "bico.zoo.vlm.questions",
     "clip": "bico.zoo.clip",
@@ -35,7 +37,7 @@ TRAINED = {
     "probe": "bico.zoo.probe",
     "clutter": "bico.zoo.clutter",
 }
-TAKES = {"start": ("wan", "lean", "vlm", "vqa"), "lean": ("wan", "lean")}
+TAKES = {"start": ("wan", "lean", "scale", "vlm", "vqa"), "lean": ("wan", "lean")}
 """Option -> the models whose training has it."""
 
 

@@ -50,6 +50,7 @@ class Training:
         max_norm: largest norm of the gradients; larger ones are clipped.
         clip_groups: whether the gradients of each of the optimiser's parameter groups are clipped separately.
         average: moving average of the weights, if given.
+        after: called in the first process with the number of steps done, whenever a checkpoint has been written.
         first: the first step.
     """
 
@@ -63,6 +64,7 @@ class Training:
     max_norm: float = 1.0
     clip_groups: bool = False
     average: Average | None = None
+    after: Callable[[int], None] | None = None
 
     def __post_init__(self) -> None:
         self._modules = {"model": self.model} | ({"average": self.average.model} if self.average else {})
@@ -87,6 +89,8 @@ class Training:
             progress.update(step + 1, **losses)
             if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == self.steps:
                 save_checkpoint(self.checkpoint, step + 1, self._modules, self.optimizer)
+                if self.after:
+                    self.after(step + 1)
 
     def _descend(self, step: int) -> None:
         """Clips the gradients, takes the optimiser's step and updates the average."""

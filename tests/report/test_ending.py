@@ -19,10 +19,10 @@ def config(small):
     config = load(small)
     columns = ["clip_t", "dino_i", "motion_fidelity", "truth_concept", "truth_prompt", "truth_motion", "truth_overall"]
     spans = [f"{column}{end}" for column in columns for end in ("", "_low", "_high")]
-    rows = ["dualreal,DualReal,28,7" + ",89.1,," * 7, "base,,28,28" + ",43.31,39.7,46.9" * 7]
+    rows = ["dualreal,DualReal,28,7,56,3" + ",89.1,," * 7, "base,,28,28,56,0" + ",43.31,39.7,46.9" * 7]
     write_text(
         config.paths.table("table1"),
-        "\n".join([f"method,configuration,cases,scored_cases,{','.join(spans)}", *rows]),
+        "\n".join([f"method,configuration,cases,scored_cases,clips,missing,{','.join(spans)}", *rows]),
     )
     return config
 
@@ -38,9 +38,15 @@ def test_intervals_stand_where_the_line_is_wide_enough(config):
 
 def test_rows_of_fewer_cases_are_marked(config):
     text = ending(config, ["table1"], width=100, command=command)
-    assert text.index("Plain prompt ") < text.index("DualReal *")
+    assert text.index("Plain prompt ") < text.index("DualReal *!")
     assert "* These rows cover fewer cases: DualReal 7 of 28 cases." in text and "Plain prompt *" not in text
     assert f"table1.csv: {scope(config)}\n" in text
+
+
+def test_a_row_whose_clips_failed_is_marked(config):
+    text = ending(config, ["table1"], width=100, command=command)
+    assert "\nDualReal *!" in text and "Plain prompt !" not in text
+    assert "! Clips failed, and means are over the others: DualReal 3 of 56 clips missing." in text
 
 
 def test_the_command_stands_there_until_all_pictures_are_newer_than_the_scores(config):

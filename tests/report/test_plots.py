@@ -16,7 +16,7 @@ from bico.report import plots
 
 ROWS = pd.DataFrame(
     {"method": ["base", "bico_tds", "bico"], "configuration": ["", "+ TDS", "full model"]}
-    | {"label": ["Plain prompt", "BiCo, TDS", "BiCo"], "cases": 28, "scored_cases": 28}
+    | {"label": ["Plain prompt", "BiCo, TDS", "BiCo"], "cases": 28, "scored_cases": 28, "clips": 56, "missing": 0}
     | {f"{name}{end}": [10.0 + shift, 30.0 + shift, 50.0 + shift] for name in (*TRUTH_SCORES, *toy.SCORES)
        for end, shift in (("", 0), ("_low", -12), ("_high", 8))}
     | {f"paper_{name}": [np.nan, 3.0, 5.0] for name in ("concept", "prompt", "motion", "overall")}
@@ -87,6 +87,23 @@ def test_a_plot_says_what_it_covers_and_puts_rows_of_fewer_cases_last(drawn, mon
     assert figures[0].get_suptitle() == "toy: 3 cases, 2 seeds, 1 training of each row that learns"
 
 
+def test_a_plot_says_how_many_clips_a_row_lacks(drawn, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "save_pair", lambda figure, path: figures.append(figure))
+    table = ROWS.drop(columns="label").assign(cases=3, scored_cases=3, clips=6, missing=[2, 0, 0])
+    write_text(drawn.paths.table("table2"), table.to_csv(index=False))
+    plots.plot(drawn, "table2")
+    labels = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
+    assert labels == ["Plain prompt\n2 of 6 clips missing", "BiCo, tds\n+ TDS", "BiCo\nfull model"]
+
+
+def test_without_a_case_with_an_exact_rendering_other_scores_are_drawn(drawn):
+    cases = {name: case.model_copy(update={"truth": None}) for name, case in drawn.cases.items()}
+    own = drawn.model_copy(update={"cases": cases})
+    assert list(plots.drawn_columns(drawn)) == list(TRUTH_SCORES)
+    assert list(plots.drawn_columns(own)) == [name for name in toy.SCORES if name != "dynamic_degree"]
+
+
 @pytest.fixture
 def drawn(tmp_path):
     """A benchmark with a table and the curves of two images and a video."""
@@ -118,6 +135,14 @@ def test_plots_are_files_of_the_same_bytes_again(drawn):
     assert names == ["table2.png", "table2.pdf", "training/bico.png", "training/bico.pdf"]
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in (*plots.plot(drawn, "table2"), *plots.training_plot(drawn, "bico"))] == before
+
+
+def test_trainings_that_were_evaluated_at_other_steps_are_drawn_together(drawn):
+    path = drawn.results / "learned/bico/red_cat/0.metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    kept = [line | {"eval_loss": line.get("eval_loss") if line["step"] % 20 == 19 else None} for line in lines]
+    write_text(path, "\n".join(map(json.dumps, kept)) + "\n")
+    assert len(plots.training_plot(drawn, "bico")) == 2
 
 
 def test_a_curve_has_a_point_for_each_value_with_its_interval():

@@ -28,16 +28,13 @@ def test_the_three_spreads_are_found():
     assert means == pytest.approx([9, 1, 4], rel=0.1)
 
 
-def test_the_smallest_difference_is_told_apart_as_often_as_it_says():
+@pytest.mark.parametrize(("cases", "trainings"), [(40, 8), (28, 4)])
+def test_the_smallest_difference_is_told_apart_as_often_as_it_says(cases, trainings):
     rng = np.random.default_rng(1)
-    smallest = Spread(9, 1, 4).smallest_difference(cases=40, trainings=8)
-    lows = [
-        statistics.paired_difference(
-            draw(rng, cases=40, trainings=8, mean=smallest), np.zeros((8, 40)), resamples=400, seed=0
-        )[1]
-        for _ in range(300)
-    ]
-    assert np.mean(np.array(lows) > 0) == pytest.approx(POWER, abs=0.1)
+    smallest = Spread(9, 1, 4).smallest_difference(cases, trainings)
+    drawn = [draw(rng, cases=cases, trainings=trainings, mean=smallest) for _ in range(600)]
+    found = [statistics.difference_p(each, np.zeros_like(each)) for each in drawn]
+    assert np.mean(np.array(found) < 0.05) == pytest.approx(POWER, abs=0.06)
 
 
 def test_the_cases_that_a_difference_needs_are_the_fewest_that_tell_it():
@@ -65,11 +62,11 @@ def test_cases_that_a_training_lacks_are_left_out_and_too_few_tell_nothing():
     assert spread(lacking, np.zeros((2, 30))) is None
 
 
-def test_p_is_below_a_twentieth_where_the_interval_of_many_cases_leaves_out_zero():
+def test_p_is_below_a_twentieth_where_the_interval_of_many_cases_and_trainings_leaves_out_zero():
     rng, agree = np.random.default_rng(4), 0
     for mean in np.linspace(0, 3, 60):
-        pair = draw(rng, cases=60, trainings=4, mean=mean), np.zeros((4, 60))
-        p = statistics.difference_p(*pair, resamples=1000, seed=0)
+        pair = draw(rng, cases=60, trainings=16, mean=mean), np.zeros((16, 60))
+        p = statistics.difference_p(*pair)
         _, low, high = statistics.paired_difference(*pair, resamples=1000, seed=0)
         agree += (p < 0.05) == (low > 0 or high < 0)
     assert agree >= 57
@@ -78,13 +75,18 @@ def test_p_is_below_a_twentieth_where_the_interval_of_many_cases_leaves_out_zero
 @pytest.mark.parametrize("cases", [5, 14, 40])
 def test_p_of_no_difference_is_below_a_twentieth_once_in_twenty(cases):
     rng = np.random.default_rng(5)
-    values = [
-        statistics.difference_p(rng.normal(size=(1, cases)), np.zeros((1, cases)), resamples=400, seed=0)
-        for _ in range(600)
-    ]
+    values = [statistics.difference_p(rng.normal(size=(1, cases)), np.zeros((1, cases))) for _ in range(600)]
     assert np.mean(values) == pytest.approx(0.5, abs=0.05)
     assert np.mean(np.array(values) < 0.05) == pytest.approx(0.05, abs=0.03)
     assert np.mean(np.array(values) < 0.005) < 0.02
+
+
+@pytest.mark.parametrize(("trainings", "most"), [(2, 0.11), (4, 0.065), (8, 0.055)])
+def test_p_holds_where_trainings_differ_and_are_few(trainings, most):
+    rng = np.random.default_rng(6)
+    drawn = [draw(rng, cases=28, trainings=trainings, of_trainings=2.5, rest=6.0) for _ in range(1500)]
+    found = [statistics.difference_p(each, np.zeros_like(each)) for each in drawn]
+    assert np.mean(np.array(found) < 0.05) < most
 
 
 def test_holm_on_an_example_worked_by_hand():
@@ -112,7 +114,7 @@ def test_the_command_prints_the_difference_the_grid_and_what_one_takes(tmp_path)
     )
     grid = [[float(cell) for cell in line.split()] for line in told.split("\n\n")[2].splitlines()]
     assert grid[0] == [1, 2, 4, 8, 16] and [line[0] for line in grid[1:]] == [3, 14, 28, 60, 120, 240]
-    assert all(line[1:] == sorted(line[1:], reverse=True) for line in grid[1:])
+    assert all(line[2:] == sorted(line[2:], reverse=True) for line in grid[2:])
     assert told.count("A difference of 1 needs ") == 5
 
 

@@ -57,6 +57,13 @@ def test_a_score_that_falls_with_every_fault_is_told_from_one_that_is_blind_and_
     assert (rising["slope"] == 10).all() and (rising["wrong"] == 1).all() and rising["seen_at"].isna().all()
 
 
+def test_a_fault_of_too_few_cases_is_not_said_to_be_unseen(config, monkeypatch):
+    monkeypatch.setattr(statistics, "FEWEST", 5)
+    scorers.scorers(config)
+    text = config.paths.table("scorers", "md").read_text()
+    assert "0.00, too few cases" in text and "not seen" not in text
+
+
 def test_the_page_says_which_score_to_trust_with_what(config):
     scorers.scorers(config)
     text = config.paths.table("scorers", "md").read_text()

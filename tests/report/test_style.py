@@ -16,6 +16,14 @@ def test_letters_of_the_houses_own_font_need_no_other():
     assert style.fonts("“a cat” → café") == ([style.FONT], "")
 
 
+def test_a_prompt_with_prices_is_drawn_as_it_stands(tmp_path):
+    with style.styled(["a $5#1 and $6"]):
+        figure = Figure()
+        text = figure.text(0, 0, "a $5#1 and $6")
+        style.save(figure, tmp_path / "figure.png")
+        assert not text.get_parse_math()
+
+
 def test_letters_that_no_font_has_are_told_in_one_notice(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(font_manager, "findSystemFonts", list)
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):

@@ -221,7 +221,12 @@ def test_a_row_of_fewer_cases_says_so_stands_last_and_is_compared_on_its_own(sco
     assert table.set_index("method")["scored_cases"].to_dict() == {"base": 2, "copy": 3, "bico": 3}
     text = (scored.results / "table1.md").read_text()
     first = [line.split("|")[1].strip() for line in text.split("\n\n")[2].splitlines()[2:]]
-    assert first == ["Copied frames", "BiCo", "Plain prompt, 2 of 3 cases", "BiCo, on the same 2 cases"]
+    assert first == [
+        "Copied frames",
+        "BiCo",
+        "Plain prompt, 2 of 3 cases, 1 of 6 clips missing",
+        "BiCo, on the same 2 cases",
+    ]
     assert "| Plain prompt  |            2 | " in text.split("## Differences to BiCo")[1]
     assert table["method"].tolist() == ["base", "copy", "bico"]  # the CSV's order is the config's
 
@@ -255,7 +260,11 @@ def test_a_table_is_latex_as_well(scored):
     text = (scored.results / "table1.tex").read_text()
     assert "Methods. toy: 3 cases, 2 seeds, 1 training of each row that learns. Means" in text
     assert "Method & CLIP-T & DINO-I & Motion fid. & Paper \\\\" in text
-    assert "{\\scriptsize 2 of 3 cases}" in text and "& $4.64$ \\\\" in text and "\\textbf" not in text
+    assert (
+        "{\\scriptsize 2 of 3 cases, 1 of 6 clips missing}" in text
+        and "& $4.64$ \\\\" in text
+        and "\\textbf" not in text
+    )
     assert text.index("BiCo &") < text.index("Plain prompt &")
 
 

@@ -23,7 +23,7 @@ from bico.zoo.install import MODELS, install
         (["card", "nowhere"], "nowhere/wan/vae: no such folder"),
         (
             ["clip", "out", "--start", "nowhere"],
-            "--start: clip takes no such option: expected it with wan or lean or vlm or vqa",
+            "--start: clip takes no such option: expected it with wan or lean or scale or vlm or vqa",
         ),
         (["vqa", "out", "--start", "nowhere"], "--start: nowhere: no such folder"),
         (["vlm", "out", "--start", "nowhere"], "--start: nowhere: no such folder"),

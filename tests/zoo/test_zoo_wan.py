@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from bico.toybox.world import sample_motion, sample_scene
 from bico.zoo import training, vae
 from bico.zoo.data import TRAIN_SEED, scenes
 from bico.zoo.muon import muon
-from bico.zoo.wan import evaluate, lean, settings
+from bico.zoo.wan import evaluate, lean, scale, settings
 from bico.zoo.wan.augmentation import blur, misplaced
 from bico.zoo.wan.captions import Captions, tokenize
 from bico.zoo.wan.flow_matching import velocity_loss
@@ -386,16 +387,20 @@ def test_words_tell_the_shipped_backbone_which_way_to_slide(monkeypatch):
     assert evaluate.told(backbone, "sliding", count=8) == 0
 
 
-def test_the_backbone_trains_from_stills_and_clips_and_resumes_to_the_same_weights(tmp_path, monkeypatch):
+@pytest.fixture
+def course(monkeypatch):
+    """A training of seconds."""
     small = {"WIDTH": 48, "BLOCKS": 1, "FFN": 48, "TEXT_WIDTH": 32, "LEAN_DIRECTIONS": 8}
     small |= {"STILL_BATCH": {"cpu": 4}, "CLIP_BATCH": {"cpu": 3}, "TEXT_BATCH": 4}
-    course = settings.Course(3, {"cpu": 9}, stills=8, clips=4, twins=2, still_share=0.1, peak=1.0)
     for name, value in small.items():
         monkeypatch.setattr(settings, name, value)
     monkeypatch.setattr(vae, "POOL", 60)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)  # a minute, for what takes a second
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return settings.Course(3, {"cpu": 9}, stills=8, clips=4, twins=2, still_share=0.1, peak=1.0)
 
+
+def test_the_backbone_trains_from_stills_and_clips_and_resumes_to_the_same_weights(tmp_path, monkeypatch, course):
     def trained(name: str, *stops: int, start: Path | None = None) -> Path:
         vae.train(tmp_path / name / "vae", workdir=tmp_path)
         for steps in stops:
@@ -424,6 +429,20 @@ def test_the_backbone_trains_from_stills_and_clips_and_resumes_to_the_same_weigh
     assert kept and all(torch.equal(first[key], other[key]) for key in kept for other in others)
     contexts = [each.context(each.encode_prompts(["a cat", "a cat at the beach"])[0]) for each in backbones]
     assert not any(torch.equal(contexts[one], contexts[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_backbones_of_a_scale_differ_in_the_length_of_their_training_alone(tmp_path, monkeypatch, course):
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 2)
+    vae.train(tmp_path / "wan" / "vae", workdir=tmp_path)
+    train(tmp_path / "wan", workdir=tmp_path / "work", course=course, steps=1)
+    scale.train(tmp_path / "scale", workdir=tmp_path / "work", start=tmp_path / "wan", course=course, steps=16)
+    folders = [tmp_path / "wan", *(tmp_path / "scale" / steps for steps in ("2", "4", "8", "16"))]
+    shipped, *scaled = (Backbone.open(folder, text_slots=64) for folder in folders)
+    contexts = [each.context(each.encode_prompts(["a cat at the beach"])[0]) for each in (shipped, *scaled)]
+    assert all(torch.equal(contexts[0], context) for context in contexts)
+    weights = [each.transformer.state_dict()["proj_out.weight"] for each in scaled]
+    assert not any(torch.equal(one, other) for one, other in pairwise(weights))
+    assert sorted(path.name for path in (tmp_path / "scale").iterdir()) == ["16", "2", "4", "8"]
 
 
 def test_muon_takes_matrices_inside_and_adam_all_else(tokenizer):

@@ -33,7 +33,7 @@ rule score:
         media=media_of(BOUND),
         weights=fetched(*dependencies.scoring_models(CONFIG, CONFIG.scoring.scores)),
         concepts=key_words(CONFIG.scoring.scores),
-        calibration=rules.calibrate.output.calibration if CONFIG.models.probe else [],
+        calibration=rules.calibrate.output.calibration if CONFIG.has_truth else [],
     output:
         scores=AT.scores("{method}"),
         frames=AT.frame_scores("{method}"),

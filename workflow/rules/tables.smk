@@ -13,7 +13,7 @@ rule table:
             rules.generate.output.manifest, method=CONFIG.table(w.table)
         ),
         controls=lambda w: CONTROLS if w.table != "table1" else [],
-        truth=list(rules.calibrate.output) if CONFIG.models.probe else [],
+        truth=list(rules.calibrate.output) if CONFIG.has_truth else [],
     output:
         csv=report(
             AT.table("{table}"),

@@ -9,7 +9,6 @@ Each is compared with the unbound base with the same prompt and seeds, and drawn
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +32,7 @@ from bico.scoring import truth
 from bico.toybox.probe import Reading
 from bico.toybox.render import render
 from bico.toybox.scenes import composition, scene_of
+from bico.toybox.words import names
 from bico.toybox.world import Scene
 
 
@@ -62,7 +62,7 @@ def roles_kept(config: Config, entry: Application) -> set[str]:
     """Roles of the source whose words are bound."""
     bound = " / ".join(as_case(entry).bind[entry.source])
     words = scene_of(config.sources[entry.source]).words()
-    return {role for role, word in words.items() if re.search(rf"\b{word}\b", bound)}
+    return {role for role, word in words.items() if names(bound, word)}
 
 
 def target(config: Config, entry: Application) -> Scene:
@@ -79,7 +79,7 @@ def measure(config: Config, entry: Application, reading: Reading) -> dict[str, f
     if entry.keep:
         return values | {"gone": 1 - _match(reading, own, set(own.words()) - kept)}
     asked, swapped_in = target(config, entry).words(), " / ".join((entry.swap or {}).values())
-    new = [reading.words[role][word] for role, word in asked.items() if re.search(rf"\b{word}\b", swapped_in)]
+    new = [reading.words[role][word] for role, word in asked.items() if names(swapped_in, word)]
     return values | {"changed": float(np.mean(new))}
 
 

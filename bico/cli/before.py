@@ -39,12 +39,14 @@ def draw(
     """Draw a Toybox benchmark of any size from a seed, and write its config."""
     import yaml
 
-    from bico.config.reading import read_yaml
+    from bico.config.reading import load, read_yaml
     from bico.core.files import write_text
     from bico.toybox.drawing import drawn_config
 
     if out.exists():
         raise InputError(f"--out {out}: is there: expected a new file; remove it, or give another name")
+    if load(config).models.probe is None:
+        raise InputError(f"--config {config}: models.probe is null: expected a Toybox benchmark")
     entries = drawn_config(read_yaml(config), cases, seed, name)
     command = f"uv run bico draw --cases {cases} --seed {seed} --name {name} --out {out}"
     if config != DEFAULT:

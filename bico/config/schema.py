@@ -4,6 +4,7 @@ The defaults are those of the paper at full size; the values for the Toybox are 
 """
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -342,6 +343,13 @@ class Config(Benchmark):
     def has_truth(self) -> bool:
         """Whether clips can be compared with an exact rendering."""
         return self.models.probe is not None and bool(self.truths)
+
+    @property
+    def has_unrelated_cases(self) -> bool:
+        """Whether some of these cases share no source, so that the exact rendering of one is another clip to the
+        other."""
+        bound = [set(self.cases[case_id].bind) for case_id in self.truths]
+        return any(one.isdisjoint(other) for one, other in combinations(bound, 2))
 
     def chosen(self) -> "Config":
         """The benchmark of the chosen split: this one, or the same with its tuning set, in `results/tuning`."""

@@ -50,7 +50,8 @@ def _generate(config: Config, row: str, backbone: Backbone | None) -> None:
     for job in jobs(config, row):
         for path in (job.artifacts or job.media).values():
             if not path.exists():
-                raise InputError(f"{path}: removed since it was made: `--forcerun learn` makes what is missing")
+                remedy = "`--forcerun learn` makes what is missing" if job.artifacts else "make it with Snakemake first"
+                raise InputError(f"{path}: no such file: {remedy}")
         name, path = f"{job.case_id} {job.seed}", config.paths.clip(row, job.case_id, job.seed)
         planned[name] = (job, path, depends.record(config, name))
     stale = [name for name, (_, path, record) in planned.items() if not is_current(path, record)]

@@ -73,6 +73,11 @@ def compose(
     check_writable(out, reads=tuple(chain.from_iterable(reads)))
     if workdir:
         check_writable(workdir / "config.yaml")
+        if (workdir / "config.yaml").exists():
+            raise InputError(
+                f"--workdir {workdir}: a benchmark has its results there, which would be overwritten: expected "
+                "another folder"
+            )
     with _kept_if_it_fails() if workdir is None else nullcontext(workdir) as folder:
         key_words = {"spatial": spatial, "temporal": temporal}
         config = composition(like, prompt, bind, key_words, results=folder, steps=steps, seed=seed)

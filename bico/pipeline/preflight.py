@@ -28,7 +28,7 @@ from bico.prompts.words import spans
 from bico.report.answers import read_answers
 from bico.scoring.scores import vqa
 from bico.sources import authors_page, weights
-from bico.toybox.words import LIGHTS, MOTIONS, SCENES, STYLES, SUBJECTS
+from bico.toybox.words import ROLES, names
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -87,13 +87,13 @@ def preflight(config: Config) -> None:
     if vqa_model(config) not in fetched_later:
         check_answers(config)
     check_results(config.results)
-    check_scenes(config)
     check_sources(config)
     if "wan" not in fetched_later:
         check_size(config.models.wan, config.media)
         check_binders(config)
         check_prompts(config)
         check_methods(config)
+    check_scenes(config)
     for row, settings in config.methods.items():
         settings.check(row, config)
     read_answers(config)
@@ -160,7 +160,14 @@ def _check_context(where: str, value: str, short: str, folder: Path, model: str)
 
 
 def check_scenes(config: Config) -> None:
-    """The scenes of a frozen benchmark are those that were drawn."""
+    """Toybox scenes fit the media and their prompts, and those of a frozen benchmark are the ones that were drawn."""
+    if any(source.scene for source in config.sources.values()) and config.media.width != config.media.height:
+        raise InputError(
+            f"media: {config.media.width} x {config.media.height} pixels: expected width and height to be equal, "
+            "because Toybox scenes are square"
+        )
+    for case_id in config.truths:
+        check_truth(config, case_id)
     if config.frozen is None:
         return
     from bico.toybox.drawing import scenes_digest
@@ -171,6 +178,22 @@ def check_scenes(config: Config) -> None:
             f"{config.frozen[:12]}..., that of '{config.name}' as it was drawn; undo the change, or remove `frozen` "
             "and give the benchmark another name"
         )
+
+
+def check_truth(config: Config, case_id: str) -> None:
+    """A prompt names no other word of a role than that of the source which plays the role in the exact rendering."""
+    case = config.cases[case_id]
+    for role, source in (case.truth or {}).items():
+        scene = config.sources[source].scene if source else None
+        if scene is None:
+            continue
+        own = getattr(scene, role)
+        others = [word for word in ROLES[role] if word != own and names(case.prompt, word)]
+        if others and not names(case.prompt, own):
+            raise InputError(
+                f"cases.{case_id}.truth.{role}: '{source}' shows '{own}', and the prompt says '{others[0]}': expected "
+                "a source that shows what the prompt says; change the prompt, or leave the role out"
+            )
 
 
 def check_folders(config: Config) -> None:
@@ -247,14 +270,7 @@ def _wan(folder: Path, part: str) -> dict[str, Any]:
 
 def check_words(where: str, scene: ToyScene) -> None:
     """Checks that the Toybox knows the words of a source."""
-    known = {
-        "subject": SUBJECTS,
-        "scene": SCENES,
-        "motion": MOTIONS,
-        "style": STYLES,
-        "light": LIGHTS,
-    }
-    for role, words in known.items():
+    for role, words in ROLES.items():
         word = getattr(scene, role)
         if word is not None and word not in words:
             raise InputError(f"{where}.{role}: the Toybox has no '{word}': expected one of {', '.join(words)}")

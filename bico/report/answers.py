@@ -34,9 +34,13 @@ Key = dict[tuple[str, str], dict[str, str]]
 def read_answers(config: Config) -> list[dict[str, str]]:
     """All answers: `rater` (with the study), the columns CLIP, and a rating for each of QUESTIONS.
 
-    Raises InputError, one line with file, row and column, at the first impossible entry: a file that no page saved, a
-    study without a key, an item that its rater was not shown or that is answered twice, a rating outside 1 to 5.
+    Raises InputError, one line with file, row and column, at the first impossible entry: a folder or file that no page
+    saved, a study without a key, an item that its rater was not shown or that is answered twice, a rating outside 1 to
+    5.
     """
+    for path in config.paths.rating_answers.glob("*"):
+        if path.suffix != ".csv" and not path.name.startswith("."):
+            raise InputError(f"{path}: only files .csv are read there: expected each answer beside the others")
     keys = {path.stem: _key(path) for path in sorted(config.paths.rating_keys.glob("*.csv"))}
     answers, places = [], {}
     for path in sorted(config.paths.rating_answers.glob("*.csv")):
@@ -56,8 +60,8 @@ def read_answers(config: Config) -> list[dict[str, str]]:
 
 
 def counted_answers(config: Config, rows: Iterable[str]) -> tuple[pd.DataFrame, int]:
-    """Answers about the present clips of these rows of a table, and the number of other answers, whose clips have
-    changed or were removed since.
+    """Answers about the present clips of these rows of a table, and the number of answers whose clips have changed or
+    were removed since, with those of rows that the config no longer has.
 
     The table has a line per answer: rater, case, method, seed, sha256, and a float per question.
     """
@@ -66,11 +70,12 @@ def counted_answers(config: Config, rows: Iterable[str]) -> tuple[pd.DataFrame, 
 
     answers = pd.DataFrame(read_answers(config), columns=["rater", *CLIP, *QUESTIONS])
     answers = answers.astype({"seed": int} | dict.fromkeys(QUESTIONS, float))
+    gone = int((~answers["method"].isin(list(config.methods))).sum())
     answers = answers[answers["method"].isin(list(rows))]
     now = {row: checksums(config, row) for row in answers["method"].unique()}
     clips = zip(answers["method"], answers["case"], answers["seed"], answers["sha256"], strict=True)
     same = np.array([now[row].get((case, seed)) == sha256 for row, case, seed, sha256 in clips], dtype=bool)
-    return answers[same], int((~same).sum())
+    return answers[same], int((~same).sum()) + gone
 
 
 def rated(scores: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:

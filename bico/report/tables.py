@@ -335,8 +335,13 @@ def _legend(config: Config, name: str, table: pd.DataFrame) -> str:
             f"- The last row is {TRUTH_LABEL}s: one of each case, scored like clips. Differences above their scores "
             "have no meaning."
         )
+        other = (
+            "the exact rendering of a case that shares no source"
+            if config.has_unrelated_cases
+            else "a Toybox scene drawn at random, because all cases share a source"
+        )
         lines.append(
-            "- A truth score of 0 is that of another clip: the exact rendering of a case that shares no source. For "
+            f"- A truth score of 0 is that of another clip: {other}. For "
             "`truth_clean` it is that of the exact rendering with one source's unwanted things added. 100 is the score "
             "of the exact rendering itself, measured by the same probe. Scores may lie outside. Raw values (0..1) at "
             f"both ends: {raw}"

@@ -53,7 +53,8 @@ def calibrate(config: Config) -> dict[str, dict[str, float]]:
 
     probe = truth.open_probe(config)
     truths, readings = truth.read_truths(config, probe)
-    ends = truth.calibration(truths, readings, truth.read_spoiled(config, probe, truths))
+    unrelated = [] if config.has_unrelated_cases else truth.read_unrelated(config, probe)
+    ends = truth.calibration(truths, readings, truth.read_spoiled(config, probe, truths), unrelated)
     for question, end in ends.items():
         floor, ceiling = end["floor"], end["ceiling"]
         other = "the exact rendering with unasked things" if question == truth.CLEAN else "another clip"
@@ -79,9 +80,9 @@ class Scorer:
     def __init__(self, config: Config, scores: Mapping[str, ScoreSettings], device: str):
         self.config, self.judges = config, Judges(config, scores, device)
         if config.has_truth:
-            from bico.toybox.probe import Probe
+            from bico.scoring.truth import open_probe
 
-            self.probe = Probe.open(config.models.probe)
+            self.probe = open_probe(config)
             self.ends = load_json(config.paths.calibration)
 
     def score(self, case_id: str, path: Path, where: str) -> Measured:

@@ -18,15 +18,15 @@ A fourth score has no question in the paper, and is not part of the mean:
   anything leaks, not how much. It cannot distinguish two scenes or subjects with the same word.
 
 A calibration puts the scores on a common scale. 100 is the score of the exact rendering itself. 0 is the score of
-another clip, the exact rendering of a case that shares no source; for clean it is that of the exact rendering with one
-source's clutter, scene and other unasked things added. The scale is not clipped, so clips can lie a little outside.
+another clip: the exact rendering of a case that shares no source, or a random scene if all cases share one. For clean 0
+is that of the exact rendering with one source's clutter, scene and other unasked things added. The scale is not
+clipped, so clips can lie a little outside.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,10 +36,12 @@ from bico.media.reading import read_written
 from bico.scoring import unasked
 from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import render, trajectory
-from bico.toybox.world import Scene
+from bico.toybox.words import names
+from bico.toybox.world import Scene, sample_scene
 
 QUESTIONS = ("concept", "prompt", "motion")
 CLEAN = "clean"
+UNRELATED = 32  # scenes drawn at random
 # With a smaller span the truth of a case cannot be distinguished from that of another, and there is no scale.
 LEAST_SPAN = 0.02
 
@@ -81,7 +83,7 @@ class Truth:
 def asked_words(prompt: str, scene: Scene, bound: frozenset[str] = frozenset()) -> dict[str, str]:
     """role -> word, for the words of the scene that are bound or in the prompt."""
     words = scene.words()
-    return {role: word for role, word in words.items() if role in bound or re.search(rf"\b{word}\b", prompt)}
+    return {role: word for role, word in words.items() if role in bound or names(prompt, word)}
 
 
 # --- raw scores -----------------------------------------------------------------------------------------------------
@@ -195,14 +197,24 @@ def read_spoiled(config: Config, probe: Probe, truths: dict[str, Truth]) -> dict
     }
 
 
+def read_unrelated(config: Config, probe: Probe) -> list[Reading]:
+    """The probe's readings of scenes drawn at random: the other clips of a benchmark whose cases all share a source."""
+    media = config.media
+    drawn = (sample_scene(np.random.default_rng([UNRELATED, number])) for number in range(UNRELATED))
+    return [probe.read(render(scene, media.num_frames, media.height)[None])[0] for scene in drawn]
+
+
 def calibration(
-    truths: dict[str, Truth], readings: dict[str, Reading], spoiled: dict[str, list[Reading]]
+    truths: dict[str, Truth],
+    readings: dict[str, Reading],
+    spoiled: dict[str, list[Reading]],
+    unrelated: Sequence[Reading] = (),
 ) -> dict[str, dict[str, float]]:
     """question, or "clean" -> raw ceiling and floor, means over clips; 0 where there are none.
 
     The ceiling is the score of each exact rendering for its own case. The floor of a question is its score for every
-    case with which it shares no source. The floor of "clean" is the score of a case's spoiled renderings
-    (`read_spoiled`).
+    case with which it shares no source, and that of unrelated scenes (`read_unrelated`) if any are given. The floor of
+    "clean" is the score of a case's spoiled renderings (`read_spoiled`).
     """
     own = [raw_scores(readings[case_id], truth) for case_id, truth in truths.items()]
     others = [
@@ -211,6 +223,7 @@ def calibration(
         for shown, reading in readings.items()
         if truth.sources.isdisjoint(truths[shown].sources)
     ]
+    others += [raw_scores(reading, truth) for truth in truths.values() for reading in unrelated]
     unclean = [raw_scores(reading, truth) for case_id, truth in truths.items() for reading in spoiled[case_id]]
     return {
         question: {

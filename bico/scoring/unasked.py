@@ -9,7 +9,6 @@ hides a part of the subject.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from bico.config.schema import Config
 from bico.toybox.probe import Reading
 from bico.toybox.scenes import scene_of
 from bico.toybox.words import CLUTTER as KINDS
+from bico.toybox.words import names
 from bico.toybox.world import Clutter, Scene
 
 ROLES = ("subject", "scene", "style", "light")
@@ -38,7 +38,7 @@ def of_source(scene: Scene, composition: Scene, prompt: str) -> Things:
     things = {
         role: frozenset({own[role]})
         for role in ROLES
-        if role in own and own[role] != right.get(role) and not re.search(rf"\b{own[role]}\b", prompt)
+        if role in own and own[role] != right.get(role) and not names(prompt, own[role])
     }
     kinds = frozenset(item.kind for item in _clutter(scene))
     return things | ({CLUTTER: kinds} if kinds else {})

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import cycle, islice
 from typing import Any, TypeVar
 
@@ -45,8 +45,11 @@ T = TypeVar("T")
 Entries = dict[str, dict[str, Any]]
 
 
-def draw(cases: int, seed: int) -> tuple[Entries, Entries]:
+def draw(cases: int, seed: int, tuned: Collection[str] = ()) -> tuple[Entries, Entries]:
     """Sources and cases, in the form of the sections `sources` and `cases` of a config. A seed always gives the same.
+
+    Args:
+        tuned: prompts of the tuning set. No case has one of them, because methods may be tuned for it.
 
     Raises:
         InputError: fewer cases than there are kinds.
@@ -58,7 +61,7 @@ def draw(cases: int, seed: int) -> tuple[Entries, Entries]:
     sources = dict(_sources(rng, count, moving=False)) | dict(_sources(rng, count, moving=True))
     drawn: Entries = {}
     for kind in islice(cycle(KINDS), cases):
-        while (case := _case(rng, kind, sources)) in drawn.values():
+        while (case := _case(rng, kind, sources)) in drawn.values() or case["prompt"] in tuned:
             pass
         drawn[_name(case["prompt"], drawn)] = case
     return sources, drawn
@@ -70,7 +73,8 @@ def drawn_config(like: dict[str, Any], cases: int, seed: int, name: str) -> dict
     Applications are left out, because they name sources of the other config. The number of raters is the smallest with
     which two people see each case.
     """
-    sources, drawn = draw(cases, seed)
+    tuning = load(like).tuning
+    sources, drawn = draw(cases, seed, [case.prompt for case in tuning.cases.values()] if tuning else [])
     entries = {key: value for key, value in like.items() if key not in ("applications", "frozen")}
     entries |= {"name": name, "results": f"results/{name}", "sources": sources, "cases": drawn}
     groups = load(entries).rating.groups
@@ -79,10 +83,12 @@ def drawn_config(like: dict[str, Any], cases: int, seed: int, name: str) -> dict
 
 
 def scenes_digest(config: Config) -> str:
-    """SHA-256 of all scenes of a benchmark, those of its sources and of its exact renderings."""
+    """SHA-256 of the cases of a benchmark, and of all scenes: those of its sources and of its exact renderings."""
     sources = {name: scene_of(entry).to_dict() for name, entry in config.sources.items() if entry.scene}
     truths = {case: truth_of(config, case).to_dict() for case in config.truths}
-    text = json.dumps({"media": config.media.model_dump(mode="json"), "sources": sources, "truths": truths})
+    cases = {name: case.model_dump(mode="json") for name, case in config.cases.items()}
+    media = config.media.model_dump(mode="json")
+    text = json.dumps({"media": media, "sources": sources, "truths": truths, "cases": cases})
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from bico.core.files import write_json
 from bico.core.records import remember
 from bico.media.writing import write_clip, write_image
 from bico.toybox.render import render
-from bico.toybox.words import LIGHTS, MOTIONS, SCENES, STYLES, SUBJECTS
+from bico.toybox.words import ROLES, names
 from bico.toybox.world import Scene, compose, sample_scene
 
 
@@ -68,17 +67,17 @@ def composition(config: Config, prompt: str, played_by: Mapping[Role, str | None
     seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8])
     drawn = sample_scene(
         np.random.default_rng(seed),
-        subject=_named(prompt, SUBJECTS),
-        scene=_named(prompt, SCENES),
-        motion=_named(prompt, MOTIONS),
-        style=_named(prompt, STYLES),
-        light=_named(prompt, LIGHTS),
+        subject=_named(prompt, "subject"),
+        scene=_named(prompt, "scene"),
+        motion=_named(prompt, "motion"),
+        style=_named(prompt, "style"),
+        light=_named(prompt, "light"),
     )
     played = {role: scene_of(config.sources[source]) for role, source in played_by.items() if source}
-    roles = dict.fromkeys(("subject", "scene", "motion", "style", "light"), drawn) | played
+    roles = dict.fromkeys(ROLES, drawn) | played
     return compose(**roles)
 
 
-def _named(prompt: str, words: Sequence[str]) -> str | None:
-    """The first of `words` that is in the prompt."""
-    return next((word for word in words if re.search(rf"\b{word}\b", prompt)), None)
+def _named(prompt: str, role: Role) -> str | None:
+    """The first of the role's words that is in the prompt."""
+    return next((word for word in ROLES[role] if names(prompt, word)), None)

@@ -100,8 +100,9 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="S",
         help="for wan and vlm: folder of a trained model to continue from, by default training starts from scratch; "
-        "for lean: folder of the wan whose DiT is kept, default data/toybox/zoo/wan; for vqa: folder of the vlm that "
-        "learns to answer yes or no, default data/toybox/zoo/vlm",
+        "for lean: folder of the wan whose DiT is kept; for scale: folder of the wan whose text encoder is kept; "
+        "default of both: data/toybox/zoo/wan; for vqa: folder of the vlm that learns to answer yes or no, default "
+        "data/toybox/zoo/vlm",
     )
     parser.add_argument(
         "--lean",

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from bico.core.files import replacing
+from bico.core.files import replacing, write_text
+from bico.core.fingerprints import code_digest
 from bico.toybox.render import render
 from bico.toybox.world import NUM_FRAMES, SIZE, Scene, sample_training_scene
 from bico.zoo.progress import Progress
@@ -46,9 +47,10 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterat
 def render_pool(path: Path, shape: tuple[int, ...], rendered: Iterable[np.ndarray]) -> np.ndarray:
     """uint8 array of `shape`, mapped into memory from the file `path`.
 
-    If the file does not exist, it is written from the items of `rendered`.
+    The file is written from the items of `rendered` if there is none, or if one of another shape or renderer is there.
     """
-    if not path.exists():
+    note, made_from = path.with_suffix(".txt"), f"{shape} {code_digest('bico.toybox.render')}\n"
+    if not (path.exists() and note.exists() and note.read_text() == made_from):
         with replacing(path) as unfinished:
             pool = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
             progress = Progress("render", len(pool))
@@ -56,6 +58,7 @@ def render_pool(path: Path, shape: tuple[int, ...], rendered: Iterable[np.ndarra
                 pool[i] = item
                 progress.update(i + 1)
             pool.flush()
+        write_text(note, made_from)
     return np.load(path, mmap_mode="r")
 
 

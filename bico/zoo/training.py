@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bico.core.errors import InputError
 from bico.models.wan.components import best_dtype
 from bico.zoo.checkpoints import load_checkpoint, save_checkpoint
 from bico.zoo.progress import Progress
@@ -50,7 +51,7 @@ class Training:
         max_norm: largest norm of the gradients; larger ones are clipped.
         clip_groups: whether the gradients of each of the optimiser's parameter groups are clipped separately.
         average: moving average of the weights, if given.
-        after: called in the first process with the number of steps done, whenever a checkpoint has been written.
+        before: called in the first process with the number of steps done, before a checkpoint is written.
         first: the first step.
     """
 
@@ -64,11 +65,16 @@ class Training:
     max_norm: float = 1.0
     clip_groups: bool = False
     average: Average | None = None
-    after: Callable[[int], None] | None = None
+    before: Callable[[int], None] | None = None
 
     def __post_init__(self) -> None:
         self._modules = {"model": self.model} | ({"average": self.average.model} if self.average else {})
         self.first = load_checkpoint(self.checkpoint, self._modules, self.optimizer)
+        if self.first > self.steps:
+            raise InputError(
+                f"{self.checkpoint}: of step {self.first}: expected one of a training of {self.steps} steps; "
+                "remove it, or name another --workdir"
+            )
 
     def run(self, loss: Callable[[int], dict[str, torch.Tensor]]) -> None:
         """Minimises the sum of the losses that `loss` returns for a step, by name.
@@ -88,9 +94,9 @@ class Training:
                 continue
             progress.update(step + 1, **losses)
             if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == self.steps:
+                if self.before:
+                    self.before(step + 1)
                 save_checkpoint(self.checkpoint, step + 1, self._modules, self.optimizer)
-                if self.after:
-                    self.after(step + 1)
 
     def _descend(self, step: int) -> None:
         """Clips the gradients, takes the optimiser's step and updates the average."""

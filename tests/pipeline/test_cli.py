@@ -233,6 +233,15 @@ def test_one_file_is_decomposed_or_edited(quick, tmp_path, arguments, prompt, bo
     assert out.read_bytes() == (workdir / "clips" / "bico" / "composition" / "0.mp4").read_bytes()
 
 
+def test_the_results_of_a_benchmark_are_no_workdir(quick, tmp_path, capsys):
+    """The only case of a composition would have taken the place of all cases of row bico."""
+    write_text(tmp_path / "results" / "config.yaml", "name: mine\n")
+    files = [str(tmp_path / "cat.jpg"), "--out", str(tmp_path / "out.mp4"), "--workdir", str(tmp_path / "results")]
+    assert main(["decompose", "--prompt", "a cat", "--keep", "cat", "--config", quick, *files]) == 2
+    assert "a benchmark has its results there" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["config.yaml"]
+
+
 @needs_zoo
 def test_a_folder_of_photographs_is_decomposed_and_what_is_in_one_alone_is_no_key_word(quick, tmp_path):
     photos, workdir = tmp_path / "photos", tmp_path / "work"

@@ -54,6 +54,20 @@ def test_checks_import_no_heavy_library():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 
+def test_an_exact_rendering_that_shows_another_word_than_the_prompt_is_named(small):
+    case = small["cases"]["cat_bouncing_in_the_city"]
+    case["truth"] = case["truth"] | {"scene": "cat_beach"}
+    assert problem(small) == (
+        "cases.cat_bouncing_in_the_city.truth.scene: 'cat_beach' shows 'beach', and the prompt says 'city': expected a "
+        "source that shows what the prompt says; change the prompt, or leave the role out"
+    )
+
+
+def test_scenes_of_the_toybox_want_square_media(small):
+    small["media"]["width"] *= 2
+    assert problem(small).startswith("media: 96 x 48 pixels: expected width and height to be equal")
+
+
 def test_a_broken_source_is_named(small, tmp_path):
     config = own_media(small, tmp_path)
     (tmp_path / "cat.jpg").write_bytes(b"")

@@ -85,7 +85,7 @@ def send_back(config: Config, rate: Callable[[str, str], int]) -> list[Path]:
             + [rate(methods[int(data["rater"]), item], question) for question in data["questions"]]
             for item in items
         ]
-        files.append(config.paths.rating_answers / f"ratings-{data['rater']}.csv")
+        files.append(config.paths.rating_answers / f"ratings-{data['study']}-{data['rater']}.csv")
         write_text(files[-1], pd.DataFrame(lines, columns=data["columns"]).to_csv(index=False))
     return files
 
@@ -303,6 +303,12 @@ FILL = """
     for (const key of "432") press(key)
     document.getElementById("save").click()
     sessionStorage.setItem("refused", said())
+    const click = HTMLAnchorElement.prototype.click
+    HTMLAnchorElement.prototype.click = function () { sessionStorage.setItem("part", this.href) }
+    document.getElementById("save").click()
+    sessionStorage.setItem("unfinished", said())
+    HTMLAnchorElement.prototype.click = click
+    document.getElementById("save").click()
     for (const set of [...document.querySelectorAll("fieldset:not(:has(:checked))")].slice(0, 3))
       set.querySelectorAll("input")[4].click()
     sessionStorage.setItem("follows", said())
@@ -316,7 +322,8 @@ FILL = """
     location.reload()
   } else {
     HTMLAnchorElement.prototype.click = function () { document.body.dataset.file = `${this.download} ${this.href}` }
-    for (const key of ["refused", "follows", "complete"]) document.body.dataset[key] = sessionStorage.getItem(key)
+    for (const key of ["refused", "part", "unfinished", "follows", "complete"])
+      document.body.dataset[key] = sessionStorage.getItem(key)
     document.body.dataset.kept = document.getElementById("progress").textContent
     document.getElementById("save").click()
     document.body.dataset.saved = said()
@@ -352,10 +359,12 @@ def test_a_page_is_filled_in_chromium(study, tmp_path):
     items = len(key_of(study).query("rater == 1"))
     assert found["refused"].startswith(f"Not saved yet: {items - 1} of {items} clips")
     assert found["follows"].startswith(f"Not saved yet: {items - 2} of {items} clips")
-    assert found["complete"].startswith("All clips are rated: save")
+    assert found["complete"] == found["changed"]
     assert found["changed"].startswith("Ratings have changed since they were saved")
     assert found["kept"] == f"group 2 of 3 · {items} of {items} clips rated"
-    assert found["saved"].startswith("Saved as ratings-1.csv")
+    assert re.match(r"Saved as ratings-study-\w+-1.csv, without", found["unfinished"])
+    assert len(unquote(found["part"]).splitlines()) == 2  # the header, and the only clip that was rated
+    assert re.match(r"Saved as ratings-study-\w+-1.csv: please send", found["saved"])
     name, _, address = found["file"].partition(" ")
     text = unquote(address.partition(",")[2])
     first, *others = csv.reader(io.StringIO(text.split("\n", 1)[1]))
@@ -367,6 +376,22 @@ def test_a_page_is_filled_in_chromium(study, tmp_path):
 def test_two_seeds_of_a_case_are_two_clips():
     rated = {"rater": ["1", "2"], "case": "cat", "method": "bico", "seed": [0, 1], "concept": [1.0, 5.0]}
     assert np.isnan(answers.agreement(pd.DataFrame(rated), "concept"))
+
+
+@pytest.mark.parametrize("name", ["second_round/ratings-1.csv", "RATINGS-2.CSV", "ratings-3.xlsx"])
+def test_an_answer_that_would_not_be_read_is_refused(study, name):
+    write_text(study.paths.rating_answers / name, "")
+    with pytest.raises(InputError, match=r"answers/.*: only files .csv are read there"):
+        answers.read_answers(study)
+
+
+def test_answers_about_a_row_that_was_renamed_are_counted_as_outdated(study):
+    send_back(study, lambda method, question: WORTH[method])
+    rows = [row for row in study.methods if row != "base"]
+    methods = {row: study.methods[row] for row in rows}
+    before = len(answers.read_answers(study))
+    found, outdated = answers.counted_answers(study.model_copy(update={"methods": methods}), rows)
+    assert outdated > 0 and len(found) + outdated == before
 
 
 def test_rater_1_of_another_study_is_somebody_else(study):

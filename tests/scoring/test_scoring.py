@@ -22,7 +22,7 @@ from bico.core.fingerprints import file_digest
 from bico.media.reading import read_media
 from bico.media.writing import write_clip, write_image
 from bico.models.clip import Clip
-from bico.scoring import scoring, truth
+from bico.scoring import scoring, truth, unasked
 from bico.scoring.clip_judge import ClipJudge, notice_unread_prompts
 from bico.scoring.dino_judge import DinoJudge, open_dino_judge
 from bico.scoring.motion import dynamic_degree, motion_fidelity, tracks
@@ -30,6 +30,7 @@ from bico.scoring.pooling import harmonic_mean
 from bico.scoring.protocol import ScoredClip, ScoredSource
 from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import render, trajectory
+from bico.toybox.scenes import composition
 from bico.toybox.world import Look
 from bico.zoo import clip as zoo_clip
 from bico.zoo import dino as zoo_dino
@@ -281,6 +282,29 @@ def test_the_truth_itself_scores_100_and_other_truths_0(benchmark):
     assert wrong[["truth_concept", "truth_prompt", "truth_motion"]].to_numpy() == pytest.approx(0, abs=1e-9)
     for question, end in ends.items():
         assert end["ceiling"] - end["floor"] > 0.15, question
+
+
+@needs_probe
+def test_zero_is_another_clip_also_where_all_cases_share_a_source(benchmark):
+    """Without other scenes the floor was 0, and a plain prompt gained 45 points of concept."""
+    config, probe, truths, readings, _ = benchmark
+    alone = config.model_copy(update={"cases": {"cat_bounces": config.cases["cat_bounces"]}})
+    assert config.has_unrelated_cases and not alone.has_unrelated_cases
+    of_case, of_clip = ({"cat_bounces": each["cat_bounces"]} for each in (truths, readings))
+    unrelated = truth.read_unrelated(alone, probe)
+    found = truth.calibration(of_case, of_clip, truth.read_spoiled(alone, probe, of_case), unrelated)
+    assert found["concept"]["floor"] == pytest.approx(0.443, abs=0.05)  # that of the shipped benchmark
+    assert found["concept"]["ceiling"] > 0.9
+
+
+def test_words_of_a_prompt_are_found_in_capitals_too(tmp_path):
+    config = toy.config(tmp_path)
+    prompt = "A Cat bouncing in the City"
+    scene = composition(config, prompt, {"subject": "red_cat", "motion": "bouncing_car"})
+    assert scene.words()["scene"] == "city"
+    assert truth.asked_words(prompt, scene)["scene"] == "city"
+    leaks = unasked.of_source(toy.source_scene(config, "old_robot"), scene, prompt)
+    assert "scene" not in leaks and leaks["subject"] == {"robot"}
 
 
 @needs_probe

@@ -70,6 +70,9 @@ def test_the_command_writes_a_config_that_passes_the_check_and_overwrites_none(t
     assert "is there: expected a new file" in capsys.readouterr().err
     assert main([*arguments[:2], "3", *arguments[3:-1], str(tmp_path / "few.yaml")]) == 2
     assert "draw: 3 cases: expected at least 7, one of each kind" in capsys.readouterr().err
+    paper = ["--config", str(ROOT / "config/paper.yaml"), "--out", str(tmp_path / "large.yaml")]
+    assert main([*arguments[:-2], *paper]) == 2
+    assert "models.probe is null: expected a Toybox benchmark" in capsys.readouterr().err
 
 
 def test_a_frozen_benchmark_that_was_changed_is_refused_in_one_line(tmp_path):
@@ -78,6 +81,29 @@ def test_a_frozen_benchmark_that_was_changed_is_refused_in_one_line(tmp_path):
     first["scene"] = first["scene"] | {"seed": first["scene"]["seed"] + 1}
     with pytest.raises(InputError, match=r"^frozen: the scenes of sources and cases have the digest \w{12}"):
         check_scenes(load(entries))
+
+
+@pytest.mark.parametrize("part", ["prompt", "bind"])
+def test_a_frozen_benchmark_whose_prompts_or_bound_words_were_changed_is_refused(part):
+    entries = drawing.drawn_config(read_yaml(ROOT / "config/toybox.yaml"), 8, 3, "mine")
+    case = next(iter(entries["cases"].values()))
+    if part == "prompt":
+        case["prompt"] = f"now, {case['prompt']}"
+    else:
+        source = next(iter(case["bind"]))
+        case["bind"][source] = ["a"]
+    with pytest.raises(InputError, match=r"^frozen: "):
+        check_scenes(load(entries))
+
+
+def test_no_drawn_case_has_a_prompt_of_the_tuning_set():
+    """Without that rule the shipped 120 cases had three of the fourteen."""
+    like = read_yaml(ROOT / "config/toybox.yaml")
+    tuned = {case["prompt"] for case in like["tuning"]["cases"].values()}
+    for seed in range(10):
+        cases = drawing.drawn_config(like, 60, seed, "mine")["cases"]
+        assert not {case["prompt"] for case in cases.values()} & tuned
+    assert {case["prompt"] for seed in range(10) for case in drawing.draw(60, seed)[1].values()} & tuned
 
 
 def test_the_shipped_benchmark_of_120_cases_is_what_its_command_draws(tmp_path):

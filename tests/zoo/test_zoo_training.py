@@ -9,6 +9,7 @@ import torch
 from conftest import ROOT
 from safetensors.torch import load_file
 
+from bico.core.errors import InputError
 from bico.zoo import training
 from bico.zoo.checkpoints import load_checkpoint, save_checkpoint
 from bico.zoo.muon import Muon
@@ -54,6 +55,8 @@ def test_a_training_resumes_to_the_same_weights_and_average(tmp_path: Path, monk
     resumed = Squares(tmp_path / "broken", clip_groups=clip_groups)
     assert resumed.run() == [2, 3, 4, 5]
     assert all(torch.equal(one, other) for one, other in zip(whole.weights(), resumed.weights(), strict=True))
+    with pytest.raises(InputError, match=r"whole: of step 6: expected one of a training of 4 steps"):
+        Training("shorter", whole.layer, Muon([whole.layer.weight], [whole.layer.bias]), tmp_path / "whole", 4)
     again = Squares(tmp_path / "whole", clip_groups=clip_groups)
     assert again.run() == []
     assert all(torch.equal(one, other) for one, other in zip(whole.weights(), again.weights(), strict=True))

@@ -38,12 +38,16 @@ def train(
         start: folder of a trained VLM that learns other answers. Its vision tower does not change.
         sight_steps, steps: of the two stages; by default those for the device.
     """
-    own = own_folder(workdir, {"start": start and folder_digest(start), "seed": seed})
-    if not (own / "vlm" / "config.json").exists():
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    own = own_folder(workdir, {"start": start and folder_digest(start), "seed": seed, "device": device})
+    if not (own / "vlm").exists():
+        part = own / "vlm.part"
+        shutil.rmtree(part, ignore_errors=True)
         if start is None:
-            build(own / "vlm", sample_texts(), seed)
+            build(part, sample_texts(), seed)
         else:
-            shutil.copytree(start, own / "vlm")
+            shutil.copytree(start, part)
+        os.replace(part, own / "vlm")
     if start is None:
         teach(own, out, FROM_SCRATCH, seed=seed, sight_steps=sight_steps, steps=steps)
     else:

@@ -137,19 +137,19 @@ def train_transformer(
     workdir: Path,
     steps: int,
     seed: int,
-    after: Callable[[int], None] | None = None,
+    before: Callable[[int], None] | None = None,
 ) -> None:
     """Trains the DiT; `average` becomes the moving average of its weights. Resumes from the checkpoint in `workdir`.
 
     Args:
-        after: see `Training`.
+        before: see `Training`.
     """
     rank, workers = join_workers()
     device = stills.latents.device
     following = Average(average, lambda step: min(settings.EMA, (step + 1) / (step + 10)))
     optimizer, checkpoint = muon(model, model.transformer.blocks), workdir / "wan-transformer.safetensors"
     training = Training(
-        "wan transformer", model, optimizer, checkpoint, steps, course.peak, 300, average=following, after=after
+        "wan transformer", model, optimizer, checkpoint, steps, course.peak, 300, average=following, before=before
     )
     padding = reader.project(torch.zeros(1, settings.TEXT_WIDTH, device=device)).detach()
     for block in model.transformer.blocks:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
 from bico.core.files import replacing
+from bico.core.fingerprints import code_digest
 from bico.toybox.captions import phrases
 from bico.toybox.render import render_with_regions
 from bico.toybox.world import NUM_FRAMES, SIZE, Scene
@@ -77,9 +78,10 @@ def pools(
 
 
 def _fingerprint(vae: AutoencoderKLWan) -> str:
-    """A digest of the encoder, in the names of pools: latents of another encoder are not reused."""
+    """A digest of the encoder and of the code, in the names of pools: latents of another encoder are not reused."""
     weights = [vae.encoder.conv_in.weight, vae.encoder.conv_out.weight, torch.tensor(vae.config["latents_std"])]
-    return hashlib.sha256(b"".join(each.detach().cpu().numpy().tobytes() for each in weights)).hexdigest()[:12]
+    found = [each.detach().cpu().numpy().tobytes() for each in weights]
+    return hashlib.sha256(b"".join([*found, code_digest("bico.zoo.wan.pool").encode()])).hexdigest()[:12]
 
 
 def with_hard_motions(scene: Scene, seed: int) -> Scene:

@@ -15,6 +15,7 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5EncoderModel
 
+from bico.core.errors import InputError
 from bico.core.fingerprints import folder_digest
 from bico.models.wan.components import moved
 from bico.zoo.checkpoints import own_folder
@@ -62,10 +63,18 @@ def train(
     model = Trainee(transformer).to(device)
     average = copy.deepcopy(model)
 
+    kept = [round(share * steps) for share in SHARES]
+
     def keep(done: int) -> None:
-        if done in {round(share * steps) for share in SHARES}:
+        if done in kept:
             part = out / str(done)
             save(part, copy.deepcopy(reader).cpu(), copy.deepcopy(average).cpu(), words, copy.deepcopy(vae).cpu())
 
-    own = own_folder(workdir, {"start": folder_digest(start), "course": course, "steps": steps, "seed": seed})
+    of = {"start": folder_digest(start), "course": course, "steps": steps, "seed": seed, "device": device}
+    own = own_folder(workdir, of)
     train_transformer(model, average, reader, stills, clips, course, own, steps, seed, keep)
+    missing = [str(done) for done in kept if not (out / str(done) / "model_index.json").exists()]
+    if rank == 0 and missing:
+        raise InputError(
+            f"{out}: nothing of step {', '.join(missing)}: {own} is past it: remove that folder to train anew"
+        )

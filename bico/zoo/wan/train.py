@@ -76,6 +76,7 @@ def train(
         "course": course,
         "text_steps": text_steps,
         "seed": seed,
+        "device": device,
     }
     own = own_folder(workdir, of)
     train_text_encoder(reader, captions, words.to(device), lean, own, text_steps, seed)

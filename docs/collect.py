@@ -6,32 +6,36 @@
     uv run python docs/collect.py scorers [--config FILE]
     uv run python docs/collect.py additions [--config FILE]
     uv run python docs/collect.py ranks [--config FILE]
+    uv run python docs/collect.py scale 500=results/scale_500/config.yaml ... shipped=results/config.yaml
 
 `table1` writes table1.csv, differences.csv and automatic_scores.csv from the rows of table 1. `parts` writes table2.csv
 and table3.csv of the last of its runs, and parts.csv: what each part of BiCo adds in every run, of which each is given
 with the lean of its text encoder. `worlds` writes worlds.csv: rows of table 1 with other text encoders, and with the
 shipped one. `scorers` writes scorers.csv, what each score sees of each fault, and agreement.csv, how it ranks the
 clips of methods. `additions` writes additions.csv and additions_differences.csv: variants of ours beside BiCo; `ranks`
-does the same for binders of low rank. Then change the dates in docs/results/tables.yaml, and run docs/generate.py.
+does the same for binders of low rank. `scale` writes scale.csv and scale_differences.csv, and draws scale.png: rows on
+backbones of which each is given with the number of steps that its DiT was trained. Then change the dates in
+docs/results/tables.yaml, and run docs/generate.py.
 """
 
 import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pandas as pd
 
 from bico.config.benchmark import Kind
 from bico.config.reading import load
 from bico.config.schema import Config
-from bico.config.scores import TRUTH_SCORES
+from bico.config.scores import TRUTH_SCORES, Column
 from bico.core.tables import read_table
 from bico.plan.controls import mixed_cases
 from bico.plan.trainings import trainings
 from bico.report.entry import learning_seconds
-from bico.report.names import counted
+from bico.report.names import counted, scope
 from bico.report.partial import scored_cases
+from bico.report.plots import AXES, curves_figure
 from bico.report.statistics import (
     bootstrap,
     case_means,
@@ -41,8 +45,10 @@ from bico.report.statistics import (
     rank_correlation,
     row_intervals,
 )
+from bico.report.style import save, styled
 from bico.report.tables import published
 from bico.scoring.results import TRUTH, answering, read_scores, score_columns
+from bico.zoo.wan.evaluate import evaluate
 
 OUT = Path(__file__).parent / "results"
 COMPARED = [
@@ -58,6 +64,8 @@ COMPARED = [
 """Rows, and the scores in which they are compared."""
 ADDITIONS = ["bico_key_words", "bico_fast"]
 """Variants of ours."""
+QUALITY = ("subject", "motion", "colours")
+"""Abilities of a backbone in `bico.zoo.wan.evaluate`."""
 RANKS = ["bico_rank_32", "bico_rank_8", "bico_rank_2"]
 FAULTS = {
     "hue": "hue of the subject",
@@ -196,6 +204,38 @@ def _seconds(config: Config, row: str) -> dict[str, float | None]:
     }
 
 
+def _scale(runs: dict[str, Config]) -> None:
+    rows = ("base", "db_lora", "bico")
+    compared = [("bico", "db_lora", TRUTH_SCORES), ("bico", "base", ["truth_overall"])]
+    told, differences = [], []
+    for steps, config in runs.items():
+        scores = {row: read_scores(config, row) for row in rows}
+        quality = evaluate(config.models.wan, probe=cast("Path", config.models.probe))
+        told += [
+            {"steps": steps} | {name: quality[name] for name in QUALITY} | _row(config, row, found)
+            for row, found in scores.items()
+        ]
+        differences += [{"steps": steps} | line for line in _differences(config, scores, compared)]
+    _save("scale", told)
+    _save("scale_differences", differences)
+    _draw_scale(pd.DataFrame(told), next(iter(runs.values())))
+
+
+def _draw_scale(lines: pd.DataFrame, config: Config) -> None:
+    """A panel for each truth score, with a curve for each row."""
+    columns = {row: Column(row, config.label(row), "") for row in lines["method"].unique()}
+    points = []
+    for steps, of_steps in lines[lines["steps"].str.isdecimal()].groupby("steps"):
+        for score, told in TRUTH_SCORES.items():
+            ends = of_steps.set_index("method")[[score, f"{score}_low", f"{score}_high"]]
+            ends.columns = ["", "_low", "_high"]
+            cells = {f"{row}{end}": ends.loc[row, end] for row in columns for end in ends.columns}
+            points.append({"method": told.label, "value": int(str(steps))} | cells)
+    with styled([column.label for column in columns.values()], AXES):
+        figure = curves_figure(pd.DataFrame(points), "training steps of the DiT", columns, scope(config))
+        save(figure, OUT.parent / "scale.png")
+
+
 COLLECTED = {
     "table1": _table1,
     "parts": _parts,
@@ -203,6 +243,7 @@ COLLECTED = {
     "scorers": _scorers,
     "additions": _additions,
     "ranks": _ranks,
+    "scale": _scale,
 }
 
 

@@ -214,7 +214,7 @@ def curves_figure(points: pd.DataFrame, label: str, columns: Mapping[str, Column
     """
     methods = list(dict.fromkeys(points["method"]))
     figure = Figure(figsize=(1.4 + 3.4 * len(methods), 3.8), dpi=120, layout="constrained")
-    figure.suptitle(textwrap.fill(note, 60), x=0.01, ha="left", fontsize=8, color=GREY)
+    figure.suptitle(textwrap.fill(note, int(12.5 * figure.get_figwidth())), x=0.01, ha="left", fontsize=8, color=GREY)
     panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
     for axes, method in zip(panels, methods, strict=True):
         of_method = points[points["method"] == method].sort_values("value")

@@ -372,23 +372,23 @@ def test_the_whole_dag_runs_and_then_rests(small, _toybox, config_file):
 def test_a_method_is_added_by_one_file_and_one_line(small, _toybox, checkout, config_file):
     """The example of docs/extending.md, as it stands there."""
     code = (ROOT / "docs" / "extending.md").read_text().split("```python\n")[1].split("```")[0]
-    (checkout / "bico" / "methods" / "shift.py").write_text(code)
+    (checkout / "bico" / "methods" / "offset.py").write_text(code)
     small["models"] = _toybox["models"]
     small["concepts"] |= {"captions": 4, "frame_captions": 2}
     small["sampling"]["steps"] = 2
-    small["methods"] = {"base": {}, "shift": {"steps": 3, "learning_rate": 1e-2, "batch_size": 4}}
-    small |= {"tables": {"table1": {"base": None, "shift": None}}, "curves": {}, "applications": {}}
+    small["methods"] = {"base": {}, "offset": {"steps": 3, "learning_rate": 1e-2, "batch_size": 4}}
+    small |= {"tables": {"table1": {"base": None, "offset": None}}, "curves": {}, "applications": {}}
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     table = Path(small["results"]) / "table1.csv"
     done = snakemake("--configfile", config_file, "--", table, folder=checkout)
     assert done.returncode == 0, done.stdout[-4000:]
     rows = pd.read_csv(table, index_col="method")
-    assert rows.loc["shift", "missing"] == 0 and rows.loc["shift", "truth_overall"] != rows.loc["base", "truth_overall"]
+    assert rows.loc["offset", "missing"] == 0 and rows.loc["offset", "truth_overall"] != rows.loc["base", "truth_overall"]
 
-    small["methods"]["shift"]["step"] = 3
+    small["methods"]["offset"]["step"] = 3
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     refused = snakemake("-n", "--configfile", config_file, "--", table, folder=checkout).stdout
-    assert "methods.shift: unknown key 'step': did you mean 'steps'?" in refused
+    assert "methods.offset: unknown key 'step': did you mean 'steps'?" in refused
 
 
 @needs_zoo

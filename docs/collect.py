@@ -6,6 +6,7 @@
     uv run python docs/collect.py scorers [--config FILE]
     uv run python docs/collect.py additions [--config FILE]
     uv run python docs/collect.py ranks [--config FILE]
+    uv run python docs/collect.py binding [--config FILE]
     uv run python docs/collect.py scale 500=results/scale_500/config.yaml ... shipped=results/config.yaml
 
 `table1` writes table1.csv, differences.csv and automatic_scores.csv from the rows of table 1. `parts` writes table2.csv
@@ -13,15 +14,15 @@ and table3.csv of the last of its runs, and parts.csv: what each part of BiCo ad
 with the lean of its text encoder. `worlds` writes worlds.csv: rows of table 1 with other text encoders, and with the
 shipped one. `scorers` writes scorers.csv, what each score sees of each fault, and agreement.csv, how it ranks the
 clips of methods. `additions` writes additions.csv and additions_differences.csv: variants of ours beside BiCo; `ranks`
-does the same for binders of low rank. `scale` writes scale.csv and scale_differences.csv, and draws scale.png: rows on
-backbones of which each is given with the number of steps that its DiT was trained. Then change the dates in
-docs/results/tables.yaml, and run docs/generate.py.
+does the same for binders of low rank. `binding` counts what the rows learned of single sources. `scale` writes
+scale.csv and scale_differences.csv, and draws scale.png: rows on backbones of which each is given with the number of
+steps that its DiT was trained. Then change the dates in docs/results/tables.yaml, and run docs/generate.py.
 """
 
 import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -48,7 +49,6 @@ from bico.report.statistics import (
 from bico.report.style import save, styled
 from bico.report.tables import published
 from bico.scoring.results import TRUTH, answering, read_scores, score_columns
-from bico.zoo.wan.evaluate import evaluate
 
 OUT = Path(__file__).parent / "results"
 COMPARED = [
@@ -64,8 +64,9 @@ COMPARED = [
 """Rows, and the scores in which they are compared."""
 ADDITIONS = ["bico_key_words", "bico_fast"]
 """Variants of ours."""
-QUALITY = ("subject", "motion", "colours")
-"""Abilities of a backbone in `bico.zoo.wan.evaluate`."""
+GOOD = 4.0
+"""dB of reconstruction that a source should gain."""
+LEAK = 0.2
 RANKS = ["bico_rank_32", "bico_rank_8", "bico_rank_2"]
 FAULTS = {
     "hue": "hue of the subject",
@@ -210,11 +211,7 @@ def _scale(runs: dict[str, Config]) -> None:
     told, differences = [], []
     for steps, config in runs.items():
         scores = {row: read_scores(config, row) for row in rows}
-        quality = evaluate(config.models.wan, probe=cast("Path", config.models.probe))
-        told += [
-            {"steps": steps} | {name: quality[name] for name in QUALITY} | _row(config, row, found)
-            for row, found in scores.items()
-        ]
+        told += [{"steps": steps} | _row(config, row, found) for row, found in scores.items()]
         differences += [{"steps": steps} | line for line in _differences(config, scores, compared)]
     _save("scale", told)
     _save("scale_differences", differences)
@@ -236,6 +233,30 @@ def _draw_scale(lines: pd.DataFrame, config: Config) -> None:
         save(figure, OUT.parent / "scale.png")
 
 
+def _binding(runs: dict[str, Config]) -> None:
+    (config,) = runs.values()
+    rows = [row for row in (*config.methods, TRUTH) if config.paths.binding(row).exists()]
+    _save("binding", (_learned(row, pd.read_csv(config.paths.binding(row))) for row in rows))
+
+
+def _learned(row: str, table: pd.DataFrame) -> dict[str, Any]:
+    """Counts of sources and roles. A role passes the leak test if it measurably gains when its word alone is bound, and
+    no other role falls by more than `LEAK` of that gain."""
+    whole = table[table["measured"] == "psnr"]["gain"]
+    alone = table[table["bound"] != "everything"]
+    own = alone[alone["bound"] == alone["measured"]].set_index(["source", "bound"])
+    others = alone[alone["bound"] != alone["measured"]].groupby(["source", "bound"])["gain"].min()
+    gains = own["gain_low"] > 0
+    clean = others.reindex(own.index) >= -LEAK * own["gain"]
+    return {
+        "method": row,
+        "reconstruction": f"{whole.mean():+.1f}",
+        "sources": f"{(whole >= GOOD).sum()} of {len(whole)}",
+        "roles": f"{gains.sum()} of {len(own)}",
+        "leak": f"{(gains & clean).sum()} of {len(own)}",
+    }
+
+
 COLLECTED = {
     "table1": _table1,
     "parts": _parts,
@@ -244,6 +265,7 @@ COLLECTED = {
     "additions": _additions,
     "ranks": _ranks,
     "scale": _scale,
+    "binding": _binding,
 }
 
 

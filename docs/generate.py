@@ -64,7 +64,7 @@ def results(name: str) -> str:
     with (DOCS / f"results/{name}.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if digits := table.get("digits"):
-        rows = [{column: _rounded(value, digits) for column, value in row.items()} for row in rows]
+        rows = [{name: _rounded(value, 3 if name == "p" else digits) for name, value in row.items()} for row in rows]
     shown: Mapping[str, str] = table["columns"]
     header = list(shown.values())
     cells = [[names.get(row[column], _cell(row, column)) for column in shown] for row in rows]

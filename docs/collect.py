@@ -15,8 +15,9 @@ with the lean of its text encoder. `worlds` writes worlds.csv: rows of table 1 w
 shipped one. `scorers` writes scorers.csv, what each score sees of each fault, and agreement.csv, how it ranks the
 clips of methods. `additions` writes additions.csv and additions_differences.csv: variants of ours beside BiCo; `ranks`
 does the same for binders of low rank. `binding` counts what the rows learned of single sources. `scale` writes
-scale.csv and scale_differences.csv, and draws scale.png: rows on backbones of which each is given with the number of
-steps that its DiT was trained. Then change the dates in docs/results/tables.yaml, and run docs/generate.py.
+scale.csv, scale_differences.csv and scale_growth.csv, and draws scale.png: rows on backbones of which each is given
+with the number of steps that its DiT was trained. Then change the dates in docs/results/tables.yaml, and run
+docs/generate.py.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pandas as pd
 
 from bico.config.benchmark import Kind
@@ -207,15 +209,37 @@ def _seconds(config: Config, row: str) -> dict[str, float | None]:
 
 def _scale(runs: dict[str, Config]) -> None:
     rows = ("base", "db_lora", "bico")
-    compared = [("bico", "db_lora", TRUTH_SCORES), ("bico", "base", ["truth_overall"])]
-    told, differences = [], []
+    lines, differences, leads = [], [], dict[str, dict[str, np.ndarray]]()
     for steps, config in runs.items():
         scores = {row: read_scores(config, row) for row in rows}
-        told += [{"steps": steps} | _row(config, row, found) for row, found in scores.items()]
-        differences += [{"steps": steps} | line for line in _differences(config, scores, compared)]
-    _save("scale", told)
+        lines += [{"steps": steps} | _row(config, row, found) for row, found in scores.items()]
+        differences += [
+            {"steps": steps} | line for line in _differences(config, scores, [("bico", "db_lora", TRUTH_SCORES)])
+        ]
+        leads[steps] = {
+            score: case_means(config, scores["bico"], score) - case_means(config, scores["db_lora"], score)
+            for score in TRUTH_SCORES
+        }
+    _save("scale", lines)
     _save("scale_differences", differences)
-    _draw_scale(pd.DataFrame(told), next(iter(runs.values())))
+    last = list(runs.values())[-1]
+    _save("scale_growth", _growth(last, leads))
+    _draw_scale(pd.DataFrame(lines), last)
+
+
+def _growth(config: Config, leads: dict[str, dict[str, np.ndarray]]) -> Iterator[dict[str, Any]]:
+    """How much larger the lead is than on the first backbone on which rows had as many trainings as on the last."""
+    trainings = len(config.learning_seeds)
+    first, *others = [steps for steps, lead in leads.items() if len(lead["truth_overall"]) == trainings]
+    for steps in others:
+        for score in TRUTH_SCORES:
+            pair = leads[steps][score], leads[first][score]
+            yield {
+                "steps": f"{steps} minus {first}",
+                "score": score_columns(config)[score].label,
+                **named("difference", paired_difference(*pair, **bootstrap(config))),
+                "p": difference_p(*pair),
+            }
 
 
 def _draw_scale(lines: pd.DataFrame, config: Config) -> None:

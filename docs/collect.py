@@ -48,7 +48,7 @@ from bico.report.statistics import (
     rank_correlation,
     row_intervals,
 )
-from bico.report.style import save, styled
+from bico.report.style import GREY, save, styled
 from bico.report.tables import published
 from bico.scoring.results import TRUTH, answering, read_scores, score_columns
 
@@ -214,7 +214,7 @@ def _scale(runs: dict[str, Config]) -> None:
         scores = {row: read_scores(config, row) for row in rows}
         lines += [{"steps": steps} | _row(config, row, found) for row, found in scores.items()]
         differences += [
-            {"steps": steps} | line for line in _differences(config, scores, [("bico", "db_lora", TRUTH_SCORES)])
+            {"steps": steps} | line for line in _differences(config, scores, [("bico", "db_lora", [*TRUTH_SCORES])])
         ]
         leads[steps] = {
             score: case_means(config, scores["bico"], score) - case_means(config, scores["db_lora"], score)
@@ -224,7 +224,7 @@ def _scale(runs: dict[str, Config]) -> None:
     _save("scale_differences", differences)
     last = list(runs.values())[-1]
     _save("scale_growth", _growth(last, leads))
-    _draw_scale(pd.DataFrame(lines), last)
+    _draw_scale(pd.DataFrame(differences), last)
 
 
 def _growth(config: Config, leads: dict[str, dict[str, np.ndarray]]) -> Iterator[dict[str, Any]]:
@@ -242,18 +242,18 @@ def _growth(config: Config, leads: dict[str, dict[str, np.ndarray]]) -> Iterator
             }
 
 
-def _draw_scale(lines: pd.DataFrame, config: Config) -> None:
-    """A panel for each truth score, with a curve for each row."""
-    columns = {row: Column(row, config.label(row), "") for row in lines["method"].unique()}
-    points = []
-    for steps, of_steps in lines[lines["steps"].str.isdecimal()].groupby("steps"):
-        for score, told in TRUTH_SCORES.items():
-            ends = of_steps.set_index("method")[[score, f"{score}_low", f"{score}_high"]]
-            ends.columns = ["", "_low", "_high"]
-            cells = {f"{row}{end}": ends.loc[row, end] for row in columns for end in ends.columns}
-            points.append({"method": told.label, "value": int(str(steps))} | cells)
-    with styled([column.label for column in columns.values()], AXES):
-        figure = curves_figure(pd.DataFrame(points), "training steps of the DiT", columns, scope(config))
+def _draw_scale(differences: pd.DataFrame, config: Config) -> None:
+    """A panel for each truth score: the lead on each backbone, one beside the other."""
+    backbones = list(differences["steps"].unique())
+    points = pd.DataFrame({"method": differences["score"], "value": differences["steps"].map(backbones.index)})
+    points[["lead", "lead_low", "lead_high"]] = differences[["difference", "difference_low", "difference_high"]]
+    label = differences["comparison"].iloc[0]
+    with styled([label], AXES):
+        figure = curves_figure(points, "training steps of the DiT", {"lead": Column("lead", label, "")}, scope(config))
+        for axes in figure.axes:
+            axes.set_xticks(range(len(backbones)), backbones)
+            axes.axhline(0, color=GREY, linewidth=0.8)
+        figure.axes[0].set_ylabel("points")
         save(figure, OUT.parent / "scale.png")
 
 

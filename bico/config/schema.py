@@ -194,8 +194,8 @@ class Config(Benchmark):
         default=None,
         pattern=r"^[0-9a-f]{64}$",
         description=(
-            "SHA-256 of all Toybox scenes, all cases and `media`, as `bico draw` writes it. A run with others ends before "
-            "it starts; null = no check."
+            "SHA-256 of all Toybox scenes, all cases and `media`, as `bico draw` writes it. A run with others ends "
+            "before it starts; null = no check."
         ),
     )
 

@@ -383,7 +383,8 @@ def test_a_method_is_added_by_one_file_and_one_line(small, _toybox, checkout, co
     done = snakemake("--configfile", config_file, "--", table, folder=checkout)
     assert done.returncode == 0, done.stdout[-4000:]
     rows = pd.read_csv(table, index_col="method")
-    assert rows.loc["offset", "missing"] == 0 and rows.loc["offset", "truth_overall"] != rows.loc["base", "truth_overall"]
+    assert rows.loc["offset", "missing"] == 0
+    assert rows.loc["offset", "truth_overall"] != rows.loc["base", "truth_overall"]
 
     small["methods"]["offset"]["step"] = 3
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))

@@ -60,10 +60,7 @@ def with_targets(arguments: Sequence[str], targets: Collection[str], wanted: Seq
 
 def _table(config: Config, name: str, width: int) -> str:
     path = config.paths.table(name)
-    types = {
-        "method": str,
-        "configuration": str,
-    } | dict.fromkeys(COUNTS, int)
+    types = {"method": str, "configuration": str} | dict.fromkeys(COUNTS, int)
     table = complete_first(read_table(path, types))
     columns = score_columns(config)
     short = [name for name, column in columns.items() if column.heading and name not in TRUTH_SCORES]

@@ -64,7 +64,9 @@ def results(name: str) -> str:
     with (DOCS / f"results/{name}.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if digits := table.get("digits"):
-        rows = [{name: _rounded(value, 3 if name == "p" else digits) for name, value in row.items()} for row in rows]
+        rows = [
+            {column: _rounded(value, 3 if column == "p" else digits) for column, value in row.items()} for row in rows
+        ]
     shown: Mapping[str, str] = table["columns"]
     header = list(shown.values())
     cells = [[names.get(row[column], _cell(row, column)) for column in shown] for row in rows]

@@ -26,7 +26,7 @@ from bico.plan.clips import as_case
 from bico.plan.trainings import applying_rows
 from bico.report.figures import Row, strip
 from bico.report.names import TRUTH_LABEL, scope
-from bico.report.statistics import bootstrap, case_interval
+from bico.report.statistics import bootstrap, case_interval, named
 from bico.report.style import INK, PALETTE, save_pair, styled
 from bico.scoring import truth
 from bico.toybox.probe import Reading
@@ -102,10 +102,9 @@ def _row(
     config: Config, name: str, entry: Application, row: str, measured: str, before: np.ndarray, after: np.ndarray
 ) -> dict[str, Any]:
     kind = "decomposition" if entry.keep else "editing"
-    gain, low, high = case_interval(after - before, **bootstrap(config))
     labels = {"application": name, "kind": kind, "method": row, "measured": measured, "clips": len(after)}
     means = {"unbound": before.mean(), "bound_value": after.mean()}
-    return labels | means | {"gain": gain, "gain_low": low, "gain_high": high}
+    return labels | means | named("gain", case_interval(after - before, **bootstrap(config)))
 
 
 def _draw(config: Config, name: str, entry: Application, clips: dict[str, np.ndarray]) -> None:

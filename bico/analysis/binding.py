@@ -32,7 +32,7 @@ from bico.media.reading import read_media
 from bico.models.wan.backbone import Backbone
 from bico.plan.binding import CONTEXTS
 from bico.plan.trainings import learned_items
-from bico.report.statistics import bootstrap, case_interval
+from bico.report.statistics import bootstrap, case_interval, named
 from bico.scoring import truth
 from bico.scoring.results import TRUTH
 from bico.toybox.captions import LIGHT_PHRASES, PLACES, STYLE_PHRASES
@@ -264,5 +264,4 @@ def _write(config: Config, row: str, rows: Sequence[Mapping[str, object]]) -> pd
 
 
 def _gain(config: Config, gains: np.ndarray) -> dict[str, float]:
-    mean, low, high = case_interval(gains, **bootstrap(config))
-    return {"gain": mean, "gain_low": low, "gain_high": high}
+    return named("gain", case_interval(gains, **bootstrap(config)))

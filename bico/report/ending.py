@@ -68,10 +68,11 @@ def _table(config: Config, name: str, width: int) -> str:
     known = [*short, *TRUTH] if few == TRUTH else short
     labels = {name: column.label for name, column in columns.items()}
     rows = table.to_dict(orient="records")
-    fewer = {config.label(row["method"]): covered(row) for row in rows if covered(row)}
-    lacking = {config.label(row["method"]): lost(row) for row in rows if lost(row)}
-    names = [config.label(row["method"]) for row in rows]
-    names = [f"{label} {'*' if label in fewer else ''}{'!' if label in lacking else ''}".rstrip() for label in names]
+    row_labels = [config.label(row["method"]) for row in rows]
+    fewer = {label: covered(row) for label, row in zip(row_labels, rows, strict=True) if covered(row)}
+    lacking = {label: lost(row) for label, row in zip(row_labels, rows, strict=True) if lost(row)}
+    marks = [("*" if label in fewer else "") + ("!" if label in lacking else "") for label in row_labels]
+    names = [f"{label} {mark}".rstrip() for label, mark in zip(row_labels, marks, strict=True)]
     lines = _aligned(names, table, few, labels, spans=True)
     if len(lines[0]) > width:
         lines = _aligned(names, table, known, labels, spans=False)

@@ -194,8 +194,8 @@ def difference_p(first: np.ndarray, second: np.ndarray) -> float:
     of_cases, of_trainings = values.mean(axis=0).compressed(), values.mean(axis=1).compressed()
     if len(of_cases) < FEWEST:
         return np.nan
-    parts = [each.var(ddof=1) / len(each) for each in (of_cases, of_trainings) if len(each) > 1]
-    freedom = [len(each) - 1 for each in (of_cases, of_trainings) if len(each) > 1]
+    several = [means for means in (of_cases, of_trainings) if len(means) > 1]
+    parts, freedom = [means.var(ddof=1) / len(means) for means in several], [len(means) - 1 for means in several]
     mean = abs(float(_mean(values)))
     if sum(parts) == 0:
         return 1.0 if mean == 0 else 0.0

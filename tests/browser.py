@@ -1,74 +1,61 @@
 """Pages in headless Chromium, as large as a phone or a screen, light or dark."""
 
-import json
-import re
 import shutil
-import subprocess
-from html import unescape
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 
-BEFORE = """
-<script>
+COUNT_SEEKS = """
   const time = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "currentTime")
-  let sought = 0
+  window.sought = 0
   Object.defineProperty(HTMLMediaElement.prototype, "currentTime", {
-    get: time.get, set(moment) { sought++; time.set.call(this, moment) } })
-</script>
+    get: time.get, set(moment) { window.sought++; time.set.call(this, moment) } })
 """
-AFTER = """
-<script>
-  const all = (selector) => [...document.querySelectorAll(selector)].filter((node) => node.getClientRects().length)
+SHOWN = "(selector) => [...document.querySelectorAll(selector)].filter((node) => node.getClientRects().length)"
+PLAYED = f"({SHOWN})('video').every((clip) => clip.ended || clip.currentTime > 0)"
+MEASURE = f"""() => {{
+  const all = {SHOWN}
   const start = (node) => node.outerHTML.slice(0, 80)
   const box = (node) => node.getBoundingClientRect()
   const touched = "button:not(.media), select, label:has([type=radio]), label:has([type=checkbox]), [type=range]"
-  setTimeout(() => {
-    const found = {
-      width: innerWidth,
-      overflowing: all("body *").filter((node) => box(node).right > innerWidth + 0.5).map(start),
-      small: all(touched).filter((node) => Math.min(box(node).width, box(node).height) < 44).map(start),
-      unlabelled: all("img, video").filter((node) => !(node.alt || node.ariaLabel)).length,
-      labels: all("img, video").map((node) => node.alt || node.ariaLabel),
-      sought,
-      played: all("video").every((clip) => clip.ended || clip.currentTime > 0),
-      background: getComputedStyle(document.body).backgroundColor,
-    }
-    const clip = document.querySelector(".media")
-    clip.click()
-    found.enlarged = box(clip.firstChild).width
-    document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }))
-    found.shrunk = box(clip.firstChild).width
-    parent.postMessage(JSON.stringify(found), "*")
-  }, 2500)
-</script>
-"""
+  return {{
+    width: innerWidth,
+    overflowing: all("body *").filter((node) => box(node).right > innerWidth + 0.5).map(start),
+    small: all(touched).filter((node) => Math.min(box(node).width, box(node).height) < 44).map(start),
+    unlabelled: all("img, video").filter((node) => !(node.alt || node.ariaLabel)).length,
+    labels: all("img, video").map((node) => node.alt || node.ariaLabel),
+    sought: window.sought,
+    background: getComputedStyle(document.body).backgroundColor,
+  }}
+}}"""
 
 
-# A window cannot be as narrow as a phone.
-FRAME = """<!doctype html><meta name="color-scheme" content="light dark">
-<iframe width="{width}" height="844" src="{name}"></iframe>
-<script>onmessage = ({{ data }}) => {{ document.body.dataset.found = data }}</script>"""
+@contextmanager
+def opened(page: Path, view: str = "", *, width: int = 1280, dark: bool = False) -> Iterator[Page]:
+    """The page in a window of this width in pixels. `view` is what follows its address, such as #case=."""
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM) as browser:
+        shown = browser.new_page(viewport={"width": width, "height": 844}, color_scheme="dark" if dark else "light")
+        shown.add_init_script(COUNT_SEEKS)
+        shown.goto(page.as_uri() + view)
+        yield shown
 
 
-def run(page: Path, folder: Path, *options: str) -> str:
-    """The page's DOM after some seconds. `folder` is the browser's own."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000"]
-    command += [f"--user-data-dir={folder}", *options, "--dump-dom", f"file://{page}"]
-    done = subprocess.run(command, check=True, capture_output=True, timeout=100)
-    return done.stdout.decode()
-
-
-def measured(page: Path, folder: Path, *, width: int, dark: bool = False) -> dict:
-    """What is seen on a page of this width in pixels: see AFTER."""
-    watched, frame = (page.with_name(f"{name}-{page.name}") for name in ("watched", "frame"))
-    watched.write_text(page.read_text().replace("<title>", f"{BEFORE}<title>").replace("</html>", f"{AFTER}</html>"))
-    frame.write_text(FRAME.format(width=width, name=watched.name))
-    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
-    dom = run(frame, folder, "--window-size=1400,900", "--hide-scrollbars", scheme)
-    watched.unlink()
-    frame.unlink()
-    return json.loads(unescape(re.search(r'data-found="([^"]*)"', dom)[1]))
+def measured(page: Path, *, width: int, dark: bool = False, plays: bool = True) -> dict[str, Any]:
+    """What is seen (see MEASURE) once all clips of a page that `plays` them do, and its first clip's width enlarged
+    and shrunk."""
+    with opened(page, width=width, dark=dark) as shown:
+        if plays:
+            shown.wait_for_function(PLAYED)
+        found = shown.evaluate(MEASURE)
+        first = shown.locator(".media").first
+        for key, act in ("enlarged", first.click), ("shrunk", lambda: shown.keyboard.press("Escape")):
+            act()
+            found[key] = first.locator("> *").evaluate("(clip) => clip.getBoundingClientRect().width")
+    return found

@@ -6,6 +6,7 @@
     uv run python docs/collect.py scorers [--config FILE]
     uv run python docs/collect.py additions [--config FILE]
     uv run python docs/collect.py ranks [--config FILE]
+    uv run python docs/collect.py curves [--config FILE]
     uv run python docs/collect.py binding [--config FILE]
     uv run python docs/collect.py scale 500=results/scale_500/config.yaml ... shipped=results/config.yaml
 
@@ -14,10 +15,10 @@ and table3.csv of the last of its runs, and parts.csv: what each part of BiCo ad
 with the lean of its text encoder. `worlds` writes worlds.csv: rows of table 1 with other text encoders, and with the
 shipped one. `scorers` writes scorers.csv, what each score sees of each fault, and agreement.csv, how it ranks the
 clips of methods. `additions` writes additions.csv and additions_differences.csv: variants of ours beside BiCo; `ranks`
-does the same for binders of low rank. `binding` counts what the rows learned of single sources. `scale` writes
-scale.csv, scale_differences.csv and scale_growth.csv, and draws scale.png: rows on backbones of which each is given
-with the number of steps that its DiT was trained. Then change the dates in docs/results/tables.yaml, and run
-docs/generate.py.
+does the same for binders of low rank. `curves` writes the points of two curves, and settings.csv: their differences
+from BiCo. `binding` counts what the rows learned of single sources. `scale` writes scale.csv, scale_differences.csv and
+scale_growth.csv, and draws scale.png: rows on backbones of which each is given with the number of steps that its DiT
+was trained. Then change the dates in docs/results/tables.yaml, and run docs/generate.py.
 """
 
 import argparse
@@ -69,6 +70,14 @@ ADDITIONS = ["bico_key_words", "bico_fast"]
 GOOD = 4.0
 """dB of reconstruction that a source should gain."""
 LEAK = 0.2
+CURVES = ["strength", "length"]
+SETTINGS = {
+    "strength of the binders 0.6 instead of 1": "bico_strength_60",
+    "strength of the binders 1.4 instead of 1": "bico_strength_140",
+    "half of the training steps": "bico_half",
+    "twice the training steps": "bico_double",
+}
+"""Setting of BiCo: the row that has it."""
 RANKS = ["bico_rank_32", "bico_rank_8", "bico_rank_2"]
 FAULTS = {
     "hue": "hue of the subject",
@@ -192,6 +201,18 @@ def _ranks(runs: dict[str, Config]) -> None:
     _save("ranks_differences", _differences(config, scores, _beside_bico(RANKS)))
 
 
+def _curves(runs: dict[str, Config]) -> None:
+    (config,) = runs.values()
+    for name in CURVES:
+        rows = config.curves[name].rows.items()
+        _save(f"curve_{name}", ({"value": value} | _row(config, row, read_scores(config, row)) for row, value in rows))
+    scores = {row: read_scores(config, row) for row in ("bico", *SETTINGS.values())}
+    told = {row: setting for setting, row in SETTINGS.items()}
+    compared = [(row, "bico", ["truth_overall"]) for row in told]
+    differences = zip(told.values(), _differences(config, scores, compared), strict=True)
+    _save("settings", ({"setting": setting} | line for setting, line in differences))
+
+
 def _beside_bico(rows: list[str]) -> list[tuple[str, str, list[str]]]:
     return [(row, "bico", [*TRUTH_SCORES, "motion_fidelity"]) for row in rows]
 
@@ -288,6 +309,7 @@ COLLECTED = {
     "scorers": _scorers,
     "additions": _additions,
     "ranks": _ranks,
+    "curves": _curves,
     "scale": _scale,
     "binding": _binding,
 }

@@ -54,7 +54,7 @@ def test_a_run_that_was_killed_again_and_again_ends_in_the_same_bytes(command, t
     finished(command, tmp_path / "whole")
     broken, moments = tmp_path / "broken", random.Random(0)
     for _ in range(KILLS):
-        before = {path: path.stat().st_mtime_ns for path in (broken / "work").rglob("*") if path.is_file()}
+        before = times(broken)
         with start(command, broken) as running:
             while running.poll() is None and not _worked(broken, before):  # the imports are not worth a kill
                 time.sleep(0.02)
@@ -67,5 +67,11 @@ def test_a_run_that_was_killed_again_and_again_ends_in_the_same_bytes(command, t
 
 def _worked(folder: Path, before: dict[Path, int]) -> bool:
     """Whether anything was written since."""
-    now = {path: path.stat().st_mtime_ns for path in (folder / "work").rglob("*") if path.exists() and path.is_file()}
-    return now != before
+    try:
+        return times(folder) != before
+    except FileNotFoundError:  # a temporary file that got its name just now
+        return True
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (folder / "work").rglob("*")}

@@ -51,7 +51,7 @@ def test_faults_cost_time_and_nothing_else(small, _toybox, tmp_path, checkout):
     ):
         kept, struck = {}, set()
         while struck < {CANCELLED, NODELESS, LATE}:  # in the order in which they come up: this differs between machines
-            row = wait_for(lambda: due(tmp_path, struck), "a clip's generation or a checkpoint", seconds=300)
+            row = wait_for(lambda: due(tmp_path, struck), "a clip's generation or a checkpoint", seconds=600)
             struck.add(row)
             if row == LATE:
                 late = process("generate", LATE)
@@ -64,7 +64,7 @@ def test_faults_cost_time_and_nothing_else(small, _toybox, tmp_path, checkout):
             else:
                 slurm("scontrol", "update", "nodename=n2", "state=down", "reason=fault")
         for run in (local, remote):
-            assert run.wait(timeout=400) == 0, output(run)
+            assert run.wait(timeout=900) == 0, output(run)
         cancelled, nodeless, late = queue("learn", CANCELLED), queue("learn", NODELESS), queue("generate", LATE)
 
     results = [tmp_path / name for name in configs]
@@ -112,7 +112,7 @@ def test_a_job_that_is_preempted_runs_again(tmp_path):
             wait_for(tries.exists, "the job's start", seconds=240)
             urgent = ["--partition=urgent", "--exclusive", "--nodes=2", "--output=/dev/null", "--wrap=sleep 5"]
             assert slurm("sbatch", *urgent)
-            assert started.wait(timeout=400) == 0, (tmp_path / "log").read_text()
+            assert started.wait(timeout=900) == 0, (tmp_path / "log").read_text()
             names = [job["what"] for job in queue("preempted", "")]
         finally:
             started.kill()

@@ -45,7 +45,7 @@ def cluster(folder: Path) -> Iterator[None]:
         _configure(folder)
         _start(folder)
         wait_for(
-            lambda: slurm("sinfo", "--noheader", "--format=%D %t") == f"{len(NODES)} idle", "idle nodes", seconds=30
+            lambda: slurm("sinfo", "--noheader", "--format=%D %t") == f"{len(NODES)} idle", "idle nodes", seconds=120
         )
         yield
     finally:
@@ -109,4 +109,4 @@ def _end(pid: Path) -> None:
     """Ends a daemon, which removes its file."""
     if pid.exists():
         os.kill(int(pid.read_text()), signal.SIGTERM)
-        wait_for(lambda: not pid.exists(), f"the end of {pid.name}", seconds=20)
+        wait_for(lambda: not pid.exists(), f"the end of {pid.name}", seconds=60)

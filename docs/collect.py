@@ -12,19 +12,20 @@
 
 `table1` writes table1.csv, differences.csv and automatic_scores.csv from the rows of table 1. `parts` writes table2.csv
 and table3.csv of the last of its runs, and parts.csv: what each part of BiCo adds in every run, of which each is given
-with the lean of its text encoder. `worlds` writes worlds.csv: rows of table 1 with other text encoders, and with the
-shipped one. `scorers` writes scorers.csv, what each score sees of each fault, and agreement.csv, how it ranks the
-clips of methods. `additions` writes additions.csv and additions_differences.csv: variants of ours beside BiCo; `ranks`
-does the same for binders of low rank. `curves` writes the points of two curves, and settings.csv: their differences
-from BiCo. `binding` counts what the rows learned of single sources. `scale` writes scale.csv, scale_differences.csv and
-scale_growth.csv, and draws scale.png: rows on backbones of which each is given with the number of steps that its DiT
-was trained. Then change the dates in docs/results/tables.yaml, and run docs/generate.py.
+with the lean of its text encoder; lines of other leans stay as they are. `worlds` writes worlds.csv: rows of table 1
+with other text encoders, and with the shipped one. `scorers` writes scorers.csv, what each score sees of each fault,
+and agreement.csv, how it ranks the clips of methods. `additions` writes additions.csv and additions_differences.csv:
+variants of ours beside BiCo; `ranks` does the same for binders of low rank. `curves` writes the points of two curves,
+and settings.csv: their differences from BiCo. `binding` counts what the rows learned of single sources. `scale` writes
+scale.csv, scale_differences.csv and scale_growth.csv, and draws scale.png: rows on backbones of which each is given
+with the number of steps that its DiT was trained. Then change the dates in docs/results/tables.yaml, and run
+docs/generate.py.
 """
 
 import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -136,16 +137,17 @@ def _parts(runs: dict[str, Config]) -> None:
             for row, number in shipped.table(name).items()
         ]
         _save(name, lines)
-    _save(
-        "parts",
-        (
-            line
-            for part, rows in PARTS.items()
-            for lean, config in runs.items()
-            if _scored(config, *rows)
-            for line in _part(config, part, lean)
-        ),
-    )
+    lines = [
+        line
+        for part, rows in PARTS.items()
+        for lean, config in runs.items()
+        if _scored(config, *rows)
+        for line in _part(config, part, lean)
+    ]
+    before = pd.read_csv(OUT / "parts.csv", dtype={"lean": str})
+    lines += cast("list[dict[str, Any]]", before[~before["lean"].isin(runs)].to_dict("records"))
+    parts = list(PARTS)
+    _save("parts", sorted(lines, key=lambda line: (parts.index(line["part"]), line["lean"])))
 
 
 def _worlds(runs: dict[str, Config]) -> None:

@@ -26,6 +26,9 @@ from bico.models.binder_form import HIDDEN, WIDTH
 Gate = Literal["learned", "released"]
 """How a binder mixes its two branches: see `TwoBranchBinder` and `ReleasedBinder`."""
 
+Keys = Literal["bound", "plain"]
+"""Which tokens the keys of the cross-attention come from: see `HierarchicalBinder`."""
+
 
 def mlp(width: int, rank: int | None) -> nn.Sequential:
     """LayerNorm, Linear, GELU (exact), Linear, LayerNorm. The two matrices have at most this rank; None = `width`."""
@@ -112,6 +115,8 @@ class HierarchicalBinder(nn.Module):
         gate: how the two branches are mixed.
         hierarchical: False leaves out the per-block binders (an ablation); every block then gets p_g.
         rank: width of the hidden layers; None = `width`, as in the paper.
+        keys: "bound" = keys and values of the cross-attention come from bound tokens, as in the paper; "plain" = only
+            the values do.
     """
 
     def __init__(
@@ -123,16 +128,19 @@ class HierarchicalBinder(nn.Module):
         gate: Gate = "learned",
         hierarchical: bool = True,
         rank: int | None = None,
+        keys: Keys = "bound",
     ) -> None:
         super().__init__()
         kind = {"learned": TwoBranchBinder, "released": ReleasedBinder}[gate] if two_branch else Binder
-        self.width, self.num_blocks = width, num_blocks
+        self.width, self.num_blocks, self.keys = width, num_blocks, keys
         self.shared = kind(width, rank)
         self.blocks = nn.ModuleList(kind(width, rank) for _ in range(num_blocks if hierarchical else 0))
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], num_blocks: int) -> HierarchicalBinder:
-        """The binder with the tensors of an artifact. Their names and shapes define its form."""
+    def from_tensors(
+        cls, tensors: Mapping[str, Tensor], num_blocks: int, *, keys: Keys = "bound"
+    ) -> HierarchicalBinder:
+        """The binder with the tensors of an artifact. Their names and shapes define its form, except for `keys`."""
         with torch.device("meta"):  # random weights of full size, soon replaced, would take longer than all else here
             binder = cls(
                 tensors[WIDTH].shape[0],
@@ -141,6 +149,7 @@ class HierarchicalBinder(nn.Module):
                 gate="released" if "shared.softmax_gate.1.weight" in tensors else "learned",
                 hierarchical=any(name.startswith("blocks.") for name in tensors),
                 rank=tensors[HIDDEN].shape[0],
+                keys=keys,
             )
         learned = {name: tensor.float() for name, tensor in tensors.items() if name != "absorption"}
         binder.load_state_dict(learned, assign=True)
@@ -160,13 +169,14 @@ class HierarchicalBinder(nn.Module):
             strength: factor on every change.
 
         Returns:
-            One context for each block, in the dtype of `context`.
+            One context for each block, in the dtype of `context`: [batch, slots, width]; with plain keys [2, batch,
+            slots, width], the unchanged one for the keys and the bound one for the values.
         """
 
         def placed(tokens: Tensor) -> Tensor:
             bound = context.clone()
             bound[places] = tokens.to(context.dtype)
-            return bound
+            return bound if self.keys == "bound" else torch.stack([context, bound])
 
         places = tuple(to_device(each, context.device) for each in mask.nonzero(as_tuple=True))
         tokens = self.shared(context[places].float(), temporal=temporal, strength=strength)

@@ -18,6 +18,7 @@ from bico.methods.bico import compose as bico_compose
 from bico.methods.bico import isolation
 from bico.methods.bico import learn as bico_learn
 from bico.methods.bico.absorption import with_absorption
+from bico.methods.bico.artifact import LearnedBinder
 from bico.methods.bico.batches import updates
 from bico.methods.bico.isolation import isolation_loss
 from bico.methods.bico.schedule import phases
@@ -26,7 +27,7 @@ from bico.methods.bico.settings import Settings as BicoSettings
 from bico.methods.shared.prompts import project
 from bico.models.binder import HierarchicalBinder
 from bico.sources.encoding import EncodedSource
-from bico.training.artifacts import load_artifact, save_artifact
+from bico.training.artifacts import load_artifact, provenance, save_artifact
 from bico.training.loss import flow_matching_loss
 from bico.training.noise import NoiseLevels
 
@@ -95,6 +96,25 @@ def test_binding_changes_bound_words_only_and_the_order_of_sources_does_not_matt
         assert torch.equal(one, two)
 
 
+def test_plain_keys_leave_attention_where_it_is_and_compose_with_bound_ones(backbone) -> None:
+    paths, settings = learned("bico").artifacts, BicoSettings(attention_keys="plain")
+    bound, plain = (
+        {source: LearnedBinder(load_artifact(path)[0], metadata).on(backbone) for source, path in paths.items()}
+        for metadata in ({}, provenance(settings, "still"))
+    )
+    of_prompt = backbone.keys_values(project(backbone, CASE.prompt))
+    of_bound, of_plain, of_both = (
+        backbone.keys_values(bico_compose.bind(backbone, CASE, binders))
+        for binders in (bound, plain, bound | {"still": plain["still"]})
+    )
+    for block in range(backbone.num_blocks):
+        assert torch.equal(of_plain[block][0], of_prompt[block][0])
+        assert torch.equal(of_plain[block][1], of_bound[block][1])
+        assert torch.equal(of_both[block][1], of_bound[block][1])
+        changed = (of_both[block][0] != of_prompt[block][0]).flatten(2).any(dim=-1)[0]
+        assert changed.nonzero().flatten().tolist() == [2, 3]  # bounc, ing: the words of the clip
+
+
 def test_strength_zero_is_the_base(backbone) -> None:
     off = learned("bico").settings.model_copy(update={"strength": 0.0})
     bound = clips(backbone, "bico", off, learned("bico").artifacts)[0]
@@ -111,6 +131,8 @@ def test_strength_zero_is_the_base(backbone) -> None:
         {"gate_learning_rate": 1e-5},
         {"gamma_learning_rate": 1e-1},
         {"rank": 2},
+        {"attention_keys": "plain"},
+        {"attention_keys": "plain", "isolation": {"share": 0.5}},
         {"caption_sampling": "epochs", "warm_up": 1, "fresh_optimizer": True},
         {"frame_stages": {"global_steps": 0, "all_steps": 2}},
         {"absorption": {"tokens": 0}},
@@ -122,9 +144,8 @@ def test_every_ablation_learns_and_composes(backbone, sources, tmp_path: Path, c
     two = {"global_steps": 1, "all_steps": 1}
     settings = BicoSettings(learning_rate=1e-2, stages=two, clip_stages=two, **change)
     path = tmp_path / "clip.safetensors"
-    save_artifact(
-        path, bico_learn.learn(backbone, sources["clip"], settings, shift=3.0, seed=0, workdir=tmp_path / "w"), {}
-    )
+    tensors = bico_learn.learn(backbone, sources["clip"], settings, shift=3.0, seed=0, workdir=tmp_path / "w")
+    save_artifact(path, tensors, provenance(settings, "clip"))
     case = Case(prompt="a cat bouncing", bind={"clip": ["bouncing"]})
     assert clips(backbone, "bico", settings, {"clip": path}, case=case)[0].shape == (5, 32, 32, 3)
 

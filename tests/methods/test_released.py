@@ -24,7 +24,7 @@ from bico.methods.bico.settings import Absorption, Noise
 from bico.methods.bico.settings import Settings as BicoSettings
 from bico.models.binder import HierarchicalBinder
 from bico.plan.clips import Job
-from bico.training.artifacts import load_artifact, save_artifact
+from bico.training.artifacts import load_artifact, provenance, save_artifact
 
 WIDTH, BLOCKS, SLOTS = 24, 3, 7
 
@@ -234,13 +234,15 @@ def test_pickles_are_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture) -
 
 def test_what_the_authors_code_cannot_express_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     tokens = {"absorption": torch.zeros(2, WIDTH)}
-    for tensors, expected in (
-        (HierarchicalBinder(WIDTH, BLOCKS, two_branch=True).state_dict(), "'gate: released'"),
-        (HierarchicalBinder(WIDTH, BLOCKS).state_dict() | tokens, "2 absorption tokens"),
-        (HierarchicalBinder(WIDTH, BLOCKS, rank=2).state_dict(), "have rank 2"),
-        (tokens, "there is no binder in it"),
+    plain_keys = provenance(BicoSettings(attention_keys="plain"), "still")
+    for tensors, metadata, expected in (
+        (HierarchicalBinder(WIDTH, BLOCKS, two_branch=True).state_dict(), {}, "'gate: released'"),
+        (HierarchicalBinder(WIDTH, BLOCKS).state_dict() | tokens, {}, "2 absorption tokens"),
+        (HierarchicalBinder(WIDTH, BLOCKS, rank=2).state_dict(), {}, "have rank 2"),
+        (HierarchicalBinder(WIDTH, BLOCKS).state_dict(), plain_keys, "'attention_keys: bound'"),
+        (tokens, {}, "there is no binder in it"),
     ):
-        save_artifact(tmp_path / "ours.safetensors", tensors, {})
+        save_artifact(tmp_path / "ours.safetensors", tensors, metadata)
         assert run("export", tmp_path / "ours.safetensors", tmp_path / "out.safetensors") == 2
         error = capsys.readouterr().err
         assert expected in error and error.count("\n") == 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from bico.core.errors import InputError
-from bico.models.binder import HierarchicalBinder
+from bico.models.binder import HierarchicalBinder, Keys
 from bico.models.binder_form import misfit, num_blocks_in, width_of
 from bico.models.wan.backbone import Backbone
 from bico.training.artifacts import save_artifact
@@ -56,8 +56,17 @@ class LearnedBinder:
         """Kind of the source; None for a binder of one branch without temporal decoupling, which fits both kinds."""
         if "shared.temporal.0.weight" in self.tensors:
             return "video"
-        settings = json.loads(self.metadata.get("settings", "{}"))
-        return "image" if settings.get("temporal_decoupling", True) else None
+        return "image" if self._settings.get("temporal_decoupling", True) else None
+
+    @property
+    def keys(self) -> Keys:
+        """Which tokens the keys of the cross-attention come from."""
+        return self._settings.get("attention_keys", "bound")
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """Settings of its training; {} if it was imported."""
+        return json.loads(self.metadata.get("settings", "{}"))
 
     @property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -81,7 +90,7 @@ class LearnedBinder:
         """
         if reason := misfit(self._shapes, backbone.width, backbone.num_blocks):
             raise InputError(f"{self!r}: does not fit {backbone.folder}: it {reason}: learn it on this backbone")
-        return HierarchicalBinder.from_tensors(self.tensors, backbone.num_blocks)
+        return HierarchicalBinder.from_tensors(self.tensors, backbone.num_blocks, keys=self.keys)
 
     def __repr__(self) -> str:
         kind, blocks = self.kind or "image or video", self.num_blocks or "any number of"

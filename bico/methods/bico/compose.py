@@ -40,7 +40,8 @@ def bind(
 ) -> list[Tensor]:
     """One context [1, slots, width] for each block: the prompt with each bound word changed by its source's binder.
 
-    The words of different sources share no token, so their order does not matter.
+    The words of different sources share no token, so their order does not matter. If a binder leaves keys plain, the
+    contexts are [2, 1, slots, width], for keys and for values.
     """
     context = project(backbone, case.prompt)
     contexts = [context] * backbone.num_blocks

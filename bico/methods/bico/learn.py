@@ -136,6 +136,7 @@ def initial(backbone: Backbone, kind: str, settings: Settings, seed: int) -> tup
             gate=settings.gate,
             hierarchical=settings.hierarchical,
             rank=settings.rank,
+            keys=settings.attention_keys,
         )
         absorption = torch.randn(settings.absorption.tokens, width)
     return binder.to(backbone.device), nn.Parameter(absorption.to(backbone.device))

@@ -40,6 +40,7 @@ from torch import Tensor
 
 from bico.core.errors import InputError
 from bico.core.files import replacing
+from bico.methods.bico.artifact import LearnedBinder
 from bico.models.binder import HierarchicalBinder
 from bico.models.binder_form import HIDDEN, num_blocks_in
 from bico.training.artifacts import check_tensors, save_artifact
@@ -88,7 +89,7 @@ def export_checkpoint(artifact: Path, out: Path) -> None:
 
     Raises:
         InputError: not an artifact of BiCo, or one that their code cannot represent: it has a learned gate, several
-            absorption tokens, or matrices of low rank.
+            absorption tokens, matrices of low rank, or plain keys.
     """
     ours = _opened(artifact)
     if HIDDEN not in ours:
@@ -107,6 +108,11 @@ def export_checkpoint(artifact: Path, out: Path) -> None:
         raise InputError(
             f"{artifact}: its matrices have rank {rank}, and those of the authors' code have {width}, the width of a "
             "token: expected a binder that was trained with 'rank: null'"
+        )
+    if LearnedBinder.load(artifact).keys != "bound":
+        raise InputError(
+            f"{artifact}: its words change values of the cross-attention alone, and the authors' code changes keys, "
+            "too: expected a binder that was trained with 'attention_keys: bound'"
         )
     num_blocks = num_blocks_in(ours)
     names = _names(width, num_blocks, two_branch="shared.temporal.1.weight" in ours)

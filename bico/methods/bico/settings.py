@@ -129,6 +129,14 @@ class Settings(LearnedSettings):
             "its key words."
         ),
     )
+    attention_keys: Literal["bound", "plain"] = Field(
+        default="bound",
+        description=(
+            "Keys of the cross-attention for words that pass through the binder: bound = keys and values come from the "
+            "bound word, as in the paper; plain = the values alone do, an addition of ours. Then a bound word changes "
+            "what is shown, and hardly where. The authors' code reads only binders with bound."
+        ),
+    )
     isolation: Isolation = Field(
         default=Isolation(),
         description=(

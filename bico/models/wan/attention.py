@@ -75,7 +75,7 @@ class AttentionProcessor:
             key, value, training = encoder_hidden_states
         else:
             assert rotary_emb is not None  # self-attention has it
-            key, value = keys_values(attn, hidden_states)
+            key, value = keys_values(attn, hidden_states, hidden_states)
             cos, sin, training = rotary_emb
             query, key = (rotated(states, cos, sin, in_place=not training) for states in (query, key))
         written_out = training and query.device.type == "cpu"
@@ -84,10 +84,10 @@ class AttentionProcessor:
         return attn.to_out[1](attn.to_out[0](attended))
 
 
-def keys_values(attn: WanAttention, states: Tensor) -> KeyValue:
+def keys_values(attn: WanAttention, for_keys: Tensor, for_values: Tensor) -> KeyValue:
     """Keys and values [batch, tokens, heads, head width] of states [batch, tokens, width]."""
     heads = (attn.heads, -1)
-    return attn.norm_k(attn.to_k(states)).unflatten(2, heads), attn.to_v(states).unflatten(2, heads)
+    return attn.norm_k(attn.to_k(for_keys)).unflatten(2, heads), attn.to_v(for_values).unflatten(2, heads)
 
 
 def rotated(states: Tensor, cos: Tensor, sin: Tensor, *, in_place: bool) -> Tensor:

@@ -19,7 +19,8 @@ TRAIN_TIMESTEPS = 1000
 """Wan's time embedding reads sigma * 1000."""
 
 Contexts = Tensor | Sequence[Tensor]
-"""Projected prompts for cross-attention: one [batch, slots, width] for all blocks, or one for each block."""
+"""Projected prompts for cross-attention: one [batch, slots, width] for all blocks, or one for each block. One of shape
+[2, batch, slots, width] holds a prompt for the keys and one for the values."""
 
 BlockInput = Tensor | CrossAttentionInput | SelfAttentionInput
 
@@ -71,8 +72,11 @@ class ForwardPass(Components):
         """Cross-attention keys and values of each block."""
         if isinstance(contexts, Tensor):
             contexts = [contexts] * self.num_blocks
-        blocks = zip(blocks_of(self.transformer), contexts, strict=True)
-        return [keys_values(block.attn2, context.to(self.device, self.dtype)) for block, context in blocks]
+        found = []
+        for block, context in zip(blocks_of(self.transformer), contexts, strict=True):
+            states = context.to(self.device, self.dtype)
+            found.append(keys_values(block.attn2, *(states if states.dim() == 4 else (states, states))))
+        return found
 
     def forward(
         self,

@@ -181,8 +181,11 @@ class LearnedSettings(MethodSettings):
     batch_size: Positive = Field(
         default=1, description="Batch size. Each item has a caption or prompt, a noise level and a noise of its own."
     )
-    checkpoint_every: Positive = Field(
-        default=500, description="Steps between checkpoints, from which an interrupted training continues."
+    checkpoint_every: Positive | None = Field(
+        default=None,
+        description=(
+            "Steps between checkpoints, from which an interrupted training continues; null = about ten minutes."
+        ),
     )
     eval_every: Positive = Field(
         default=200,

@@ -75,11 +75,13 @@ def media_kind(path: Path) -> str:
     return "video"
 
 
-def check_media(path: Path, kind: str, *, start: float = 0, frame: tuple[int, int] | None = None) -> None:
+def check_media(
+    path: Path, kind: str, *, start: float = 0, frame: tuple[int, int] | None = None, num_frames: int = 0
+) -> None:
     """Checks a file without decoding a video. Raises InputError unless `path` is a whole `kind`, "image" or "video".
 
     A video must be longer than `start` seconds. With `frame`, a width and a height, a notice says how much the crop to
-    its shape removes, if it is much.
+    its shape removes, if it is much. Another one says that a video has fewer than `num_frames` frames.
     """
     found = "image" if is_image(path) else "video"
     video = inspect_video(path) if found == "video" else None
@@ -92,6 +94,12 @@ def check_media(path: Path, kind: str, *, start: float = 0, frame: tuple[int, in
             log.warning(
                 "notice: %s: only %d frames from %g s on: nothing can be learned of its motion", path, shown, start
             )
+        elif shown < num_frames:
+            log.warning(
+                "notice: %s: %d frames from %g s on, and training reads %d: some are read twice, and motion is learned "
+                "with these pauses; take a longer clip, or a smaller media.num_frames",
+                path, shown, start, num_frames,
+            )  # fmt: skip
     size = _check_image(path) if video is None else video.size
     if frame and (lost := 1 - min(_aspect(size) / _aspect(frame), _aspect(frame) / _aspect(size))) > LOST:
         log.warning(

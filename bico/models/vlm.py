@@ -205,6 +205,8 @@ class Vlm:
                 **{key: value.repeat_interleave(copies, dim=0) for key, value in prompt.items()},
                 past_key_values=cache,
                 logits_processor=LogitsProcessorList(_sampling(seeds, settings)),
+                # A caption has to repeat the key words of its prompt, and Qwen2.5's own penalty is on these, too.
+                repetition_penalty=self.model.generation_config.repetition_penalty if seeds[0] is None else 1.0,
                 do_sample=False,
                 max_new_tokens=settings.max_new_tokens,
             )

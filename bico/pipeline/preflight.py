@@ -114,7 +114,7 @@ def check_own_media(config: Config, source: Source, *, later: Collection[Path]) 
     for file in source.own_files:
         if file in later:
             continue
-        check_media(file, source.kind, start=source.start, frame=frame)
+        check_media(file, source.kind, start=source.start, frame=frame, num_frames=config.media.num_frames)
         if source.kind == "image" and config.concepts.look == "original":
             check_shape(file)
     for mask, file in zip(source.own_masks, source.own_files, strict=False):

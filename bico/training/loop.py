@@ -28,6 +28,10 @@ from bico.training.randomness import step_generator
 if TYPE_CHECKING:
     from bico.config.methods import LearnedSettings
 
+CHECKPOINT_SECONDS = 600.0
+"""Time between checkpoints where the settings give no number of steps: a step takes 0.03 to 8 s at full size, and a
+checkpoint some seconds."""
+
 EVAL_BATCHES = 2
 """Number of batches of the evaluation loss."""
 
@@ -91,8 +95,9 @@ def fit(
 ) -> None:
     """Trains the parameters in place with AdamW, through all stages.
 
-    Parameters that a stage's loss does not use do not change in it. Every `settings.checkpoint_every` steps the whole
-    state is saved in `workdir`, and a call that finds a checkpoint there continues from it. `workdir /
+    Parameters that a stage's loss does not use do not change in it. Every `settings.checkpoint_every` steps, or
+    CHECKPOINT_SECONDS, the whole state is saved in `workdir`, and a call that finds a checkpoint there continues from
+    it. `workdir /
     "metrics.jsonl"` gets a line per step: step, stage, loss, mean sigma, seconds, and what `report` adds. The lines of
     the first step, of every `settings.eval_every`th step and of the last step also have "eval_loss", the loss on fixed
     captions, noise levels and noise.
@@ -120,7 +125,7 @@ def fit(
     fresh = {end - stage.steps for end, stage in zip(ends, stages, strict=True) if stage.fresh_optimizer}
     first = resume(workdir, parameters, optimizer)
     with metrics_from(workdir / METRICS, first) as file, training_progress(progress, len(plan), first) as advance:
-        metrics = Metrics(file, progress or workdir.stem, advance)
+        metrics, saved = Metrics(file, progress or workdir.stem, advance), time.monotonic()
         for step, stage in enumerate(plan[first:], start=first):
             started = time.perf_counter()
             optimizer.zero_grad(set_to_none=True)
@@ -143,10 +148,12 @@ def fit(
             # This comes before the checkpoint, because a training that continues from it makes no preview of this step.
             if preview is not None and settings.preview_every and (step + 1) % settings.preview_every == 0:
                 preview(step + 1, learned())
-            if (step + 1) % settings.checkpoint_every == 0:
+            every = settings.checkpoint_every
+            if (step + 1) % every == 0 if every else time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 metrics.write()
                 file.flush()
                 save(workdir, step + 1, parameters, optimizer)
+                saved = time.monotonic()
         metrics.write()
 
 

@@ -238,6 +238,14 @@ def test_a_video_is_read_from_its_start_on(tmp_path):
     assert np.array_equal(found, taken) and rate == pytest.approx(25)
 
 
+def test_a_video_with_fewer_frames_than_training_reads_is_said(tmp_path, caplog):
+    write_clip(tmp_path / "a.mp4", numbered(24), fps=8)
+    check_media(tmp_path / "a.mp4", "video", num_frames=24)
+    assert not caplog.records
+    check_media(tmp_path / "a.mp4", "video", start=0.5, num_frames=24)
+    assert "20 frames from 0.5 s on, and training reads 24: some are read twice" in caplog.text
+
+
 def test_a_start_just_before_the_end_of_a_video_is_said(tmp_path, caplog):
     write_clip(tmp_path / "a.mp4", numbered(24), fps=8)
     check_media(tmp_path / "a.mp4", "video", start=2.5)

@@ -167,6 +167,15 @@ def test_a_seed_gives_the_same_caption_alone_and_among_others(untrained, clip):
     assert len(set(many)) == 4
 
 
+def test_no_penalty_keeps_a_caption_from_repeating_the_words_of_its_prompt(untrained, clip, monkeypatch):
+    """Qwen2.5's own settings have one."""
+    settings = settings_of(max_new_tokens=12)
+    prompt = SHORT.caption_prompt({"spatial": ["cat"], "temporal": ["spinning"]})
+    free = untrained.answer([clip], prompt, [1, 2], settings, FPS)
+    monkeypatch.setattr(untrained.model.generation_config, "repetition_penalty", 5.0)
+    assert untrained.answer([clip], prompt, [1, 2], settings, FPS) == free
+
+
 def test_what_is_looked_at_bounds_how_many_answers_are_written_at_a_time(untrained, clip, monkeypatch):
     settings = settings_of(max_new_tokens=12)
     prompt = SHORT.caption_prompt({"spatial": ["cat"], "temporal": ["spinning"]})

@@ -161,6 +161,12 @@ def test_a_still_clip_and_one_of_two_frames_are_smooth():
     assert smoothness(tracks((still + noise).clip(0, 255).astype(np.uint8))) == 1
 
 
+def test_a_long_slow_clip_is_as_smooth_as_a_fast_one():
+    """Between single frames a slow point moves by less than the tracker can tell."""
+    slow, fast = (smoothness(tracks(shifted((step, 0), num_frames=81))) for step in (0.12, 0.6))
+    assert slow > 0.95 and slow == pytest.approx(fast, abs=0.03)
+
+
 def test_smoothness_falls_when_frames_are_shuffled_and_is_blind_to_direction():
     clip = shifted(RIGHT)
     assert smoothness(tracks(clip)) > 0.95 > 0.5 > smoothness(tracks(clip[np.random.default_rng(0).permutation(9)]))

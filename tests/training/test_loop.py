@@ -46,7 +46,7 @@ def run(
     *,
     stop_at: int | None = None,
     seed: int = 0,
-    checkpoint_every: int = 4,
+    checkpoint_every: int | None = 4,
     fresh: bool = False,
     **tuning: object,
 ) -> dict[str, nn.Parameter]:
@@ -95,6 +95,17 @@ def test_a_resumed_run_ends_in_the_same_parameters_and_metrics_as_an_uninterrupt
         run(tmp_path / "broken", stop_at=stop_at)
     assert equal(run(tmp_path / "broken"), whole)
     assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(600.0, False), (0.0, True)])
+def test_without_a_number_of_steps_a_checkpoint_comes_after_a_time(tmp_path: Path, monkeypatch, seconds, saved) -> None:
+    """At full size a clip's step takes up to 8 s, and one of a still 0.03 s."""
+    monkeypatch.setattr("bico.training.loop.CHECKPOINT_SECONDS", seconds)
+    whole = run(tmp_path / "whole", checkpoint_every=None)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "broken", stop_at=10, checkpoint_every=None)
+    assert (tmp_path / "broken" / CHECKPOINT).exists() == saved
+    assert equal(run(tmp_path / "broken", checkpoint_every=None), whole)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "a bit flipped"])

@@ -25,19 +25,16 @@ docs/generate.py.
 import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from bico.config.benchmark import Kind
 from bico.config.reading import load
 from bico.config.schema import Config
 from bico.config.scores import TRUTH_SCORES, Column
 from bico.core.tables import read_table
 from bico.plan.controls import mixed_cases
-from bico.plan.trainings import trainings
-from bico.report.entry import learning_seconds
 from bico.report.names import counted, scope
 from bico.report.partial import scored_cases
 from bico.report.plots import AXES, curves_figure
@@ -66,7 +63,7 @@ COMPARED = [
     ("bico_isolated", "bico", ["truth_overall", "truth_clean"]),
 ]
 """Rows, and the scores in which they are compared."""
-ADDITIONS = ["bico_key_words", "bico_fast"]
+ADDITIONS = ["bico_plain_keys", "bico_key_words", "bico_fast"]
 """Variants of ours."""
 GOOD = 4.0
 """dB of reconstruction that a source should gain."""
@@ -192,7 +189,7 @@ def _scorers(runs: dict[str, Config]) -> None:
 def _additions(runs: dict[str, Config]) -> None:
     (config,) = runs.values()
     scores = {row: read_scores(config, row) for row in ("bico", *ADDITIONS)}
-    _save("additions", (_row(config, row, found) | _seconds(config, row) for row, found in scores.items()))
+    _save("additions", (_row(config, row, found) for row, found in scores.items()))
     _save("additions_differences", _differences(config, scores, _beside_bico(ADDITIONS)))
 
 
@@ -217,17 +214,6 @@ def _curves(runs: dict[str, Config]) -> None:
 
 def _beside_bico(rows: list[str]) -> list[tuple[str, str, list[str]]]:
     return [(row, "bico", [*TRUTH_SCORES, "motion_fidelity"]) for row in rows]
-
-
-def _seconds(config: Config, row: str) -> dict[str, float | None]:
-    """Mean time of the training steps on a source of each kind."""
-    made = trainings(config, row)
-    return {
-        f"{kind}_seconds": learning_seconds(
-            config, row, [(source, seed) for source, seed in made if config.sources[source].kind == kind]
-        )
-        for kind in get_args(Kind)
-    }
 
 
 def _scale(runs: dict[str, Config]) -> None:

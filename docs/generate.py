@@ -56,6 +56,9 @@ def pages() -> Iterator[Path]:
 
 # --- results ---------------------------------------------------------------------------------------------------------
 
+FINER = {"p": 3, "value": 2}
+"""Columns of results that have more digits than their table."""
+
 
 def results(name: str) -> str:
     """A table of docs/results, with what made it. docs/results/tables.yaml says which of its columns are shown."""
@@ -64,9 +67,7 @@ def results(name: str) -> str:
     with (DOCS / f"results/{name}.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if digits := table.get("digits"):
-        rows = [
-            {column: _rounded(value, 3 if column == "p" else digits) for column, value in row.items()} for row in rows
-        ]
+        rows = [{column: _rounded(value, FINER.get(column, digits)) for column, value in row.items()} for row in rows]
     shown: Mapping[str, str] = table["columns"]
     header = list(shown.values())
     cells = [[names.get(row[column], _cell(row, column)) for column in shown] for row in rows]

@@ -134,13 +134,13 @@ def test_a_gpu_that_is_full_is_not_taken_for_a_broken_folder(tmp_path: Path) -> 
         opens()
 
 
-def write_wan_tokenizer(wan: Path, *, unknown: int) -> None:
+def write_wan_tokenizer(wan: Path, *, unknown: int, end: str = " </s>") -> None:
     """Wan's special ids, and the class that its folder names; `unknown` is the id of unknown characters."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<s>", 0.0), ("<unk>", 0.0), ("▁", -3.0), ("▁cat", -2.0)]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=unknown))
     puts_in = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(puts_in)
-    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.post_processor = processors.TemplateProcessing("$A" + end, special_tokens=[("</s>", 1)])
     folder = wan / "tokenizer"
     tokenizer.save(str(folder / "tokenizer.json"))
     special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "bos_token": "<s>"}
@@ -156,6 +156,9 @@ def test_an_unknown_character_is_unknown_in_wan_s_tokenizer(wan: Path) -> None:
 def test_a_tokenizer_with_other_special_tokens_is_not_opened(wan: Path) -> None:
     write_wan_tokenizer(wan, unknown=2)
     assert "<s>" in refused(lambda: Backbone.open(wan).tokenizer, wan / "tokenizer")
+    write_wan_tokenizer(wan, unknown=3)
+    write_wan_tokenizer(wan, unknown=3, end="")
+    assert "do not end with </s>" in refused(lambda: Backbone.open(wan).tokenizer, wan / "tokenizer")
     write_wan_tokenizer(wan, unknown=3)
     for kind in ("pad", "eos"):
         config = wan / "text_encoder" / "config.json"

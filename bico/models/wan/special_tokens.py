@@ -16,8 +16,8 @@ UNKNOWN = "\ue000"
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerFast, wan: Path) -> None:
-    """Checks that padding and end of sequence are those of the text encoder, and that an unknown character becomes no
-    other special token.
+    """Checks that padding and end of sequence are those of the text encoder, that a text ends with the latter, and that
+    an unknown character becomes no other special token.
 
     In Wan2.1 padding is 0, the end of sequence 1, `<s>` 2 and the unknown token 3.
 
@@ -35,6 +35,11 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerFast, wan: Path) -> None:
                 f"{folder}: {kind}_token_id is {found}: expected {expected}, that of the text encoder's config.json; "
                 "copy the tokenizer that belongs to it"
             )
+    if tokenizer("").input_ids != [tokenizer.eos_token_id]:
+        raise InputError(
+            f"{folder}: texts do not end with {tokenizer.eos_token}: expected what the text encoder was trained with; "
+            "copy the tokenizer.json that belongs to the model"
+        )
     tokens = tokenizer.convert_ids_to_tokens(tokenizer(UNKNOWN, add_special_tokens=False).input_ids)
     others = "<s>", tokenizer.eos_token, tokenizer.pad_token
     if wrong := [token for token in tokens if token in others]:

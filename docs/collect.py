@@ -7,6 +7,7 @@
     uv run python docs/collect.py additions [--config FILE]
     uv run python docs/collect.py ranks [--config FILE]
     uv run python docs/collect.py curves [--config FILE]
+    uv run python docs/collect.py controls [--config FILE]
     uv run python docs/collect.py binding [--config FILE]
     uv run python docs/collect.py scale 500=results/scale_500/config.yaml ... shipped=results/config.yaml
 
@@ -16,10 +17,10 @@ with the lean of its text encoder; lines of other leans stay as they are. `world
 with other text encoders, and with the shipped one. `scorers` writes scorers.csv, what each score sees of each fault,
 and agreement.csv, how it ranks the clips of methods. `additions` writes additions.csv and additions_differences.csv:
 variants of ours beside BiCo; `ranks` does the same for binders of low rank. `curves` writes the points of two curves,
-and settings.csv: their differences from BiCo. `binding` counts what the rows learned of single sources. `scale` writes
-scale.csv, scale_differences.csv and scale_growth.csv, and draws scale.png: rows on backbones of which each is given
-with the number of steps that its DiT was trained. Then change the dates in docs/results/tables.yaml, and run
-docs/generate.py.
+and settings.csv: their differences from BiCo. `controls` rounds the table of the controls. `binding` counts what the
+rows learned of single sources. `scale` writes scale.csv, scale_differences.csv and scale_growth.csv, and draws
+scale.png: rows on backbones of which each is given with the number of steps that its DiT was trained. Then change the
+dates in docs/results/tables.yaml, and run docs/generate.py.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from bico.analysis.controls import CLUTTER
 from bico.config.reading import load
 from bico.config.schema import Config
 from bico.config.scores import TRUTH_SCORES, Column
@@ -212,6 +214,25 @@ def _curves(runs: dict[str, Config]) -> None:
     _save("settings", ({"setting": setting} | line for setting, line in differences))
 
 
+def _controls(runs: dict[str, Config]) -> None:
+    """Probabilities with three digits, scores and percentages with one."""
+    (config,) = runs.values()
+    labels, lines = score_columns(config), []
+    for line in pd.read_csv(config.paths.table("controls")).fillna({"moves": "-"}).to_dict("records"):
+        measure, digits = line["measure"], 3 if line["measure"] == CLUTTER else 1
+        lines.append(
+            {
+                "ingredient": line["ingredient"].replace("_", " "),
+                "measure": labels[measure].label if measure in labels else measure,
+                "over": f"{line['count']} {line['over']}",
+                **{side: line[side] for side in ("without", "with")},
+                **{key: f"{value:.{digits}f}" for key, value in line.items() if isinstance(value, float)},
+                "moves": line["moves"],
+            }
+        )
+    _save("controls", lines)
+
+
 def _beside_bico(rows: list[str]) -> list[tuple[str, str, list[str]]]:
     return [(row, "bico", [*TRUTH_SCORES, "motion_fidelity"]) for row in rows]
 
@@ -298,6 +319,7 @@ COLLECTED = {
     "additions": _additions,
     "ranks": _ranks,
     "curves": _curves,
+    "controls": _controls,
     "scale": _scale,
     "binding": _binding,
 }

@@ -97,10 +97,9 @@ def fit(
 
     Parameters that a stage's loss does not use do not change in it. Every `settings.checkpoint_every` steps, or
     CHECKPOINT_SECONDS, the whole state is saved in `workdir`, and a call that finds a checkpoint there continues from
-    it. `workdir /
-    "metrics.jsonl"` gets a line per step: step, stage, loss, mean sigma, seconds, and what `report` adds. The lines of
-    the first step, of every `settings.eval_every`th step and of the last step also have "eval_loss", the loss on fixed
-    captions, noise levels and noise.
+    it. `workdir / "metrics.jsonl"` gets a line per step: step, stage, loss, mean sigma, seconds, and what `report`
+    adds. The lines of the first step, of every `settings.eval_every`th step and of the last step also have "eval_loss",
+    the loss on fixed captions, noise levels and noise.
 
     Args:
         workdir: folder of this training only: nothing that it depends on has changed since its first step

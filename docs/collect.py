@@ -8,6 +8,7 @@
     uv run python docs/collect.py ranks [--config FILE]
     uv run python docs/collect.py curves [--config FILE]
     uv run python docs/collect.py controls [--config FILE]
+    uv run python docs/collect.py applications [--config FILE]
     uv run python docs/collect.py binding [--config FILE]
     uv run python docs/collect.py scale 500=results/scale_500/config.yaml ... shipped=results/config.yaml
 
@@ -17,10 +18,10 @@ with the lean of its text encoder; lines of other leans stay as they are. `world
 with other text encoders, and with the shipped one. `scorers` writes scorers.csv, what each score sees of each fault,
 and agreement.csv, how it ranks the clips of methods. `additions` writes additions.csv and additions_differences.csv:
 variants of ours beside BiCo; `ranks` does the same for binders of low rank. `curves` writes the points of two curves,
-and settings.csv: their differences from BiCo. `controls` rounds the table of the controls. `binding` counts what the
-rows learned of single sources. `scale` writes scale.csv, scale_differences.csv and scale_growth.csv, and draws
-scale.png: rows on backbones of which each is given with the number of steps that its DiT was trained. Then change the
-dates in docs/results/tables.yaml, and run docs/generate.py.
+and settings.csv: their differences from BiCo. `controls` rounds the table of the controls, and `applications` says what
+was asked of BiCo in each. `binding` counts what the rows learned of single sources. `scale` writes scale.csv,
+scale_differences.csv and scale_growth.csv, and draws scale.png: rows on backbones of which each is given with the
+number of steps that its DiT was trained. Then change the dates in docs/results/tables.yaml, and run docs/generate.py.
 """
 
 import argparse
@@ -233,6 +234,17 @@ def _controls(runs: dict[str, Config]) -> None:
     _save("controls", lines)
 
 
+def _applications(runs: dict[str, Config]) -> None:
+    (config,) = runs.values()
+    table, lines = pd.read_csv(config.paths.table("applications")), []
+    for line in table[table["method"] == "bico"].to_dict("records"):
+        entry = config.applications[line.pop("application")]
+        asked = entry.keep or [f"{new} instead of {old}" for old, new in (entry.swap or {}).items()]
+        words = {str(key): value for key, value in line.items()}
+        lines.append({"asked": f"{line['kind']}: {', '.join(asked)}", "prompt": entry.prompt, **words})
+    _save("applications", lines)
+
+
 def _beside_bico(rows: list[str]) -> list[tuple[str, str, list[str]]]:
     return [(row, "bico", [*TRUTH_SCORES, "motion_fidelity"]) for row in rows]
 
@@ -320,6 +332,7 @@ COLLECTED = {
     "ranks": _ranks,
     "curves": _curves,
     "controls": _controls,
+    "applications": _applications,
     "scale": _scale,
     "binding": _binding,
 }

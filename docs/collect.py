@@ -26,6 +26,7 @@ number of steps that its DiT was trained. Then change the dates in docs/results/
 
 import argparse
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,12 +74,12 @@ GOOD = 4.0
 LEAK = 0.2
 CURVES = ["strength", "length"]
 SETTINGS = {
-    "strength of the binders 0.6 instead of 1": "bico_strength_60",
-    "strength of the binders 1.4 instead of 1": "bico_strength_140",
-    "half of the training steps": "bico_half",
-    "twice the training steps": "bico_double",
+    "bico_strength_60": "strength of the binders 0.6 instead of 1",
+    "bico_strength_140": "strength of the binders 1.4 instead of 1",
+    "bico_half": "half of the training steps",
+    "bico_double": "twice the training steps",
 }
-"""Setting of BiCo: the row that has it."""
+"""Row: the setting in which it differs from BiCo."""
 RANKS = ["bico_rank_32", "bico_rank_8", "bico_rank_2"]
 FAULTS = {
     "hue": "hue of the subject",
@@ -189,18 +190,12 @@ def _scorers(runs: dict[str, Config]) -> None:
     _save("agreement", lines.values())
 
 
-def _additions(runs: dict[str, Config]) -> None:
+def _beside_bico(name: str, rows: list[str], runs: dict[str, Config]) -> None:
     (config,) = runs.values()
-    scores = {row: read_scores(config, row) for row in ("bico", *ADDITIONS)}
-    _save("additions", (_row(config, row, found) for row, found in scores.items()))
-    _save("additions_differences", _differences(config, scores, _beside_bico(ADDITIONS)))
-
-
-def _ranks(runs: dict[str, Config]) -> None:
-    (config,) = runs.values()
-    scores = {row: read_scores(config, row) for row in ("bico", *RANKS)}
-    _save("ranks", (_row(config, row, found) for row, found in scores.items()))
-    _save("ranks_differences", _differences(config, scores, _beside_bico(RANKS)))
+    scores = {row: read_scores(config, row) for row in ("bico", *rows)}
+    compared = [(row, "bico", [*TRUTH_SCORES, "motion_fidelity"]) for row in rows]
+    _save(name, (_row(config, row, found) for row, found in scores.items()))
+    _save(f"{name}_differences", _differences(config, scores, compared))
 
 
 def _curves(runs: dict[str, Config]) -> None:
@@ -208,10 +203,9 @@ def _curves(runs: dict[str, Config]) -> None:
     for name in CURVES:
         rows = config.curves[name].rows.items()
         _save(f"curve_{name}", ({"value": value} | _row(config, row, read_scores(config, row)) for row, value in rows))
-    scores = {row: read_scores(config, row) for row in ("bico", *SETTINGS.values())}
-    told = {row: setting for setting, row in SETTINGS.items()}
-    compared = [(row, "bico", ["truth_overall"]) for row in told]
-    differences = zip(told.values(), _differences(config, scores, compared), strict=True)
+    scores = {row: read_scores(config, row) for row in ("bico", *SETTINGS)}
+    compared = [(row, "bico", ["truth_overall"]) for row in SETTINGS]
+    differences = zip(SETTINGS.values(), _differences(config, scores, compared), strict=True)
     _save("settings", ({"setting": setting} | line for setting, line in differences))
 
 
@@ -245,10 +239,6 @@ def _applications(runs: dict[str, Config]) -> None:
     _save("applications", lines)
 
 
-def _beside_bico(rows: list[str]) -> list[tuple[str, str, list[str]]]:
-    return [(row, "bico", [*TRUTH_SCORES, "motion_fidelity"]) for row in rows]
-
-
 def _scale(runs: dict[str, Config]) -> None:
     rows = ("base", "db_lora", "bico")
     lines, differences, leads = [], [], dict[str, dict[str, np.ndarray]]()
@@ -279,8 +269,7 @@ def _growth(config: Config, leads: dict[str, dict[str, np.ndarray]]) -> Iterator
             yield {
                 "steps": f"{steps} minus {first}",
                 "score": score_columns(config)[score].label,
-                **named("difference", paired_difference(*pair, **bootstrap(config))),
-                "p": difference_p(*pair),
+                **_difference(config, *pair),
             }
 
 
@@ -328,8 +317,8 @@ COLLECTED = {
     "parts": _parts,
     "worlds": _worlds,
     "scorers": _scorers,
-    "additions": _additions,
-    "ranks": _ranks,
+    "additions": partial(_beside_bico, "additions", ADDITIONS),
+    "ranks": partial(_beside_bico, "ranks", RANKS),
     "curves": _curves,
     "controls": _controls,
     "applications": _applications,
@@ -373,9 +362,14 @@ def _differences(
                 "comparison": f"{config.label(first)} minus {config.label(second)}",
                 "score": score_columns(config)[column].label,
                 "cases": counted(len(common), "case"),
-                **named("difference", paired_difference(*pair, **bootstrap(config))),
-                "p": difference_p(*pair),
+                **_difference(config, *pair),
             }
+
+
+def _difference(config: Config, first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """The mean difference of case means, its interval, and p."""
+    interval = named("difference", paired_difference(first, second, **bootstrap(config)))
+    return interval | {"p": difference_p(first, second)}
 
 
 def _agreements(config: Config, scores: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:

@@ -1,12 +1,15 @@
 """Pages in headless Chromium, as large as a phone or a screen, light or dark."""
 
+import io
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -45,6 +48,11 @@ def opened(page: Path, view: str = "", *, width: int = 1280, dark: bool = False)
         shown.add_init_script(COUNT_SEEKS)
         shown.goto(page.as_uri() + view)
         yield shown
+
+
+def contrast(shown: Page) -> float:
+    """Standard deviation of what is seen, in grey levels; 0 if the page is blank."""
+    return float(np.asarray(Image.open(io.BytesIO(shown.screenshot())).convert("RGB")).std())
 
 
 def measured(page: Path, *, width: int, dark: bool = False, plays: bool = True) -> dict[str, Any]:

@@ -56,6 +56,12 @@ def load_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, json.loads(file.metadata()["bico"])
 
 
+def metadata_of(path: Path) -> dict[str, Any]:
+    """Metadata of `save_artifact`, without the tensors; {} if the file has none."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get("bico", "{}"))
+
+
 def load_brought(path: Path, *, expected: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """`load_artifact` for a user's file. Both results are empty if it is not an artifact.
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import toy
-from browser import measured, needs_chromium, opened
+from browser import contrast, measured, needs_chromium, opened
 
 from bico.config.reading import load
 from bico.config.schema import Config
@@ -308,6 +308,7 @@ UNRATED = "fieldset:not(:has(:checked))"
 def test_a_page_is_filled_in_chromium(study):
     items = len(key_of(study).query("rater == 1"))
     with opened(pages(study)[0]) as page:
+        assert contrast(page) > 10
         said, save, groups = page.locator("#said"), page.locator("#save"), page.locator("nav button")
 
         def saved() -> tuple[str, str]:

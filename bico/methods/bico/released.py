@@ -43,7 +43,7 @@ from bico.core.files import replacing
 from bico.methods.bico.artifact import LearnedBinder
 from bico.models.binder import HierarchicalBinder
 from bico.models.binder_form import HIDDEN, num_blocks_in
-from bico.training.artifacts import check_tensors, save_artifact
+from bico.training.artifacts import check_tensors, metadata_of, save_artifact
 
 NAMES = {
     "shared": "global_concept_adapter",
@@ -109,7 +109,7 @@ def export_checkpoint(artifact: Path, out: Path) -> None:
             f"{artifact}: its matrices have rank {rank}, and those of the authors' code have {width}, the width of a "
             "token: expected a binder that was trained with 'rank: null'"
         )
-    if LearnedBinder.load(artifact).keys != "bound":
+    if LearnedBinder(ours, metadata_of(artifact)).keys != "bound":
         raise InputError(
             f"{artifact}: its words change values of the cross-attention alone, and the authors' code changes keys, "
             "too: expected a binder that was trained with 'attention_keys: bound'"

@@ -23,7 +23,7 @@ Others = Annotated[
     Parameter(consume_multiple=True, negative="", help="Trainings to compare with; none: `--beside` without values."),
 ]
 DEFAULT = Path("config/toybox.yaml")
-MACHINES = "laptop (two cores with AMX), plain_laptop (with neither AMX nor AVX-512), h100, h200, a100 or rtx4090."
+MACHINES = "cpu_amx (two cores with AMX), cpu_avx2 (two cores without), h100, h200, a100 or rtx4090."
 
 
 def draw(
@@ -72,7 +72,7 @@ def doctor(*, config: ConfigFile) -> int:
 def estimate(
     *targets: Annotated[str, Parameter(help="Target files, as for Snakemake; by default those of `all`.")],
     config: ConfigFile,
-    machine: Annotated[str, Parameter(help=MACHINES)] = "laptop",
+    machine: Annotated[str, Parameter(help=MACHINES)] = "cpu_amx",
     measure: Annotated[bool, Parameter(negative="", help="Measure the speed of this machine first.")] = False,
 ) -> None:
     """Estimate jobs, hours and disk of a run, by rule and by row. Trainings and clips that exist are not counted."""

@@ -66,7 +66,7 @@ def doctor(config: Config) -> bool:
         report.append(asdict(finding))
         write_json(config.paths.doctor / "report.json", report)
     print(f"The report, and clips to look at, are in {config.paths.doctor}.")
-    print(estimated(config, "h100" if on_gpu else "laptop", measure=False, targets=()))
+    print(estimated(config, "h100" if on_gpu else "cpu_amx", measure=False, targets=()))
     return all(finding["fine"] for finding in report)
 
 

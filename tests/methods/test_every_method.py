@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from learned import CASE, SETTINGS, clips, learned
+from learned import CASE, SETTINGS, clips, learned, metrics
 from torch._dynamo.utils import counters
 
 from bico.config.methods import method_names, settings_class
@@ -88,6 +88,28 @@ def test_a_preview_gets_what_training_would_return_and_changes_nothing(sources, 
     for tensors in (result, seen[max(seen)]):
         assert tensors.keys() == expected.keys() and all(torch.equal(tensors[key], expected[key]) for key in expected)
     assert any(not torch.equal(seen[2][key], expected[key]) for key in expected)
+
+
+def trained(name: str, sources: dict, workdir: Path, *, shift: float = 3.0, seed: int = 0) -> dict[str, torch.Tensor]:
+    """What a method learns from the image, or of the case, in a few steps of one item each."""
+    settings = MADE[name][0].model_copy(update={"batch_size": 1})
+    if name == "dualreal":
+        settings = settings.model_copy(update={"identity_batch_size": 1})
+    encoded = sources if settings.LEARNS_PER == "case" else sources["still"]
+    return learn_of(name)(tiny.backbone(), encoded, settings, shift=shift, seed=seed, workdir=workdir)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_training_draws_its_noise_levels_from_the_schedule_with_its_shift(sources, tmp_path: Path, name: str) -> None:
+    plain, shifted = ([line["sigma"] for line in metrics(tmp_path / folder)] for folder in ("1", "9")
+                      if trained(name, sources, tmp_path / folder, shift=float(folder)))  # fmt: skip
+    assert len(plain) > 3 and shifted == pytest.approx([9 * sigma / (1 + 8 * sigma) for sigma in plain], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_another_seed_learns_something_else(sources, tmp_path: Path, name: str) -> None:
+    one, other = (trained(name, sources, tmp_path / str(seed), seed=seed) for seed in (0, 1))
+    assert any(not torch.equal(one[key], other[key]) for key in one if key != "appearance")
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -133,6 +133,18 @@ def test_previews_change_no_trained_byte_and_a_resumed_training_has_them_all(ben
     assert list(again) == list(made) and all(np.array_equal(again[name], made[name]) for name in made)
 
 
+def test_training_takes_its_own_shift_where_the_config_has_one(benchmark) -> None:
+    """Positions do not depend on the shift, so each sigma follows from that of another shift."""
+    sigmas = {}
+    for shift in (None, 1.0, 9.0):
+        config = benchmark(f"shift_{shift}", {"batch_size": 1}, training_shift=shift)
+        learned(config)
+        sigmas[shift] = [line["sigma"] for line in curve(config)]
+    for shift in (config.sampling.shift, 9.0):
+        expected = [shift * sigma / (1 + (shift - 1) * sigma) for sigma in sigmas[1.0]]
+        assert sigmas[shift if shift == 9.0 else None] == pytest.approx(expected, rel=1e-5)
+
+
 def test_asking_for_previews_makes_nothing_stale(benchmark) -> None:
     depends = [
         dependencies.learn(benchmark("results", training), "bico", 0, "torch.float32").settings

@@ -140,14 +140,14 @@ THEN |= {"bico": BICO_THEN, "bico_isolated": BICO_THEN}
 @pytest.mark.parametrize(
     ("machine", "settings", "steps", "learning", "generation", "scores", "within"),
     [
-        ("laptop", {}, 15, 790, 318, 67, 0.3),
-        ("laptop", {}, 15, 902, 353, 81, 0.1),
-        ("laptop", {}, 15, 924, 397, 73, 0.3),
-        ("laptop", {}, 10, 976, 314, 128, 0.3),
-        ("laptop", {}, 10, 803, 257, 76, 0.3),
-        ("laptop", {}, 10, 908, 289, 84, 0.1),
-        ("laptop", {}, 10, 1223, 426, 122, 0.3),
-        ("plain_laptop", THEN, 15, 2365, 1060, 162, 0.1),
+        ("cpu_amx", {}, 15, 790, 318, 67, 0.3),
+        ("cpu_amx", {}, 15, 902, 353, 81, 0.1),
+        ("cpu_amx", {}, 15, 924, 397, 73, 0.3),
+        ("cpu_amx", {}, 10, 976, 314, 128, 0.3),
+        ("cpu_amx", {}, 10, 803, 257, 76, 0.3),
+        ("cpu_amx", {}, 10, 908, 289, 84, 0.1),
+        ("cpu_amx", {}, 10, 1223, 426, 122, 0.3),
+        ("cpu_avx2", THEN, 15, 2365, 1060, 162, 0.1),
     ],
 )
 def test_the_toyboxs_runs_were_estimated(toybox, machine, settings, steps, learning, generation, scores, within):
@@ -191,7 +191,7 @@ def test_targets_and_machines_that_do_not_exist(small, tmp_path, capsys):
     config = write(small, tmp_path)
     assert main(["estimate", "--config", config, "--machine", "abacus"]) == 2
     error = capsys.readouterr().err
-    assert "--machine abacus: expected one of laptop, plain_laptop, h100" in error and error.count("\n") == 1
+    assert "--machine abacus: expected one of cpu_amx, cpu_avx2, h100" in error and error.count("\n") == 1
 
 
 @pytest.fixture
@@ -398,7 +398,7 @@ def test_the_estimate_has_rows_own_media_parts_and_time_limits(small, monkeypatc
 def test_expected_seconds_are_those_of_a_gpu_at_full_size(small):
     small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
     jobs = [Job("generate", {"method": "base"}), Job("all", {})]
-    (toy, _), alone = expected_seconds(load(small), jobs), costs_of("laptop")
+    (toy, _), alone = expected_seconds(load(small), jobs), costs_of("cpu_amx")
     assert alone.start < toy < costs_of("h100").start
     small["models"] |= {"wan": "not/fetched/yet"}
     small |= {"text_slots": 512, "media": {"height": 480, "width": 832, "num_frames": 81, "fps": 15}}

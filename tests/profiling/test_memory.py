@@ -162,4 +162,4 @@ def test_a_gpu_too_small_for_previews_alone_is_a_notice(
 def test_the_estimate_of_a_gpu_names_its_memory(toybox: dict, tmp_path: Path) -> None:
     config = load(toybox | {"results": str(tmp_path)})
     assert "gpu_gib" in estimate(config, costs_of("h100"), [])
-    assert "gpu_gib" not in estimate(config, costs_of("laptop"), [])
+    assert "gpu_gib" not in estimate(config, costs_of("cpu_amx"), [])

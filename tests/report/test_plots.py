@@ -129,6 +129,15 @@ def drawn(tmp_path):
     return config
 
 
+def training_figure(config):
+    """The figure that `training_plot` saves."""
+    found = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(plots, "save_pair", lambda figure, path: found.append(figure))
+        plots.training_plot(config, "bico")
+    return found[0]
+
+
 def test_plots_are_files_of_the_same_bytes_again(drawn):
     paths = [*plots.plot(drawn, "table2"), *plots.training_plot(drawn, "bico")]
     names = [path.relative_to(drawn.results / "figures").as_posix() for path in paths]
@@ -142,7 +151,11 @@ def test_trainings_that_were_evaluated_at_other_steps_are_drawn_together(drawn):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     kept = [line | {"eval_loss": line.get("eval_loss") if line["step"] % 20 == 19 else None} for line in lines]
     write_text(path, "\n".join(map(json.dumps, kept)) + "\n")
-    assert len(plots.training_plot(drawn, "bico")) == 2
+    evaluated = {line.get_label(): line.get_xydata() for line in training_figure(drawn).axes[2].lines}
+    of_all = np.array([[step, 2 - step / 100] for step in (9, 19, 29, 39)])
+    assert list(evaluated) == ["red cat", "old robot", "mean"]
+    for name, expected in {"red cat": of_all[1::2], "old robot": of_all, "mean": of_all}.items():
+        np.testing.assert_allclose(evaluated[name], expected)
 
 
 def test_a_curve_has_a_point_for_each_value_with_its_interval():
@@ -208,11 +221,8 @@ def test_previews_stand_below_with_their_steps(drawn):
     for item, size in {"red_cat": (48, 48, 3), "old_robot": (48, 48, 3), "spinning_cat": (48, 240, 3)}.items():
         for step in range(10, 70, 10):
             write_image(drawn.paths.previews("bico", item, 0) / f"{step:06}.png", np.zeros(size, np.uint8))
-    found = {}
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(plots, "save_pair", lambda figure, path: found.update(figure=figure))
-        plots.training_plot(drawn, "bico")
-    image, video = (axes for axes in found["figure"].axes if axes.get_title(loc="left").startswith("previews"))
+    figure = training_figure(drawn)
+    image, video = (axes for axes in figure.axes if axes.get_title(loc="left").startswith("previews"))
     assert [each.get_title(loc="left") for each in (image, video)] == [
         "previews of old robot",
         "previews of spinning cat",

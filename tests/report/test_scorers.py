@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import toy
+from conftest import ROOT
 
 from bico.cli.main import main
 from bico.config.scores import TRUTH_SCORES
@@ -122,5 +123,5 @@ def test_pairs_in_order_are_counted_and_equal_answers_want_equal_scores():
 
 
 def test_without_a_probe_doses_are_refused_in_one_line(capsys):
-    assert main(["doses", "--config", "config/paper.yaml"]) == 2
+    assert main(["doses", "--config", str(ROOT / "config" / "paper.yaml")]) == 2
     assert "doses: it compares clips with Toybox scenes: expected models.probe" in capsys.readouterr().err

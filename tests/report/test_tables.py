@@ -231,6 +231,18 @@ def test_a_row_of_fewer_cases_says_so_stands_last_and_is_compared_on_its_own(sco
     assert table["method"].tolist() == ["base", "copy", "bico"]  # the CSV's order is the config's
 
 
+def test_the_reference_on_the_cases_of_a_row_that_covers_fewer_has_its_means_over_these_cases(scored):
+    """`base` has clips of the first and the last case."""
+    path = scored.results / "scores/bico.csv"
+    scores = pd.read_csv(path)
+    scores.loc[scores["case"] == list(scored.cases)[1], "clip_t"] = 90.0
+    write_text(path, scores.to_csv(index=False))
+    tables.write_table(scored, "table1")
+    lines = (scored.results / "table1.md").read_text().split("\n\n")[2].splitlines()
+    found = {cells[1].strip(): cells[2].split()[0] for cells in (line.split("|") for line in lines[2:])}
+    assert found["BiCo"] == "45.0" and found["BiCo, on the same 2 cases"] == "22.5"
+
+
 def test_a_table_says_what_it_covers_and_names_rows_in_words(scored):
     tables.write_table(scored, "table1")
     text = (scored.results / "table1.md").read_text()

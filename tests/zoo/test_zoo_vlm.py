@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ZOO, needs_zoo
+from conftest import ROOT, ZOO, needs_zoo
 
 from bico.config.reading import load
 from bico.models.vlm import Vlm
@@ -202,7 +202,7 @@ def test_the_shipped_judge_is_right_nine_times_of_ten():
 @needs_zoo
 @pytest.mark.parametrize("source", ["robot_city", "mushroom_sliding"])
 def test_a_source_gets_captions_that_differ(source):
-    config = load(Path("config/toybox.yaml"))
+    config = load(ROOT / "config" / "toybox.yaml")
     entry = config.sources[source]
     frames = render(scene_of(entry), num_frames=9 if entry.kind == "video" else 1)
     asked = config.concepts.model_copy(update={"frame_captions": 1})

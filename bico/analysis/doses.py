@@ -16,13 +16,13 @@ from bico.scoring.scoring import Scorer
 from bico.toybox.faults import EXACT, FAULTS, clip_of, dosed_clips
 
 
-def measure_doses(config: Config) -> pd.DataFrame:
+def measure_doses(config: Config, device: str) -> pd.DataFrame:
     """Writes `R/scorers/doses.csv` and returns it: case, fault, dose and all scores, a row for each clip.
 
     Each case has its exact rendering, as fault "exact" with dose 0, and `DOSES` of each possible fault. Clips are
     rendered and scored, but not stored.
     """
-    scorer, rows = Scorer(config, config.scoring.all, "cpu"), list[dict[str, Any]]()
+    scorer, rows = Scorer(config, config.scoring.all, device), list[dict[str, Any]]()
     of_cases = {case: list(clips) for case, clips in groupby(dosed_clips(config), key=lambda clip: clip[0])}
     for case in progress("scorers", of_cases):
         rows += _of_case(config, scorer, case, of_cases[case])

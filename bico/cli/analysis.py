@@ -70,8 +70,9 @@ def doses(*, config: ConfigFile) -> None:
     """Score exact renderings with one fault, in doses."""
     opened = open_with_probe(config, "doses")
     from bico.analysis.doses import measure_doses
+    from bico.core.device import free_device
 
-    measure_doses(opened)
+    measure_doses(opened, device=free_device(opened.device))
 
 
 def scorers(*, config: ConfigFile) -> None:

@@ -21,9 +21,10 @@ TableName = Annotated[str, Parameter(help="One of `tables` in the config.")]
 def calibrate(*, config: ConfigFile) -> None:
     """Measure both ends of the scale of the truth scores, and score the exact renderings like clips."""
     opened = open_with_probe(config, "calibrate")
+    from bico.core.device import free_device
     from bico.scoring.scoring import calibrate
 
-    calibrate(opened)
+    calibrate(opened, device=free_device(opened.device))
 
 
 def score(method: Row, /, *, config: ConfigFile) -> None:

@@ -51,6 +51,7 @@ class MethodSettings(Section):
         APPEARANCE: whether the method also learns from CLIP embeddings of its sources' frames.
         BINDS_WORDS: whether it binds the words of each source separately. Then a source may bring a binder that was
             trained elsewhere (`binder:`), and the method's rows can decompose and edit.
+        OPENS_BACKBONE: whether `compose` gets the backbone. Without it clips depend on no model.
         PAPER_ROW: number of the method's row in the paper's Table 1.
         DISPLAY_NAME: name of the method in tables and figures; "" = its name in the config, with spaces.
         CONTROL: what its clips are, if the method is a control. A control shows the range of a score and is not

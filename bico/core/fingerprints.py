@@ -36,9 +36,10 @@ compared. Previews are not results."""
 
 
 def has_effect(module: str) -> bool:
-    """Whether a result can depend on a module. Modules that define settings do not count: settings are compared as
-    values."""
-    settings = module == "bico.config" or module.startswith("bico.config.") or module.endswith(".settings")
+    """Whether a result can depend on a module. Modules that define the settings of a config do not count: settings are
+    compared as values."""
+    of_method = module.startswith("bico.methods.") and module.endswith(".settings")
+    settings = of_method or module == "bico.config" or module.startswith("bico.config.")
     return not settings and module not in WITHOUT_EFFECT
 
 

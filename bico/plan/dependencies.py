@@ -365,9 +365,10 @@ def binding_table(config: Config) -> Dependencies:
 
 def applications(config: Config) -> Dependencies:
     rows = applying_rows(config)
+    methods = ["base", *(config.methods[row].method for row in rows)]
     used = sorted({entry.source for entry in config.applications.values()})
     return Dependencies(
-        code=("bico.analysis.applications", *(module_of(config.methods[row].method, "compose") for row in rows)),
+        code=("bico.analysis.applications", *(module_of(method, "compose") for method in methods)),
         settings={
             "applications": config.applications,
             "rows": {row: config.methods[row].effective() for row in rows},

@@ -23,7 +23,7 @@ from bico.scoring.protocol import Measured, ScoredClip
 from bico.scoring.results import TRUTH, clip_statuses, score_columns
 
 
-def score(config: Config, method: str, device: str = "cpu") -> None:
+def score(config: Config, method: str, device: str) -> None:
     """Scores all clips of a method.
 
     Writes `R/scores/<method>.csv`, a row per case and seed, and `R/scores/<method>.frames.json`, the same clips with
@@ -43,11 +43,11 @@ def score(config: Config, method: str, device: str = "cpu") -> None:
     save_json(config.paths.frame_scores(method), _rounded(details))
 
 
-def calibrate(config: Config) -> dict[str, dict[str, float]]:
+def calibrate(config: Config, device: str) -> dict[str, dict[str, float]]:
     """Reads every exact rendering with the probe, prints both ends of each truth score and writes them to
     `R/scores/calibration.json`: question, or "clean" -> {"ceiling", "floor"}, raw values in 0..1.
 
-    Then scores the exact renderings like the clips of a method, into `R/scores/truth.csv`.
+    Then scores the exact renderings like the clips of a method, on the same kind of device, into `R/scores/truth.csv`.
     """
     from bico.scoring import truth
 
@@ -60,7 +60,7 @@ def calibrate(config: Config) -> dict[str, dict[str, float]]:
         other = "the exact rendering with unasked things" if question == truth.CLEAN else "another clip"
         print(f"truth_{question}: floor {floor:.3f} ({other}), ceiling {ceiling:.3f} (the exact rendering)")
     save_json(config.paths.calibration, ends)
-    scorer, rows = Scorer(config, config.scoring.scores, "cpu"), []
+    scorer, rows = Scorer(config, config.scoring.scores, device), []
     for case_id in truths:
         measured = scorer.score(case_id, config.paths.truth(case_id), f"the exact rendering of case {case_id}")
         # One clip for all seeds.

@@ -20,6 +20,11 @@ def test_code_digests_follow_imports():
     assert "bico.models.binder" not in closure("bico.report.figures")
 
 
+def test_settings_of_a_config_are_compared_as_values_and_those_of_the_zoo_are_code():
+    assert not {"bico.methods.bico.settings", "bico.config.settings"} & closure("bico.methods.bico.learn")
+    assert "bico.zoo.wan.settings" in closure("bico.zoo.wan.pool")
+
+
 MODULE = '''
 """A module."""
 import logging

@@ -127,12 +127,16 @@ def test_phrases_that_stand_in_no_caption_are_a_sources_own_all_the_same(examine
     assert finding.fine and "yes to 98% of" in finding.measured and "to 2% of" in finding.measured
 
 
-def test_models_that_no_row_and_no_score_needs_are_not_opened(examined):
+def test_models_that_no_row_and_no_score_needs_are_not_opened(examined, monkeypatch):
+    told = Finding("VLM", "concepts", "concepts", fine=True, look="")
+    monkeypatch.setattr("bico.doctor.examination.examine_vlm", lambda *_: (told, {}))
+    monkeypatch.setattr("bico.doctor.examination._of_backbone", lambda *_: iter(()))
     del examined["methods"]["dualreal"], examined["tables"]["table1"]["dualreal"]
     del examined["scoring"]["tested"]["vqa"]
     examined["models"] |= {"appearance": "nowhere", "vqa": "nowhere"}
     needless = {"appearance, a crop's own picture", "VQA score, a source's own words"}
-    assert not needless & {finding.part for finding in findings(load(examined))}
+    found = {finding.part for finding in findings(load(examined))}
+    assert "DINO, a crop's own picture" in found and not needless & found
 
 
 def test_a_model_that_does_not_open_is_a_finding_and_the_others_are_examined_all_the_same(

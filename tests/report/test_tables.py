@@ -115,9 +115,9 @@ def scored(tmp_path):
 
 def test_every_clip_is_counted(scored):
     table = tables.write_table(scored, "table1").set_index("method")
-    counts = ["cases", "seeds", "clips", "missing", "not_supported"]
-    assert table.loc["base", counts].tolist() == [3, 2, 6, 1, 2]
-    assert table.loc["bico", counts].tolist() == [3, 2, 6, 0, 0]
+    counts = ["cases", "seeds", "trainings", "clips", "missing", "not_supported"]
+    assert table.loc["base", counts].tolist() == [3, 2, 0, 6, 1, 2]
+    assert table.loc["bico", counts].tolist() == [3, 2, 1, 6, 0, 0]
 
 
 def test_columns_of_a_benchmark_without_truth(scored):

@@ -141,7 +141,7 @@ def test_a_prompt_that_clip_does_not_read_to_its_end_is_a_notice(judges, tmp_pat
     long = config.cases[case].model_copy(update={"prompt": f"{longest} a"})
     config = config.model_copy(update={"cases": {**config.cases, case: long}})
     toy.write_clips(config, "base", {name: name for name in config.cases})
-    scoring.score(config, "base")
+    scoring.score(config, "base", "cpu")
     (notice,) = [record.getMessage() for record in caplog.records if "notice" in record.getMessage()]
     notice_unread_prompts(config)  # as `bico check` does
     assert caplog.records[-1].getMessage() == notice
@@ -169,7 +169,7 @@ def test_clips_without_a_score_stay_rows(judges, tmp_path):
     toy.write_media(config)
     toy.write_clips(config, "base", {name: name for name in config.cases}, {("cat_bounces", 1): "failed"})
     config.paths.clip("base", "robot_spins", 0).unlink()
-    scoring.score(config, "base")
+    scoring.score(config, "base", "cpu")
     rows = pd.read_csv(tmp_path / "scores/base.csv").set_index(["case", "seed"])
     assert list(rows.columns) == ["status", *toy.SCORES]
     assert len(rows) == 6
@@ -197,7 +197,7 @@ def test_motion_is_that_of_the_bound_videos(judges, tmp_path):
     toy.write_clips(config, "base", dict.fromkeys(config.cases, "cat_rests"))
     rows = {}
     for method in ("bico", "base"):
-        scoring.score(config, method)
+        scoring.score(config, method, "cpu")
         rows[method] = pd.read_csv(tmp_path / f"scores/{method}.csv", index_col="case")
     moving, still = (rows[method].drop("cat_rests") for method in ("bico", "base"))
     assert (moving.motion_fidelity > 60).all() and (still.motion_fidelity == 0).all()
@@ -226,7 +226,7 @@ def test_dino_i_of_several_photographs_is_the_mean_over_all(judges, tmp_path):
         digest = file_digest(config.paths.clip("base", "one", 0))
         entry = {"case": "one", "seed": 0, "clip": None, "status": "ok", "error": None, "sha256": digest}
         write_json(config.paths.all_clips("base"), [entry])
-        scoring.score(config, "base")
+        scoring.score(config, "base", "cpu")
         found[name] = pd.read_csv(config.paths.scores("base")).dino_i[0]
     assert found["all"] == pytest.approx(np.mean([found[photo.stem] for photo in photos]), abs=1e-3)
     assert len({round(value, 3) for value in found.values()}) == 4
@@ -343,11 +343,11 @@ def test_calibration_and_scores_through_files(benchmark, judges, tmp_path):
     names = list(config.cases)
     toy.write_clips(config, "base", dict(zip(names, [*names[1:], names[0]], strict=True)))
     toy.write_clips(config, "bico", {name: name for name in names})
-    ends = scoring.calibrate(config)
+    ends = scoring.calibrate(config, "cpu")
     assert json.loads((tmp_path / "scores/calibration.json").read_text()) == ends
     tables = {}
     for method in ("base", "bico"):
-        scoring.score(config, method)
+        scoring.score(config, method, "cpu")
         tables[method] = pd.read_csv(tmp_path / f"scores/{method}.csv")
     truth = pd.read_csv(tmp_path / "scores/truth.csv")
     assert truth[list(TRUTH_SCORES)].mean().to_numpy() == pytest.approx(100, abs=0.1)
@@ -356,7 +356,7 @@ def test_calibration_and_scores_through_files(benchmark, judges, tmp_path):
     assert tables["bico"].truth_overall.mean() == pytest.approx(100, abs=0.1)
     assert tables["base"].truth_overall.mean() < 40
     before = (tmp_path / "scores/bico.csv").read_bytes()
-    scoring.score(config, "bico")
+    scoring.score(config, "bico", "cpu")
     assert (tmp_path / "scores/bico.csv").read_bytes() == before
 
 

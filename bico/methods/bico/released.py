@@ -41,8 +41,9 @@ from torch import Tensor
 from bico.core.errors import InputError
 from bico.core.files import replacing
 from bico.methods.bico.artifact import LearnedBinder
+from bico.models import binder_form
 from bico.models.binder import HierarchicalBinder
-from bico.models.binder_form import HIDDEN, num_blocks_in
+from bico.models.binder_form import HIDDEN, form, num_blocks_in
 from bico.training.artifacts import check_tensors, metadata_of, save_artifact
 
 NAMES = {
@@ -88,12 +89,12 @@ def export_checkpoint(artifact: Path, out: Path) -> None:
     """Writes an artifact of BiCo as a checkpoint for the authors' code.
 
     Raises:
-        InputError: not an artifact of BiCo, or one that their code cannot represent: it has a learned gate, several
-            absorption tokens, matrices of low rank, or plain keys.
+        InputError: not an artifact of BiCo, or damaged, or one that their code cannot represent: it has a learned
+            gate, several absorption tokens, matrices of low rank, or plain keys.
     """
     ours = _opened(artifact)
-    if HIDDEN not in ours:
-        raise InputError(f"{artifact}: there is no binder in it: expected what the method bico learned of a source")
+    shapes = form(artifact, {name: tuple(tensor.shape) for name, tensor in ours.items()})
+    check_tensors(artifact, ours, shapes, optional=binder_form.ABSORPTION, expected=binder_form.EXPECTED)
     if "shared.gate.1.weight" in ours:
         raise InputError(
             f"{artifact}: its temporal branch has a gate that was learned, and the authors' is constant: expected a "

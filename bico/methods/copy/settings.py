@@ -9,6 +9,7 @@ from bico.config.settings import Sampling
 class Settings(MethodSettings):
     """Control: the frames of a source, which show how a metric rewards copying."""
 
+    OPENS_BACKBONE = False
     DISPLAY_NAME = "Copied frames"
     CONTROL = "the unchanged frames of one source: the score of a copy"
 

@@ -52,7 +52,7 @@ def pools(
     vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerFast, course: settings.Course, workdir: Path
 ) -> tuple[Pool, Pool]:
     """Stills and clips, kept in `workdir`; the last `course.twins` of the clips are twins of the first ones."""
-    name, stills = _fingerprint(vae), [scene.still() for scene in scenes(course.stills, STILL_SEED)]
+    name, stills = _fingerprint(vae, tokenizer), [scene.still() for scene in scenes(course.stills, STILL_SEED)]
     drawn = scenes(course.clips, TRAIN_SEED)
     clips = [with_hard_motions(scene, i) if i % 4 == 0 else scene for i, scene in enumerate(drawn)]
     twins = [scene.twin() for scene in clips[: course.twins]]
@@ -77,11 +77,12 @@ def pools(
     )
 
 
-def _fingerprint(vae: AutoencoderKLWan) -> str:
-    """A digest of the encoder and of the code, in the names of pools: latents of another encoder are not reused."""
+def _fingerprint(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerFast) -> str:
+    """A digest of the encoder, the tokenizer and the code, in the names of pools: what others made is not reused."""
     weights = [vae.encoder.conv_in.weight, vae.encoder.conv_out.weight, torch.tensor(vae.config["latents_std"])]
     found = [each.detach().cpu().numpy().tobytes() for each in weights]
-    return hashlib.sha256(b"".join([*found, code_digest("bico.zoo.wan.pool").encode()])).hexdigest()[:12]
+    found += [tokenizer.backend_tokenizer.to_str().encode(), code_digest("bico.zoo.wan.pool").encode()]
+    return hashlib.sha256(b"".join(found)).hexdigest()[:12]
 
 
 def with_hard_motions(scene: Scene, seed: int) -> Scene:

@@ -49,9 +49,10 @@ Maps = dict[str, Tensor]
 def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
     """Compares the paper's full model with the one without absorption token, on every source of the Toybox.
 
-    Writes `R/absorption.csv` and draws `R/figures/absorption.png` and `.pdf`. Columns: source, row ("unbound" or one of
-    `config.methods`), word ("subject's word" or "absorption token"), and the density of its attention on the subject,
-    on clutter and elsewhere, relative to the whole frame (1 = uniform; empty where a source has no clutter).
+    Writes `results/absorption.csv` and draws `results/figures/absorption.png` and `.pdf`. Columns: source, row
+    ("unbound" or one of `config.methods`), word ("subject's word" or "absorption token"), and the density of its
+    attention on the subject, on clutter and elsewhere, relative to the whole frame (1 = uniform; empty where a source
+    has no clutter).
     """
     rows, maps = [], {}
     for source in (name for name in learned_items(config, with_and_without(config)[0]) if config.sources[name].scene):

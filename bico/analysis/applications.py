@@ -37,8 +37,8 @@ from bico.toybox.world import Scene
 
 
 def applications(config: Config, backbone: Backbone) -> pd.DataFrame:
-    """Makes the clips `R/applications/<row>/<name>/<seed>.mp4`, draws `R/figures/applications/<name>.png` and `.pdf`,
-    and writes the measurements to `R/applications.csv`.
+    """Makes the clips `results/applications/<row>/<name>/<seed>.mp4`, draws `results/figures/applications/<name>.png`
+    and `.pdf`, and writes the measurements to `results/applications.csv`.
 
     Columns: application, kind, method, measured ("kept"; "gone" for a decomposition, "changed" for an edit), clips,
     unbound and bound_value in 0..1, gain and its 95 % interval (bootstrap over clips; none below five).

@@ -74,9 +74,9 @@ class Trial:
 
 
 def unbound(config: Config, backbone: Backbone) -> None:
-    """Measures the unbound base on all sources of the Toybox, for all rows: `R/binding/unbound.json`.
+    """Measures the unbound base on all sources of the Toybox, for all rows: `results/binding/unbound.json`.
 
-    It also measures exact renderings in the same way as `binding` measures a row: `R/binding/truth.csv`.
+    It also measures exact renderings in the same way as `binding` measures a row: `results/binding/truth.csv`.
     """
     probe = truth.open_probe(config)
     sources = measured_sources(config, TRUTH)
@@ -89,7 +89,7 @@ def unbound(config: Config, backbone: Backbone) -> None:
 
 
 def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
-    """Measures what one row of the table has learned, and writes it to `R/binding/<row>.csv`.
+    """Measures what one row of the table has learned, and writes it to `results/binding/<row>.csv`.
 
     Columns: method, source, kind, bound (a role, or "everything"), measured (a role, or "psnr" in dB), clips, unbound,
     bound_value, gain and its 95 % interval (bootstrap over clips; none below five).
@@ -103,7 +103,7 @@ def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
 
 
 def collect(config: Config) -> pd.DataFrame:
-    """`R/binding.csv`: exact renderings and all methods, and for each the mean over its sources (source "all")."""
+    """`results/binding.csv`: exact renderings and all methods, each also with the mean over sources (source "all")."""
     rows = [row for row in config.table("table1") if config.methods[row].LEARNS_PER == "source"]
     by, parts = ("method", "source", "bound", "measured"), []
     types = dict.fromkeys((*by, "kind"), str) | {"clips": int}

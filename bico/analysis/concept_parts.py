@@ -18,7 +18,7 @@ from bico.toybox.probe import Reading
 
 
 def measure_parts(config: Config, rows: list[str]) -> pd.DataFrame:
-    """Writes `R/concept_parts.csv` and returns it: for every part the exact renderings, then each row of the table.
+    """Writes `results/concept_parts.csv` and returns it: for every part the exact renderings, then each table row.
 
     Columns: role, part, method, cases, match in 0..1 and its 95 % interval. The exact renderings show the highest match
     that can be reached, because the probe makes errors. A case without clips has no match and is not counted in

@@ -43,7 +43,7 @@ CASES = 4
 
 
 def doctor(config: Config) -> bool:
-    """Examines all parts, prints a line for each, and writes them to `R/doctor/report.json`, with clips beside it.
+    """Examines all parts, prints a line for each, and writes `results/doctor/report.json` with clips beside it.
 
     Returns:
         Whether all are fine.

@@ -12,7 +12,7 @@ from bico.core.tables import read_table
 
 
 def verdicts(config: Config) -> list[str]:
-    """Lines in Markdown, from `R/controls.csv` if it is there."""
+    """Lines in Markdown, from `results/controls.csv` if it is there."""
     path = config.paths.table("controls")
     unknown = "it is not known whether this benchmark can measure the effect of an ingredient of BiCo"
     if not config.controls.rows():

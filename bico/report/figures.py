@@ -25,7 +25,7 @@ LETTERS_AN_INCH = 15  # characters of a note
 
 
 def figures(config: Config) -> list[Path]:
-    """Draws `R/figures/cases/<case>.png` and `.pdf` for every case, with the clips of the first seed."""
+    """Draws `results/figures/cases/<case>.png` and `.pdf` for every case, with the clips of the first seed."""
     words = (word for case in config.cases.values() for words in case.bind.values() for word in words)
     labels = map(config.label, config.table("table1"))
     with styled([*(case.prompt for case in config.cases.values()), *words, *labels]):

@@ -31,7 +31,7 @@ Place = Callable[[Path, str], str]
 
 
 def gallery(config: Config) -> None:
-    """Writes `R/gallery/index.html` with the media beside it, and `R/gallery.html` with the media embedded."""
+    """Writes `results/gallery/index.html` with the media beside it, and `results/gallery.html` with them embedded."""
     folder = config.paths.gallery
     shutil.rmtree(folder, ignore_errors=True)
     sources = {name: as_read(config, name, folder / "sources" / name) for name in config.bound()}

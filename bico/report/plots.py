@@ -58,7 +58,7 @@ SMOOTHING = 10  # a loss is averaged over a tenth of its stage
 
 
 def plot(config: Config, table: str) -> list[Path]:
-    """Draws `R/<table>.csv` into `R/figures/<table>.png` and `.pdf`."""
+    """Draws `results/<table>.csv` into `results/figures/<table>.png` and `.pdf`."""
     names = ((row,) for row in config.table(table))
     types = {"method": str, "configuration": str} | dict.fromkeys(COUNTS, int)
     rows = read_table(config.paths.table(table), types, by=("method",), expected=names)
@@ -71,7 +71,7 @@ def plot(config: Config, table: str) -> list[Path]:
 
 
 def curve_plot(config: Config, name: str) -> list[Path]:
-    """Draws `R/scores/<row>.csv` of a curve's rows into `R/figures/curves/<name>.png` and `.pdf`."""
+    """Draws `results/scores/<row>.csv` of a curve's rows into `results/figures/curves/<name>.png` and `.pdf`."""
     curve, parts = config.curves[name], []
     for row, value in curve.rows.items():
         scores = row_intervals(config, read_scores(config, row), drawn_columns(config))
@@ -88,7 +88,7 @@ def drawn_columns(config: Config) -> dict[str, Column]:
 
 
 def training_plot(config: Config, row: str) -> list[Path]:
-    """Draws a row's `R/learned/<row>/*/*.metrics.jsonl` into `R/figures/training/<row>.png` and `.pdf`.
+    """Draws a row's `results/learned/<row>/*/*.metrics.jsonl` into `results/figures/training/<row>.png` and `.pdf`.
 
     Below the curves it shows the previews of one training for each kind of source, if there are any.
     """

@@ -51,8 +51,9 @@ AGREEMENT_COLUMNS = (
 
 
 def scorers(config: Config) -> None:
-    """Writes `R/scorers.csv` (a row for each score and fault), `R/scorers/agreement.csv` (one for each score, answer
-    and scope of clips), `R/scorers.md`, and, for the Toybox, `R/figures/scorers.png` and `.pdf`.
+    """Writes `results/scorers.csv` (a row for each score and fault), `results/scorers/agreement.csv` (one for each
+    score, answer and scope of clips), `results/scorers.md`, and, for the Toybox, `results/figures/scorers.png` and
+    `.pdf`.
 
     Raises:
         InputError: there are neither exact renderings nor ratings.

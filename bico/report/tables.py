@@ -53,7 +53,7 @@ LEARNED_ONCE = "They cover only the variation over cases, because one training d
 
 
 def write_table(config: Config, name: str) -> pd.DataFrame:
-    """Collects `R/scores/<row>.csv` of a table's rows into `R/<name>.csv`, `.md` and `.tex`, and returns the table."""
+    """Writes `results/<name>.csv`, `.md` and `.tex` from `results/scores/<row>.csv` of a table's rows. Returns it."""
     paper, rows = published(name), config.table(name)
     answers, outdated = counted_answers(config, rows)
     scores = {row: rated(read_scores(config, row), answers[answers["method"] == row]) for row in rows}

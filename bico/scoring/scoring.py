@@ -26,8 +26,9 @@ from bico.scoring.results import TRUTH, clip_statuses, score_columns
 def score(config: Config, method: str, device: str = "cpu") -> None:
     """Scores all clips of a method.
 
-    Writes `R/scores/<method>.csv`, a row per case and seed, and `R/scores/<method>.frames.json`, the same clips with
-    their values frame by frame. Needs `R/scores/calibration.json` (see `calibrate`) if the config has a probe.
+    Writes `results/scores/<method>.csv`, a row per case and seed, and `results/scores/<method>.frames.json`, the same
+    clips with their values frame by frame. Needs `results/scores/calibration.json` (see `calibrate`) if the config has
+    a probe.
     """
     scorer = Scorer(config, config.scoring.scores, device)
     rows, details = [], []
@@ -45,9 +46,9 @@ def score(config: Config, method: str, device: str = "cpu") -> None:
 
 def calibrate(config: Config) -> dict[str, dict[str, float]]:
     """Reads every exact rendering with the probe, prints both ends of each truth score and writes them to
-    `R/scores/calibration.json`: question, or "clean" -> {"ceiling", "floor"}, raw values in 0..1.
+    `results/scores/calibration.json`: question, or "clean" -> {"ceiling", "floor"}, raw values in 0..1.
 
-    Then scores the exact renderings like the clips of a method, into `R/scores/truth.csv`.
+    Then scores the exact renderings like the clips of a method, into `results/scores/truth.csv`.
     """
     from bico.scoring import truth
 

@@ -1,6 +1,6 @@
 """Does binding work, and does it leak? (Toybox only)
 
-Two measurements of what a method has learned from each source, both compared with the unbound base with the same seeds:
+Two measurements of what a method has learned from each source, both compared with the plain prompt with the same seeds:
 
 * reconstruction: all words of a source are bound, in a prompt that describes exactly the source. The measure is the
   gain in PSNR.
@@ -74,7 +74,7 @@ class Trial:
 
 
 def unbound(config: Config, backbone: Backbone) -> None:
-    """Measures the unbound base on all sources of the Toybox, for all rows: `results/binding/unbound.json`.
+    """Measures the plain prompt on all sources of the Toybox, for all rows: `results/binding/unbound.json`.
 
     It also measures exact renderings in the same way as `binding` measures a row: `results/binding/truth.csv`.
     """
@@ -139,7 +139,7 @@ class Measured:
 
 
 def _measured(config: Config, row: str | None, backbone: Backbone, probe: Probe, source: str) -> Measured:
-    """Measurements on a row's clips of a source; for None, on those of the unbound base."""
+    """Measurements on a row's clips of a source; for None, on those of the plain prompt."""
     words, entry, media = scene_of(config.sources[source]).words(), config.sources[source], config.media
     whole = Case(prompt=sentence(words), bind={source: list(words.values())})
     own_media = media if entry.kind == "video" else media.model_copy(update={"num_frames": 1})

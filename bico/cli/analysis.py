@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def unbound(*, config: ConfigFile) -> None:
-    """Measure the unbound base on the words of every source. `binding` compares with it."""
+    """Measure clips of the plain prompt on the words of every source. `binding` compares with it."""
     opened = open_with_probe(config, "unbound")
     from bico.analysis.binding import unbound
     from bico.pipeline.opening import open_backbone

@@ -104,8 +104,8 @@ def _of_one(work: Work) -> str:
     """What one source or clip more costs in each row of table 1."""
     costs = {row: work.of_one(row) for row in work.config.table("table1")}
     columns = ["a photo", "a clip", "a case", "a composition"]
-    told = {what: [duration(of[what]) if what in of else "" for of in costs.values()] for what in columns}
-    table = pd.DataFrame({what: cells for what, cells in told.items() if any(cells)}, index=list(costs))
+    cells_of = {what: [duration(of[what]) if what in of else "" for of in costs.values()] for what in columns}
+    table = pd.DataFrame({what: cells for what, cells in cells_of.items() if any(cells)}, index=list(costs))
     return (
         "One more of your own: learning from a photo, a clip or, where a method does so, a case; and making one clip\n"
         f"of a composition. Every job also takes {duration(work.costs.start)} to start.\n{table.to_string()}"
@@ -121,12 +121,12 @@ def _for_slurm(work: Work, jobs: list[Job]) -> str:
     if "learn" in hours:
         hours["learn"] = longest
     limits = [f"  {rule}: {_limit(of)}" for rule, of in hours.items() if of]
-    told = (
+    division = (
         f"On several GPUs: with parts={parts} in the config, the longest job of learn takes {duration(3600 * longest)}."
     )
     return "\n".join(
         [
-            *([told] if "learn" in hours else []),
+            *([division] if "learn" in hours else []),
             f"Time limits (minutes) for `runtime` in profiles/slurm/config.yaml, {MARGIN:g} times the estimate, with "
             f"parts={parts}:",
             *limits,

@@ -163,11 +163,11 @@ def attempt(label: str, work: Callable[[], Measured], device: torch.device) -> M
         measured = work()
     except Exception as error:
         measured = Measured(math.nan, math.nan)
-        told = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:1000]}"
+        text = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:1000]}"
     else:
         memory = "" if math.isnan(measured.peak_gib) else f", {measured.peak_gib:.2f} GiB"
-        told = f"{measured.seconds:.4g} s{memory}"
-    print(f"{label}: {told}", file=sys.stderr, flush=True)
+        text = f"{measured.seconds:.4g} s{memory}"
+    print(f"{label}: {text}", file=sys.stderr, flush=True)
     torch.compiler.reset()
     gc.collect()  # hooks and their models refer to each other in cycles
     if device.type == "cuda":

@@ -17,7 +17,7 @@ from bico.config.settings import Media
 from bico.media.reading import read_media, read_written
 from bico.report.names import TRUTH_LABEL, scope
 from bico.report.style import GREY, INK, PALETTE, PAPER, save_pair, styled
-from bico.scoring.results import clip_statuses, status_told
+from bico.scoring.results import clip_statuses, status_text
 
 MOST_FRAMES, GAP = 9, 0.04  # frames in a row; the gap between them in frame widths
 ROW_HEIGHT, LABELS, HEAD = 0.95, 1.6, 0.75  # inches: height of a row, width of its label, room above all rows
@@ -83,7 +83,7 @@ def _clips(config: Config, case_id: str, seed: int) -> list[Row]:
         if status == "ok":
             shown = read_written(config.paths.clip(method, case_id, seed), config.media)
         else:
-            shown = status_told(config, method, case_id, status)
+            shown = status_text(config, method, case_id, status)
         control = "\n(control)" if config.methods[method].CONTROL else ""
         rows.append((config.label(method) + control, INK, shown))
     return rows

@@ -168,19 +168,19 @@ def _named(row: dict) -> str:
 
 def _latex(config: Config, name: str, table: pd.DataFrame, groups: list[list[dict]]) -> str:
     title = TITLES[name].partition(", ")[2]
-    told = [
+    notes = [
         title[0].upper() + title[1:],
         scope(config),
         "Means over cases, with 95% intervals in brackets (bootstrap over cases"
         f"{' and trainings' if len(config.learning_seeds) > 1 else ''})",
     ]
     fewer = (table["scored_cases"] < table["cases"]).any()
-    told += ["A row that covers fewer cases cannot be compared with the rows above it"] if fewer else []
+    notes += ["A row that covers fewer cases cannot be compared with the rows above it"] if fewer else []
     headings = {name: column.heading for name, column in score_columns(config).items() if column.heading}
     if table["paper_overall"].notna().any():
         headings["paper_overall"] = "Paper"
-        told.append("Paper: the overall rating by people, 1 to 5, that the paper published for its own clips")
-    return latex.document(groups, headings, f"{'. '.join(told)}.", f"{config.name}-{name}")
+        notes.append("Paper: the overall rating by people, 1 to 5, that the paper published for its own clips")
+    return latex.document(groups, headings, f"{'. '.join(notes)}.", f"{config.name}-{name}")
 
 
 def _rows(table: pd.DataFrame) -> list[dict]:
@@ -214,11 +214,11 @@ def _comparisons(
         pairs = [(means[method], means[REFERENCE]) for method in others]
         corrected = holm([difference_p(*pair) for pair in pairs])
         for difference, least, pair, p in zip(differences, smallest, pairs, corrected, strict=True):
-            told = span(*paired_difference(*pair, **bootstrap(config)), sign="+", digits=digits)
+            interval = span(*paired_difference(*pair, **bootstrap(config)), sign="+", digits=digits)
             common = _common(*pair)
             star = " *" if p < 0.05 else ""
-            fewer = f" ({counted(common, 'case')})" if told and str(common) != difference[1] else ""
-            difference.append(f"{told}{star}{fewer}")
+            fewer = f" ({counted(common, 'case')})" if interval and str(common) != difference[1] else ""
+            difference.append(f"{interval}{star}{fewer}")
             least.append(_smallest(*pair, digits))
     return differences, smallest
 
@@ -306,8 +306,8 @@ def _published(config: Config, table: pd.DataFrame) -> list[str]:
         + ["" if np.isnan(row[name]) else f"{row[name]:.2f}" for name in figures]
         for row in rows
     ]
-    told = "The paper's values for the rows that it has too. It measured them on other cases with other models."
-    return ["## The paper", told, markdown(["method", "in the paper", *figures], cells)] if rows else []
+    note = "The paper's values for the rows that it has too. It measured them on other cases with other models."
+    return ["## The paper", note, markdown(["method", "in the paper", *figures], cells)] if rows else []
 
 
 def _judged(answers: pd.DataFrame, outdated: int) -> str:
@@ -316,13 +316,13 @@ def _judged(answers: pd.DataFrame, outdated: int) -> str:
         return "none yet."
     raters, clips = answers["rater"].nunique(), len(answers.drop_duplicates(["method", "case", "seed"]))
     alphas = {question: agreement(answers, question) for question in QUESTIONS}
-    told = ", ".join(
+    values = ", ".join(
         f"{name} {value:.2f}" if np.isfinite(value) else f"{name} not defined" for name, value in alphas.items()
     )
     lost = f" {outdated} more are not counted: their clips have changed or were removed since." if outdated else ""
     return (
         f"{len(answers)} by {raters} raters, of {clips} clips. The ratings of a clip are averaged first.{lost} "
-        f"Krippendorff's alpha between raters (interval scale): {told}."
+        f"Krippendorff's alpha between raters (interval scale): {values}."
     )
 
 

@@ -39,7 +39,7 @@ def clip_statuses(config: Config, method: str) -> dict[tuple[str, int], str]:
     return {clip: _status(config, method, clip, found.get(clip, "missing")) for clip in wanted}
 
 
-def status_told(config: Config, method: str, case_id: str, status: str) -> str:
+def status_text(config: Config, method: str, case_id: str, status: str) -> str:
     """A status other than "ok" as a text, with the reason why a method cannot take a case."""
     reason = unsupported(config, method, case_id)
     return f"{status}: {reason}" if reason else status

@@ -125,12 +125,12 @@ onsuccess:
     command = partial(with_targets, sys.argv[1:], workflow.dag_settings.targets)
     width = shutil.get_terminal_size(fallback=(100, 24)).columns
     try:
-        told = ending(CONFIG, sorted(tables), width=width, command=command)
+        text = ending(CONFIG, sorted(tables), width=width, command=command)
     except (
         InputError
     ) as error:  # a table that somebody edited does not make the run fail
-        told = f"error: {error}"
-    logger.info(f"\n{told}", extra={"shown": True})
+        text = f"error: {error}"
+    logger.info(f"\n{text}", extra={"shown": True})
 
 
 wildcard_constraints:

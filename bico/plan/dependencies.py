@@ -121,8 +121,10 @@ def own_files(config: Config) -> dict[Path, list[int]]:
     files = {file for entry in config.sources.values() for file in (*entry.own_files, *entry.own_masks)}
     files.update(entry.binder for entry in config.sources.values() if entry.binder)
     files.update(_answers(config))
-    for row in config.methods.values():
-        files.update(file for case in config.cases for seed in config.seeds for file in row.files(case, seed).values())
+    for settings in config.methods.values():
+        files.update(
+            file for case in config.cases for seed in config.seeds for file in settings.files(case, seed).values()
+        )
     there = (file for file in files if not file.is_relative_to(config.authors_page) and file.exists())
     return {file: [file.stat().st_size, file.stat().st_mtime_ns] for file in there}
 

@@ -78,14 +78,14 @@ def _truth(config: Config, case_id: str, case: Case) -> list[Row]:
 
 def _clips(config: Config, case_id: str, seed: int) -> list[Row]:
     rows = []
-    for method in config.table("table1"):
-        status = clip_statuses(config, method)[case_id, seed]
+    for row in config.table("table1"):
+        status = clip_statuses(config, row)[case_id, seed]
         if status == "ok":
-            shown = read_written(config.paths.clip(method, case_id, seed), config.media)
+            shown = read_written(config.paths.clip(row, case_id, seed), config.media)
         else:
-            shown = status_text(config, method, case_id, status)
-        control = "\n(control)" if config.methods[method].CONTROL else ""
-        rows.append((config.label(method) + control, INK, shown))
+            shown = status_text(config, row, case_id, status)
+        control = "\n(control)" if config.methods[row].CONTROL else ""
+        rows.append((config.label(row) + control, INK, shown))
     return rows
 
 

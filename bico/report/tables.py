@@ -78,19 +78,19 @@ def published(name: str) -> pd.DataFrame:
 # --- a table --------------------------------------------------------------------------------------------------------
 
 
-def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> dict[str, str | int | float]:
+def _row(config: Config, row: str, rows: pd.DataFrame, paper: pd.Series) -> dict[str, str | int | float]:
     counts = {
-        "method": method,
+        "method": row,
         "configuration": paper["configuration"],
         "cases": rows["case"].nunique(),
         "scored_cases": len(scored_cases(rows)),
         "seeds": rows["seed"].nunique(),
-        "trainings": config.methods[method].trainings(config.learning_seeds),
+        "trainings": config.methods[row].trainings(config.learning_seeds),
         "clips": len(rows),
         "missing": int(rows["status"].isin(["failed", "missing"]).sum()),
         "not_supported": int((rows["status"] == "not supported").sum()),
     }
-    counts["made_elsewhere"] = int(bool(config.methods[method].origin()))
+    counts["made_elsewhere"] = int(bool(config.methods[row].origin()))
     scores = row_intervals(config, rows, score_columns(config))
     figures = {f"paper_{column}": value for column, value in paper.items() if column != "configuration"}
     human = {"human_ratings": int(rows["human_ratings"].sum())} | row_intervals(config, rows, HUMAN)
@@ -204,14 +204,14 @@ def _comparisons(
     config: Config, scores: dict[str, pd.DataFrame], columns: list[str]
 ) -> tuple[list[list[str]], list[list[str]]]:
     """Cells of two tables with a line a row: its differences to the reference, and the minimal detectable ones."""
-    cases = {method: set(scored_cases(of_method)) for method, of_method in scores.items()}
-    others = [method for method in scores if method != REFERENCE]
-    differences = [[config.label(method), str(len(cases[method] & cases[REFERENCE]))] for method in others]
-    smallest = [[config.label(method)] for method in others]
+    cases = {row: set(scored_cases(of_row)) for row, of_row in scores.items()}
+    others = [row for row in scores if row != REFERENCE]
+    differences = [[config.label(row), str(len(cases[row] & cases[REFERENCE]))] for row in others]
+    smallest = [[config.label(row)] for row in others]
     for column in columns:
         digits = 2 if column in HUMAN else 1
-        means = {method: case_means(config, of_method, column) for method, of_method in scores.items()}
-        pairs = [(means[method], means[REFERENCE]) for method in others]
+        means = {row: case_means(config, of_row, column) for row, of_row in scores.items()}
+        pairs = [(means[row], means[REFERENCE]) for row in others]
         corrected = holm([difference_p(*pair) for pair in pairs])
         for difference, least, pair, p in zip(differences, smallest, pairs, corrected, strict=True):
             interval = span(*paired_difference(*pair, **bootstrap(config)), sign="+", digits=digits)

@@ -51,7 +51,7 @@ def test_what_a_command_took_of_a_gpu_is_the_last_line_of_its_log(small, tmp_pat
     ("arguments", "expected"),
     [
         (["render", "cat"], "error: no source 'cat' in the config: expected one of cat_beach, fish_bouncing"),
-        (["generate", "bica"], "error: no method 'bica' in the config: expected one of base, copy"),
+        (["generate", "bica"], "error: no row 'bica' in the config: expected one of base, copy"),
         (["table", "table4"], "error: no table 'table4' in the config: expected one of table1, table2, table3"),
     ],
 )

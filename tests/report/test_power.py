@@ -122,7 +122,7 @@ def test_the_command_prints_the_difference_the_grid_and_what_one_takes(tmp_path)
 def test_a_row_that_is_not_scored_and_a_difference_of_nothing_are_one_line(capsys):
     config = ["--config", str(ROOT / "config" / "toybox.yaml")]
     assert main(["power", "bico", "bica", *config]) == 2
-    assert "no method 'bica' in the config" in capsys.readouterr().err
+    assert "no row 'bica' in the config" in capsys.readouterr().err
     assert main(["power", "bico", "base", *config, "--difference", "0"]) == 2
     assert "--difference 0: expected a number above 0" in capsys.readouterr().err
     assert main(["power", "bico", "base", *config, "--score", "beauty"]) == 2

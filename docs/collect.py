@@ -52,7 +52,7 @@ from bico.report.statistics import (
     row_intervals,
 )
 from bico.report.style import GREY, save, styled
-from bico.report.tables import published
+from bico.report.tables import paper_table
 from bico.scoring.results import TRUTH, answering, read_scores, score_columns
 
 OUT = Path(__file__).parent / "results"
@@ -132,7 +132,7 @@ def _table1(runs: dict[str, Config]) -> None:
 def _parts(runs: dict[str, Config]) -> None:
     shipped = list(runs.values())[-1]
     for name in ("table2", "table3"):
-        labels = published(name)["configuration"]
+        labels = paper_table(name)["configuration"]
         lines = [
             {"configuration": labels.get(number) or shipped.label(row)} | _row(shipped, row, read_scores(shipped, row))
             for row, number in shipped.table(name).items()

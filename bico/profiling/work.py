@@ -28,7 +28,9 @@ from bico.toybox.scenes import scene_of
 
 
 @dataclass(frozen=True)
-class Job:
+class RuleJob:
+    """A job of Snakemake: one run of a rule, with the values of its wildcards."""
+
     rule: str
     wildcards: Mapping[str, str]
 
@@ -43,12 +45,16 @@ PUBLISHED = 41
 """Clips of the authors' page (`bico.sources.authors_page`), taken to be as long as the benchmark's."""
 
 
-class Sizes:
-    """Of the models, by their JSON files; of those not fetched yet, those of Wan2.1-T2V-1.3B and of CLIP
-    ViT-H/14, or ViT-B/32 where `models.clip` embeds frames too.
+class ModelSizes:
+    """Sizes of a config's models, from their JSON files. For models that are not fetched yet they are those of
+    Wan2.1-T2V-1.3B and of CLIP ViT-H/14, or of ViT-B/32 where `models.clip` embeds frames too.
 
     Attributes:
+        slots: text slots of the cross-attention.
         appearance: width of a CLIP image embedding.
+        transformer: the transformer's `config.json`.
+        space: pixels for each latent cell along height and width.
+        time: frames for each latent frame after the first.
         vae_width: `base_dim` of the VAE.
     """
 
@@ -93,9 +99,9 @@ class Work:
     """Computes the hours and the disk space of a job."""
 
     def __init__(self, config: Config, costs: Costs) -> None:
-        self.config, self.costs, self.sizes = config, costs, Sizes(config)
+        self.config, self.costs, self.sizes = config, costs, ModelSizes(config)
 
-    def of(self, job: Job) -> dict[str, float]:
+    def of(self, job: RuleJob) -> dict[str, float]:
         """{"gpu_hours", "cpu_hours", "gb"} of one job."""
         work: dict[str, Callable[..., tuple[float, float]]] = {
             "concepts": self._concepts,

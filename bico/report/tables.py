@@ -54,7 +54,7 @@ LEARNED_ONCE = "They cover only the variation over cases, because one training d
 
 def write_table(config: Config, name: str) -> pd.DataFrame:
     """Writes `results/<name>.csv`, `.md` and `.tex` from `results/scores/<row>.csv` of a table's rows. Returns it."""
-    paper, rows = published(name), config.table(name)
+    paper, rows = paper_table(name), config.table(name)
     answers, outdated = counted_answers(config, rows)
     scores = {row: rated(read_scores(config, row), answers[answers["method"] == row]) for row in rows}
     table = pd.DataFrame(
@@ -68,7 +68,7 @@ def write_table(config: Config, name: str) -> pd.DataFrame:
     return table
 
 
-def published(name: str) -> pd.DataFrame:
+def paper_table(name: str) -> pd.DataFrame:
     """A table of the paper (arXiv 2512.09824 v2): CLIP-T and DINO-I x100, human ratings from 1 to 5, and the names of
     its rows. The index is the number of the row; row 0 is empty."""
     table = read_table(PAPER / f"paper_{name}.csv", {"row": int, "configuration": str}).set_index("row")
@@ -154,11 +154,11 @@ def _document(
             markdown(["method", *compared], smallest),
         ]
     if config.has_truth:
-        parts += [*_validity(config, scores), *_agreement(config, table, scores)]
+        parts += [*_validity(config, scores), *_paper_order(config, table, scores)]
     parts += ["## People", f"Human ratings of these clips (1 to 5): {judged}"]
     if table["human_ratings"].any():
         parts.append(_people(config, table))
-    parts += _published(config, table)
+    parts += _paper_values(config, table)
     return "\n\n".join(parts) + "\n"
 
 
@@ -252,7 +252,7 @@ def _validity(config: Config, scores: dict[str, pd.DataFrame]) -> list[str]:
     ]
 
 
-def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> list[str]:
+def _paper_order(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> list[str]:
     """Whether the rows have the paper's order: all of them, and each pair of neighbours in that order."""
     paper = table.set_index("method")["paper_overall"].dropna().sort_values()
     if len(paper) < 2:
@@ -297,7 +297,7 @@ def _people(config: Config, table: pd.DataFrame) -> str:
     return markdown(["method", "human_ratings", *HUMAN], cells)
 
 
-def _published(config: Config, table: pd.DataFrame) -> list[str]:
+def _paper_values(config: Config, table: pd.DataFrame) -> list[str]:
     """The paper's values, for the rows that it has too."""
     figures = [name for name in table.columns if name.startswith("paper_")]
     rows = _rows(table[table[figures].notna().any(axis=1)])

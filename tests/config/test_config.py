@@ -13,7 +13,7 @@ from bico.config.schema import Tables
 from bico.core.errors import InputError
 from bico.plan.clips import jobs
 from bico.plan.trainings import learned_items, learning_seed, trainings
-from bico.report.tables import published
+from bico.report.tables import paper_table
 
 CASE = "cases.cat_bouncing_in_the_city"
 
@@ -38,7 +38,7 @@ def test_tables_hold_every_row_of_the_paper():
     config = load(ROOT / "config" / "toybox.yaml")
     for table in Tables.model_fields:
         numbers = [number for number in config.table(table).values() if number]
-        assert sorted(numbers) == published(table).index[1:].tolist()
+        assert sorted(numbers) == paper_table(table).index[1:].tolist()
 
 
 def test_ablations_differ_from_the_full_model_in_what_they_take_away():

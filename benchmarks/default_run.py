@@ -70,15 +70,15 @@ def jobs(results: Path) -> pd.DataFrame:
         (line, *_) = read_lines(path, MEASURED, delimiter="\t").values()
         measured = {name: float("nan" if line[name] in UNMEASURED else line[name]) for name in MEASURED}
         log = results / "logs" / f"{job}.log"
-        told = log.read_text(encoding="utf-8")
+        text = log.read_text(encoding="utf-8")
         rows.append(
             {
                 "rule": " ".join(job.parts[:-1]) or job.name,
                 "wall": measured["s"],
                 "cpu": measured["cpu_time"],
                 "rss": measured["max_rss"],
-                "imports": sum(map(int, IMPORT.findall(told))) / 1e6,
-                "gpu_gib": max(map(float, GPU_MEMORY.findall(told)), default=None),
+                "imports": sum(map(int, IMPORT.findall(text))) / 1e6,
+                "gpu_gib": max(map(float, GPU_MEMORY.findall(text)), default=None),
             }
         )
     return pd.DataFrame(rows)

@@ -91,9 +91,9 @@ def report(table: pd.DataFrame, candidates: dict[str, list[dict]]) -> str:
         for name, changes in zip(names, tried, strict=True):
             row = table.loc[name]
             span = f"{row['truth_overall']:.1f} [{row['truth_overall_low']:.1f}, {row['truth_overall_high']:.1f}]"
-            told = ", ".join(f"{key} {value}" for key, value in changes.items()) or "as in the config"
+            changed = ", ".join(f"{key} {value}" for key, value in changes.items()) or "as in the config"
             others = [f"{row[score]:.1f}" for score in SCORES[1:]]
-            lines.append(["chosen" if name == best else "", told, span, *others])
+            lines.append(["chosen" if name == best else "", changed, span, *others])
         parts.append(f"## {method}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
     return "\n".join(parts)
 

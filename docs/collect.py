@@ -52,7 +52,7 @@ from bico.report.statistics import (
     row_intervals,
 )
 from bico.report.style import GREY, save, styled
-from bico.report.tables import published
+from bico.report.tables import paper_table
 from bico.scoring.results import TRUTH, answering, read_scores, score_columns
 
 OUT = Path(__file__).parent / "results"
@@ -132,9 +132,9 @@ def _table1(runs: dict[str, Config]) -> None:
 def _parts(runs: dict[str, Config]) -> None:
     shipped = list(runs.values())[-1]
     for name in ("table2", "table3"):
-        told = published(name)["configuration"]
+        labels = paper_table(name)["configuration"]
         lines = [
-            {"configuration": told.get(number) or shipped.label(row)} | _row(shipped, row, read_scores(shipped, row))
+            {"configuration": labels.get(number) or shipped.label(row)} | _row(shipped, row, read_scores(shipped, row))
             for row, number in shipped.table(name).items()
         ]
         _save(name, lines)
@@ -338,8 +338,8 @@ def _part(config: Config, part: str, lean: str) -> Iterator[dict[str, Any]]:
     mixed, cases = mixed_cases(config), {"all": set(config.cases)}
     if part.startswith("temporal decoupling"):
         cases |= {"mix images and videos": mixed, "do not": set(config.cases) - mixed}
-    for told, chosen in cases.items():
-        line: dict[str, Any] = {"part": part, "cases": f"{told} ({len(chosen)})", "lean": lean}
+    for which, chosen in cases.items():
+        line: dict[str, Any] = {"part": part, "cases": f"{which} ({len(chosen)})", "lean": lean}
         for column in (*TRUTH_SCORES, "motion_fidelity"):
             pair = [case_means(config, rows[rows["case"].isin(chosen)], column) for rows in scores]
             line |= named(column, paired_difference(*pair, **bootstrap(config))) | {f"{column}_p": difference_p(*pair)}
@@ -374,13 +374,13 @@ def _difference(config: Config, first: np.ndarray, second: np.ndarray) -> dict[s
 
 def _agreements(config: Config, scores: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
     rows = [row for row in scores if row != TRUTH]
-    for told, chosen in (("all rows", rows), ("without copied frames", [row for row in rows if row != "copy"])):
+    for which, chosen in (("all rows", rows), ("without copied frames", [row for row in rows if row != "copy"])):
         clips = pd.concat([scores[row] for row in chosen], ignore_index=True)
         for score, truth in answering(config).items():
             yield {
                 "score": score_columns(config)[score].label,
                 "truth": score_columns(config)[truth].label,
-                "clips": told,
+                "clips": which,
                 **named("correlation", rank_correlation(clips, score, truth, **bootstrap(config))),
             }
 

@@ -97,14 +97,14 @@ class LogHandler(LogHandlerBase):
                 self.engine.setFormatter(self.formatter)
                 self.engine.emit(record)
                 return
-            told = {
+            handlers = {
                 LogEvent.RUN_INFO: self._run,
                 LogEvent.JOB_INFO: self._started,
                 LogEvent.JOB_FINISHED: self._finished,
                 LogEvent.JOB_ERROR: self._failed,
             }
-            if event is not None and event in told:
-                told[event](record)
+            if event is not None and event in handlers:
+                handlers[event](record)
             elif event in (None, LogEvent.ERROR):
                 self._message(record)
         except Exception:
@@ -150,7 +150,7 @@ class LogHandler(LogHandlerBase):
         number = record.__dict__["job_id"]
         with self.screen.lock:
             took = self.share.finish(number)
-        self._tell(f"{self.names.get(number, number)} ({duration(took)})")
+        self._print(f"{self.names.get(number, number)} ({duration(took)})")
         if number in self.logs:
             notices = [line for line in _notices(self.logs[number]) if line not in self.noticed]
             self.noticed.update(notices)
@@ -168,7 +168,7 @@ class LogHandler(LogHandlerBase):
         if self.stopped:
             return
         lines = [line for file in job["log"] for line in _last_lines(Path(file), LAST_LINES)]
-        self._tell(f"FAILED: {name} (after {duration(took)})")
+        self._print(f"FAILED: {name} (after {duration(took)})")
         for line in lines:
             self.screen.line(f"    | {line}")
         if job["rule_msg"]:
@@ -194,8 +194,8 @@ class LogHandler(LogHandlerBase):
     def _running(self) -> bool:
         return self.ticker is not None and self.share.jobs > self.share.done
 
-    def _tell(self, what: str) -> None:
-        self.screen.line(f"{self.share.told()}  {what}")
+    def _print(self, what: str) -> None:
+        self.screen.line(f"{self.share.text()}  {what}")
 
     # The line of running jobs.
 
@@ -209,10 +209,10 @@ class LogHandler(LogHandlerBase):
                     self.screen.line(self._status())
 
     def _status(self) -> str:
-        told = self.share.told()
+        share = self.share.text()
         running = [f"{self.names[number]}{self._newest(number)}" for number in self.share.running]
         waiting = [f"{len(self.share.waiting)} in the queue"] if self.share.waiting else []
-        return f"{told}  running: {'; '.join(running + waiting)}" if running + waiting else ""
+        return f"{share}  running: {'; '.join(running + waiting)}" if running + waiting else ""
 
     def _newest(self, number: int) -> str:
         """The newest line of a job's log, in parentheses."""

@@ -66,7 +66,7 @@ class Share:
         now = time.monotonic()
         return now - self.running.pop(job, now)
 
-    def told(self) -> str:
+    def text(self) -> str:
         """The share in per cent, and the minutes left, always with the same width."""
         self.look()
         total = sum(self.expected.values()) or float(self.jobs or 1)
@@ -77,8 +77,8 @@ class Share:
             return f"{share:4.0%} {'':14}"
         done, rest = share * total / self.cores, (1 - share) * total / self.cores
         left = rest * (now - self.began + TRUST) / (done + TRUST)
-        told = "< 1 min" if left < 60 else duration(left)
-        return f"{share:4.0%} {told + ' left':>14}"
+        time_left = "< 1 min" if left < 60 else duration(left)
+        return f"{share:4.0%} {time_left + ' left':>14}"
 
     def _of(self, job: int) -> float:
         return self.expected.get(job, 1.0)

@@ -244,9 +244,9 @@ def test_an_edit_binds_all_but_the_swapped_words(backbone, cat):
     ],
 )  # fmt: skip
 def test_a_composition_that_does_not_fit(backbone, cat, prompt, words, size, expected):
-    with pytest.raises(api.InputError) as told:
+    with pytest.raises(api.InputError) as caught:
         api.compose(backbone, prompt, {cat: words}, sampling=tiny.SAMPLING, media=api.Media(height=size, width=size))
-    assert expected in str(told.value) and "\n" not in str(told.value)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_binder_of_another_backbone(backbone, cat):

@@ -60,8 +60,8 @@ def test_a_run_prints_a_line_for_each_job_and_the_end_of_those_that_fail(tmp_pat
 
 
 def test_a_dry_run_prints_what_snakemake_prints(tmp_path):
-    told = run(tmp_path, "-n").stdout
-    assert "Job stats:" in told and "\nrule make:\n    output: made\n" in told and "This was a dry-run" in told
+    printed = run(tmp_path, "-n").stdout
+    assert "Job stats:" in printed and "\nrule make:\n    output: made\n" in printed and "This was a dry-run" in printed
 
 
 def test_a_target_that_is_read_as_a_setting_is_explained_in_one_line(tmp_path):
@@ -73,8 +73,8 @@ def test_a_target_that_is_read_as_a_setting_is_explained_in_one_line(tmp_path):
 
 def test_a_target_that_is_read_as_a_config_file_is_explained():
     lost = "in load_configfile\n...\nFileNotFoundError: [Errno 2] No such file or directory: 'results/table1.csv'"
-    told = hint(f"Traceback (most recent call last):\n{lost}", []) or ""
-    assert told.startswith("error: --configfile results/table1.csv: not there") and "put `--` before" in told
+    explained = hint(f"Traceback (most recent call last):\n{lost}", []) or ""
+    assert explained.startswith("error: --configfile results/table1.csv: not there") and "put `--` before" in explained
     no_config = "WorkflowError:\nConfig file must be given as JSON or YAML with keys at top level."
     read = hint(no_config, ["--configfile", "results/a.csv"]) or ""
     assert read.startswith("error: --configfile: ") and "put `--` before" in read
@@ -84,8 +84,8 @@ def test_a_target_that_is_read_as_a_config_file_is_explained():
 def test_a_slip_in_a_config_is_named_with_its_file_and_line(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text("name: own\nresults: 'results\n")
-    told = hint("Config file is not valid JSON or YAML.", ["--configfile", str(file), "--", "results/a.csv"]) or ""
-    assert told.startswith(f"error: {file} (line ") and "\n" not in told and "--" not in told
+    explained = hint("Config file is not valid JSON or YAML.", ["--configfile", str(file), "--", "results/a.csv"]) or ""
+    assert explained.startswith(f"error: {file} (line ") and "\n" not in explained and "--" not in explained
 
 
 def test_notices_of_a_job_that_succeeded_are_shown(tmp_path, monkeypatch):
@@ -197,10 +197,10 @@ def test_the_share_is_that_of_the_time_and_not_of_the_jobs(clock):
     share.submit(1, None)
     clock[0] = 60
     assert share.finish(1) == 60
-    assert share.told().split() == ["5%", "19", "min", "left"]
+    assert share.text().split() == ["5%", "19", "min", "left"]
     share.submit(2, None)
     clock[0] = 60 + 30
-    assert share.told().startswith("  8%")  # half of a running job counts
+    assert share.text().startswith("  8%")  # half of a running job counts
 
 
 def test_the_time_left_follows_the_pace_of_the_run_and_the_cores(clock):
@@ -211,8 +211,8 @@ def test_the_time_left_follows_the_pace_of_the_run_and_the_cores(clock):
     clock[0] = 4000  # expected: 1200 on two cores
     for job in range(4):
         share.finish(job)
-    left = int(share.told().split()[1])
-    assert share.told().split()[0] == "40%" and left == 1 and "1 h 3" in share.told()
+    left = int(share.text().split()[1])
+    assert share.text().split()[0] == "40%" and left == 1 and "1 h 3" in share.text()
 
 
 def test_without_expectations_the_share_is_that_of_the_jobs(clock):
@@ -220,7 +220,7 @@ def test_without_expectations_the_share_is_that_of_the_jobs(clock):
     share.jobs = 4
     share.submit(1, None)
     share.finish(1)
-    assert share.told().strip() == "25%"
+    assert share.text().strip() == "25%"
 
 
 def test_a_job_in_the_queue_of_a_cluster_has_not_begun(tmp_path):
@@ -229,7 +229,7 @@ def test_a_job_in_the_queue_of_a_cluster_has_not_begun(tmp_path):
     (tmp_path / "old.log").write_text("of an earlier run")
     os.utime(tmp_path / "old.log", (0, 0))
     share.submit(1, tmp_path / "old.log")
-    assert share.told().startswith("  0%") and list(share.waiting) == [1] and not share.running
+    assert share.text().startswith("  0%") and list(share.waiting) == [1] and not share.running
     (tmp_path / "old.log").write_text("of this run")
-    share.told()
+    share.text()
     assert list(share.running) == [1] and not share.waiting

@@ -49,9 +49,10 @@ Maps = dict[str, Tensor]
 def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
     """Compares the paper's full model with the one without absorption token, on every source of the Toybox.
 
-    Writes `R/absorption.csv` and draws `R/figures/absorption.png` and `.pdf`. Columns: source, row ("unbound" or one of
-    `config.methods`), word ("subject's word" or "absorption token"), and the density of its attention on the subject,
-    on clutter and elsewhere, relative to the whole frame (1 = uniform; empty where a source has no clutter).
+    Writes `results/absorption.csv` and draws `results/figures/absorption.png` and `.pdf`. Columns: source, row
+    ("unbound" for the plain prompt, or one of `config.methods`), word ("subject's word" or "absorption token"), and the
+    density of its attention on the subject, on clutter and elsewhere, relative to the whole frame (1 = uniform; empty
+    where a source has no clutter).
     """
     rows, maps = [], {}
     for source in (name for name in learned_items(config, with_and_without(config)[0]) if config.sources[name].scene):
@@ -61,7 +62,7 @@ def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
         frames, height, width = encoded.latents.shape[1:]
         areas = regions(scene, (frames, height, width))
         for (row, word), looks in maps[source].items():
-            rows.append({"source": source, "row": row, "word": word} | density(looks, areas))
+            rows.append({"source": source, "row": row or "unbound", "word": word} | density(looks, areas))
     table = pd.DataFrame(rows)
     save_csv(config.paths.table("absorption"), table)
     shown = sorted(maps, key=lambda source: not toy_scene(config.sources[source]).clutter)[:DRAWN]
@@ -82,23 +83,24 @@ def with_and_without(config: Config) -> tuple[str, str]:
 @torch.no_grad()
 def source_maps(
     config: Config, backbone: Backbone, source: str, encoded: EncodedSource, subject: str
-) -> dict[tuple[str, str], Tensor]:
+) -> dict[tuple[str | None, str], Tensor]:
     """(row, word) -> attention of the word on the source's own clip [t, h, w], mean over its first captions.
 
-    All rows use the same captions, with all words bound as in training, and their first training.
+    Row None is the plain prompt. All rows use the same captions, with all words bound as in training, and their first
+    training.
     """
     number = 1 + encoded.spatial.index(subject) if subject in encoded.spatial else None
     seed, rows = config.learning_seeds[0], with_and_without(config)
     learned = {row: LearnedBinder.load(artifact_path(config, row, source, seed)) for row in rows}
     binders = {row: binder.on(backbone).to(backbone.device) for row, binder in learned.items()}
-    taken: dict[tuple[str, str], list[Tensor]] = {}
+    taken: dict[tuple[str | None, str], list[Tensor]] = {}
     for caption in range(min(MAP_CAPTIONS, len(encoded.prompt_embeds))):
         one = slice(caption, caption + 1)
         context = backbone.context(encoded.prompt_embeds[one]).float()
         slots = {WORD: _where(encoded.key_slots[caption] == number)} if number else {}
-        for row in ("unbound", *learned):
+        for row in (None, *learned):
             contexts, here = [context] * backbone.num_blocks, slots
-            if row != "unbound":
+            if row is not None:
                 settings, counts = cast(Settings, config.methods[row]).absorption, encoded.token_counts[one]
                 token = learned[row].tensors["absorption"].to(context.device)
                 _, words = with_absorption(context, counts, token[:0], settings)
@@ -134,7 +136,7 @@ def density(looks: Tensor, areas: Maps) -> dict[str, float]:
     }
 
 
-def maps_figure(config: Config, maps: dict[str, dict[tuple[str, str], Tensor]]) -> Figure:
+def maps_figure(config: Config, maps: dict[str, dict[tuple[str | None, str], Tensor]]) -> Figure:
     """A row for each source: its middle frame, then every map on top of it, brighter where attention is higher."""
     columns = list(dict.fromkeys(chain.from_iterable(maps.values())))
     figure = Figure(figsize=(1.7 * (1 + len(columns)), 0.7 + 1.75 * len(maps)), dpi=120, layout="constrained")
@@ -152,7 +154,8 @@ def maps_figure(config: Config, maps: dict[str, dict[tuple[str, str], Tensor]]) 
                 here = F.interpolate(here[None, None], frame.shape[:2], mode="bilinear")[0, 0]
                 axes.imshow(frame.mean(axis=-1), cmap="gray", alpha=0.5)
                 axes.imshow(here, cmap="viridis", alpha=0.7, vmin=0)
-                axes.set_title(f"{row if row == 'unbound' else config.label(row)}:\n{word}", fontsize=8, color=INK)
+                label = "plain prompt" if row is None else config.label(row)
+                axes.set_title(f"{label}:\n{word}", fontsize=8, color=INK)
         for axes in panels:
             axes.axis("off")
     return figure

@@ -4,7 +4,7 @@
 * editing: a word of the source's own caption is swapped, all others stay bound. The clip should show the new word and
   keep the rest.
 
-Each is compared with the unbound base with the same prompt and seeds, and drawn beside its exact rendering.
+Each is compared with clips of the plain prompt with the same seeds, and drawn beside its exact rendering.
 """
 
 from __future__ import annotations
@@ -37,20 +37,21 @@ from bico.toybox.world import Scene
 
 
 def applications(config: Config, backbone: Backbone) -> pd.DataFrame:
-    """Makes the clips `R/applications/<row>/<name>/<seed>.mp4`, draws `R/figures/applications/<name>.png` and `.pdf`,
-    and writes the measurements to `R/applications.csv`.
+    """Makes the clips `results/applications/<row>/<name>/<seed>.mp4`, draws `results/figures/applications/<name>.png`
+    and `.pdf`, and writes the measurements to `results/applications.csv`.
 
     Columns: application, kind, method, measured ("kept"; "gone" for a decomposition, "changed" for an edit), clips,
     unbound and bound_value in 0..1, gain and its 95 % interval (bootstrap over clips; none below five).
     """
     probe, rows = truth.open_probe(config), []
     for name, entry in config.applications.items():
-        clips = {row: list(_clips(config, row, name, entry, backbone)) for row in ("base", *applying_rows(config))}
+        # None is the plain prompt: any name could also be a row's.
+        clips = {row: list(_clips(config, row, name, entry, backbone)) for row in (None, *applying_rows(config))}
         readings = {row: probe.read(np.stack(of_row)) for row, of_row in clips.items()}
         values = {row: [measure(config, entry, each) for each in of_row] for row, of_row in readings.items()}
         for row in applying_rows(config):
             for measured in values[row][0]:
-                before, after = (np.array([each[measured] for each in values[of]]) for of in ("base", row))
+                before, after = (np.array([each[measured] for each in values[of]]) for of in (None, row))
                 rows.append(_row(config, name, entry, row, measured, before, after))
         _draw(config, name, entry, {row: of_row[0] for row, of_row in clips.items()})
     table = pd.DataFrame(rows)
@@ -90,11 +91,10 @@ def _match(reading: Reading, scene: Scene, roles: set[str]) -> float:
     return float(np.nanmean(answers))
 
 
-def _clips(config: Config, row: str, name: str, entry: Application, backbone: Backbone) -> Iterator[np.ndarray]:
-    """Clips uint8 [T, H, W, 3] of all seeds. They are also written to files."""
-    bound = row if row in applying_rows(config) else None
-    for job, clip in of_one_source(config, bound, backbone, entry.source, {name: as_case(entry)}, config.media):
-        write_clip(config.paths.application(row, name, job.seed), clip, config.media.fps)
+def _clips(config: Config, row: str | None, name: str, entry: Application, backbone: Backbone) -> Iterator[np.ndarray]:
+    """Clips uint8 [T, H, W, 3] of all seeds; for None, those of the plain prompt. They are also written to files."""
+    for job, clip in of_one_source(config, row, backbone, entry.source, {name: as_case(entry)}, config.media):
+        write_clip(config.paths.application(row or "base", name, job.seed), clip, config.media.fps)
         yield clip
 
 
@@ -107,8 +107,8 @@ def _row(
     return labels | means | named("gain", case_interval(after - before, **bootstrap(config)))
 
 
-def _draw(config: Config, name: str, entry: Application, clips: dict[str, np.ndarray]) -> None:
-    """Draws the source, the exact rendering, and the first clip of the base and of each row."""
+def _draw(config: Config, name: str, entry: Application, clips: dict[str | None, np.ndarray]) -> None:
+    """Draws the source, the exact rendering, and the first clip of the plain prompt (None) and of each row."""
     media = config.media
     own = read_media(config.media_path(entry.source), **dict(media))
     shown = render(target(config, entry), num_frames=media.num_frames, size=media.height)
@@ -116,7 +116,7 @@ def _draw(config: Config, name: str, entry: Application, clips: dict[str, np.nda
     if entry.keep:
         words = f"keep {', '.join(entry.keep)}"
     rows: list[Row] = [(f"{entry.source.replace('_', ' ')}\n{words}", PALETTE[0], own), (TRUTH_LABEL, INK, shown)]
-    rows += [("plain prompt" if row == "base" else config.label(row), INK, clip) for row, clip in clips.items()]
+    rows += [("plain prompt" if row is None else config.label(row), INK, clip) for row, clip in clips.items()]
     title = f"“{as_case(entry).prompt}”"
     note = f"{scope(config)}; here application {name}, seed {config.seeds[0]}"
     with styled([title, *(label for label, _, _ in rows)]):

@@ -1,6 +1,6 @@
 """Does binding work, and does it leak? (Toybox only)
 
-Two measurements of what a method has learned from each source, both compared with the unbound base with the same seeds:
+Two measurements of what a method has learned from each source, both compared with the plain prompt with the same seeds:
 
 * reconstruction: all words of a source are bound, in a prompt that describes exactly the source. The measure is the
   gain in PSNR.
@@ -74,9 +74,9 @@ class Trial:
 
 
 def unbound(config: Config, backbone: Backbone) -> None:
-    """Measures the unbound base on all sources of the Toybox, for all rows: `R/binding/unbound.json`.
+    """Measures the plain prompt on all sources of the Toybox, for all rows: `results/binding/unbound.json`.
 
-    It also measures exact renderings in the same way as `binding` measures a row: `R/binding/truth.csv`.
+    It also measures exact renderings in the same way as `binding` measures a row: `results/binding/truth.csv`.
     """
     probe = truth.open_probe(config)
     sources = measured_sources(config, TRUTH)
@@ -89,7 +89,7 @@ def unbound(config: Config, backbone: Backbone) -> None:
 
 
 def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
-    """Measures what one row of the table has learned, and writes it to `R/binding/<row>.csv`.
+    """Measures what one row of the table has learned, and writes it to `results/binding/<row>.csv`.
 
     Columns: method, source, kind, bound (a role, or "everything"), measured (a role, or "psnr" in dB), clips, unbound,
     bound_value, gain and its 95 % interval (bootstrap over clips; none below five).
@@ -103,7 +103,7 @@ def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
 
 
 def collect(config: Config) -> pd.DataFrame:
-    """`R/binding.csv`: exact renderings and all methods, and for each the mean over its sources (source "all")."""
+    """`results/binding.csv`: exact renderings and all methods, each also with the mean over sources (source "all")."""
     rows = [row for row in config.table("table1") if config.methods[row].LEARNS_PER == "source"]
     by, parts = ("method", "source", "bound", "measured"), []
     types = dict.fromkeys((*by, "kind"), str) | {"clips": int}
@@ -139,7 +139,7 @@ class Measured:
 
 
 def _measured(config: Config, row: str | None, backbone: Backbone, probe: Probe, source: str) -> Measured:
-    """Measurements on a row's clips of a source; for None, on those of the unbound base."""
+    """Measurements on a row's clips of a source; for None, on those of the plain prompt."""
     words, entry, media = scene_of(config.sources[source]).words(), config.sources[source], config.media
     whole = Case(prompt=sentence(words), bind={source: list(words.values())})
     own_media = media if entry.kind == "video" else media.model_copy(update={"num_frames": 1})

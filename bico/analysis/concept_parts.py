@@ -18,7 +18,7 @@ from bico.toybox.probe import Reading
 
 
 def measure_parts(config: Config, rows: list[str]) -> pd.DataFrame:
-    """Writes `R/concept_parts.csv` and returns it: for every part the exact renderings, then each row of the table.
+    """Writes `results/concept_parts.csv` and returns it: for every part the exact renderings, then each table row.
 
     Columns: role, part, method, cases, match in 0..1 and its 95 % interval. The exact renderings show the highest match
     that can be reached, because the probe makes errors. A case without clips has no match and is not counted in
@@ -40,18 +40,18 @@ def measure_parts(config: Config, rows: list[str]) -> pd.DataFrame:
     matches = pd.DataFrame(found)
     lines = []
     for (role, part), of_part in matches.groupby(["role", "part"], sort=False):
-        for method, group in of_part.groupby("method", sort=False):
-            labels = {"role": role, "part": part, "method": method, "cases": group["case"].nunique()}
+        for row, group in of_part.groupby("method", sort=False):
+            labels = {"role": role, "part": part, "method": row, "cases": group["case"].nunique()}
             lines.append(labels | row_interval(config, group, "match"))
     table = pd.DataFrame(lines)
     save_csv(config.paths.table("concept_parts"), table)
     return table
 
 
-def _matches(method: str, case_id: str, seed: int, reading: Reading, truth: Truth) -> list[dict[str, object]]:
+def _matches(row: str, case_id: str, seed: int, reading: Reading, truth: Truth) -> list[dict[str, object]]:
     """One entry for each part of a clip; none if only a motion is bound."""
     return [
-        {"role": role, "part": part, "method": method, "case": case_id, "seed": seed, "match": match}
+        {"role": role, "part": part, "method": row, "case": case_id, "seed": seed, "match": match}
         for role, looks in concept_parts(reading, truth).items()
         for part, match in looks.items()
     ]

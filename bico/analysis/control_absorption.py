@@ -25,7 +25,7 @@ from bico.toybox.scenes import scene_of
 
 
 def clutter_in_clips(config: Config, backbone: Backbone) -> pd.DataFrame:
-    """Writes `R/controls/absorption.csv` and returns it: a row per clip.
+    """Writes `results/controls/absorption.csv` and returns it: a row per clip.
 
     Columns: case (the source), seed, bound (a role), sentence (its number), clutter (whether the source had any when it
     was learned), probability (of the kinds of clutter that the source or its counterpart shows, in 0..1, mean

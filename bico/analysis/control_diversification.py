@@ -38,7 +38,7 @@ DRAWS = 200
 
 
 def gains(config: Config, backbone: Backbone) -> pd.DataFrame:
-    """Writes `R/controls/diversification.csv` and returns it: a row per row of the config, source and training.
+    """Writes `results/controls/diversification.csv` and returns it: a row per row of the config, source and training.
 
     Columns: method, source, learning_seed, own (gain for the first caption), new (mean gain for new sentences). A gain
     is the reduction of the loss relative to the frozen backbone with the same sentence, in %.

@@ -35,7 +35,7 @@ Line = dict[str, object]
 
 
 def controls(config: Config) -> pd.DataFrame:
-    """Writes `R/controls.csv` and returns it: a line for each measure of each control of the config.
+    """Writes `results/controls.csv` and returns it: a line for each measure of each control of the config.
 
     Columns: ingredient; measure; over (sources or cases) and count (how many of them have a value); without and with
     (names of the two conditions); value_without and value_with; difference (with - without) and its 95 % interval

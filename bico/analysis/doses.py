@@ -17,7 +17,7 @@ from bico.toybox.faults import EXACT, FAULTS, clip_of, dosed_clips
 
 
 def measure_doses(config: Config, device: str) -> pd.DataFrame:
-    """Writes `R/scorers/doses.csv` and returns it: case, fault, dose and all scores, a row for each clip.
+    """Writes `results/scorers/doses.csv` and returns it: case, fault, dose and all scores, a row for each clip.
 
     Each case has its exact rendering, as fault "exact" with dose 0, and `DOSES` of each possible fault. Clips are
     rendered and scored, but not stored.

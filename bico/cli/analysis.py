@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def unbound(*, config: ConfigFile) -> None:
-    """Measure the unbound base on the words of every source. `binding` compares with it."""
+    """Measure clips of the plain prompt on the words of every source. `binding` compares with it."""
     opened = open_with_probe(config, "unbound")
     from bico.analysis.binding import unbound
     from bico.pipeline.opening import open_backbone
@@ -22,14 +22,14 @@ def unbound(*, config: ConfigFile) -> None:
     unbound(opened, open_backbone(opened))
 
 
-def binding(method: Row, /, *, config: ConfigFile) -> None:
+def binding(row: Row, /, *, config: ConfigFile) -> None:
     """Measure what a method has learned from each source alone: reconstruction, and the leak test."""
     opened = open_with_probe(config, "binding")
-    known("method", method, opened.methods)
+    known("row", row, opened.methods)
     from bico.analysis.binding import binding
     from bico.pipeline.opening import open_backbone
 
-    binding(opened, method, open_backbone(opened))
+    binding(opened, row, open_backbone(opened))
 
 
 def binding_table(*, config: ConfigFile) -> None:

@@ -49,7 +49,7 @@ def open_with_probe(path: Path, command: str) -> Config:
 def open_with_row(path: Path, row: str) -> tuple[Config, str]:
     """The config, and the name of a row, after a check that it is one of its `methods`."""
     config = open_config(path)
-    return config, known("method", row, config.methods)
+    return config, known("row", row, config.methods)
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> str:

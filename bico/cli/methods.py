@@ -10,14 +10,14 @@ from bico.cli.arguments import ConfigFile, Count, Row, open_with_row
 
 
 def learn(
-    method: Row,
+    row: Row,
     part: Annotated[Count, Parameter(help="Number of the part of the row's trainings, from 0: see `parts`.")],
     /,
     *,
     config: ConfigFile,
 ) -> None:
     """Train a method on its sources, or cases."""
-    opened, row = open_with_row(config, method)
+    opened, row = open_with_row(config, row)
     from bico.pipeline.learn import learn
     from bico.profiling.memory import check_gpu
 
@@ -25,9 +25,9 @@ def learn(
     learn(opened, row, part)
 
 
-def generate(method: Row, /, *, config: ConfigFile) -> None:
+def generate(row: Row, /, *, config: ConfigFile) -> None:
     """Generate the clips of a method for every case and seed."""
-    opened, row = open_with_row(config, method)
+    opened, row = open_with_row(config, row)
     from bico.pipeline.generate import generate
     from bico.profiling.memory import check_gpu
 

@@ -27,9 +27,9 @@ def calibrate(*, config: ConfigFile) -> None:
     calibrate(opened, device=free_device(opened.device))
 
 
-def score(method: Row, /, *, config: ConfigFile) -> None:
+def score(row: Row, /, *, config: ConfigFile) -> None:
     """Score a method's clips."""
-    opened, row = open_with_row(config, method)
+    opened, row = open_with_row(config, row)
     from bico.core.device import free_device
     from bico.profiling.memory import check_gpu
     from bico.scoring.scoring import score
@@ -66,7 +66,7 @@ def plot(table: TableName, /, *, config: ConfigFile) -> None:
 
 
 def power(
-    method: Row,
+    row: Row,
     against: Annotated[str, Parameter(help="Another row, with which it is compared.")],
     /,
     *,
@@ -79,9 +79,9 @@ def power(
     It follows from the variance of the rows' scores over cases and trainings, so both rows have to be scored.
     """
     opened = open_config(config)
-    rows = known("method", method, opened.methods), known("method", against, opened.methods)
-    if method == against:
-        raise InputError(f"'{method}': a row does not differ from itself: expected two rows")
+    rows = known("row", row, opened.methods), known("row", against, opened.methods)
+    if row == against:
+        raise InputError(f"'{row}': a row does not differ from itself: expected two rows")
     from bico.report.power import power
     from bico.scoring.results import score_columns
 
@@ -136,9 +136,9 @@ def curve(curve: Annotated[str, Parameter(help="One of `curves` in the config.")
     curve_plot(opened, curve)
 
 
-def training_plot(method: Row, /, *, config: ConfigFile) -> None:
+def training_plot(row: Row, /, *, config: ConfigFile) -> None:
     """Draw the training curves of a method."""
-    opened, row = open_with_row(config, method)
+    opened, row = open_with_row(config, row)
     from bico.report.plots import training_plot
 
     training_plot(opened, row)

@@ -90,7 +90,7 @@ class Config(Benchmark):
     rating: Rating = Field(
         default=Rating(),
         description=(
-            "The human study: pages on which people rate the clips of table 1. The target <results>/rating/pages "
+            "The human study: pages on which people rate the clips of table 1. The target results/rating/pages "
             "makes them."
         ),
     )
@@ -161,7 +161,7 @@ class Config(Benchmark):
         default={},
         description=(
             "Figures of rows that differ in one setting, drawn as a curve over its values. The target "
-            "<results>/figures/curves/<name>.png makes one."
+            "results/figures/curves/<name>.png makes one."
         ),
     )
     applications: dict[Name, Application] = Field(
@@ -176,13 +176,13 @@ class Config(Benchmark):
         description=(
             "Positive controls: the effect of each ingredient of BiCo in conditions in which it must have one. If a "
             "control shows no effect, tables 2 and 3 say nothing about the ingredient here. The target "
-            "<results>/controls.csv makes them."
+            "results/controls.csv makes them."
         ),
     )
     tuning: Benchmark | None = Field(
         default=None,
         description=(
-            "A separate set of sources and cases for choosing settings. Its results are in <results>/tuning; null = "
+            "A separate set of sources and cases for choosing settings. Its results are in results/tuning; null = "
             "no such set."
         ),
     )

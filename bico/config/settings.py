@@ -173,7 +173,7 @@ class Scoring(Section):
     tested: dict[Name, SerializeAsAny[ScoreSettings]] = Field(
         default={},
         description=(
-            "Further scores that only the test of scores measures (the target <results>/scorers.csv, for the Toybox)."
+            "Further scores that only the test of scores measures (the target results/scorers.csv, for the Toybox)."
         ),
     )
     pooling: Literal["mean", "renormalised"] = Field(

@@ -43,7 +43,7 @@ CASES = 4
 
 
 def doctor(config: Config) -> bool:
-    """Examines all parts, prints a line for each, and writes them to `R/doctor/report.json`, with clips beside it.
+    """Examines all parts, prints a line for each, and writes `results/doctor/report.json` with clips beside it.
 
     Returns:
         Whether all are fine.
@@ -134,7 +134,7 @@ def _of_judges(
         others = {case: other_texts(config, case, cases, captions) for case in clips}
         yield examine_clips(clip, clips, prompts, others, config.paths.doctor)
     yield examine_dino(open_dino_judge(config, device), config, samples)
-    if any(row.APPEARANCE for row in config.methods.values()):
+    if any(settings.APPEARANCE for settings in config.methods.values()):
         yield examine_appearance(config, samples, device)
 
 
@@ -156,8 +156,8 @@ def _of_backbone(
     backbone = open_backbone(config)
     texts = [*captions.values(), *(config.cases[case].prompt for case in cases), config.sampling.negative_prompt]
     prompt_embeds, _ = backbone.encode_prompts(texts)
-    row = next((row for row in config.methods.values() if row.BINDS_WORDS), None)
-    encoded = _encoded(config, backbone, samples, captions) if row else None
+    settings = next((each for each in config.methods.values() if each.BINDS_WORDS), None)
+    encoded = _encoded(config, backbone, samples, captions) if settings else None
     backbone.offload_text_encoder()  # before the transformer opens
     with torch.no_grad():
         contexts = backbone.context(prompt_embeds)
@@ -169,7 +169,7 @@ def _of_backbone(
         clips[case] = frames
         write_clip(config.paths.doctor / f"{case}.mp4", frames, config.media.fps)
     if encoded:
-        yield examine_training(backbone, config, encoded, cast(LearnedSettings, row))
+        yield examine_training(backbone, config, encoded, cast(LearnedSettings, settings))
 
 
 def _encoded(

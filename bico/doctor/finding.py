@@ -27,8 +27,8 @@ class Finding:
     look: str
 
     def __str__(self) -> str:
-        told = f"{'fine' if self.fine else 'LOOK'}  {self.part}: {self.measured} (expected {self.expected})"
-        return told if self.fine else f"{told}; look at {self.look}"
+        line = f"{'fine' if self.fine else 'LOOK'}  {self.part}: {self.measured} (expected {self.expected})"
+        return line if self.fine else f"{line}; look at {self.look}"
 
 
 @dataclass(frozen=True)

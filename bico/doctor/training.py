@@ -17,7 +17,7 @@ from bico.models.wan.acceleration import compiles_on
 from bico.models.wan.backbone import Backbone
 from bico.profiling.costs import costs_of
 from bico.profiling.throughput import matrix_peak
-from bico.profiling.work import Sizes
+from bico.profiling.work import ModelSizes
 from bico.sources.encoding import EncodedSource
 from bico.training.metrics import METRICS
 
@@ -50,7 +50,7 @@ def examine_training(backbone: Backbone, config: Config, source: EncodedSource, 
     part, look = "training, a step", "the log of `bico bench`, which measures the same on random weights"
     if not on_gpu:
         return Finding(part, measured, "no limit on a CPU", True, look)
-    tflop = few.batch_size * Sizes(config).tflop(config.media, frames)[1]
+    tflop = few.batch_size * ModelSizes(config).tflop(config.media, frames)[1]
     share = tflop / seconds / matrix_peak(backbone.device, backbone.dtype)
     peak = torch.cuda.max_memory_allocated(backbone.device) / 2**30
     room = torch.cuda.get_device_properties(backbone.device).total_memory / 2**30

@@ -22,13 +22,13 @@ class Adapter(nn.Module):
         condition_width: width of the condition c; 0 = there is none.
 
     Attributes:
-        told: condition c of the present pass, [batch or 1, condition width]; None = zeros.
+        current_condition: condition c of the present pass, [batch or 1, condition width]; None = zeros.
     """
 
     def __init__(self, width: int, hidden: int, condition_width: int = 0) -> None:
         super().__init__()
         self.condition = nn.Linear(condition_width, width, bias=False) if condition_width else None
-        self.told: Tensor | None = None
+        self.current_condition: Tensor | None = None
         self.down, self.up = nn.Linear(width, hidden), nn.Linear(hidden, width)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
@@ -36,16 +36,16 @@ class Adapter(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """The change of the layer's output [batch, tokens, width], from its input of the same shape."""
         with torch.autocast(tokens.device.type, tokens.dtype, enabled=tokens.dtype != torch.float32):
-            if self.condition is not None and self.told is not None:
-                tokens = tokens + self.condition(self.told)[:, None]
+            if self.condition is not None and self.current_condition is not None:
+                tokens = tokens + self.condition(self.current_condition)[:, None]
             return self.up(F.gelu(self.down(tokens)))
 
 
-def tell(adapters: nn.Module, condition: Tensor | None) -> None:
+def set_condition(adapters: nn.Module, condition: Tensor | None) -> None:
     """Sets the condition of all adapters in a module for the next passes, [batch or 1, condition width]."""
     for adapter in adapters.modules():
         if isinstance(adapter, Adapter):
-            adapter.told = condition
+            adapter.current_condition = condition
 
 
 @contextmanager

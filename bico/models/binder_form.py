@@ -80,10 +80,10 @@ def compare_shapes(
     }
     for problem, names in problems.items():
         if names:
-            raise InputError(f"{path}: {problem}: {told(names)}: expected {expected}, whole")
+            raise InputError(f"{path}: {problem}: {listed(names)}: expected {expected}, whole")
 
 
-def told(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """The first of the names, and the number of further ones."""
     return f"{names[0]} (and {len(names) - 1} more)" if names[1:] else names[0]
 

@@ -29,7 +29,7 @@ DEVICE_ERROR = re.compile(r"(CUDA|cuDNN|cuBLAS)\b.*\berror\b", re.IGNORECASE)
 
 
 def generate(config: Config, row: str) -> None:
-    """Makes the clips `R/clips/<row>/<case>/<seed>.mp4` and, at the end, their manifest `R/clips/<row>.json`.
+    """Makes the clips `results/clips/<row>/<case>/<seed>.mp4` and, last, their manifest `results/clips/<row>.json`.
 
     A clip is kept if nothing that it depends on has changed (see `bico.core.records`). A clip that fails is in the
     manifest with the reason.

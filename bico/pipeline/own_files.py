@@ -165,7 +165,7 @@ def composition(
     shared["media"]["read"] = "time"  # a user's clips have any frame rate
     sampling = like.sampling.model_dump() | ({"steps": steps} if steps else {})
     words = {source: [word for file, word in bind if file == path] for source, path in sources.items()}
-    settings = next((row for row in like.methods.values() if row.BINDS_WORDS), None)
+    settings = next((each for each in like.methods.values() if each.BINDS_WORDS), None)
     if settings is None:
         raise InputError("--config: none of its 'methods' is bico: expected a row of that method, for its settings")
     return load(

@@ -83,9 +83,9 @@ def preflight(config: Config) -> None:
             if name in ("clip", "appearance"):
                 check_activation(folder)
     if "vlm" not in fetched_later:
-        check_questions(config)
+        check_vlm_context(config)
     if vqa_model(config) not in fetched_later:
-        check_answers(config)
+        check_vqa(config)
     check_results(config.results)
     check_sources(config)
     if "wan" not in fetched_later:
@@ -122,14 +122,14 @@ def check_own_media(config: Config, source: Source, *, later: Collection[Path]) 
             check_mask(mask, file, frame)
 
 
-def check_questions(config: Config) -> None:
+def check_vlm_context(config: Config) -> None:
     """Checks that the questions and pictures fit the context of the VLM."""
     for key, value, short in (("instructions", "paper", "short"), ("look", "original", "encoded")):
         if getattr(config.concepts, key) == value:
             _check_context(f"concepts.{key}", value, short, config.models.vlm, "vlm")
 
 
-def check_answers(config: Config) -> None:
+def check_vqa(config: Config) -> None:
     """Checks that the VLM of the VQA score, if a config has that score, can answer and has room for the frames."""
     name = vqa_model(config)
     folder = getattr(config.models, name)

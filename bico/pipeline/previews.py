@@ -90,10 +90,10 @@ def keep_previews(workdir: Path, folder: Path) -> None:
 
 def _only_of(prompt: str, workdir: Path) -> None:
     """Removes previews that an interrupted training made of another prompt."""
-    told = workdir / "preview_prompt.txt"
-    if not told.is_file() or told.read_text(encoding="utf-8") != prompt:
+    file = workdir / "preview_prompt.txt"
+    if not file.is_file() or file.read_text(encoding="utf-8") != prompt:
         shutil.rmtree(workdir / PREVIEWS, ignore_errors=True)
-        write_text(told, prompt)
+        write_text(file, prompt)
 
 
 def _case(config: Config, settings: LearnedSettings, item: str) -> Case:

@@ -103,7 +103,7 @@ class BundledClip(Section):
         return self.case, self.seed
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         return f"case {self.case}, seed {self.seed}"
 
 
@@ -129,13 +129,13 @@ class Bundle(Section):
 
 def check_clips_once(clips: Sequence[BundledClip]) -> None:
     """Raises pydantic's error if a list has a case and seed, or a file, twice."""
-    for what, names in (("it", [clip.told for clip in clips]), ("its file", [clip.file for clip in clips])):
+    for what, names in (("it", [clip.label for clip in clips]), ("its file", [clip.file for clip in clips])):
         places: dict[str, int] = {}
         for number, name in enumerate(names):
             if (first := places.setdefault(name, number)) != number:
                 raise problem(
                     "clips.{n} ({clip}): {what} stands there twice, first in clips.{first}: expected each clip once",
-                    n=number, clip=clips[number].told, what=what, first=first,
+                    n=number, clip=clips[number].label, what=what, first=first,
                 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from bico.plan.trainings import learned_items, once
 
 @once
 def counterparts(config: Config) -> Config:
-    """A benchmark of one row in `R/controls`, with the counterparts of all Toybox sources that the row of
+    """A benchmark of one row in `results/controls`, with the counterparts of all Toybox sources that the row of
     `controls.absorption` learns. A counterpart has clutter if its source has none, and none if it has some.
 
     Otherwise the scene of a counterpart is the same, because clutter is drawn last. Each has its own case.

@@ -121,8 +121,10 @@ def own_files(config: Config) -> dict[Path, list[int]]:
     files = {file for entry in config.sources.values() for file in (*entry.own_files, *entry.own_masks)}
     files.update(entry.binder for entry in config.sources.values() if entry.binder)
     files.update(_answers(config))
-    for row in config.methods.values():
-        files.update(file for case in config.cases for seed in config.seeds for file in row.files(case, seed).values())
+    for settings in config.methods.values():
+        files.update(
+            file for case in config.cases for seed in config.seeds for file in settings.files(case, seed).values()
+        )
     there = (file for file in files if not file.is_relative_to(config.authors_page) and file.exists())
     return {file: [file.stat().st_size, file.stat().st_mtime_ns] for file in there}
 
@@ -140,7 +142,7 @@ def _plain(values: Any) -> Any:
     return json.loads(json.dumps(values, default=_described))
 
 
-def _told(config: Config, rows: Iterable[str]) -> Values:
+def _texts(config: Config, rows: Iterable[str]) -> Values:
     """Values for texts about these rows: their labels, and what they cover."""
     counts = [len(config.cases), config.seeds, config.learning_seeds]
     labels = [[row, config.label(row), config.methods[row].CONTROL] for row in rows]
@@ -372,7 +374,7 @@ def applications(config: Config) -> Dependencies:
         settings={
             "applications": config.applications,
             "rows": {row: config.methods[row].effective() for row in rows},
-            **_told(config, rows),
+            **_texts(config, rows),
             **_clips_of_sources(config),
         },
         models=("wan", "probe"),
@@ -384,7 +386,7 @@ def absorption(config: Config, *rows: str) -> Dependencies:
     """`rows` are the two rows that are compared: with the absorption token, and without."""
     return Dependencies(
         code=("bico.analysis.absorption",),
-        settings={"media": config.media, **_told(config, rows), **_compared(config, rows)},
+        settings={"media": config.media, **_texts(config, rows), **_compared(config, rows)},
         models=("wan",),
     )
 
@@ -537,9 +539,9 @@ def table(config: Config, name: str) -> Dependencies:
             **_reported(config, config.scoring.scores),
             "seeds": config.seeds,
             "learning_seeds": config.learning_seeds,
-            **_told(config, config.table(name)),
+            **_texts(config, config.table(name)),
             "rows": list(config.table(name).items()),
-            "origins": {row: told for row in config.table(name) if (told := config.methods[row].origin())},
+            "origins": {row: origin for row in config.table(name) if (origin := config.methods[row].origin())},
             "controls": sorted(config.controls.rows()) if name != "table1" else None,
         },
         pages=(f"report/paper_{name}.csv",),
@@ -553,19 +555,19 @@ def scorers(config: Config) -> Dependencies:
         settings={
             **_reported(config, config.scoring.all),
             "truths": {case: config.cases[case].truth for case in config.truths},
-            **_told(config, config.table("table1")),
+            **_texts(config, config.table("table1")),
         },
         items={"": Item(inputs={path.name: path for path in _answers(config)})},
     )
 
 
 def plot(config: Config, table: str) -> Dependencies:
-    settings = {**_reported(config, config.scoring.scores), **_told(config, config.table(table))}
+    settings = {**_reported(config, config.scoring.scores), **_texts(config, config.table(table))}
     return Dependencies(code=("bico.report.plots",), settings=settings)
 
 
 def training_plot(config: Config, row: str) -> Dependencies:
-    return Dependencies(code=("bico.report.plots",), settings=_told(config, [row]))
+    return Dependencies(code=("bico.report.plots",), settings=_texts(config, [row]))
 
 
 def curve(config: Config, name: str) -> Dependencies:
@@ -574,13 +576,13 @@ def curve(config: Config, name: str) -> Dependencies:
         settings={
             "curve": config.curves[name],
             **_reported(config, config.scoring.scores),
-            **_told(config, ()),
+            **_texts(config, ()),
         },
     )
 
 
 def figures(config: Config) -> Dependencies:
-    settings = {"cases": config.cases, "media": config.media, **_told(config, config.table("table1"))}
+    settings = {"cases": config.cases, "media": config.media, **_texts(config, config.table("table1"))}
     return Dependencies(code=("bico.report.figures",), settings=settings, items=_bound_media(config))
 
 
@@ -588,7 +590,7 @@ def gallery(config: Config) -> Dependencies:
     return Dependencies(
         code=("bico.report.gallery",),
         settings={
-            **_told(config, config.table("table1")),
+            **_texts(config, config.table("table1")),
             **_reported(config, config.scoring.scores),
             "cases": config.cases,
             "media": config.media,
@@ -603,7 +605,7 @@ def entry(config: Config) -> Dependencies:
     return Dependencies(
         code=("bico.report.entry",),
         settings={
-            **_told(config, config.table("table1")),
+            **_texts(config, config.table("table1")),
             "rows": {row: _entered(config.methods[row]) for row in config.table("table1")},
             "cases": config.cases,
             "media": config.media,

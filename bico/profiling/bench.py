@@ -40,7 +40,7 @@ from bico.core.files import write_json, write_text
 from bico.models.wan.components import best_dtype
 from bico.profiling.flops import forward_flops, training_flops
 from bico.profiling.presets import PRESETS, Sizes
-from bico.profiling.throughput import WARM_UP, Measured, attempt, generation, matrix_peak, plain_step, training_step
+from bico.profiling.throughput import WARM_UP, Timing, attempt, generation, matrix_peak, plain_step, training_step
 
 COLUMNS = {
     "stage": "{}",
@@ -123,7 +123,7 @@ def _stages(
     beside: Sequence[str],
     device: torch.device,
     dtype: torch.dtype,
-) -> Iterator[tuple[str, int, float, dict[str, Callable[[], Measured]]]]:
+) -> Iterator[tuple[str, int, float, dict[str, Callable[[], Timing]]]]:
     """Stage, frames, useful TFLOP, and the function that measures each variant."""
     for count in sizes.frames:
         useful = sizes.flops(training_flops, count) / 1e12
@@ -166,7 +166,7 @@ def _check(sizes: Sizes, methods: Sequence[str], out: Path | None) -> None:
 
 
 def _rows(
-    stage: str, frames: int, measured: Mapping[str, Measured], useful: float, peak: float
+    stage: str, frames: int, measured: Mapping[str, Timing], useful: float, peak: float
 ) -> list[dict[str, object]]:
     return [
         {

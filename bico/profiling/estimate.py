@@ -37,7 +37,7 @@ from bico.core.progress import duration
 from bico.plan.trainings import trainings
 from bico.profiling.costs import Costs, costs_of
 from bico.profiling.memory import Memory
-from bico.profiling.work import Job, Work
+from bico.profiling.work import RuleJob, Work
 
 LONGEST = 8.0
 """Hours that the longest job of `learn` takes with the `parts` that are recommended."""
@@ -104,15 +104,15 @@ def _of_one(work: Work) -> str:
     """What one source or clip more costs in each row of table 1."""
     costs = {row: work.of_one(row) for row in work.config.table("table1")}
     columns = ["a photo", "a clip", "a case", "a composition"]
-    told = {what: [duration(of[what]) if what in of else "" for of in costs.values()] for what in columns}
-    table = pd.DataFrame({what: cells for what, cells in told.items() if any(cells)}, index=list(costs))
+    cells_of = {what: [duration(of[what]) if what in of else "" for of in costs.values()] for what in columns}
+    table = pd.DataFrame({what: cells for what, cells in cells_of.items() if any(cells)}, index=list(costs))
     return (
         "One more of your own: learning from a photo, a clip or, where a method does so, a case; and making one clip\n"
         f"of a composition. Every job also takes {duration(work.costs.start)} to start.\n{table.to_string()}"
     )
 
 
-def _for_slurm(work: Work, jobs: list[Job]) -> str:
+def _for_slurm(work: Work, jobs: list[RuleJob]) -> str:
     """`parts` that make no job of `learn` too long, and a time limit for every rule that opens models."""
     parts, longest = _fitting_parts(work, {job.wildcards["method"] for job in jobs if job.rule == "learn"})
     hours: dict[str, float] = {}
@@ -121,12 +121,12 @@ def _for_slurm(work: Work, jobs: list[Job]) -> str:
     if "learn" in hours:
         hours["learn"] = longest
     limits = [f"  {rule}: {_limit(of)}" for rule, of in hours.items() if of]
-    told = (
+    division = (
         f"On several GPUs: with parts={parts} in the config, the longest job of learn takes {duration(3600 * longest)}."
     )
     return "\n".join(
         [
-            *([told] if "learn" in hours else []),
+            *([division] if "learn" in hours else []),
             f"Time limits (minutes) for `runtime` in profiles/slurm/config.yaml, {MARGIN:g} times the estimate, with "
             f"parts={parts}:",
             *limits,
@@ -149,14 +149,14 @@ def _fitting_parts(work: Work, learned: Collection[str]) -> tuple[int, float]:
 
     def longest(parts: int) -> float:
         divided = Work(config.model_copy(update={"parts": parts}), work.costs)
-        each = (Job("learn", {"method": row, "part": str(part)}) for row in learned for part in range(parts))
+        each = (RuleJob("learn", {"method": row, "part": str(part)}) for row in learned for part in range(parts))
         return max((divided.of(job)["gpu_hours"] for job in each), default=0.0)
 
     parts = next((parts for parts in range(1, most) if longest(parts) <= LONGEST), most)
     return parts, longest(parts)
 
 
-def planned(config: Config, targets: Sequence[str]) -> list[Job]:
+def planned(config: Config, targets: Sequence[str]) -> list[RuleJob]:
     """The jobs that Snakemake would run, from its dry run in this folder."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
@@ -168,10 +168,10 @@ def planned(config: Config, targets: Sequence[str]) -> list[Job]:
     return list(jobs_in(done.stdout))
 
 
-def jobs_in(output: str) -> Iterator[Job]:
+def jobs_in(output: str) -> Iterator[RuleJob]:
     """The jobs in the output of a dry run; `all` and the like, which only name targets, are none."""
     for rule, body in re.findall(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)+)", output, re.MULTILINE):
         fields = dict(line.strip().split(": ", 1) for line in body.splitlines() if ": " in line)
         if "output" in fields:
             pairs = fields["wildcards"].split(", ") if "wildcards" in fields else []
-            yield Job(rule, dict(pair.split("=", 1) for pair in pairs))
+            yield RuleJob(rule, dict(pair.split("=", 1) for pair in pairs))

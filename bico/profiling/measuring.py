@@ -26,7 +26,7 @@ from bico.core.files import write_text
 from bico.methods.base.settings import Settings as PlainPrompt
 from bico.plan.trainings import learned_items, trainings, unsupported
 from bico.profiling.costs import Costs, Speed
-from bico.profiling.work import Sizes, captions
+from bico.profiling.work import ModelSizes, captions
 
 STEPS = 10
 """Steps of each stage of a training; the first two do not count."""
@@ -59,7 +59,7 @@ def measure(config: Config) -> Costs:
             if learned_items(few, row)
         }
         training, steps_alone = speeds(few, shares)
-    forward, _ = Sizes(few).tflop(few.media, few.media.num_frames)
+    forward, _ = ModelSizes(few).tflop(few.media, few.media.num_frames)
     clips = (MORE - FEW) * len(few.cases)
     units = {
         "concepts": captions(more) - captions(few),
@@ -153,7 +153,7 @@ def speeds(run: Config, shares: Mapping[str, float]) -> tuple[dict[str, Speed], 
     Args:
         shares: row -> share of its seconds that counts.
     """
-    sizes, found, alone = Sizes(run), {}, dict.fromkeys(shares, 0.0)
+    sizes, found, alone = ModelSizes(run), {}, dict.fromkeys(shares, 0.0)
     for row, share in shares.items():
         settings = cast(LearnedSettings, run.methods[row])
         taken: dict[bool, list[float]] = {False: [], True: []}  # clip? -> seconds of its steps

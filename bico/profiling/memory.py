@@ -17,11 +17,11 @@ from bico.config.methods import LearnedSettings, MethodSettings
 from bico.config.schema import Config
 from bico.core.device import free_device
 from bico.core.errors import InputError
-from bico.models.wan.token_limits import at_once, checkpoints
+from bico.models.wan.token_limits import at_once, needs_checkpointing
 from bico.plan.dependencies import scoring_models, vqa_model
 from bico.plan.trainings import learned_items, unsupported
 from bico.profiling.presets import PRESETS
-from bico.profiling.work import Sizes
+from bico.profiling.work import ModelSizes
 from bico.sources.weights import read_lock, repositories
 
 GIB = 2**30
@@ -91,7 +91,7 @@ class Memory:
     """
 
     def __init__(self, config: Config, *, roomy: bool = False) -> None:
-        self.config, self.roomy, self.sizes = config, roomy, Sizes(config)
+        self.config, self.roomy, self.sizes = config, roomy, ModelSizes(config)
         self.number = 4 if config.dtype == "float32" else 2  # bytes of a weight
 
     def of(self, rule: str, row: str | None = None) -> float:
@@ -155,7 +155,7 @@ class Memory:
 
     def _activations(self, kept: Kept, frames: int, batch_size: int) -> float:
         tokens, blocks = self.sizes.tokens(self.config.media, frames), self.sizes.transformer["num_layers"]
-        checkpointed = checkpoints(self.config.gradient_checkpointing, tokens)
+        checkpointed = needs_checkpointing(self.config.gradient_checkpointing, tokens)
         numbers = 2 * blocks + kept.clip if checkpointed else blocks * kept.still
         at_one_time = batch_size if kept.whole else min(batch_size, at_once(tokens))
         return at_one_time * tokens * self.sizes.backbone.width * self.number * numbers / GIB

@@ -46,7 +46,7 @@ SHIFT = 5.0
 
 
 @dataclass(frozen=True)
-class Measured:
+class Timing:
     """Median seconds, and peak memory of tensors on the GPU in GiB (NaN on a CPU)."""
 
     seconds: float
@@ -55,7 +55,7 @@ class Measured:
 
 def training_step(
     sizes: Sizes, frames: int, steps: int, settings: LearnedSettings, device: torch.device, dtype: torch.dtype
-) -> Measured:
+) -> Timing:
     """Measures a step with the loop and the loss of `bico learn`."""
     backbone, encoded = RandomBackbone(sizes, device, dtype), random_source(sizes, frames)
     if settings.LEARNS_PER == "case":  # an image and a video: here both of the same length
@@ -64,12 +64,12 @@ def training_step(
     with _peak_memory(device) as peak, tempfile.TemporaryDirectory() as folder:
         learn_of(settings.method)(backbone, encoded, settings, shift=SHIFT, seed=0, workdir=Path(folder))
         lines = [json.loads(line) for line in (Path(folder) / METRICS).read_text().splitlines()]
-    return Measured(statistics.median(line["seconds"] for line in lines[-steps:]), peak())
+    return Timing(statistics.median(line["seconds"] for line in lines[-steps:]), peak())
 
 
 def plain_step(
     sizes: Sizes, frames: int, steps: int, device: torch.device, dtype: torch.dtype, *, encodes: bool
-) -> Measured:
+) -> Timing:
     """Measures the same step written only with diffusers. With `encodes` it encodes caption and clip first."""
     model = random_transformer(sizes, device, dtype)
     model.enable_gradient_checkpointing()
@@ -107,7 +107,7 @@ def plain_step(
 
     with _peak_memory(device) as peak:
         seconds = [_seconds(device, step) for _ in range(WARM_UP + steps)]
-    return Measured(statistics.median(seconds[WARM_UP:]), peak())
+    return Timing(statistics.median(seconds[WARM_UP:]), peak())
 
 
 def encoder(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dtype) -> Callable[[], tuple[Tensor, Tensor]]:
@@ -127,7 +127,7 @@ def encoder(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dtype)
     return encode
 
 
-def generation(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dtype, *, binds: bool) -> Measured:
+def generation(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dtype, *, binds: bool) -> Timing:
     """Measures denoising with guidance. With `binds` the words of the prompt pass through a video's binders."""
     backbone = RandomBackbone(sizes, device, dtype)
     draw = torch.Generator().manual_seed(0)
@@ -145,7 +145,7 @@ def generation(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dty
     clip(1)
     with _peak_memory(device) as peak:
         seconds = _seconds(device, lambda: clip(sizes.sampling_steps))
-    return Measured(seconds, peak())
+    return Timing(seconds, peak())
 
 
 def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
@@ -156,18 +156,18 @@ def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * size**3 / min(seconds) / 1e12
 
 
-def attempt(label: str, work: Callable[[], Measured], device: torch.device) -> Measured:
+def attempt(label: str, work: Callable[[], Timing], device: torch.device) -> Timing:
     """Runs `work`, and prints its result as a line on stderr. The result is NaN if it fails. The device's memory is
     freed afterwards."""
     try:
         measured = work()
     except Exception as error:
-        measured = Measured(math.nan, math.nan)
-        told = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:1000]}"
+        measured = Timing(math.nan, math.nan)
+        text = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:1000]}"
     else:
         memory = "" if math.isnan(measured.peak_gib) else f", {measured.peak_gib:.2f} GiB"
-        told = f"{measured.seconds:.4g} s{memory}"
-    print(f"{label}: {told}", file=sys.stderr, flush=True)
+        text = f"{measured.seconds:.4g} s{memory}"
+    print(f"{label}: {text}", file=sys.stderr, flush=True)
     torch.compiler.reset()
     gc.collect()  # hooks and their models refer to each other in cycles
     if device.type == "cuda":

@@ -28,7 +28,9 @@ from bico.toybox.scenes import scene_of
 
 
 @dataclass(frozen=True)
-class Job:
+class RuleJob:
+    """A job of Snakemake: one run of a rule, with the values of its wildcards."""
+
     rule: str
     wildcards: Mapping[str, str]
 
@@ -43,12 +45,16 @@ PUBLISHED = 41
 """Clips of the authors' page (`bico.sources.authors_page`), taken to be as long as the benchmark's."""
 
 
-class Sizes:
-    """Of the models, by their JSON files; of those not fetched yet, those of Wan2.1-T2V-1.3B and of CLIP
-    ViT-H/14, or ViT-B/32 where `models.clip` embeds frames too.
+class ModelSizes:
+    """Sizes of a config's models, from their JSON files. For models that are not fetched yet they are those of
+    Wan2.1-T2V-1.3B and of CLIP ViT-H/14, or of ViT-B/32 where `models.clip` embeds frames too.
 
     Attributes:
+        slots: text slots of the cross-attention.
         appearance: width of a CLIP image embedding.
+        transformer: the transformer's `config.json`.
+        space: pixels for each latent cell along height and width.
+        time: frames for each latent frame after the first.
         vae_width: `base_dim` of the VAE.
     """
 
@@ -93,9 +99,9 @@ class Work:
     """Computes the hours and the disk space of a job."""
 
     def __init__(self, config: Config, costs: Costs) -> None:
-        self.config, self.costs, self.sizes = config, costs, Sizes(config)
+        self.config, self.costs, self.sizes = config, costs, ModelSizes(config)
 
-    def of(self, job: Job) -> dict[str, float]:
+    def of(self, job: RuleJob) -> dict[str, float]:
         """{"gpu_hours", "cpu_hours", "gb"} of one job."""
         work: dict[str, Callable[..., tuple[float, float]]] = {
             "concepts": self._concepts,
@@ -117,7 +123,9 @@ class Work:
         if job.rule not in work:
             gigabytes = read_lock()[job.wildcards["repository"]].gigabytes if job.rule == "weights" else 0.0
             return {"gpu_hours": 0.0, "cpu_hours": self.costs.other / 3600, "gb": gigabytes}
-        seconds, size = work[job.rule](**job.wildcards)
+        # The wildcard of a row is called `method`.
+        wildcards = {"row" if name == "method" else name: value for name, value in job.wildcards.items()}
+        seconds, size = work[job.rule](**wildcards)
         hours = (self.costs.start + seconds) / 3600
         gpu = self.costs.gpu
         return {"gpu_hours": hours * gpu, "cpu_hours": hours * (not gpu), "gb": size / 1e9}
@@ -149,11 +157,11 @@ class Work:
         frames = sum(self._frames(source) for source in self.config.sources) + further_photographs(self.config)
         return self.costs.score * frames, 0
 
-    def _learn(self, method: str, part: str) -> tuple[float, float]:
-        return self._trainings(method, due_trainings(self.config, method, int(part)))
+    def _learn(self, row: str, part: str) -> tuple[float, float]:
+        return self._trainings(row, due_trainings(self.config, row, int(part)))
 
-    def _trainings(self, method: str, due: Iterable[tuple[str, int]]) -> tuple[float, float]:
-        settings, learned = cast(LearnedSettings, self.config.methods[method]), learned_items(self.config, method)
+    def _trainings(self, row: str, due: Iterable[tuple[str, int]]) -> tuple[float, float]:
+        settings, learned = cast(LearnedSettings, self.config.methods[row]), learned_items(self.config, row)
         items = [learned[item] for item, _ in due]
         seconds = self.costs.compile if self.config.compile and items else 0.0
         size, per_number = 0.0, 4 if self.config.learned_dtype == "float32" else 2
@@ -163,11 +171,11 @@ class Work:
             size += per_number * settings.parameters(kinds[0], self.sizes.backbone)
         return seconds, size
 
-    def checkpoint(self, method: str) -> float:
+    def checkpoint(self, row: str) -> float:
         """GB of the largest checkpoint of a row: every parameter and both of its moments, in float32."""
-        items = learned_items(self.config, method).values()
+        items = learned_items(self.config, row).values()
         kinds: set[Kind] = {self.config.sources[sources[0]].kind for sources in items}
-        settings = cast(LearnedSettings, self.config.methods[method])
+        settings = cast(LearnedSettings, self.config.methods[row])
         return max(3 * 4 * settings.parameters(kind, self.sizes.backbone) for kind in kinds) / 1e9
 
     def _training(self, settings: LearnedSettings, kind: Kind) -> float:
@@ -185,16 +193,16 @@ class Work:
             seconds += previews * (self.costs.start + self._clip(settings, 1 if still else media.num_frames))
         return seconds
 
-    def _generate(self, method: str) -> tuple[float, float]:
-        due = [job for job in due_clips(self.config, method) if not unsupported(self.config, method, job.case_id)]
-        return self._clips(self.config.methods[method], len(due))
+    def _generate(self, row: str) -> tuple[float, float]:
+        due = [job for job in due_clips(self.config, row) if not unsupported(self.config, row, job.case_id)]
+        return self._clips(self.config.methods[row], len(due))
 
     def _unbound(self) -> tuple[float, float]:
         return self._clips(PlainPrompt(), self._takes(self._trials(self.config.sources)))[0], 0
 
-    def _binding(self, method: str) -> tuple[float, float]:
-        trials = self._takes(self._trials(learned_items(self.config, method)))
-        return self._clips(self.config.methods[method], trials)[0], 0
+    def _binding(self, row: str) -> tuple[float, float]:
+        trials = self._takes(self._trials(learned_items(self.config, row)))
+        return self._clips(self.config.methods[row], trials)[0], 0
 
     def _applications(self) -> tuple[float, float]:
         rows = [PlainPrompt(), *(self.config.methods[row] for row in applying_rows(self.config))]
@@ -224,8 +232,8 @@ class Work:
         scenes = [scene_of(self.config.sources[source]) for source in sources if self.config.sources[source].scene]
         return sum(1 + CONTEXTS * len(scene.words()) for scene in scenes)
 
-    def _counterparts(self, method: str) -> tuple[float, float]:
-        return self._trainings(method, trainings(self.config, method))
+    def _counterparts(self, row: str) -> tuple[float, float]:
+        return self._trainings(row, trainings(self.config, row))
 
     def _clutter(self) -> tuple[float, float]:
         (row,) = self.config.controls.rows()["absorption"]
@@ -233,8 +241,8 @@ class Work:
         takes = self._takes(2 * len(ROLES) * SENTENCES * len(sources))
         return self._clips(self.config.methods[row], takes)[0], 0
 
-    def _score(self, method: str) -> tuple[float, float]:
-        cases = sum(not unsupported(self.config, method, case) for case in self.config.cases)
+    def _score(self, row: str) -> tuple[float, float]:
+        cases = sum(not unsupported(self.config, row, case) for case in self.config.cases)
         return self.costs.score * cases * len(self.config.seeds) * self.config.media.num_frames, 0
 
     def _published(self) -> tuple[float, float]:

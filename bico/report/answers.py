@@ -1,7 +1,7 @@
 """Ratings by people: the files that raters send back are checked line by line and joined with their key.
 
-    R/rating/keys/<study>.csv    the clip behind each item of each rater; `rating` writes it together with the pages
-    R/rating/answers/*.csv       files that the pages save: a line per item, with a rating from 1 to 5 per question
+    results/rating/keys/<study>.csv   the clip behind each item of each rater; `rating` writes it with the pages
+    results/rating/answers/*.csv      files that the pages save: a line per item, a rating from 1 to 5 per question
 
 The name of a study is the digest of its key, so answers are never joined with the key of another study. Answers to an
 earlier study still count for the clips that have not changed.

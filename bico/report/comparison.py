@@ -36,9 +36,9 @@ def compare(first: Path, second: Path) -> tuple[list[str], bool]:
             where = f"{row}: {_named(clip)}: "
             for column in _common(lines, f"{where}column ", values, folders):
                 cells += 1
-                if told := _difference(values[0][column], values[1][column]):
+                if text := _difference(values[0][column], values[1][column]):
                     differing += 1
-                    lines.append(f"{where}{column} {told}")
+                    lines.append(f"{where}{column} {text}")
     sets = "the same" if len(lines) == differing else "not the same"
     summary = f"{differing} of {cells} cells differ; the sets of rows, cases, seeds and scores are {sets}"
     return [*lines, summary], not lines
@@ -88,5 +88,5 @@ def _difference(first: Any, second: Any) -> str:
         return "" if first == second else f"{first} and {second}"
     if first == second or (math.isnan(first) and math.isnan(second)):
         return ""
-    told = " and ".join("nothing" if math.isnan(value) else f"{value:.4f}" for value in (first, second))
-    return told if math.isnan(first - second) else f"{told} ({second - first:+.4f})"
+    text = " and ".join("nothing" if math.isnan(value) else f"{value:.4f}" for value in (first, second))
+    return text if math.isnan(first - second) else f"{text} ({second - first:+.4f})"

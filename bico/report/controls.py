@@ -12,7 +12,7 @@ from bico.core.tables import read_table
 
 
 def verdicts(config: Config) -> list[str]:
-    """Lines in Markdown, from `R/controls.csv` if it is there."""
+    """Lines in Markdown, from `results/controls.csv` if it is there."""
     path = config.paths.table("controls")
     unknown = "it is not known whether this benchmark can measure the effect of an ingredient of BiCo"
     if not config.controls.rows():
@@ -31,8 +31,8 @@ def verdicts(config: Config) -> list[str]:
 def verdict(lines: pd.DataFrame) -> str:
     """The verdict on one ingredient, from its lines of the table."""
     answers = {"moves": "yes", "does not move": "no", "moves the other way": "opposite", "too few to tell": "too few"}
-    of_answer = {told: lines[lines["moves"] == answer] for told, answer in answers.items()}
-    measures = "; ".join(f"{told}: {_names(found)}" for told, found in of_answer.items() if len(found))
+    of_answer = {effect: lines[lines["moves"] == answer] for effect, answer in answers.items()}
+    measures = "; ".join(f"{effect}: {_names(found)}" for effect, found in of_answer.items() if len(found))
     if not measures:
         return "has no control in this config: it is not known whether it can be judged here."
     if set(lines["moves"]) <= {"too few", ""}:

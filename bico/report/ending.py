@@ -82,15 +82,15 @@ def _table(config: Config, name: str, width: int) -> str:
     brackets = "95 % intervals are in brackets. All scores are" if has_spans else "Intervals and all scores are"
     notes = [f"{brackets} in {path.with_suffix('.md')}"]
     if fewer:
-        told = ", ".join(f"{label} {count}" for label, count in fewer.items())
+        counts = ", ".join(f"{label} {count}" for label, count in fewer.items())
         few_cases = [
-            f"* These rows cover fewer cases: {told}.",
+            f"* These rows cover fewer cases: {counts}.",
             "  Their means do not compare with those of other rows.",
         ]
         notes = [*few_cases, *notes]
     if lacking:
-        told = ", ".join(f"{label} {count}" for label, count in lacking.items())
-        notes = [f"! Clips failed, and means are over the others: {told}.", *notes]
+        counts = ", ".join(f"{label} {count}" for label, count in lacking.items())
+        notes = [f"! Clips failed, and means are over the others: {counts}.", *notes]
     return "\n".join([f"{path}: {scope(config)}", "", *lines, "", *notes])
 
 
@@ -127,8 +127,8 @@ def _pictures(config: Config, tables: Sequence[str], command: Callable[[Sequence
     }
     lines = [f"{what + ':':23}{_named(files)}" for what, (files, _) in wanted.items() if what not in missing]
     if missing:
-        told = command([*dict.fromkeys(chain.from_iterable(missing.values()))])
-        lines += [f"Not made yet: {'; '.join(missing)}. This command makes them:", f"    {told}"]
+        remaining = command([*dict.fromkeys(chain.from_iterable(missing.values()))])
+        lines += [f"Not made yet: {'; '.join(missing)}. This command makes them:", f"    {remaining}"]
     return "\n".join(lines)
 
 

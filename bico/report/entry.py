@@ -1,7 +1,7 @@
 """The entry of a run for a board: its main table, the digests that show which entries are comparable, and some clips.
 
-R/entry/entry.json               `Entry`
-R/entry/clips/<row>/<case>.mp4   the first seed of the first cases
+results/entry/entry.json               `Entry`
+results/entry/clips/<row>/<case>.mp4   the first seed of the first cases
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Entry(Section):
 
 
 def write_entry(config: Config) -> Entry:
-    """Writes `R/entry` from table 1 and its clips, and returns the manifest."""
+    """Writes `results/entry` from table 1 and its clips, and returns the manifest."""
     rows = ((row,) for row in config.table("table1"))
     types = {"method": str, "configuration": str, "cases": int, "scored_cases": int, "trainings": int, "missing": int}
     table = read_table(config.paths.table("table1"), types, by=("method",), expected=rows)

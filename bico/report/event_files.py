@@ -29,7 +29,7 @@ Line = Mapping[str, Any]
 
 
 def write_event_files(results: Path) -> tuple[Path, int]:
-    """Writes `R/tensorboard/<row>/<item>/<seed>`. Other files in that folder stay.
+    """Writes `results/tensorboard/<row>/<item>/<seed>`. Other files in that folder stay.
 
     Returns:
         The folder, and the number of trainings in it.

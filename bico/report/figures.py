@@ -17,7 +17,7 @@ from bico.config.settings import Media
 from bico.media.reading import read_media, read_written
 from bico.report.names import TRUTH_LABEL, scope
 from bico.report.style import GREY, INK, PALETTE, PAPER, save_pair, styled
-from bico.scoring.results import clip_statuses, status_told
+from bico.scoring.results import clip_statuses, status_text
 
 MOST_FRAMES, GAP = 9, 0.04  # frames in a row; the gap between them in frame widths
 ROW_HEIGHT, LABELS, HEAD = 0.95, 1.6, 0.75  # inches: height of a row, width of its label, room above all rows
@@ -25,7 +25,7 @@ LETTERS_AN_INCH = 15  # characters of a note
 
 
 def figures(config: Config) -> list[Path]:
-    """Draws `R/figures/cases/<case>.png` and `.pdf` for every case, with the clips of the first seed."""
+    """Draws `results/figures/cases/<case>.png` and `.pdf` for every case, with the clips of the first seed."""
     words = (word for case in config.cases.values() for words in case.bind.values() for word in words)
     labels = map(config.label, config.table("table1"))
     with styled([*(case.prompt for case in config.cases.values()), *words, *labels]):
@@ -78,14 +78,14 @@ def _truth(config: Config, case_id: str, case: Case) -> list[Row]:
 
 def _clips(config: Config, case_id: str, seed: int) -> list[Row]:
     rows = []
-    for method in config.table("table1"):
-        status = clip_statuses(config, method)[case_id, seed]
+    for row in config.table("table1"):
+        status = clip_statuses(config, row)[case_id, seed]
         if status == "ok":
-            shown = read_written(config.paths.clip(method, case_id, seed), config.media)
+            shown = read_written(config.paths.clip(row, case_id, seed), config.media)
         else:
-            shown = status_told(config, method, case_id, status)
-        control = "\n(control)" if config.methods[method].CONTROL else ""
-        rows.append((config.label(method) + control, INK, shown))
+            shown = status_text(config, row, case_id, status)
+        control = "\n(control)" if config.methods[row].CONTROL else ""
+        rows.append((config.label(row) + control, INK, shown))
     return rows
 
 

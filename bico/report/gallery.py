@@ -21,9 +21,9 @@ from bico.core.records import intact
 from bico.report.names import TRUTH_LABEL, scope
 from bico.report.pages import as_read, coloured, embedded, filled, shown
 from bico.report.style import PALETTE
-from bico.scoring.results import clip_statuses, read_scores, score_columns, status_told
+from bico.scoring.results import clip_statuses, read_scores, score_columns, status_text
 
-TOLD = ("truth_overall", "truth_concept", "truth_prompt", "truth_motion")
+SHOWN = ("truth_overall", "truth_concept", "truth_prompt", "truth_motion")
 """Scores that are shown below a clip if there is a probe; otherwise all others are."""
 
 Place = Callable[[Path, str], str]
@@ -31,7 +31,7 @@ Place = Callable[[Path, str], str]
 
 
 def gallery(config: Config) -> None:
-    """Writes `R/gallery/index.html` with the media beside it, and `R/gallery.html` with the media embedded."""
+    """Writes `results/gallery/index.html` with the media beside it, and `results/gallery.html` with them embedded."""
     folder = config.paths.gallery
     shutil.rmtree(folder, ignore_errors=True)
     sources = {name: as_read(config, name, folder / "sources" / name) for name in config.bound()}
@@ -90,18 +90,18 @@ def _clip(
 ) -> dict[str, Any]:
     status = statuses[row][case_id, seed]
     if status != "ok":
-        return {"status": status_told(config, row, case_id, status), "file": None, "scores": []}
+        return {"status": status_text(config, row, case_id, status), "file": None, "scores": []}
     columns = score_columns(config)
     values = cast("pd.Series[float]", scores[row].loc[(case_id, seed)])
-    told = [(columns[str(name)].label, f"{value:.0f}") for name, value in values.items() if pd.notna(value)]
+    lines = [(columns[str(name)].label, f"{value:.0f}") for name, value in values.items() if pd.notna(value)]
     file = place(config.paths.clip(row, case_id, seed), f"clips/{row}/{case_id}-{seed}")
-    return {"status": status, "file": file, "scores": told}
+    return {"status": status, "file": file, "scores": lines}
 
 
 def _scores(config: Config, row: str) -> pd.DataFrame:
     """The scores shown below a clip, by case and seed: the truth scores, or all others if there are none."""
     table = read_scores(config, row).set_index(["case", "seed"])
-    return table[list(TOLD if config.has_truth else score_columns(config))]
+    return table[list(SHOWN if config.has_truth else score_columns(config))]
 
 
 def _copied(folder: Path, file: Path, name: str) -> str:

@@ -58,7 +58,7 @@ SMOOTHING = 10  # a loss is averaged over a tenth of its stage
 
 
 def plot(config: Config, table: str) -> list[Path]:
-    """Draws `R/<table>.csv` into `R/figures/<table>.png` and `.pdf`."""
+    """Draws `results/<table>.csv` into `results/figures/<table>.png` and `.pdf`."""
     names = ((row,) for row in config.table(table))
     types = {"method": str, "configuration": str} | dict.fromkeys(COUNTS, int)
     rows = read_table(config.paths.table(table), types, by=("method",), expected=names)
@@ -71,7 +71,7 @@ def plot(config: Config, table: str) -> list[Path]:
 
 
 def curve_plot(config: Config, name: str) -> list[Path]:
-    """Draws `R/scores/<row>.csv` of a curve's rows into `R/figures/curves/<name>.png` and `.pdf`."""
+    """Draws `results/scores/<row>.csv` of a curve's rows into `results/figures/curves/<name>.png` and `.pdf`."""
     curve, parts = config.curves[name], []
     for row, value in curve.rows.items():
         scores = row_intervals(config, read_scores(config, row), drawn_columns(config))
@@ -88,7 +88,7 @@ def drawn_columns(config: Config) -> dict[str, Column]:
 
 
 def training_plot(config: Config, row: str) -> list[Path]:
-    """Draws a row's `R/learned/<row>/*/*.metrics.jsonl` into `R/figures/training/<row>.png` and `.pdf`.
+    """Draws a row's `results/learned/<row>/*/*.metrics.jsonl` into `results/figures/training/<row>.png` and `.pdf`.
 
     Below the curves it shows the previews of one training for each kind of source, if there are any.
     """
@@ -131,7 +131,7 @@ def scores_figure(
     figure = Figure(figsize=(2.4 + 1.75 * len(columns), 1.4 + STEP * len(rows)), dpi=120, layout="constrained")
     figure.suptitle(note, x=0.005, ha="left", fontsize=8, color=GREY)
     panels = figure.subplots(1, len(columns), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (column, told) in zip(panels, columns.items(), strict=True):
+    for axes, (column, definition) in zip(panels, columns.items(), strict=True):
         ratings = _ratings(rows, column)
         shift = np.where(ratings.notna(), 0.19, 0)
         if column in TRUTH_SCORES:
@@ -147,7 +147,7 @@ def scores_figure(
                 "top", functions=(lambda score: 1 + score / 25, lambda rating: 25 * (rating - 1))
             )
             upper.set_xticks(range(1, 6))
-        axes.set_title(told.label, loc="left")
+        axes.set_title(definition.label, loc="left")
         axes.axvline(0, color=GREY, linewidth=0.8)
         axes.tick_params(axis="y", length=0)
         axes.margins(y=0.04)
@@ -219,11 +219,11 @@ def curves_figure(points: pd.DataFrame, label: str, columns: Mapping[str, Column
     for axes, method in zip(panels, methods, strict=True):
         of_method = points[points["method"] == method].sort_values("value")
         values = of_method["value"].to_numpy()
-        for (score, told), colour, marker in zip(columns.items(), cycle(PALETTE), cycle("osD^v"), strict=False):
+        for (score, definition), colour, marker in zip(columns.items(), cycle(PALETTE), cycle("osD^v"), strict=False):
             if of_method[score].isna().all():
                 continue
             low, high = of_method[f"{score}_low"], of_method[f"{score}_high"]
-            axes.plot(values, of_method[score], color=colour, marker=marker, markersize=4, label=told.label)
+            axes.plot(values, of_method[score], color=colour, marker=marker, markersize=4, label=definition.label)
             axes.fill_between(values, low, high, color=colour, alpha=0.1, linewidth=0)
         axes.set_title(method.replace("_", " "), loc="left")
         axes.set_xlabel(label)

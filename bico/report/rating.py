@@ -47,7 +47,7 @@ CRF = 18  # H.264 quality of clips of full size, at which the loss is not visibl
 
 
 def rating(config: Config) -> None:
-    """Writes `R/rating/pages/rater-<number>.html` with embedded media, and `R/rating/keys/<study>.csv`.
+    """Writes `results/rating/pages/rater-<number>.html` with embedded media, and `results/rating/keys/<study>.csv`.
 
     The same settings and clips give the same study. The folder for answers is created; files in it are not touched.
     """

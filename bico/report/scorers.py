@@ -51,8 +51,9 @@ AGREEMENT_COLUMNS = (
 
 
 def scorers(config: Config) -> None:
-    """Writes `R/scorers.csv` (a row for each score and fault), `R/scorers/agreement.csv` (one for each score, answer
-    and scope of clips), `R/scorers.md`, and, for the Toybox, `R/figures/scorers.png` and `.pdf`.
+    """Writes `results/scorers.csv` (a row for each score and fault), `results/scorers/agreement.csv` (one for each
+    score, answer and scope of clips), `results/scorers.md`, and, for the Toybox, `results/figures/scorers.png` and
+    `.pdf`.
 
     Raises:
         InputError: there are neither exact renderings nor ratings.
@@ -103,10 +104,10 @@ def _of_fault(config: Config, values: np.ndarray) -> dict[str, Any]:
     wrong = (np.mean(pairs, axis=0) + 1) / 2  # NaN stays
     falls = [case_interval(changes[:, place], **bootstrap(config))[2] < 0 for place in range(1, len(doses))]
     seen = next((dose for place, dose in enumerate(DOSES) if all(falls[place:])), np.nan)
-    told = {"cases": int(np.isfinite(slopes).sum())}
+    measures = {"cases": int(np.isfinite(slopes).sum())}
     for name, of_cases in {"slope": slopes, "wrong": wrong}.items():
-        told |= named(name, case_interval(of_cases, **bootstrap(config)))
-    return told | {"seen_at": seen}
+        measures |= named(name, case_interval(of_cases, **bootstrap(config)))
+    return measures | {"seen_at": seen}
 
 
 # --- clips of methods -----------------------------------------------------------------------------------------------
@@ -188,21 +189,21 @@ def _statements(config: Config, faults: pd.DataFrame, agreements: pd.DataFrame) 
         within = agreements[agreements["clips"] == "within rows"]
         within = within[within["answer"].isin([f"truth_{asked}", f"human_{asked}"])]
         for score in [*ordered_names(columns_of(config.scoring.all)), f"truth_{asked}"]:
-            holds, told = list[bool](), list[str]()
+            holds, reasons = list[bool](), list[str]()
             of_score = about[(about["score"] == score) & about["wrong_high"].notna()]  # NaN: too few cases
             if len(of_score):
                 ordered = of_score[of_score["wrong_high"] < 0.5]
                 missed = [fault for fault in of_score["fault"] if fault not in set(ordered["fault"])]
                 holds.append(len(ordered) >= TRUSTED * len(of_score))
-                told.append(f"{len(ordered)} of {len(of_score)} faults in order")
-                told += [f"not {', '.join(missed)}"] if missed else []
+                reasons.append(f"{len(ordered)} of {len(of_score)} faults in order")
+                reasons += [f"not {', '.join(missed)}"] if missed else []
             of_clips = within[(within["score"] == score) & within["correlation_low"].notna()]
             for line in of_clips.to_dict(orient="records"):
                 holds.append(line["correlation_low"] > 0)
-                told.append(f"correlation with {line['answer']} {_correlation(line)}")
+                reasons.append(f"correlation with {line['answer']} {_correlation(line)}")
             if holds:
                 verdict = "trusted" if all(holds) else "trusted in part" if any(holds) else "not trusted"
-                yield f"- {asked}, {_named(columns, score)}: **{verdict}** ({'; '.join(told)})"
+                yield f"- {asked}, {_named(columns, score)}: **{verdict}** ({'; '.join(reasons)})"
 
 
 def _wrong(line: Mapping[Any, Any]) -> str:

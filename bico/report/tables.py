@@ -53,8 +53,8 @@ LEARNED_ONCE = "They cover only the variation over cases, because one training d
 
 
 def write_table(config: Config, name: str) -> pd.DataFrame:
-    """Collects `R/scores/<row>.csv` of a table's rows into `R/<name>.csv`, `.md` and `.tex`, and returns the table."""
-    paper, rows = published(name), config.table(name)
+    """Writes `results/<name>.csv`, `.md` and `.tex` from `results/scores/<row>.csv` of a table's rows. Returns it."""
+    paper, rows = paper_table(name), config.table(name)
     answers, outdated = counted_answers(config, rows)
     scores = {row: rated(read_scores(config, row), answers[answers["method"] == row]) for row in rows}
     table = pd.DataFrame(
@@ -68,7 +68,7 @@ def write_table(config: Config, name: str) -> pd.DataFrame:
     return table
 
 
-def published(name: str) -> pd.DataFrame:
+def paper_table(name: str) -> pd.DataFrame:
     """A table of the paper (arXiv 2512.09824 v2): CLIP-T and DINO-I x100, human ratings from 1 to 5, and the names of
     its rows. The index is the number of the row; row 0 is empty."""
     table = read_table(PAPER / f"paper_{name}.csv", {"row": int, "configuration": str}).set_index("row")
@@ -78,19 +78,19 @@ def published(name: str) -> pd.DataFrame:
 # --- a table --------------------------------------------------------------------------------------------------------
 
 
-def _row(config: Config, method: str, rows: pd.DataFrame, paper: pd.Series) -> dict[str, str | int | float]:
+def _row(config: Config, row: str, rows: pd.DataFrame, paper: pd.Series) -> dict[str, str | int | float]:
     counts = {
-        "method": method,
+        "method": row,
         "configuration": paper["configuration"],
         "cases": rows["case"].nunique(),
         "scored_cases": len(scored_cases(rows)),
         "seeds": rows["seed"].nunique(),
-        "trainings": config.methods[method].trainings(config.learning_seeds),
+        "trainings": config.methods[row].trainings(config.learning_seeds),
         "clips": len(rows),
         "missing": int(rows["status"].isin(["failed", "missing"]).sum()),
         "not_supported": int((rows["status"] == "not supported").sum()),
     }
-    counts["made_elsewhere"] = int(bool(config.methods[method].origin()))
+    counts["made_elsewhere"] = int(bool(config.methods[row].origin()))
     scores = row_intervals(config, rows, score_columns(config))
     figures = {f"paper_{column}": value for column, value in paper.items() if column != "configuration"}
     human = {"human_ratings": int(rows["human_ratings"].sum())} | row_intervals(config, rows, HUMAN)
@@ -154,11 +154,11 @@ def _document(
             markdown(["method", *compared], smallest),
         ]
     if config.has_truth:
-        parts += [*_validity(config, scores), *_agreement(config, table, scores)]
+        parts += [*_validity(config, scores), *_paper_order(config, table, scores)]
     parts += ["## People", f"Human ratings of these clips (1 to 5): {judged}"]
     if table["human_ratings"].any():
         parts.append(_people(config, table))
-    parts += _published(config, table)
+    parts += _paper_values(config, table)
     return "\n\n".join(parts) + "\n"
 
 
@@ -168,19 +168,19 @@ def _named(row: dict) -> str:
 
 def _latex(config: Config, name: str, table: pd.DataFrame, groups: list[list[dict]]) -> str:
     title = TITLES[name].partition(", ")[2]
-    told = [
+    notes = [
         title[0].upper() + title[1:],
         scope(config),
         "Means over cases, with 95% intervals in brackets (bootstrap over cases"
         f"{' and trainings' if len(config.learning_seeds) > 1 else ''})",
     ]
     fewer = (table["scored_cases"] < table["cases"]).any()
-    told += ["A row that covers fewer cases cannot be compared with the rows above it"] if fewer else []
+    notes += ["A row that covers fewer cases cannot be compared with the rows above it"] if fewer else []
     headings = {name: column.heading for name, column in score_columns(config).items() if column.heading}
     if table["paper_overall"].notna().any():
         headings["paper_overall"] = "Paper"
-        told.append("Paper: the overall rating by people, 1 to 5, that the paper published for its own clips")
-    return latex.document(groups, headings, f"{'. '.join(told)}.", f"{config.name}-{name}")
+        notes.append("Paper: the overall rating by people, 1 to 5, that the paper published for its own clips")
+    return latex.document(groups, headings, f"{'. '.join(notes)}.", f"{config.name}-{name}")
 
 
 def _rows(table: pd.DataFrame) -> list[dict]:
@@ -204,21 +204,21 @@ def _comparisons(
     config: Config, scores: dict[str, pd.DataFrame], columns: list[str]
 ) -> tuple[list[list[str]], list[list[str]]]:
     """Cells of two tables with a line a row: its differences to the reference, and the minimal detectable ones."""
-    cases = {method: set(scored_cases(of_method)) for method, of_method in scores.items()}
-    others = [method for method in scores if method != REFERENCE]
-    differences = [[config.label(method), str(len(cases[method] & cases[REFERENCE]))] for method in others]
-    smallest = [[config.label(method)] for method in others]
+    cases = {row: set(scored_cases(of_row)) for row, of_row in scores.items()}
+    others = [row for row in scores if row != REFERENCE]
+    differences = [[config.label(row), str(len(cases[row] & cases[REFERENCE]))] for row in others]
+    smallest = [[config.label(row)] for row in others]
     for column in columns:
         digits = 2 if column in HUMAN else 1
-        means = {method: case_means(config, of_method, column) for method, of_method in scores.items()}
-        pairs = [(means[method], means[REFERENCE]) for method in others]
+        means = {row: case_means(config, of_row, column) for row, of_row in scores.items()}
+        pairs = [(means[row], means[REFERENCE]) for row in others]
         corrected = holm([difference_p(*pair) for pair in pairs])
         for difference, least, pair, p in zip(differences, smallest, pairs, corrected, strict=True):
-            told = span(*paired_difference(*pair, **bootstrap(config)), sign="+", digits=digits)
+            interval = span(*paired_difference(*pair, **bootstrap(config)), sign="+", digits=digits)
             common = _common(*pair)
             star = " *" if p < 0.05 else ""
-            fewer = f" ({counted(common, 'case')})" if told and str(common) != difference[1] else ""
-            difference.append(f"{told}{star}{fewer}")
+            fewer = f" ({counted(common, 'case')})" if interval and str(common) != difference[1] else ""
+            difference.append(f"{interval}{star}{fewer}")
             least.append(_smallest(*pair, digits))
     return differences, smallest
 
@@ -252,7 +252,7 @@ def _validity(config: Config, scores: dict[str, pd.DataFrame]) -> list[str]:
     ]
 
 
-def _agreement(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> list[str]:
+def _paper_order(config: Config, table: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> list[str]:
     """Whether the rows have the paper's order: all of them, and each pair of neighbours in that order."""
     paper = table.set_index("method")["paper_overall"].dropna().sort_values()
     if len(paper) < 2:
@@ -297,7 +297,7 @@ def _people(config: Config, table: pd.DataFrame) -> str:
     return markdown(["method", "human_ratings", *HUMAN], cells)
 
 
-def _published(config: Config, table: pd.DataFrame) -> list[str]:
+def _paper_values(config: Config, table: pd.DataFrame) -> list[str]:
     """The paper's values, for the rows that it has too."""
     figures = [name for name in table.columns if name.startswith("paper_")]
     rows = _rows(table[table[figures].notna().any(axis=1)])
@@ -306,8 +306,8 @@ def _published(config: Config, table: pd.DataFrame) -> list[str]:
         + ["" if np.isnan(row[name]) else f"{row[name]:.2f}" for name in figures]
         for row in rows
     ]
-    told = "The paper's values for the rows that it has too. It measured them on other cases with other models."
-    return ["## The paper", told, markdown(["method", "in the paper", *figures], cells)] if rows else []
+    note = "The paper's values for the rows that it has too. It measured them on other cases with other models."
+    return ["## The paper", note, markdown(["method", "in the paper", *figures], cells)] if rows else []
 
 
 def _judged(answers: pd.DataFrame, outdated: int) -> str:
@@ -316,13 +316,13 @@ def _judged(answers: pd.DataFrame, outdated: int) -> str:
         return "none yet."
     raters, clips = answers["rater"].nunique(), len(answers.drop_duplicates(["method", "case", "seed"]))
     alphas = {question: agreement(answers, question) for question in QUESTIONS}
-    told = ", ".join(
+    values = ", ".join(
         f"{name} {value:.2f}" if np.isfinite(value) else f"{name} not defined" for name, value in alphas.items()
     )
     lost = f" {outdated} more are not counted: their clips have changed or were removed since." if outdated else ""
     return (
         f"{len(answers)} by {raters} raters, of {clips} clips. The ratings of a clip are averaged first.{lost} "
-        f"Krippendorff's alpha between raters (interval scale): {told}."
+        f"Krippendorff's alpha between raters (interval scale): {values}."
     )
 
 

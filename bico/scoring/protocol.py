@@ -80,7 +80,7 @@ class Measured:
 
     Attributes:
         values: column -> a finite number. A column in which the clip has no score is left out.
-        frames: values frame by frame, for `R/scores/<row>.frames.json`; any names that no other score uses.
+        frames: values frame by frame, for `results/scores/<row>.frames.json`; any names that no other score uses.
     """
 
     values: Mapping[str, float]

@@ -18,7 +18,7 @@ from bico.sources.authors_page import read_page
 
 
 def score_published(config: Config, *, device: str) -> None:
-    """Scores the clips that the authors published in the same way as ours, to `R/published.csv`: a row per clip.
+    """Scores the clips that the authors published in the same way as ours, to `results/published.csv`: a row per clip.
 
     Clips keep their own size, length and frame rate: some of the baselines' clips are smaller than the benchmark's.
     A clip that is missing, or lacks one of its sources, is a row with the status "missing" and empty scores.

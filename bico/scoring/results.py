@@ -13,7 +13,7 @@ from bico.core.tables import read_table
 from bico.plan.trainings import unsupported
 
 TRUTH = "truth"
-"""Name in place of a method where exact renderings are measured like clips."""
+"""Name in place of a row where exact renderings are measured like clips."""
 
 
 def score_columns(config: Config) -> dict[str, Column]:
@@ -31,31 +31,31 @@ def answering(config: Config) -> dict[str, str]:
     return {name: column.asks for name, column in score_columns(config).items() if column.asks}
 
 
-def clip_statuses(config: Config, method: str) -> dict[tuple[str, int], str]:
+def clip_statuses(config: Config, row: str) -> dict[tuple[str, int], str]:
     """(case, seed) -> "ok", "failed", "not supported" or "missing", for every clip of a row of the table."""
-    manifest = json.loads((config.paths.all_clips(method)).read_text())
+    manifest = json.loads((config.paths.all_clips(row)).read_text())
     found = {(entry["case"], entry["seed"]): entry["status"] for entry in manifest}
     wanted = [(case_id, seed) for case_id in config.cases for seed in config.seeds]
-    return {clip: _status(config, method, clip, found.get(clip, "missing")) for clip in wanted}
+    return {clip: _status(config, row, clip, found.get(clip, "missing")) for clip in wanted}
 
 
-def status_told(config: Config, method: str, case_id: str, status: str) -> str:
+def status_text(config: Config, row: str, case_id: str, status: str) -> str:
     """A status other than "ok" as a text, with the reason why a method cannot take a case."""
-    reason = unsupported(config, method, case_id)
+    reason = unsupported(config, row, case_id)
     return f"{status}: {reason}" if reason else status
 
 
-def read_scores(config: Config, method: str) -> pd.DataFrame:
+def read_scores(config: Config, row: str) -> pd.DataFrame:
     """A row per case and seed, as `score` wrote them, in the order of the config.
 
     Raises:
         InputError: the file has other rows.
     """
     types = {"case": str, "seed": int, "status": str} | dict.fromkeys(score_columns(config), float)
-    clips = product(config.truths if method == TRUTH else config.cases, config.seeds)
-    return read_table(config.paths.scores(method), types, by=("case", "seed"), expected=clips)
+    clips = product(config.truths if row == TRUTH else config.cases, config.seeds)
+    return read_table(config.paths.scores(row), types, by=("case", "seed"), expected=clips)
 
 
-def _status(config: Config, method: str, clip: tuple[str, int], promised: str) -> str:
+def _status(config: Config, row: str, clip: tuple[str, int], promised: str) -> str:
     """The status of a clip: "missing" if the manifest lists it but its file does not exist."""
-    return "missing" if promised == "ok" and not config.paths.clip(method, *clip).is_file() else promised
+    return "missing" if promised == "ok" and not config.paths.clip(row, *clip).is_file() else promised

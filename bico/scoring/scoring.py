@@ -1,4 +1,4 @@
-"""Scores of one method, from its clips and their references: a row per case and seed.
+"""Scores of one row of the tables, from its clips and their references: a row per case and seed.
 
 A clip that failed, is missing or is not supported by the method also has a row, with this status and empty scores. It
 is counted, never dropped.
@@ -23,31 +23,33 @@ from bico.scoring.protocol import Measured, ScoredClip
 from bico.scoring.results import TRUTH, clip_statuses, score_columns
 
 
-def score(config: Config, method: str, device: str) -> None:
-    """Scores all clips of a method.
+def score(config: Config, row: str, device: str) -> None:
+    """Scores all clips of a row.
 
-    Writes `R/scores/<method>.csv`, a row per case and seed, and `R/scores/<method>.frames.json`, the same clips with
-    their values frame by frame. Needs `R/scores/calibration.json` (see `calibrate`) if the config has a probe.
+    Writes `results/scores/<row>.csv`, a row per case and seed, and `results/scores/<row>.frames.json`, the same
+    clips with their values frame by frame. Needs `results/scores/calibration.json` (see `calibrate`) if the config has
+    a probe.
     """
     scorer = Scorer(config, config.scoring.scores, device)
     rows, details = [], []
-    for (case_id, seed), status in clip_statuses(config, method).items():
-        row: dict[str, Any] = {"case": case_id, "seed": seed, "status": status}
+    for (case_id, seed), status in clip_statuses(config, row).items():
+        entry: dict[str, Any] = {"case": case_id, "seed": seed, "status": status}
         if status == "ok":
-            path = config.paths.clip(method, case_id, seed)
+            path = config.paths.clip(row, case_id, seed)
             measured = scorer.score(case_id, path, f"case {case_id}, seed {seed} ({path})")
-            row |= measured.values
+            entry |= measured.values
             details.append({"case": case_id, "seed": seed, **measured.frames})
-        rows.append(row)
-    _write(config, method, rows)
-    save_json(config.paths.frame_scores(method), _rounded(details))
+        rows.append(entry)
+    _write(config, row, rows)
+    save_json(config.paths.frame_scores(row), _rounded(details))
 
 
 def calibrate(config: Config, device: str) -> dict[str, dict[str, float]]:
     """Reads every exact rendering with the probe, prints both ends of each truth score and writes them to
-    `R/scores/calibration.json`: question, or "clean" -> {"ceiling", "floor"}, raw values in 0..1.
+    `results/scores/calibration.json`: question, or "clean" -> {"ceiling", "floor"}, raw values in 0..1.
 
-    Then scores the exact renderings like the clips of a method, on the same kind of device, into `R/scores/truth.csv`.
+    Then scores the exact renderings like the clips of a row, on the same kind of device, into
+    `results/scores/truth.csv`.
     """
     from bico.scoring import truth
 
@@ -113,9 +115,9 @@ class Scorer:
         return truth.truth_scores(reading, wanted, self.ends), values
 
 
-def _write(config: Config, method: str, rows: list[dict[str, Any]]) -> None:
+def _write(config: Config, row: str, rows: list[dict[str, Any]]) -> None:
     table = pd.DataFrame(rows).reindex(columns=["case", "seed", "status", *score_columns(config)])
-    save_csv(config.paths.scores(method), table)
+    save_csv(config.paths.scores(row), table)
 
 
 def _rounded(values: Any) -> Any:

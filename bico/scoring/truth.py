@@ -72,7 +72,7 @@ class Truth:
 
     @classmethod
     def of(cls, config: Config, case_id: str) -> Truth:
-        """Reads the case's scene from `R/truth/`; those of its sources come from the config."""
+        """Reads the case's scene from `results/truth/`; those of its sources come from the config."""
         scene = Scene.from_dict(json.loads(config.paths.truth_scene(case_id).read_text()))
         case = config.cases[case_id]
         bound = frozenset(role for role, source in (case.truth or {}).items() if source is not None)

@@ -240,8 +240,8 @@ def agreed(found: Sequence[Concepts]) -> Concepts:
         words = words | spelled | words  # in the order, and the spelling, of the first photograph that has them
         times.update(spelled.keys())
     shared = [word for key, word in words.items() if times[key] > len(found) / 2]
-    told = ", ".join(f"{word} ({times[key]})" for key, word in words.items())
-    log.info("key words of %d photographs, with the number of photographs: %s", len(found), told)
+    counts = ", ".join(f"{word} ({times[key]})" for key, word in words.items())
+    log.info("key words of %d photographs, with the number of photographs: %s", len(found), counts)
     if not shared:
         log.warning("notice: no key word is found in more than half of the photographs: those of the first are used")
     return {"spatial": shared or found[0]["spatial"]}

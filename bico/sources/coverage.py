@@ -86,7 +86,7 @@ def coverage(config: Config) -> Iterator[Coverage]:
 
 
 def write_coverage(config: Config) -> None:
-    """Writes `R/coverage.csv`, a row for each bound phrase of each case.
+    """Writes `results/coverage.csv`, a row for each bound phrase of each case.
 
     Columns: case, source, phrase; `named`, for each content word the number of captions that contain it; `ever` and
     `on_average`, shares of the content words in 0..1 (see `Coverage`); `captions`; `beside_key_words`, the content

@@ -96,11 +96,11 @@ def words(parts: list[Phrase]) -> list[Word]:
         spans = [(start + m.start(), start + m.end(), m.group()) for m in re.finditer(r"\w+", part.text)]
         place = next((span[0] for span in spans if span[2] in SCENES), place)
         name = next((span[0] for span in spans if span[2] in SUBJECTS), None)
-        motion, told = None, {SKY: "sky", GROUND: "ground"}.get(part.about, "hue_a")
+        motion, hue = None, {SKY: "sky", GROUND: "ground"}.get(part.about, "hue_a")
         for first, end, word in spans:
             said_of = first
             if word == "with":
-                told = "hue_b"
+                hue = "hue_b"
             if part.about in (SKY, GROUND):
                 said_of = place
             elif word in MOTIONS:
@@ -109,7 +109,7 @@ def words(parts: list[Phrase]) -> list[Word]:
                 said_of = motion
             elif name is not None and word in LOOKS:
                 said_of = name
-            found.append(Word(first, end, said_of, told if word in COLOUR_NAMES else None))
+            found.append(Word(first, end, said_of, hue if word in COLOUR_NAMES else None))
         start += len(part.text) + 1
     return found
 

@@ -18,7 +18,7 @@ from bico.toybox.world import Scene, compose, sample_scene
 
 
 def write_source(config: Config, source: str) -> None:
-    """Renders a source to `R/media/<source>.png` or `.mp4`, and writes its scene to the JSON beside it."""
+    """Renders a source to `results/media/<source>.png` or `.mp4`, and writes its scene to the JSON beside it."""
     entry, path = config.sources[source], config.media_path(source)
     scene = scene_of(entry)
     frames = render(scene, num_frames=config.media.num_frames if entry.kind == "video" else 1, size=config.media.height)
@@ -31,7 +31,7 @@ def write_source(config: Config, source: str) -> None:
 
 
 def write_truth(config: Config, case: str) -> None:
-    """Writes the exact rendering of a case to `R/truth/<case>.mp4`, and its scene to the JSON beside it."""
+    """Writes the exact rendering of a case to `results/truth/<case>.mp4`, and its scene to the JSON beside it."""
     scene, path = truth_of(config, case), config.paths.truth(case)
     write_clip(path, render(scene, num_frames=config.media.num_frames, size=config.media.height), config.media.fps)
     remember(path, {})

@@ -15,7 +15,7 @@ from torch import Tensor
 from bico.core.errors import InputError
 from bico.core.files import replacing
 from bico.core.records import intact
-from bico.models.binder_form import Shape, compare_shapes, told
+from bico.models.binder_form import Shape, compare_shapes, listed
 
 if TYPE_CHECKING:
     from bico.config.methods import MethodSettings
@@ -91,4 +91,4 @@ def check_tensors(
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     compare_shapes(path, found, shapes, optional=optional, expected=expected)
     if wrong := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise InputError(f"{path}: not finite: {told(wrong)}: expected {expected}, of finite numbers")
+        raise InputError(f"{path}: not finite: {listed(wrong)}: expected {expected}, of finite numbers")

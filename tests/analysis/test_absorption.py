@@ -37,8 +37,9 @@ def test_the_row_with_the_token_comes_first(tmp_path):
 
 
 def test_word_and_token_are_looked_for_where_they_stand(tmp_path, monkeypatch):
-    rows = {"without": {"method": "bico", "absorption": {"tokens": 0}}, "with": {"method": "bico"}}
-    config = toy.config(tmp_path, methods=rows, tables={"table2": {"without": 5, "with": 7}})
+    # No row's name is taken for the plain prompt, not even the one that the table gives it.
+    rows = {"without": {"method": "bico", "absorption": {"tokens": 0}}, "unbound": {"method": "bico"}}
+    config = toy.config(tmp_path, methods=rows, tables={"table2": {"without": 5, "unbound": 7}})
     backbone, encoded, asked = tiny.backbone(), tiny.source("image"), []
     for row in rows:
         binder, token = bico_learn.initial(backbone, "image", config.methods[row], seed=0)
@@ -48,12 +49,13 @@ def test_word_and_token_are_looked_for_where_they_stand(tmp_path, monkeypatch):
 
     def word_maps(backbone, latents, contexts, slots):
         asked.append((contexts[-1], slots))
-        return {}
+        return dict.fromkeys(slots, torch.zeros(1, 1, 1))
 
     monkeypatch.setattr("bico.analysis.absorption.word_maps", word_maps)
-    source_maps(config, backbone, "red_cat", encoded, "cat")
+    maps = source_maps(config, backbone, "red_cat", encoded, "cat")
+    assert list(maps) == [(None, WORD), ("unbound", WORD), ("unbound", TOKEN), ("without", WORD)]
     behind = int(encoded.token_counts[0])  # the caption and its end of sequence
-    slots = [{WORD: [1]}, {WORD: [1], TOKEN: [behind]}, {WORD: [1]}]  # unbound, with the token, without it
+    slots = [{WORD: [1]}, {WORD: [1], TOKEN: [behind]}, {WORD: [1]}]  # plain prompt, with the token, without it
     assert [found for _, found in asked[:3]] == slots
-    _, token = bico_learn.initial(backbone, "image", config.methods["with"], seed=0)
+    _, token = bico_learn.initial(backbone, "image", config.methods["unbound"], seed=0)
     assert torch.equal(asked[1][0][0, behind], token[0])

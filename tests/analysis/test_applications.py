@@ -1,5 +1,7 @@
 """Decomposition and editing: which words are bound, what should be seen, and what is measured of it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,10 +67,10 @@ def test_the_truth_scores_high_and_the_source_itself_does_not(tmp_path):
 
 
 @needs_zoo
-def test_the_table_sets_each_row_against_the_base(tmp_path, monkeypatch):
+def test_the_table_sets_each_row_against_the_plain_prompt(tmp_path, monkeypatch):
     toy_config = config(tmp_path, alone=KEEP, edited=SWAP)
     toy.write_media(toy_config)
-    shown = {"base": "robot_spins", "bico": "cat_bounces"}
+    shown = {None: "robot_spins", "bico": "cat_bounces"}
 
     def clips(config, row, name, entry, backbone):
         return [render(toy.truth_scene(config, shown[row]))] * len(config.seeds)
@@ -77,7 +79,7 @@ def test_the_table_sets_each_row_against_the_base(tmp_path, monkeypatch):
     applications.applications(toy_config, backbone=None)
     table = pd.read_csv(tmp_path / "applications.csv", index_col=["application", "measured"])
     assert list(table.index) == [("alone", "kept"), ("alone", "gone"), ("edited", "kept"), ("edited", "changed")]
-    assert table.loc[("edited", "changed"), "gain"] < -0.5  # the base shows a robot, BiCo does not
+    assert table.loc[("edited", "changed"), "gain"] < -0.5  # the plain prompt shows a robot, BiCo does not
     assert (tmp_path / "figures" / "applications" / "alone.png").exists()
 
 
@@ -107,12 +109,19 @@ def test_what_no_word_moves_stands_still(tmp_path):
     assert still.actors[0].motion is None and moving.actors[0].motion.word == "bouncing"
 
 
-def test_a_row_is_bound_and_the_base_is_not(tmp_path, monkeypatch):
-    toy_config, asked = config(tmp_path, alone=KEEP), []
-    monkeypatch.setattr(applications, "of_one_source", lambda config, row, *others: asked.append(row) or iter([]))
-    for row in ("base", "bico"):
-        list(applications._clips(toy_config, row, "alone", toy_config.applications["alone"], backbone=None))
-    assert asked == [None, "bico"]
+@needs_zoo
+def test_a_row_named_base_is_compared_with_the_plain_prompt(tmp_path, monkeypatch):
+    values = config(tmp_path, edited=SWAP).model_dump(mode="json")
+    values |= {"methods": {"base": {"method": "bico"}}, "tables": {"table1": {"base": None}}, "curves": {}}
+    toy_config, clips = load(values), {None: "robot_spins", "base": "cat_bounces"}
+    toy.write_media(toy_config)
+
+    def of_one_source(config, row, *others):
+        return ((SimpleNamespace(seed=seed), render(toy.truth_scene(config, clips[row]))) for seed in config.seeds)
+
+    monkeypatch.setattr(applications, "of_one_source", of_one_source)
+    table = applications.applications(toy_config, backbone=None).set_index("measured")
+    assert table.loc["changed", "gain"] < -0.5
 
 
 def test_what_is_kept_does_not_count_as_not_gone(tmp_path):

@@ -52,7 +52,7 @@ def test_psnr_of_known_errors():
 
 @needs_zoo
 def test_a_leak_shows_as_a_fall_of_the_other_role(tmp_path):
-    """Clips as a perfect method, as the plain base and as a method that brings the whole source would make them."""
+    """Clips as a perfect method, as the plain prompt and as a method that brings the whole source would make them."""
     config, probe = toy.config(tmp_path), Probe.open(ZOO / "probe")
     source = scene_of(config.sources["red_cat"])
     trial = next(trial for trial in trials(config, "red_cat") if trial.role == "subject")

@@ -13,7 +13,7 @@ from bico.config.schema import Tables
 from bico.core.errors import InputError
 from bico.plan.clips import jobs
 from bico.plan.trainings import learned_items, learning_seed, trainings
-from bico.report.tables import published
+from bico.report.tables import paper_table
 
 CASE = "cases.cat_bouncing_in_the_city"
 
@@ -38,7 +38,7 @@ def test_tables_hold_every_row_of_the_paper():
     config = load(ROOT / "config" / "toybox.yaml")
     for table in Tables.model_fields:
         numbers = [number for number in config.table(table).values() if number]
-        assert sorted(numbers) == published(table).index[1:].tolist()
+        assert sorted(numbers) == paper_table(table).index[1:].tolist()
 
 
 def test_ablations_differ_from_the_full_model_in_what_they_take_away():
@@ -214,8 +214,8 @@ def test_a_method_that_is_half_done(before, after, expected, tmp_path, toybox, m
     if expected is None:
         assert load(config).methods["own"].weight == 1.0
     else:
-        told = problem(config)
-        assert told.startswith(f"my.yaml: methods: bico/methods/own: {expected}") and "see docs/extending.md" in told
+        text = problem(config)
+        assert text.startswith(f"my.yaml: methods: bico/methods/own: {expected}") and "see docs/extending.md" in text
 
 
 def test_a_row_may_be_a_variant_of_a_method(toybox):
@@ -435,8 +435,8 @@ def test_names_stay_what_they_are_called(toybox, tmp_path):
         return list(load(tmp_path / "cases.yaml").cases)
 
     assert read("NA nan 1e3 008 '007' 'no' 'null'") == ["NA", "nan", "1e3", "008", "007", "no", "null"]
-    for name, told in {"2024": "2024", "true": "true", "~": "null"}.items():
-        with pytest.raises(InputError, match=rf"cases\.\w+\.\[key\]: expected text, got {told}"):
+    for name, shown in {"2024": "2024", "true": "true", "~": "null"}.items():
+        with pytest.raises(InputError, match=rf"cases\.\w+\.\[key\]: expected text, got {shown}"):
             read(name)
 
 

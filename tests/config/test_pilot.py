@@ -6,7 +6,7 @@ from conftest import ROOT
 
 from bico.config.reading import load
 from bico.profiling.costs import costs_of
-from bico.profiling.estimate import Job
+from bico.profiling.estimate import RuleJob
 from bico.profiling.work import Work
 
 PAPER, PILOT = (yaml.safe_load((ROOT / "config" / name).read_text()) for name in ("paper.yaml", "pilot.yaml"))
@@ -39,9 +39,9 @@ def test_the_pilot_takes_an_evening_of_an_h100(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(ROOT)
     config = load(PILOT)
     work = Work(config, costs_of("h100"))
-    jobs = [Job("concepts", {}), Job("encode", {})]
+    jobs = [RuleJob("concepts", {}), RuleJob("encode", {})]
     for row, settings in config.methods.items():
-        jobs += [Job("generate", {"method": row}), Job("score", {"method": row})]
+        jobs += [RuleJob("generate", {"method": row}), RuleJob("score", {"method": row})]
         if settings.LEARNS_PER != "nothing":
-            jobs.append(Job("learn", {"method": row, "part": "0"}))
+            jobs.append(RuleJob("learn", {"method": row, "part": "0"}))
     assert 5 < sum(work.of(job)["gpu_hours"] for job in jobs) < 10

@@ -36,8 +36,8 @@ def problem(toybox, scores) -> str:
 
 
 def test_an_unknown_score_names_the_nearest(toybox):
-    told = problem(toybox, {"clip_i": {}})
-    assert told.startswith(
+    message = problem(toybox, {"clip_i": {}})
+    assert message.startswith(
         "my.yaml: scoring.scores: unknown score 'clip_i': did you mean 'clip_t'? Or add bico/scoring"
     )
     assert "unknown key 'foregruond': did you mean 'foreground'?" in problem(
@@ -72,9 +72,9 @@ def test_a_score_that_is_half_done(before, after, expected, toybox, tmp_path, mo
     monkeypatch.setattr("bico.config.scores.SCORES", tmp_path)
     monkeypatch.setitem(sys.modules, "bico.scoring.scores.own", own)
     if expected:
-        told = problem(toybox, {"own": {}})
-        assert told.startswith(f"my.yaml: scoring.scores: bico/scoring/scores/own.py: {expected}")
-        assert "see docs/extending.md" in told
+        message = problem(toybox, {"own": {}})
+        assert message.startswith(f"my.yaml: scoring.scores: bico/scoring/scores/own.py: {expected}")
+        assert "see docs/extending.md" in message
     elif "clip_t" in after:
         assert "'clip_t': 'own' has a column clip_t too" in problem(toybox, {"own": {}, "clip_t": {}})
     else:

@@ -267,9 +267,9 @@ def test_verify_names_what_does_not_match_and_mends_on_demand(tmp_path, capsys):
     gone.unlink()
     beside(unreadable).write_text("")
     assert main(["verify", str(tmp_path)]) == 1
-    told = capsys.readouterr().out
-    assert f"{damaged}: damaged\n" in told and f"{gone}: not there\n" in told and "4 files compared, 3 do not" in told
-    assert f"{beside(unreadable)}: the record cannot be read: " in told and str(whole) not in told
+    text = capsys.readouterr().out
+    assert f"{damaged}: damaged\n" in text and f"{gone}: not there\n" in text and "4 files compared, 3 do not" in text
+    assert f"{beside(unreadable)}: the record cannot be read: " in text and str(whole) not in text
     assert main(["verify", str(tmp_path), "--mend"]) == 1
     assert [path.name for path in sorted(tmp_path.glob("?.json"))] == ["a.json", "d.json"]
 

@@ -68,12 +68,12 @@ def randomise(zoo: Path) -> None:
 
 def test_the_shipped_models_work(examined, tmp_path, capsys):
     assert main(["doctor", "--config", write(examined, tmp_path)]) == 0
-    told = capsys.readouterr().out
-    assert "a cat" in told and "LOOK" not in told and "cpu_minutes" in told  # captions, verdicts, the estimate
+    printed = capsys.readouterr().out
+    assert "a cat" in printed and "LOOK" not in printed and "cpu_minutes" in printed  # captions, verdicts, the estimate
     folder = tmp_path / "results" / "doctor"
     report = json.loads((folder / "report.json").read_text())
     assert {finding["part"] for finding in report} == {*DECIDED_BY_WEIGHTS, "training, a step"}
-    assert all(finding["part"] in told and finding["measured"] in told for finding in report)
+    assert all(finding["part"] in printed and finding["measured"] in printed for finding in report)
     assert len(list(folder.glob("*.mp4"))) == 4
 
 
@@ -142,8 +142,8 @@ def test_models_that_no_row_and_no_score_needs_are_not_opened(examined, monkeypa
 def test_a_model_that_does_not_open_is_a_finding_and_the_others_are_examined_all_the_same(
     examined, tmp_path, monkeypatch
 ):
-    told = Finding("VLM", "concepts", "concepts", fine=True, look="")
-    monkeypatch.setattr("bico.doctor.examination.examine_vlm", lambda *_: (told, {}))
+    fine = Finding("VLM", "concepts", "concepts", fine=True, look="")
+    monkeypatch.setattr("bico.doctor.examination.examine_vlm", lambda *_: (fine, {}))
     zoo = Path(shutil.copytree(ZOO, tmp_path / "zoo", ignore=shutil.ignore_patterns("SHA256SUMS")))
     file = zoo / "wan/vae/diffusion_pytorch_model.safetensors"
     tensors = load_file(file)
@@ -193,14 +193,14 @@ def test_sources_or_weights_that_are_not_there_yet(examined, tmp_path, capsys):
         source["file"] = source["file"].replace("data/authors", str(tmp_path / "authors"))
     examined["authors_page"] = str(tmp_path / "authors")
     assert main(["doctor", "--config", write(examined, tmp_path)]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: sources: 0 of") and "-- downloads`)" in told and told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: sources: 0 of") and "-- downloads`)" in error and error.count("\n") == 1
     examined["models"] |= {"wan": "store/Wan-AI/Wan2.1-T2V-1.3B-Diffusers"}
     examined["weights_store"] = "store"
     assert main(["doctor", "--config", write(examined, tmp_path)]) == 2
-    told = capsys.readouterr().err
+    error = capsys.readouterr().err
     assert (
-        "Wan-AI/Wan2.1-T2V-1.3B-Diffusers is not there yet" in told
-        and "-- downloads` first" in told
-        and told.count("\n") == 1
+        "Wan-AI/Wan2.1-T2V-1.3B-Diffusers is not there yet" in error
+        and "-- downloads` first" in error
+        and error.count("\n") == 1
     )

@@ -14,7 +14,7 @@ from bico.config.reading import load
 from bico.methods.dreamvideo import learn as dreamvideo_learn
 from bico.methods.dualreal import learn as dualreal_learn
 from bico.methods.shared.prompts import project
-from bico.models.adapter import tell
+from bico.models.adapter import set_condition
 from bico.models.wan.sampling import generate
 from bico.pipeline.generate import generate as make_clips
 from bico.training.checkpoint import CHECKPOINT
@@ -25,7 +25,7 @@ from bico.training.checkpoint import CHECKPOINT
 def test_untrained_adapters_change_no_bit_of_the_velocity(sources, name: str, dtype: torch.dtype) -> None:
     opened = tiny.Backbone.open(tiny.folder(), text_slots=tiny.TEXT_SLOTS, dtype=dtype)
     plain, adapters = velocity(opened), untrained(opened, sources, name)
-    tell(adapters, torch.randn(1, tiny.APPEARANCE))
+    set_condition(adapters, torch.randn(1, tiny.APPEARANCE))
     with active(adapters, opened):
         # Else a GPU would capture the transformer as a graph that gives them no gradient.
         assert any(parameter.requires_grad for parameter in opened.transformer.parameters())
@@ -39,9 +39,9 @@ def test_motion_adapters_depend_on_the_appearance_and_no_appearance_means_zeros(
     adapters = shake(untrained(backbone, sources, name))
     with active(adapters, backbone):
         without = velocity(backbone)
-        tell(adapters, torch.zeros(1, tiny.APPEARANCE))
+        set_condition(adapters, torch.zeros(1, tiny.APPEARANCE))
         assert torch.equal(velocity(backbone), without)
-        tell(adapters, torch.ones(1, tiny.APPEARANCE))
+        set_condition(adapters, torch.ones(1, tiny.APPEARANCE))
         assert not torch.equal(velocity(backbone), without)
 
 

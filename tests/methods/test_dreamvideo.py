@@ -86,13 +86,15 @@ def test_half_of_the_captions_are_empty_in_motion_training(backbone, sources, mo
     stage.loss(torch.Generator().manual_seed(0), settings.batch_size, training=True)
     empty = (seen[0] == sources["clip"].empty_prompt_embeds).all(dim=(1, 2))
     assert 70 < empty.sum() < 130
-    (told,) = {each.told for each in adapters.modules() if isinstance(each, Adapter)}
-    assert len(told.unique(dim=0)) == tiny.MEDIA.num_frames
+    (condition,) = {each.current_condition for each in adapters.modules() if isinstance(each, Adapter)}
+    assert len(condition.unique(dim=0)) == tiny.MEDIA.num_frames
 
 
 def test_the_unconditional_pass_sees_no_appearance(backbone, sources, monkeypatch) -> None:
     made, seen, forward = artifacts(), [], Adapter.forward
-    monkeypatch.setattr(Adapter, "forward", lambda self, tokens: (seen.append(self.told), forward(self, tokens))[1])
+    monkeypatch.setattr(
+        Adapter, "forward", lambda self, tokens: (seen.append(self.current_condition), forward(self, tokens))[1]
+    )
     composed(backbone, made, "dreamvideo")
     layers = 3 * backbone.num_blocks  # of both sources
     conditional, unconditional = seen[:layers], seen[layers : 2 * layers]
@@ -107,8 +109,8 @@ def test_the_appearance_is_the_mean_over_the_images(backbone, sources) -> None:
     images = [artifact("still") | {"appearance": torch.full((tiny.APPEARANCE,), value)} for value in (1.0, 3.0)]
     with dreamvideo_compose.active(backbone, [*images, artifact("clip")]) as before_pass:
         before_pass(True)
-        told = [each.told for each in backbone.transformer.modules() if isinstance(each, Adapter)]
-    assert told and all(torch.equal(each, torch.full((1, tiny.APPEARANCE), 2.0)) for each in told)
+        conditions = [each.current_condition for each in backbone.transformer.modules() if isinstance(each, Adapter)]
+    assert conditions and all(torch.equal(each, torch.full((1, tiny.APPEARANCE), 2.0)) for each in conditions)
 
 
 @pytest.mark.parametrize("source", ["still", "clip"])

@@ -60,7 +60,9 @@ def test_motion_adapters_are_conditioned_on_no_appearance_in_identity_steps(back
     for step in range(20):
         loss(torch.Generator().manual_seed(step), 2, training=True)
         (motion,) = {parameter.requires_grad for parameter in adapters.motion.parameters()}
-        (sees,) = {each.told is not None for each in adapters.motion.modules() if isinstance(each, Adapter)}
+        (sees,) = {
+            each.current_condition is not None for each in adapters.motion.modules() if isinstance(each, Adapter)
+        }
         steps.add((motion, sees))
     assert steps == {(True, True), (False, False)}
 
@@ -125,8 +127,8 @@ def test_neighbouring_blocks_share_an_alpha_that_the_controller_computes_from_ma
 def test_restored_adapters_are_conditioned_on_the_image_of_their_training(backbone, sources) -> None:
     tensors = untrained(backbone, sources, "dualreal").state_dict() | {"appearance": sources["still"].appearance[0]}
     restored = dualreal_compose.restored(backbone, tensors, DUALREAL)
-    told = [each.told for each in restored.motion.modules() if isinstance(each, Adapter)]
-    assert told and all(torch.equal(each, sources["still"].appearance) for each in told)
+    conditions = [each.current_condition for each in restored.motion.modules() if isinstance(each, Adapter)]
+    assert conditions and all(torch.equal(each, sources["still"].appearance) for each in conditions)
 
 
 def test_nothing_is_learned_of_a_case_that_is_not_supported(toybox) -> None:

@@ -150,16 +150,16 @@ def test_a_manifest_that_names_a_clip_twice_or_wrongly_is_refused(small, folder,
 
 
 def test_clips_of_other_sources_prompts_or_words_are_refused(small, folder):
-    told = "expected clips made from a bundle of this config"
+    advice = "expected clips made from a bundle of this config"
     scene = small["sources"]["cat_beach"]["scene"]
     small["sources"]["cat_beach"]["scene"] = scene | {"seed": 1}
-    assert f"case {CASE}: made from other sources: cat_beach is not the same: {told}" in problem(small)
+    assert f"case {CASE}: made from other sources: cat_beach is not the same: {advice}" in problem(small)
     small["sources"]["cat_beach"]["scene"] = scene
     case = small["cases"][CASE]
     small["cases"][CASE] = case | {"prompt": "a cat bouncing in a city"}
     assert "made from the prompt 'a cat bouncing in the city', not 'a cat bouncing in a city'" in problem(small)
     small["cases"][CASE] = case | {"bind": case["bind"] | {"cat_beach": ["a cat"]}}
-    assert f"case {CASE}: made with other words bound: {told}" in problem(small)
+    assert f"case {CASE}: made with other words bound: {advice}" in problem(small)
     small["cases"][CASE], small["learning_seeds"] = case, [0, 1]
     said = f"case {CASE}, seed 1: made with the learning seed 0: expected 1, as in this config"
     assert said in problem(small)

@@ -154,8 +154,8 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, capsys) -> No
         tmp_path / "theirs.safetensors": f"this is {theirs}, which is read",
     }.items():
         assert run("import", theirs, out) == 2
-        told = capsys.readouterr().err
-        assert told.startswith(f"error: {out}: {reason}") and told.count("\n") == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {out}: {reason}") and error.count("\n") == 1
     assert set(load_file(theirs)) == set(checkpoint(motion=False))
 
 

@@ -10,9 +10,9 @@ from bico.models.adapter import Adapter, beside
 def test_an_adapter_is_two_layers_with_a_gelu_between_them_and_an_added_condition() -> None:
     adapter, tokens, condition = Adapter(6, 4, 3), torch.randn(2, 5, 6), torch.randn(2, 3)
     nn.init.normal_(adapter.up.weight)
-    adapter.told = condition
-    told = tokens + (condition @ adapter.condition.weight.T)[:, None]
-    inner = F.gelu(told @ adapter.down.weight.T + adapter.down.bias)
+    adapter.current_condition = condition
+    conditioned = tokens + (condition @ adapter.condition.weight.T)[:, None]
+    inner = F.gelu(conditioned @ adapter.down.weight.T + adapter.down.bias)
     torch.testing.assert_close(adapter(tokens), inner @ adapter.up.weight.T + adapter.up.bias)
 
 

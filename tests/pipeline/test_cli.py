@@ -32,8 +32,8 @@ from bico.toybox.world import sample_scene
 def test_check_says_what_there_is(small, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_initialized", lambda: False)  # as in a process of its own
     assert main(["check", "--config", write(small, tmp_path)]) == 0
-    told = capsys.readouterr()
-    assert f"2 sources, 1 cases, {len(small['methods'])} rows, all fine" in told.out and told.err == ""
+    printed = capsys.readouterr()
+    assert f"2 sources, 1 cases, {len(small['methods'])} rows, all fine" in printed.out and printed.err == ""
     case = small["cases"]["cat_bouncing_in_the_city"]
     del case["bind"]["fish_bouncing"], case["truth"]
     assert main(["check", "--config", write(small, tmp_path)]) == 0
@@ -51,7 +51,7 @@ def test_what_a_command_took_of_a_gpu_is_the_last_line_of_its_log(small, tmp_pat
     ("arguments", "expected"),
     [
         (["render", "cat"], "error: no source 'cat' in the config: expected one of cat_beach, fish_bouncing"),
-        (["generate", "bica"], "error: no method 'bica' in the config: expected one of base, copy"),
+        (["generate", "bica"], "error: no row 'bica' in the config: expected one of base, copy"),
         (["table", "table4"], "error: no table 'table4' in the config: expected one of table1, table2, table3"),
     ],
 )
@@ -286,8 +286,8 @@ def test_an_output_that_cannot_be_written_is_told_before_any_work(quick, tmp_pat
     arguments = ["decompose", str(tmp_path / "cat.jpg"), "--config", quick, "--prompt", "a cat", "--keep", "cat"]
     values = {"--out": str(tmp_path / "out.mp4")} | {option: "/proc/x.mp4" if option == "--out" else "/proc/x"}
     assert main([*arguments, *(text for pair in values.items() for text in pair)]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: /proc/x") and "no file can be written there" in told and told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: /proc/x") and "no file can be written there" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -304,9 +304,9 @@ def test_a_command_that_is_stopped_says_so_in_one_line_and_leaves_no_temporary_f
             assert running.poll() is None
             time.sleep(0.05)
         running.send_signal(stop)
-        told = running.communicate()[1]
-    assert running.returncode == code and told.splitlines()[-1] == "stopped: finished files are kept"
-    assert "Traceback" not in told and not [*temporary.glob("tmp*")]
+        printed = running.communicate()[1]
+    assert running.returncode == code and printed.splitlines()[-1] == "stopped: finished files are kept"
+    assert "Traceback" not in printed and not [*temporary.glob("tmp*")]
 
 
 def test_a_disk_that_is_full_when_blocks_are_compiled_is_one_line(quick, capsys, monkeypatch):

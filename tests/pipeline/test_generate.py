@@ -52,8 +52,8 @@ def made(config, monkeypatch) -> Callable:
         monkeypatch.setattr("bico.pipeline.generate.open_backbone", lambda config: tiny.backbone())
         try:
             generate(config, "base")
-        except InputError as told:
-            return tried, str(told)
+        except InputError as failure:
+            return tried, str(failure)
         return tried, json.loads((config.results / "clips" / "base.json").read_text())
 
     return run
@@ -109,8 +109,8 @@ def test_a_method_of_ones_own_cannot_give_another_clip_than_that_of_the_job(conf
 
 
 def test_a_row_of_which_every_clip_fails_is_an_error(made):
-    _, told = made(0, 1, 2, error=ValueError("no such token"))
-    assert told == "base: not one of 3 clips could be made: ValueError: no such token"
+    _, message = made(0, 1, 2, error=ValueError("no such token"))
+    assert message == "base: not one of 3 clips could be made: ValueError: no such token"
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_a_row_of_which_every_clip_fails_is_an_error(made):
     ],
 )
 def test_a_device_that_fails_is_no_failure_of_the_method_s(made, error):
-    tried, told = made(1, error=error)
-    assert tried == [0, 1] and told.startswith("base: cat_bouncing_in_the_city 1: the device failed (")
-    assert "\n" not in told
+    tried, message = made(1, error=error)
+    assert tried == [0, 1] and message.startswith("base: cat_bouncing_in_the_city 1: the device failed (")
+    assert "\n" not in message
     tried, manifest = made()
     assert tried == [1, 2] and {entry["status"] for entry in manifest} == {"ok"}
 

@@ -36,9 +36,9 @@ def start(command: list[str], folder: Path) -> subprocess.Popen:
 
 def finished(command: list[str], folder: Path) -> str:
     with start(command, folder) as running:
-        told = running.communicate()[1]
-    assert running.returncode == 0, told
-    return told
+        printed = running.communicate()[1]
+    assert running.returncode == 0, printed
+    return printed
 
 
 def files(folder: Path) -> dict[str, bytes]:

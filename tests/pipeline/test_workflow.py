@@ -188,14 +188,14 @@ def test_what_raters_send_back_makes_tables_new_and_nothing_else(checkout, confi
     assert "2.csv, row 2, column motion: expected a whole number from 1 to 5, got '6'" in refused
 
 
-def told(checkout: Path, config_file: Path, *targets: object) -> dict[str, tuple[str, str]]:
+def dry_run(checkout: Path, config_file: Path, *targets: object) -> dict[str, tuple[str, str]]:
     """Rule -> the params and the inputs of all its jobs, as a dry run prints them."""
     for rules in (checkout / "workflow" / "rules").glob("*.smk"):
-        text = rules.read_text().replace("python -m bico.cli", ": told {rule} # {params} # {input} #")
+        text = rules.read_text().replace("python -m bico.cli", ": dry_run {rule} # {params} # {input} #")
         rules.write_text(text)
     output = snakemake("-n", "-p", "--configfile", config_file, "--", *targets, folder=checkout).stdout
     found: dict[str, tuple[str, str]] = {}
-    for rule, params, inputs in re.findall(r": told (\w+) # (.*?) # (.*?) #", output):
+    for rule, params, inputs in re.findall(r": dry_run (\w+) # (.*?) # (.*?) #", output):
         before = found.get(rule, ("", ""))
         found[rule] = (f"{before[0]} {params}", f"{before[1]} {inputs}")
     assert found, output
@@ -213,7 +213,7 @@ def test_every_rule_has_the_params_of_its_own_step(checkout, config_file, small)
     targets += ["figures/table1.png", "figures/training/bico.png", "figures/curves/knob.png", "rating/pages"]
     targets += ["figures/cases/cat_bouncing_in_the_city.png", "published.csv", "controls.csv"]
     targets += ["scorers.csv", "entry/entry.json"]
-    found = told(checkout, config_file, *(results / name for name in targets))
+    found = dry_run(checkout, config_file, *(results / name for name in targets))
     arguments = {
         "render": ("cat_beach",), "encode": ("auto",), "learn": ("bico", 0, "auto"), "generate": ("bico", "auto"),
         "binding": ("bico",), "score": ("bico",), "table": ("table1",), "curve": ("knob",),
@@ -234,7 +234,7 @@ def test_rules_know_the_models_that_they_fetch(checkout, config_file, small, tmp
     small["models"] |= {model: str(tmp_path / "store" / repository) for model, repository in repositories.items()}
     config_file.write_text(yaml.safe_dump(small, sort_keys=False))
     targets = "table1.csv", "binding.csv", "published.csv"
-    found = told(checkout, config_file, *(Path(small["results"]) / name for name in targets))
+    found = dry_run(checkout, config_file, *(Path(small["results"]) / name for name in targets))
     needed = {
         rule: {model for model, repository in repositories.items() if f"/{repository}.json" in inputs}
         for rule, (_, inputs) in found.items()

@@ -24,7 +24,7 @@ def folder(small, tmp_path):
     return tmp_path / "bundle"
 
 
-def told(path) -> str:
+def problem(path) -> str:
     with pytest.raises(InputError) as caught:
         read_bundle(path)
     assert "\n" not in str(caught.value)
@@ -98,37 +98,37 @@ def test_a_source_that_is_not_whole_is_told_before_anything_is_written(small, tm
 def test_a_bundle_that_is_cut_short_is_told(folder, small, tmp_path):
     write_bundle(load(small), tmp_path / "bundle.zip")
     (tmp_path / "short.zip").write_bytes((tmp_path / "bundle.zip").read_bytes()[:-100])
-    assert "short.zip: no whole zip file" in told(tmp_path / "short.zip")
-    assert "nowhere: no such file or folder" in told(tmp_path / "nowhere")
+    assert "short.zip: no whole zip file" in problem(tmp_path / "short.zip")
+    assert "nowhere: no such file or folder" in problem(tmp_path / "nowhere")
     with zipfile.ZipFile(tmp_path / "nested.zip", "w") as archive:
         archive.write(folder / "manifest.json", "bundle/manifest.json")
-    assert "nested.zip: no manifest.json in it: expected one at its top" in told(tmp_path / "nested.zip")
+    assert "nested.zip: no manifest.json in it: expected one at its top" in problem(tmp_path / "nested.zip")
     picture = folder / "media/cat_beach/1.png"
     picture.write_bytes(picture.read_bytes()[:-1])
-    assert "media/cat_beach/1.png is not what was written (SHA-256)" in told(folder)
+    assert "media/cat_beach/1.png is not what was written (SHA-256)" in problem(folder)
     picture.unlink()
-    assert "no media/cat_beach/1.png in it" in told(folder)
+    assert "no media/cat_beach/1.png in it" in problem(folder)
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text()[:-9])
-    assert "bundle/manifest.json: no whole JSON file" in told(folder)
+    assert "bundle/manifest.json: no whole JSON file" in problem(folder)
     shutil.rmtree(folder)
     folder.mkdir()
-    assert "bundle: no manifest.json in it" in told(folder)
+    assert "bundle: no manifest.json in it" in problem(folder)
 
 
 def test_a_manifest_that_names_a_thing_twice_or_not_at_all_is_told(folder):
     whole, path = json.loads((folder / "manifest.json").read_text()), folder / "manifest.json"
     path.write_text(json.dumps(whole | {"clips": whole["clips"] * 2}))
-    assert "clips.2 (case cat_bouncing_in_the_city, seed 4): it stands there twice, first in clips.0" in told(folder)
+    assert "clips.2 (case cat_bouncing_in_the_city, seed 4): it stands there twice, first in clips.0" in problem(folder)
     path.write_text(json.dumps(whole | {"clips": [whole["clips"][0] | {"case": "cat_bouncing"}]}))
-    assert "clips.0: no case 'cat_bouncing': did you mean 'cat_bouncing_in_the_city'?" in told(folder)
+    assert "clips.0: no case 'cat_bouncing': did you mean 'cat_bouncing_in_the_city'?" in problem(folder)
     path.write_text(json.dumps(whole | {"sources": {}}))
-    assert "cases.cat_bouncing_in_the_city: no source 'cat_beach'" in told(folder)
+    assert "cases.cat_bouncing_in_the_city: no source 'cat_beach'" in problem(folder)
     path.write_text(json.dumps(whole).replace('"name"', '"clips": [], "name"'))
-    assert "manifest.json: 'clips' stands there twice" in told(folder)
+    assert "manifest.json: 'clips' stands there twice" in problem(folder)
     path.write_text(json.dumps({key: value for key, value in whole.items() if key != "cases"}))
-    assert "manifest.json: cases: missing" in told(folder)
+    assert "manifest.json: cases: missing" in problem(folder)
     source = whole["sources"]["cat_beach"]
     outside = source | {"files": [source["files"][0] | {"path": "../../etc/passwd"}]}
     path.write_text(json.dumps(whole | {"sources": whole["sources"] | {"cat_beach": outside}}))
-    assert "expected a path inside the folder with '/' between its parts, got '../../etc/passwd'" in told(folder)
+    assert "expected a path inside the folder with '/' between its parts, got '../../etc/passwd'" in problem(folder)

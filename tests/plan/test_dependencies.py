@@ -238,7 +238,7 @@ def photographs(small, tmp_path):
     ],
 )
 def test_a_photograph_or_a_mask_that_changes_makes_stale_what_it_is_used_for(photographs, tmp_path, changed, stale):
-    def told() -> dict[str, tuple]:
+    def found() -> dict[str, tuple]:
         config = load(photographs)
         made = {
             name: getattr(dependencies, name)(config) for name in ("concepts", "appearance", "calibrate", "figures")
@@ -248,9 +248,9 @@ def test_a_photograph_or_a_mask_that_changes_makes_stale_what_it_is_used_for(pho
         items = {name: "cat_beach" if "cat_beach" in step.items else "" for name, step in made.items()}
         return {name: (step.params(config), step.record(config, items[name])["inputs"]) for name, step in made.items()}
 
-    before = told()
+    before = found()
     (tmp_path / changed).write_bytes(b"another picture")
-    after = told()
+    after = found()
     for which in (0, 1):  # for the rules, and for the records
         assert {name for name in before if before[name][which] != after[name][which]} == stale
 
@@ -262,14 +262,14 @@ def test_photographs_or_masks_in_another_order_are_encoded_anew(photographs, key
     for path in map(Path, (*source["files"], *source["masks"])):
         path.write_text(path.name)
 
-    def told() -> tuple:
+    def found() -> tuple:
         config = load(photographs)
         step = dependencies.encode(config, "float32")
         return step.params(config), step.record(config, "cat_beach")
 
-    before = told()
+    before = found()
     source[key].reverse()
-    after = told()
+    after = found()
     assert before[0] != after[0] and before[1] != after[1]
 
 

@@ -27,7 +27,7 @@ from bico.profiling.costs import Costs, Speed, costs_of
 from bico.profiling.estimate import estimate, jobs_in
 from bico.profiling.expected import expected_seconds
 from bico.profiling.measuring import handful, speeds
-from bico.profiling.work import MAP_LEVELS, PUBLISHED, TESTED, Job, Sizes, Work, captions
+from bico.profiling.work import MAP_LEVELS, PUBLISHED, TESTED, ModelSizes, RuleJob, Work, captions
 from bico.toybox.faults import dosed_clips
 
 UNIT = Costs(
@@ -48,7 +48,7 @@ def work(config: dict, **changes: object) -> Work:
 
 
 def hours(of: Work, rule: str, **wildcards: str) -> float:
-    return of.of(Job(rule, wildcards))["cpu_hours"]
+    return of.of(RuleJob(rule, wildcards))["cpu_hours"]
 
 
 # --- the published sizes --------------------------------------------------------------------------------------------
@@ -59,18 +59,18 @@ def test_operations_are_those_of_the_models_at_their_size(small):
     small["models"] |= {"wan": "not/fetched/yet", "clip": "not/fetched/yet"}
     small |= {"text_slots": 512, "media": {"height": 480, "width": 832, "num_frames": 81, "fps": 15}}
     config = load(small)
-    assert Sizes(config).tflop(config.media, 81) == pytest.approx((283.0, 866), rel=5e-3)
+    assert ModelSizes(config).tflop(config.media, 81) == pytest.approx((283.0, 866), rel=5e-3)
 
 
 def test_numbers_that_are_learned_at_full_size(small):
     small["models"] |= {"wan": "not/fetched/yet", "clip": "not/fetched/yet"}
     config = load(small)
-    assert Sizes(config).appearance == 512
+    assert ModelSizes(config).appearance == 512
     own = config.models.model_copy(update={"appearance": Path("not/fetched/either")})
-    assert Sizes(config.model_copy(update={"models": own})).appearance == 1024
-    learned = config.methods["bico"].parameters("image", Sizes(config).backbone)
+    assert ModelSizes(config.model_copy(update={"models": own})).appearance == 1024
+    learned = config.methods["bico"].parameters("image", ModelSizes(config).backbone)
     assert learned == 31 * 4_727_809  # one global binder and 30 of blocks
-    assert config.methods["bico"].parameters("video", Sizes(config).backbone) == 31 * 9_460_226
+    assert config.methods["bico"].parameters("video", ModelSizes(config).backbone) == 31 * 9_460_226
 
 
 # --- work -----------------------------------------------------------------------------------------------------------
@@ -124,9 +124,9 @@ def test_steps_on_an_image_count_with_their_own_batch_size(toybox):
 @needs_zoo
 def test_work_of_models_is_that_of_a_gpu_if_there_is_one(toybox):
     on_gpu = work(toybox, gpu=True)
-    assert on_gpu.of(Job("score", {"method": "bico"}))["cpu_hours"] == 0
-    assert on_gpu.of(Job("score", {"method": "bico"}))["gpu_hours"] == hours(work(toybox), "score", method="bico")
-    assert on_gpu.of(Job("table", {"table": "table1"}))["gpu_hours"] == 0
+    assert on_gpu.of(RuleJob("score", {"method": "bico"}))["cpu_hours"] == 0
+    assert on_gpu.of(RuleJob("score", {"method": "bico"}))["gpu_hours"] == hours(work(toybox), "score", method="bico")
+    assert on_gpu.of(RuleJob("table", {"table": "table1"}))["gpu_hours"] == 0
 
 
 BICO_THEN = {"stages": {"global_steps": 15, "all_steps": 45}, "clip_stages": {"global_steps": 15, "all_steps": 45}}
@@ -171,7 +171,7 @@ def test_jobs_are_those_of_a_dry_run():
         "[Tue Nov 24 13:33:52 2026]\nlocalrule table:\n    output: c\n    jobid: 1\n"
         "[Tue Nov 24 13:33:52 2026]\nlocalrule all:\n    input: c\n    jobid: 0\n"
     )
-    assert list(jobs_in(output)) == [Job("learn", {"method": "bico", "part": "0"}), Job("table", {})]
+    assert list(jobs_in(output)) == [RuleJob("learn", {"method": "bico", "part": "0"}), RuleJob("table", {})]
 
 
 @pytest.mark.usefixtures("at_root")
@@ -233,8 +233,8 @@ def test_speeds_come_from_the_metrics_of_steps(toybox, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found, alone = speeds(config, {"bico": 0.5})
-    _, still = Sizes(config).tflop(config.media, 1)
-    _, clip = Sizes(config).tflop(config.media, 9)
+    _, still = ModelSizes(config).tflop(config.media, 1)
+    _, clip = ModelSizes(config).tflop(config.media, 9)
     batch = config.methods["bico"].batch_size
     assert found["bico"].still == pytest.approx(batch * still / (0.5 * 3))
     assert found["bico"].clip == pytest.approx(batch * clip / (0.5 * 8))
@@ -245,10 +245,10 @@ def test_disk_is_what_is_learned_and_generated(small):
     small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
     of, config = work(small), load(small)
     sizes = [config.methods["bico"].parameters(source.kind, of.sizes.backbone) for source in config.sources.values()]
-    learn = Job("learn", {"method": "bico", "part": "0"})
+    learn = RuleJob("learn", {"method": "bico", "part": "0"})
     assert of.of(learn)["gb"] == pytest.approx(4e-9 * sum(sizes))
     assert work(small | {"learned_dtype": "bfloat16"}).of(learn)["gb"] == pytest.approx(2e-9 * sum(sizes))
-    assert of.of(Job("generate", {"method": "bico"}))["gb"] == pytest.approx(1e-9 * 0.3 * 9 * 48 * 48 * 3)
+    assert of.of(RuleJob("generate", {"method": "bico"}))["gb"] == pytest.approx(1e-9 * 0.3 * 9 * 48 * 48 * 3)
 
 
 def test_numbers_of_a_lora_are_those_of_its_layers(small):
@@ -257,7 +257,7 @@ def test_numbers_of_a_lora_are_those_of_its_layers(small):
     settings = config.methods["db_lora"]
     with db_lora.adapter(tiny.backbone().transformer, settings.video_rank, seed=0) as learned:
         numbers = sum(each.numel() for each in learned.values())
-    assert settings.parameters("video", Sizes(config).backbone) == numbers
+    assert settings.parameters("video", ModelSizes(config).backbone) == numbers
 
 
 def test_decoding_counts_by_the_frame_and_trials_by_the_clip(small):
@@ -322,7 +322,7 @@ def test_applications_controls_and_maps_count_by_their_clips_and_passes(toybox):
     rows = ["base", *applying_rows(config)]
     made = len(config.applications) * len(config.seeds) * sum(of.of_one(row)["a composition"] for row in rows)
     assert seconds("applications") == pytest.approx(made)
-    assert of.of(Job("applications", {}))["gb"] > 0
+    assert of.of(RuleJob("applications", {}))["gb"] > 0
     forward = {
         name: of.sizes.tflop(config.media, 9 if entry.kind == "video" else 1)[0]
         for name, entry in config.sources.items()
@@ -340,7 +340,9 @@ def test_applications_controls_and_maps_count_by_their_clips_and_passes(toybox):
 
 def test_less_than_an_hour_is_told_in_minutes(small, monkeypatch):
     small["models"] |= {"wan": "not/fetched/yet", "clip": "not/fetched/yet"}
-    monkeypatch.setattr("bico.profiling.estimate.planned", lambda config, targets: [Job("table", {}), Job("table", {})])
+    monkeypatch.setattr(
+        "bico.profiling.estimate.planned", lambda config, targets: [RuleJob("table", {}), RuleJob("table", {})]
+    )
     text = estimate(load(small), UNIT.model_copy(update={"other": 90.0}), [])
     assert "cpu_minutes" in text and text.split("total")[1].split()[:3] == ["2", "0.00", "3.00"]
 
@@ -348,7 +350,7 @@ def test_less_than_an_hour_is_told_in_minutes(small, monkeypatch):
 def test_starts_count_and_encoded_captions_take_their_dtypes_room(small):
     small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
     assert hours(work(small, start=3600), "score", method="base") == 1 + hours(work(small), "score", method="base")
-    wide, narrow = (work(small | {"dtype": dtype}).of(Job("encode", {}))["gb"] for dtype in ("float32", "bfloat16"))
+    wide, narrow = (work(small | {"dtype": dtype}).of(RuleJob("encode", {}))["gb"] for dtype in ("float32", "bfloat16"))
     assert wide == 2 * narrow
     config, text_dim = load(small), work(small).sizes.transformer["text_dim"]
     assert narrow == pytest.approx(1e-9 * captions(config) * min(60, config.text_slots) * text_dim * 2)
@@ -381,7 +383,11 @@ def test_a_photo_and_a_clip_of_ones_own_cost_what_their_trainings_cost(toybox):
 
 def test_the_estimate_has_rows_own_media_parts_and_time_limits(small, monkeypatch):
     small["models"] |= {"wan": "not/fetched/yet", "clip": "not/fetched/yet"}
-    jobs = [Job("learn", {"method": "bico", "part": "0"}), Job("generate", {"method": "bico"}), Job("plot", {})]
+    jobs = [
+        RuleJob("learn", {"method": "bico", "part": "0"}),
+        RuleJob("generate", {"method": "bico"}),
+        RuleJob("plot", {}),
+    ]
     monkeypatch.setattr("bico.profiling.estimate.planned", lambda config, targets: jobs)
     costs = {"gpu": True, "start": 3600.0, "training": {"bico": Speed(still=1e9, clip=1e9)}}
     text = estimate(load(small), UNIT.model_copy(update=costs | {"sampling": 1e9}), [])
@@ -397,7 +403,7 @@ def test_the_estimate_has_rows_own_media_parts_and_time_limits(small, monkeypatc
 
 def test_expected_seconds_are_those_of_a_gpu_at_full_size(small):
     small["models"] |= {"wan": str(tiny.folder()), "clip": "not/fetched/yet"}
-    jobs = [Job("generate", {"method": "base"}), Job("all", {})]
+    jobs = [RuleJob("generate", {"method": "base"}), RuleJob("all", {})]
     (toy, _), alone = expected_seconds(load(small), jobs), costs_of("cpu_amx")
     assert alone.start < toy < costs_of("h100").start
     small["models"] |= {"wan": "not/fetched/yet"}

@@ -112,8 +112,8 @@ def test_the_digest_of_judges_knows_the_key_words_that_a_score_reads(tmp_path):
 
 def test_only_entries_of_one_set_stand_in_one_table(entries, tmp_path, capsys):
     assert main(["board", str(entries), "--out", str(tmp_path / "board")]) == 0
-    told = capsys.readouterr().out
-    assert "ada, bob;" in told and "notice: these groups have different sets" in told
+    printed = capsys.readouterr().out
+    assert "ada, bob;" in printed and "notice: these groups have different sets" in printed
     groups = data_of(tmp_path / "board" / "index.html")["groups"]
     assert [{row["entry"] for row in group["rows"]} for group in groups] == [{"ada", "bob"}, {"eve"}]
     assert all((tmp_path / "board" / clip).is_file() for row in groups[0]["rows"] for clip in row["clips"].values())

@@ -72,13 +72,13 @@ def test_without_the_package_one_line_says_how_to_install_it(results: Path, monk
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     assert main(["tensorboard", str(results)]) == 2
-    told = capsys.readouterr().err
-    assert "uv sync --extra tensorboard" in told and told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert "uv sync --extra tensorboard" in printed and printed.count("\n") == 1
     assert not (results / "tensorboard").exists()
 
 
 @pytest.mark.parametrize("folder", ["none", "."])
 def test_a_folder_without_training_curves_is_one_line(tmp_path: Path, capsys, folder: str) -> None:
     assert main(["tensorboard", str(tmp_path / folder)]) == 2
-    told = capsys.readouterr().err
-    assert "no training curves: expected a folder of results" in told and told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert "no training curves: expected a folder of results" in printed and printed.count("\n") == 1

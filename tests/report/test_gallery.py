@@ -56,8 +56,8 @@ def test_every_clip_is_there_and_a_failed_one_says_so(page):
                 if (case["id"], seed, method) == ("robot_spins", "0", "bico"):
                     assert clip == {"status": "failed", "file": None, "scores": []}
                 else:
-                    told = [["CLIP-T", str(21 + int(seed))], ["DINO-I", "43"], ["dynamic degree", "65"]]
-                    assert (page.parent / clip["file"]).is_file() and clip["scores"] == told
+                    lines = [["CLIP-T", str(21 + int(seed))], ["DINO-I", "43"], ["dynamic degree", "65"]]
+                    assert (page.parent / clip["file"]).is_file() and clip["scores"] == lines
         assert (page.parent / case["truth"]).is_file()
         assert all((page.parent / source["file"]).is_file() for source in case["sources"])
 

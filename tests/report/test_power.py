@@ -109,20 +109,20 @@ def test_the_command_prints_the_difference_the_grid_and_what_one_takes(tmp_path)
             for seed in config.seeds
         ]
         write_text(config.paths.scores(method), pd.DataFrame(rows).to_csv(index=False))
-    told = power(config, ("bico", "base"), "clip_t", 1.0)
+    text = power(config, ("bico", "base"), "clip_t", 1.0)
     assert (
-        told.startswith("BiCo minus Plain prompt, CLIP-T: +") and "with 3 cases that both have, and 2 trainings" in told
+        text.startswith("BiCo minus Plain prompt, CLIP-T: +") and "with 3 cases that both have, and 2 trainings" in text
     )
-    grid = [[float(cell) for cell in line.split()] for line in told.split("\n\n")[2].splitlines()]
+    grid = [[float(cell) for cell in line.split()] for line in text.split("\n\n")[2].splitlines()]
     assert grid[0] == [1, 2, 4, 8, 16] and [line[0] for line in grid[1:]] == [3, 14, 28, 60, 120, 240]
     assert all(line[2:] == sorted(line[2:], reverse=True) for line in grid[2:])
-    assert told.count("A difference of 1 needs ") == 5
+    assert text.count("A difference of 1 needs ") == 5
 
 
 def test_a_row_that_is_not_scored_and_a_difference_of_nothing_are_one_line(capsys):
     config = ["--config", str(ROOT / "config" / "toybox.yaml")]
     assert main(["power", "bico", "bica", *config]) == 2
-    assert "no method 'bica' in the config" in capsys.readouterr().err
+    assert "no row 'bica' in the config" in capsys.readouterr().err
     assert main(["power", "bico", "base", *config, "--difference", "0"]) == 2
     assert "--difference 0: expected a number above 0" in capsys.readouterr().err
     assert main(["power", "bico", "base", *config, "--score", "beauty"]) == 2

@@ -317,9 +317,9 @@ def test_the_captions_of_the_first_photograph_are_those_that_it_has_alone():
 def test_key_words_of_photographs_are_those_of_most_or_of_the_first(caplog, named, expected, noticed):
     caplog.set_level("INFO")
     answers, vlm = iter(named), describes(None)
-    told = vlm.reply
+    reply = vlm.reply
     vlm.reply = lambda prompt, seed: (
-        json.dumps({"spatial": next(answers)}) if prompt in CONCEPT_REQUESTS else told(prompt, seed)
+        json.dumps({"spatial": next(answers)}) if prompt in CONCEPT_REQUESTS else reply(prompt, seed)
     )
     first, *others = photographs(len(named))
     found = concepts.extract(first, "image", SETTINGS, vlm, fps=8, others=others)

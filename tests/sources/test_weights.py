@@ -24,7 +24,7 @@ from bico.cli.main import main
 from bico.config.reading import load
 from bico.core.errors import InputError
 from bico.pipeline.preflight import preflight
-from bico.report.tables import published
+from bico.report.tables import paper_table
 from bico.sources import weights
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -244,7 +244,7 @@ def test_the_paper_has_its_own_values_and_every_row_of_its_tables(paper, toybox)
     for table in ("table1", "table2", "table3"):
         shared = {row: number for row, number in config.table(table).items() if row not in here_alone}
         assert shared == variants.table(table)
-        assert {*filter(None, config.table(table).values())} == {*published(table).index[1:]}
+        assert {*filter(None, config.table(table).values())} == {*paper_table(table).index[1:]}
 
 
 def test_every_key_of_the_paper_is_a_key_of_the_default_one(paper, toybox):

@@ -291,14 +291,14 @@ def test_the_evaluation_has_a_loss_of_its_own(tmp_path: Path) -> None:
 
 
 def test_losses_are_called_with_whether_they_train_and_the_evaluation_has_no_gradient(tmp_path: Path) -> None:
-    parameter, told = nn.Parameter(torch.ones(1)), []
+    parameter, seen = nn.Parameter(torch.ones(1)), []
 
     def loss(generator: torch.Generator, batch_size: int, training: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        told.append((training, torch.is_grad_enabled()))
+        seen.append((training, torch.is_grad_enabled()))
         return parameter.sum(), torch.rand(1)
 
     fit([Group({"p": parameter}, 0.1)], [Stage("all", 1, loss)], settings(), seed=0, workdir=tmp_path)
-    assert told == [(True, True)] + [(False, False)] * EVAL_BATCHES
+    assert seen == [(True, True)] + [(False, False)] * EVAL_BATCHES
 
 
 def test_weight_decay_is_that_of_the_settings(tmp_path: Path) -> None:

@@ -382,9 +382,9 @@ def test_words_of_the_shipped_backbone_lean_on_their_sentence():
 @needs_zoo
 def test_words_tell_the_shipped_backbone_which_way_to_slide(monkeypatch):
     backbone = Backbone.open(ZOO / "wan", text_slots=settings.TEXT_SLOTS[0])
-    assert evaluate.told(backbone, "sliding", count=8) > 0.1
+    assert evaluate.caption_effect(backbone, "sliding", count=8) > 0.1
     monkeypatch.setattr(evaluate, "caption", lambda scene, rng, detail: "a cat sliding")
-    assert evaluate.told(backbone, "sliding", count=8) == 0
+    assert evaluate.caption_effect(backbone, "sliding", count=8) == 0
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from bico.plan.trainings import (
     learner,
     trainings,
 )
-from bico.profiling.expected import Job, expected_seconds
+from bico.profiling.expected import RuleJob, expected_seconds
 from bico.report.ending import ending, with_targets
 from bico.sources.weights import manifest, read_lock, repositories
 
@@ -109,7 +109,7 @@ onstart:
     # For snakemake_logger_plugin_bico, which shows the progress of the run.
     due = list(workflow.dag.needrun_jobs())
     expected = expected_seconds(
-        CONFIG, [Job(job.rule.name, job.wildcards_dict) for job in due]
+        CONFIG, [RuleJob(job.rule.name, job.wildcards_dict) for job in due]
     )
     seconds = dict(zip([job.jobid for job in due], expected))
     logger.info(
@@ -125,12 +125,12 @@ onsuccess:
     command = partial(with_targets, sys.argv[1:], workflow.dag_settings.targets)
     width = shutil.get_terminal_size(fallback=(100, 24)).columns
     try:
-        told = ending(CONFIG, sorted(tables), width=width, command=command)
+        text = ending(CONFIG, sorted(tables), width=width, command=command)
     except (
         InputError
     ) as error:  # a table that somebody edited does not make the run fail
-        told = f"error: {error}"
-    logger.info(f"\n{told}", extra={"shown": True})
+        text = f"error: {error}"
+    logger.info(f"\n{text}", extra={"shown": True})
 
 
 wildcard_constraints:

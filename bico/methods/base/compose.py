@@ -20,7 +20,7 @@ from bico.plan.clips import Job
 def compose(
     backbone: Backbone, jobs: Iterable[Job], settings: Settings, sampling: Sampling, media: Media
 ) -> Iterator[tuple[Job, np.ndarray]]:
-    """Clips uint8 [T, H, W, 3] of the unbound prompts."""
+    """Clips uint8 [T, H, W, 3] of the plain prompts."""
 
     def plain(case: Case, artifacts: Mapping[str, Path]) -> Contexts:
         return project(backbone, case.prompt)

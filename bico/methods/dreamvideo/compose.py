@@ -15,7 +15,7 @@ from bico.methods.dreamvideo.settings import Settings
 from bico.methods.shared.composing import compositions, guided
 from bico.methods.shared.prompts import project
 from bico.methods.textual_inversion.compose import inverted
-from bico.models.adapter import tell
+from bico.models.adapter import set_condition
 from bico.models.wan.backbone import Backbone
 from bico.models.wan.sampling import sample
 from bico.plan.clips import Job
@@ -48,7 +48,7 @@ def active(backbone: Backbone, artifacts: list[Mapping[str, Tensor]]) -> Iterato
 
     def before_pass(conditional: bool) -> None:
         for adapters in everyone:
-            tell(adapters, appearance if conditional else None)
+            set_condition(adapters, appearance if conditional else None)
 
     with adapted(backbone.transformer, everyone):
         yield before_pass

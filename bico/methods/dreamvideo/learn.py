@@ -13,7 +13,7 @@ from bico.methods.dreamvideo.adapters import Adapters, adapted
 from bico.methods.dreamvideo.settings import Settings
 from bico.methods.shared.appearance import appearance_of
 from bico.methods.textual_inversion.inversion import Inversion
-from bico.models.adapter import tell
+from bico.models.adapter import set_condition
 from bico.models.wan.acceleration import accelerated, clips_at_once
 from bico.models.wan.backbone import Backbone
 from bico.sources.encoding import EncodedSource
@@ -130,7 +130,7 @@ def motion_stage(
         frames = torch.randint(len(appearance), (batch_size,), generator=generator)
         with torch.no_grad():
             context = backbone.context(prompt_embeds)
-        tell(adapters, to_device(appearance[frames], backbone.device))
+        set_condition(adapters, to_device(appearance[frames], backbone.device))
         return flow_matching_loss(backbone, batch.latents, context, sigmas, generator, training=training), sigmas
 
     return Stage("motion", settings.motion_steps, loss, micro_batch=clips_at_once(backbone, encoded.latents.shape))

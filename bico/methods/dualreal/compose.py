@@ -13,7 +13,7 @@ from bico.methods.dualreal.adapters import JointAdapters
 from bico.methods.dualreal.settings import Settings
 from bico.methods.shared.composing import compositions, guided
 from bico.methods.shared.prompts import project
-from bico.models.adapter import tell
+from bico.models.adapter import set_condition
 from bico.models.wan.backbone import Backbone
 from bico.models.wan.sampling import generate
 from bico.plan.clips import Job
@@ -40,5 +40,5 @@ def restored(backbone: Backbone, tensors: Mapping[str, Tensor], settings: Settin
         adapters = JointAdapters(backbone.width, backbone.num_blocks, appearance.shape[1], settings)
     learned = {name: tensor for name, tensor in tensors.items() if name != "appearance"}
     adapters.load_state_dict(learned, assign=True)
-    tell(adapters.motion, appearance.to(backbone.device))
+    set_condition(adapters.motion, appearance.to(backbone.device))
     return adapters.to(backbone.device).requires_grad_(False)

@@ -14,7 +14,7 @@ from bico.methods.dualreal.adapters import JointAdapters
 from bico.methods.dualreal.constants import MOTION_SHARE
 from bico.methods.dualreal.settings import Settings
 from bico.methods.shared.appearance import appearance_of
-from bico.models.adapter import tell
+from bico.models.adapter import set_condition
 from bico.models.wan.acceleration import accelerated
 from bico.models.wan.backbone import Backbone
 from bico.sources.encoding import EncodedSource
@@ -98,7 +98,7 @@ def joint_loss(
             of_frames = appearance_of(encoded)
             picked = torch.randint(len(of_frames), (batch_size,), generator=generator)
             appearance = to_device(of_frames[picked], backbone.device)
-        tell(adapters.motion, appearance)
+        set_condition(adapters.motion, appearance)
         with torch.no_grad():
             context = backbone.context(batch.prompt_embeds)
         error = flow_matching_loss(

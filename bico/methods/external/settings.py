@@ -59,7 +59,7 @@ class Settings(MethodSettings):
         return None if self._submission().clip(case_id, seed) else f"{self.clips} has no clip of it"
 
     def origin(self) -> str:
-        return self._submission().told + (RESAMPLED if self.resample else "")
+        return self._submission().credit + (RESAMPLED if self.resample else "")
 
     def track(self) -> Literal["one-shot", "per-case", "feed-forward"]:
         return self._submission().track

@@ -76,12 +76,12 @@ class Submission(Section):
                 hint = nearest(clip.case, self.bundle.cases)
                 raise problem("clips.{n}: no case '{case}' in its bundle: {hint}", n=number, case=clip.case, hint=hint)
             if clip.key not in asked:
-                raise problem("clips.{n}: its bundle asks for no clip of {clip}", n=number, clip=clip.told)
+                raise problem("clips.{n}: its bundle asks for no clip of {clip}", n=number, clip=clip.label)
             wanted = asked[clip.key].learning_seed
             if clip.learning_seed is not None and clip.learning_seed != wanted:
                 raise problem(
                     "clips.{n} ({clip}): learning_seed {found}: its bundle asks for {wanted}",
-                    n=number, clip=clip.told, found=clip.learning_seed, wanted=str(wanted),
+                    n=number, clip=clip.label, found=clip.learning_seed, wanted=str(wanted),
                 )  # fmt: skip
         return self
 
@@ -96,7 +96,7 @@ class Submission(Section):
         return max(1, len(seeds)) if self.track != "feed-forward" else 0
 
     @property
-    def told(self) -> str:
+    def credit(self) -> str:
         """The origin of the clips, in one line."""
         link = f" ({self.link})" if self.link else ""
         text = (
@@ -152,11 +152,11 @@ def _asked_for(path: Path, submission: Submission, wanted: Bundle) -> list[Submi
     for clip in clips:
         if clip.learning_seed not in (None, asked[clip.key]):
             of_config = f"expected {asked[clip.key]}, as in this config"
-            raise InputError(f"{path}: {clip.told}: made with the learning seed {clip.learning_seed}: {of_config}")
+            raise InputError(f"{path}: {clip.label}: made with the learning seed {clip.learning_seed}: {of_config}")
     for case in dict.fromkeys(clip.case for clip in clips):
         if difference := _difference(submission.bundle, wanted, case):
-            told = "expected clips made from a bundle of this config, see `bico bundle`"
-            raise InputError(f"{path}: case {case}: {difference}: {told}")
+            advice = "expected clips made from a bundle of this config, see `bico bundle`"
+            raise InputError(f"{path}: case {case}: {difference}: {advice}")
     return clips
 
 
@@ -196,11 +196,11 @@ def _check_files(path: Path, folder: Path, clips: Iterable[SubmittedClip], form:
 
 def _check_file(file: Path, clip: SubmittedClip, form: ClipFormat | None) -> None:
     if not file.is_file():
-        raise InputError(f"{file}: no such file: expected the clip of {clip.told}, or no entry of it in {MANIFEST}")
+        raise InputError(f"{file}: no such file: expected the clip of {clip.label}, or no entry of it in {MANIFEST}")
     video = inspect_video(file)
     if file_digest(file) != clip.sha256:
         raise InputError(
-            f"{file}: its SHA-256 is not that of {MANIFEST}: expected the clip of {clip.told} that was sent"
+            f"{file}: its SHA-256 is not that of {MANIFEST}: expected the clip of {clip.label} that was sent"
         )
     if form is None:
         return
@@ -217,8 +217,8 @@ def _check_file(file: Path, clip: SubmittedClip, form: ClipFormat | None) -> Non
 def _notice(where: str, folder: Path, submission: Submission, wanted: Collection[BundledClip]) -> None:
     """Logs notices of missing clips, and of clips and files that nothing asks for."""
     asked, there = ({clip.key for clip in clips} for clips in (wanted, submission.clips))
-    missing = [clip.told for clip in wanted if clip.key not in there]
-    more = [clip.told for clip in submission.clips if clip.key not in asked]
+    missing = [clip.label for clip in wanted if clip.key not in there]
+    more = [clip.label for clip in submission.clips if clip.key not in asked]
     named = {MANIFEST, *(clip.file for clip in submission.clips)}
     other = [name for name in contents(folder) if name not in named]
     for names, what in (

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 from bico.models.wan.backbone import Backbone
 from bico.models.wan.components import blocks_of
 from bico.models.wan.forward_pass import BlockInput, Contexts, run_block
-from bico.models.wan.token_limits import at_once, checkpoints
+from bico.models.wan.token_limits import at_once, needs_checkpointing
 
 KEPT_OPERATORS = [
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
@@ -126,7 +126,7 @@ class AcceleratedPass:
 
 def uses_checkpointing(backbone: Backbone, shape: torch.Size) -> bool:
     """Whether training on latents of this shape [..., t, h, w] uses gradient checkpointing."""
-    return checkpoints(backbone.gradient_checkpointing, math.prod(backbone.patch_grid(shape)))
+    return needs_checkpointing(backbone.gradient_checkpointing, math.prod(backbone.patch_grid(shape)))
 
 
 def clips_at_once(backbone: Backbone, shape: torch.Size) -> int:

@@ -11,7 +11,7 @@ CHECKPOINT_TOKENS = 4096
 """From this sequence length on gradient checkpointing is used, where the choice is "auto"."""
 
 
-def checkpoints(choice: GradientCheckpointing, tokens: int) -> bool:
+def needs_checkpointing(choice: GradientCheckpointing, tokens: int) -> bool:
     """Whether gradient checkpointing is used for clips with this number of patch tokens."""
     return choice == "always" or (choice == "auto" and tokens >= CHECKPOINT_TOKENS)
 

@@ -58,10 +58,10 @@ def _right(drawn: list[Scene], answers: list[Concepts | None]) -> dict[str, floa
     """Shares of scenes whose answer holds exactly the right words of each kind."""
     rows = []
     for scene, answer in zip(drawn, answers, strict=True):
-        true, told = key_words(scene), {"temporal": [], **(answer or {})}
-        asked, named = ({word for group in each.values() for word in group} for each in (true, told))
+        true, found = key_words(scene), {"temporal": [], **(answer or {})}
+        asked, named = ({word for group in each.values() for word in group} for each in (true, found))
         right = {kind: named & set(group) == asked & set(group) for kind, group in KINDS.items()}
-        rows.append(right | {"exact": told == true})
+        rows.append(right | {"exact": found == true})
     return _means(rows)
 
 

@@ -30,7 +30,7 @@ def evaluate(folder: Path, *, probe: Path, count: int = 120, steps: int = 25, se
     Returns:
         subject, scene, motion: shares of clips that show the prompt's word.
         colours, directions: see `named_colours` and `named_directions`.
-        told_...: see `told`; of each kind of motion that has ways to be done.
+        told_...: see `caption_effect`; of each kind of motion that has ways to be done.
         spread: how much the looks of one prompt's clips vary from seed to seed; 1 = as much as scenes of the world.
         word_focus, word_focus_of_two: see `word_focus`; in clips of one subject, and of two.
         lean_subject, lean_scene, lean_motion: see `leans`.
@@ -48,7 +48,10 @@ def evaluate(folder: Path, *, probe: Path, count: int = 120, steps: int = 25, se
     return right | {
         "colours": named_colours(pipeline, judge, words, steps, seed),
         "directions": named_directions(pipeline, judge, steps, seed),
-        **{f"told_{motion}": told(backbone, motion) for motion in ("sliding", "bouncing", "spinning", "circling")},
+        **{
+            f"told_{motion}": caption_effect(backbone, motion)
+            for motion in ("sliding", "bouncing", "spinning", "circling")
+        },
         "spread": spread(pipeline, judge, prompts[:3], steps, seed),
         "word_focus": word_focus(backbone, actors=1),
         "word_focus_of_two": word_focus(backbone, actors=2),
@@ -97,7 +100,7 @@ def travel(trajectory: np.ndarray, motion: str) -> float:
 
 
 @torch.no_grad()
-def told(backbone: Backbone, motion: str, count: int = 40, sigma: float = 0.85) -> float:
+def caption_effect(backbone: Backbone, motion: str, count: int = 40, sigma: float = 0.85) -> float:
     """How much information about a motion the DiT gets from captions: 0 = none, 1 = all.
 
     The velocity of a held-out clip is predicted with its own caption and with that of its twin. The figure is the

@@ -25,7 +25,7 @@ class Draws(NamedTuple):
 
     Attributes:
         chosen: [B] scenes of the pool.
-        told: [B] which of a scene's captions.
+        caption_of: [B] which of a scene's captions.
         frame: [B] which of a scene's frames, for a batch of stills.
         empty, names_alone: [B] in 0..1; a caption is empty, or shows its names alone, below a threshold.
         position: [B] in 0..1, on the schedule of noise levels; 1 is the noisy end.
@@ -35,7 +35,7 @@ class Draws(NamedTuple):
     """
 
     chosen: torch.Tensor
-    told: torch.Tensor
+    caption_of: torch.Tensor
     frame: torch.Tensor
     empty: torch.Tensor
     position: torch.Tensor
@@ -50,12 +50,12 @@ def draw_scenes(pool: Pool, count: int, size: int, num_frames: int, generator: t
     random = {"generator": generator, "device": generator.device}
     uniform = partial(torch.rand, **random)
     chosen = torch.randint(count, (size,), **random)
-    told = torch.randint(settings.TELLINGS, (size,), **random)
+    caption_of = torch.randint(settings.TELLINGS, (size,), **random)
     empty, position, names_alone = uniform(3, size)
     frame = torch.randint(pool.latents.shape[2], (size,), **random)
     noise = torch.randn((size, pool.latents.shape[1], num_frames, *pool.latents.shape[3:]), **random)
     draws, blurs = uniform(size, settings.TOKENS, 4), blur(size, generator)
-    return Draws(chosen, told, frame, empty, position, names_alone, noise, draws, blurs)
+    return Draws(chosen, caption_of, frame, empty, position, names_alone, noise, draws, blurs)
 
 
 def pair_twins(draws: Draws, count: int, twins: int) -> None:
@@ -72,7 +72,7 @@ def pair_twins(draws: Draws, count: int, twins: int) -> None:
     draws.chosen[one] %= twins
     draws.chosen[other] = count + draws.chosen[one]
     draws.position[one] = 1 - settings.EARLY * draws.position[one]
-    for drawn in (draws.told, draws.empty, draws.position, draws.names_alone, draws.noise):
+    for drawn in (draws.caption_of, draws.empty, draws.position, draws.names_alone, draws.noise):
         drawn[other] = drawn[one]
 
 
@@ -107,7 +107,7 @@ def losses_of(
         shift: distance in the batch to the caption from which misplaced features come.
     """
     chosen, still = draws.chosen, draws.noise.shape[2] == 1
-    rows = torch.where(draws.empty < settings.UNCONDITIONAL, -1, chosen * settings.TELLINGS + draws.told)
+    rows = torch.where(draws.empty < settings.UNCONDITIONAL, -1, chosen * settings.TELLINGS + draws.caption_of)
     captions = pool.captions.at(rows)
     latents, regions = (
         (part[chosen, :, draws.frame].unsqueeze(2) if still else part[chosen]).float()

@@ -49,8 +49,8 @@ def train(
     words, cast = Words.open(start), scenes(count, TRAIN_SEED)
     transformer = WanTransformer3DModel.from_pretrained(start / "transformer")
     vae = AutoencoderKLWan.from_pretrained(start / "vae")
-    told = [described(words.tokenizer, cast, range(count), moves=moves) for moves in (False, True)]
-    captions = Captions.joined(told)
+    parts = [described(words.tokenizer, cast, range(count), moves=moves) for moves in (False, True)]
+    captions = Captions.joined(parts)
     torch.manual_seed(seed)
     project = transformer.condition_embedder.text_embedder
     reader = Reader(build_text_encoder(len(words.tokenizer)), project)

@@ -143,18 +143,18 @@ def _in_groups(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
 
 def described(tokenizer: PreTrainedTokenizerFast, cast: list[Scene], seeds: Sequence[int], *, moves: bool) -> Captions:
     """TELLINGS captions of each scene, and an empty one at the end; `moves`: they may name motions."""
-    tell = partial(_tellings, tokenizer=tokenizer, moves=moves)
+    fields_of = partial(_tellings, tokenizer=tokenizer, moves=moves)
     empty = [each.numpy() for each in tokenize(tokenizer, [[]])]
-    told = [*in_parallel(tell, list(zip(cast, seeds, strict=True))), empty]
-    return Captions(*(torch.from_numpy(np.concatenate(each)) for each in zip(*told, strict=True)))
+    fields = [*in_parallel(fields_of, list(zip(cast, seeds, strict=True))), empty]
+    return Captions(*(torch.from_numpy(np.concatenate(each)) for each in zip(*fields, strict=True)))
 
 
 def _tellings(scene_and_seed: tuple[Scene, int], tokenizer: PreTrainedTokenizerFast, moves: bool) -> list[np.ndarray]:
     """The fields of `Captions` for one scene."""
     scene, seed = scene_and_seed
     rng = np.random.default_rng([TRAIN_SEED, 2, seed])
-    told = [
+    captions = [
         phrases(scene, rng, motion=moves, detail=rng.random() ** 0.5, drop=settings.DROP)
         for _ in range(settings.TELLINGS)
     ]
-    return [each.numpy() for each in tokenize(tokenizer, told)]
+    return [each.numpy() for each in tokenize(tokenizer, captions)]

@@ -178,8 +178,8 @@ def test_without_a_compiler_that_works_training_is_not_compiled(
     with accelerated(opened):
         assert list(opened.training_pass.run_blocks.values()) == [run_block, run_block_checkpointed]
     compiles_on.cache_clear()
-    told = capsys.readouterr().err
-    assert told.endswith("at half the speed: cannot compile (CppCompileError: C++ compile error)\n")
+    printed = capsys.readouterr().err
+    assert printed.endswith("at half the speed: cannot compile (CppCompileError: C++ compile error)\n")
 
 
 def test_gradient_checkpointing_starts_at_4096_tokens(backbone: Backbone) -> None:

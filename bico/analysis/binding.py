@@ -35,11 +35,11 @@ from bico.plan.trainings import learned_items
 from bico.report.statistics import bootstrap, case_interval, named
 from bico.scoring import truth
 from bico.scoring.results import TRUTH
-from bico.toybox.captions import LIGHT_PHRASES, PLACES, STYLE_PHRASES
+from bico.toybox.captions import sentence
 from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import render
 from bico.toybox.scenes import scene_of, toy_scene
-from bico.toybox.words import MOTIONS, SCENES, SUBJECTS
+from bico.toybox.words import MOTIONS, ROLES, SCENES, SUBJECTS
 from bico.toybox.world import Scene, compose, sample_scene
 
 LAYOUTS = 20
@@ -222,7 +222,7 @@ def trials(config: Config, source: str) -> Iterator[Trial]:
             rng = np.random.default_rng([seed, number, context])
             words = {name: _other_word(known, own.get(name), rng) for name, known in MAIN_ROLES.items()}
             drawn = sample_scene(rng, subject=words["subject"], scene=words["scene"], motion=words["motion"])
-            roles = dict.fromkeys(("subject", "scene", "motion", "style", "light"), drawn) | {role: scene}
+            roles = dict.fromkeys(ROLES, drawn) | {role: scene}
             yield Trial(source, role, words | {role: own[role]}, compose(**roles))
 
 
@@ -231,14 +231,6 @@ def _other_word(known: tuple[str, ...], own: str | None, rng: np.random.Generato
 
 
 # --- shared ---------------------------------------------------------------------------------------------------------
-
-
-def sentence(words: Mapping[str, str]) -> str:
-    """A prompt with only these words."""
-    style = STYLE_PHRASES[words["style"]][0] if "style" in words else ""
-    light = LIGHT_PHRASES[words["light"]][0] if "light" in words else ""
-    parts = [style, f"a {words['subject']}", words.get("motion", ""), PLACES[words["scene"]][0], light]
-    return " ".join(part for part in parts if part)
 
 
 def _clips(

@@ -31,7 +31,7 @@ from bico.core.tables import read_table
 from bico.media.reading import read_media
 from bico.models.wan.backbone import Backbone
 from bico.plan.binding import CONTEXTS
-from bico.plan.trainings import learned_items
+from bico.plan.trainings import toybox_items
 from bico.report.statistics import bootstrap, case_interval, named
 from bico.scoring import truth
 from bico.scoring.results import TRUTH
@@ -79,7 +79,7 @@ def unbound(config: Config, backbone: Backbone) -> None:
     It also measures exact renderings in the same way as `binding` measures a row: `R/binding/truth.csv`.
     """
     probe = truth.open_probe(config)
-    sources = measured_sources(config, TRUTH)
+    sources = _sources(config, TRUTH)
     values = {source: _measured(config, None, backbone, probe, source) for source in sources}
     rows = []
     for source, before in values.items():
@@ -96,7 +96,7 @@ def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
     """
     probe, rows = truth.open_probe(config), []
     plain = load_json(config.paths.unbound)
-    for source in measured_sources(config, row):
+    for source in _sources(config, row):
         before, after = Measured(**plain[source]), _measured(config, row, backbone, probe, source)
         rows += compared(config, row, source, before, after)
     return _write(config, row, rows)
@@ -108,7 +108,7 @@ def collect(config: Config) -> pd.DataFrame:
     by, parts = ("method", "source", "bound", "measured"), []
     types = dict.fromkeys((*by, "kind"), str) | {"clips": int}
     for row in [TRUTH, *rows]:
-        sources = measured_sources(config, row)
+        sources = _sources(config, row)
         expected = [(row, source, *pair) for source in sources for pair in measurements(config, source)]
         table = read_table(config.paths.binding(row), types, by=by, expected=expected)
         parts.append(table)
@@ -193,10 +193,11 @@ def compared(config: Config, row: str, source: str, before: Measured, after: Mea
         yield _row(config, row, source, role, measured, *zip(*values, strict=True))
 
 
-def measured_sources(config: Config, row: str) -> list[str]:
+def _sources(config: Config, row: str) -> list[str]:
     """Toybox sources that a row has learned; all of them for exact renderings (row "truth")."""
-    names = config.sources if row == TRUTH else learned_items(config, row)
-    return [name for name in names if config.sources[name].scene]
+    if row == TRUTH:
+        return [name for name, entry in config.sources.items() if entry.scene]
+    return toybox_items(config, row)
 
 
 def measurements(config: Config, source: str) -> list[tuple[str, str]]:

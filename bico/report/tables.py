@@ -26,7 +26,7 @@ from bico.report.controls import verdicts
 from bico.report.markdown import markdown
 from bico.report.names import TRUTH_LABEL, counted, scope, span
 from bico.report.partial import REFERENCE, complete_first, covered, lost, on_same_cases, scored_cases
-from bico.report.power import POWER, spread
+from bico.report.power import POWER, variance_components
 from bico.report.statistics import (
     bootstrap,
     case_means,
@@ -224,7 +224,7 @@ def _comparisons(
 
 
 def _smallest(first: np.ndarray, second: np.ndarray, digits: int) -> str:
-    found = spread(first, second)
+    found = variance_components(first, second)
     return f"{found.smallest_difference(_common(first, second), len(first)):.{digits}f}" if found else ""
 
 

@@ -38,7 +38,7 @@ from bico.scoring.results import TRUTH
 from bico.toybox.captions import sentence
 from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import render
-from bico.toybox.scenes import scene_of, toy_scene
+from bico.toybox.scenes import scene_of, source_frames, toy_scene
 from bico.toybox.words import MOTIONS, ROLES, SCENES, SUBJECTS
 from bico.toybox.world import Scene, compose, sample_scene
 
@@ -160,8 +160,7 @@ def exact(config: Config, probe: Probe, source: str) -> Measured:
     but another layout.
     """
     scene, entry, media = scene_of(config.sources[source]), config.sources[source], config.media
-    frames = media.num_frames if entry.kind == "video" else 1
-    own = render(scene, frames, media.height)
+    own = source_frames(entry, media)
     planned = list(trials(config, source))
     readings = probe.read(np.stack([render(each.target, media.num_frames, media.height) for each in planned]))
     values = [trial.values(reading) for trial, reading in zip(planned, readings, strict=True)]
@@ -169,7 +168,7 @@ def exact(config: Config, probe: Probe, source: str) -> Measured:
     def elsewhere(seed: int) -> float:
         # The scene's seed alone would give the same scene.
         draw = np.random.default_rng([seed, toy_scene(entry).seed, 1])
-        return float(np.mean([psnr(render(moved(scene, draw), frames, media.height), own) for _ in range(LAYOUTS)]))
+        return float(np.mean([psnr(render(moved(scene, draw), len(own), media.height), own) for _ in range(LAYOUTS)]))
 
     return Measured([elsewhere(seed) for seed in config.seeds], [value for value in values for _ in config.seeds])
 

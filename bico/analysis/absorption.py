@@ -26,6 +26,7 @@ from bico.media.reading import read_media
 from bico.methods.bico.absorption import with_absorption
 from bico.methods.bico.artifact import LearnedBinder
 from bico.methods.bico.settings import Settings
+from bico.models.binder_form import ABSORPTION
 from bico.models.wan.attention_maps import word_maps
 from bico.models.wan.backbone import Backbone
 from bico.plan.absorption import compared_rows
@@ -104,7 +105,7 @@ def source_maps(
             contexts, here = [context] * backbone.num_blocks, slots
             if row != "unbound":
                 settings, counts = cast(Settings, config.methods[row]).absorption, encoded.token_counts[one]
-                token = learned[row].tensors["absorption"].to(context.device)
+                token = learned[row].tensors[ABSORPTION].to(context.device)
                 _, words = with_absorption(context, counts, token[:0], settings)
                 placed, mask = with_absorption(context, counts, token, settings)
                 contexts = binders[row](placed, mask)

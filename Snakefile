@@ -102,5 +102,5 @@ rule everything:
             + (["binding.csv"] if TOYBOX and CONFIG.models.probe else [])
             + (["concept_parts.csv", "scorers.csv"] if CONFIG.has_truth else [])
             + (["applications.csv"] if CONFIG.applications else [])
-            + (["figures/absorption.png"] if TOYBOX and len(COMPARED) == 2 else []),
+            + (["figures/absorption.png"] if TOYBOX and COMPARED else []),
         ),

@@ -3,7 +3,7 @@
     uv run python benchmarks/binder_step.py [--steps 30] [--threads 1]
 
 Plain: diffusers' transformer in float32, eager, with its own attention; hooks give every block its bound context, and
-AdamW is torch's. Ours: the loop in bico/methods/training.py from the same cache, as the Toybox runs it and in plain
+AdamW is torch's. Ours: the loop in bico/training/loop.py from the same cache, as the Toybox runs it and in plain
 float32. All take all binders and a batch of whole clips, in turns, so that a busy machine slows all of them.
 """
 
@@ -25,13 +25,13 @@ from diffusers import WanTransformer3DModel
 from bico.config.reading import load
 from bico.core.errors import exit_code
 from bico.methods.bico import learn as bico_learn
-from bico.methods.bico.absorption import with_absorption
 from bico.methods.bico.settings import Settings as BicoSettings
 from bico.methods.bico.settings import Stages
 from bico.models.binder import HierarchicalBinder
 from bico.models.wan.backbone import Backbone
 from bico.models.wan.components import best_dtype
 from bico.models.wan.text import padded
+from bico.profiling.throughput import bound_by_hooks
 from bico.sources.encoding import EncodedSource, encode_source
 from bico.toybox.captions import caption, key_words
 from bico.toybox.render import render
@@ -102,33 +102,21 @@ def plain(model: WanTransformer3DModel, encoded: EncodedSource, settings: BicoSe
     binder = HierarchicalBinder(width, model.config["num_layers"])
     absorption = torch.nn.Parameter(torch.randn(settings.absorption.tokens, width))
     optimizer = torch.optim.AdamW([*binder.parameters(), absorption], lr=settings.learning_rate)
-    contexts: list[torch.Tensor] = []
-
-    def bind(layer: torch.nn.Module, inputs: tuple, projected: torch.Tensor) -> None:
-        placed, mask = with_absorption(projected, counts, absorption, settings.absorption)
-        contexts[:] = binder(placed, mask)
-
-    def hand_over(number: int):
-        return lambda block, inputs: (inputs[0], contexts[number], *inputs[2:])
-
-    handles = [model.condition_embedder.text_embedder.register_forward_hook(bind)]
-    handles += [block.register_forward_pre_hook(hand_over(number)) for number, block in enumerate(model.blocks)]
     noise, seconds = NoiseLevels(shift=3.0), []
     for step in range(steps):
         started, generator = time.perf_counter(), step_generator(0, step)
         batch = encoded.draw(settings.batch_size, generator, frames=False)
-        counts, sigmas = batch.token_counts, noise.draw(settings.batch_size, generator)
+        sigmas = noise.draw(settings.batch_size, generator)
         drawn = torch.randn(batch.latents.shape, generator=generator)
         noisy = torch.lerp(batch.latents, drawn, sigmas.view(-1, 1, 1, 1, 1))
         prompt = padded(batch.prompt_embeds, slots=batch.key_slots.shape[1])
-        velocity = model(noisy, sigmas * 1000, prompt, return_dict=False)[0]
+        with bound_by_hooks(model, binder, absorption, batch.token_counts, settings.absorption):
+            velocity = model(noisy, sigmas * 1000, prompt, return_dict=False)[0]
         loss = (velocity - (drawn - batch.latents)).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         seconds.append(time.perf_counter() - started)
-    for handle in handles:
-        handle.remove()
     return seconds[1:]
 
 

@@ -15,7 +15,6 @@ import math
 import os
 import pstats
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from typing import Any
 import yaml
 
 from bico.core.errors import exit_code
+from bico.profiling.measuring import cpu_of_children
 
 ROOT = Path(__file__).resolve().parents[1]
 SUBJECTS = ("cat", "fish", "car", "rocket", "robot", "mushroom")
@@ -91,7 +91,7 @@ def plan(config: Path, *profiler: str) -> tuple[int, float, float, float]:
     """Jobs of a dry run, seconds until it has planned them, its wall seconds and its CPU seconds."""
     command = [*profiler, "-m", "snakemake"] if profiler else ["-m", "snakemake"]
     lines, planned = [], None
-    started, before = time.monotonic(), _cpu()
+    started, before = time.monotonic(), cpu_of_children()
     with subprocess.Popen(
         [sys.executable, *command, "--dry-run", "--quiet", "rules", "--cores", "2", "--configfile", str(config)],
         cwd=ROOT,
@@ -104,16 +104,11 @@ def plan(config: Path, *profiler: str) -> tuple[int, float, float, float]:
             lines.append(line)
             if line.startswith("Job stats") and planned is None:
                 planned = time.monotonic() - started
-    wall, cpu, said = time.monotonic() - started, _cpu() - before, "".join(lines)
+    wall, cpu, said = time.monotonic() - started, cpu_of_children() - before, "".join(lines)
     total = re.search(r"^total +(\d+)$", said, re.MULTILINE)
     if process.returncode or total is None or planned is None:
         sys.exit(said)
     return int(total[1]), planned, wall, cpu
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import yaml
 from bico.config.reading import read_yaml
 from bico.core.errors import InputError, exit_code
 from bico.core.tables import read_table
+from bico.report.markdown import markdown
 
 SCORES = ("truth_overall", "truth_concept", "truth_prompt", "truth_motion", "truth_clean")
 
@@ -87,14 +88,14 @@ def report(table: pd.DataFrame, candidates: dict[str, list[dict]]) -> str:
     for method, tried in {"base": [{}], **candidates}.items():
         names = ["base"] if method == "base" else [f"{method}_{number}" for number in range(len(tried))]
         best = table.loc[names, "truth_overall"].round(1).idxmax()
-        lines = [header, ["---"] * len(header)]
+        lines = []
         for name, changes in zip(names, tried, strict=True):
             row = table.loc[name]
             span = f"{row['truth_overall']:.1f} [{row['truth_overall_low']:.1f}, {row['truth_overall_high']:.1f}]"
             changed = ", ".join(f"{key} {value}" for key, value in changes.items()) or "as in the config"
             others = [f"{row[score]:.1f}" for score in SCORES[1:]]
             lines.append(["chosen" if name == best else "", changed, span, *others])
-        parts.append(f"## {method}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+        parts.append(f"## {method}\n\n{markdown(header, lines)}\n")
     return "\n".join(parts)
 
 

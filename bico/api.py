@@ -80,7 +80,8 @@ __all__ = [
 ]
 
 Captions = Mapping[str, Any]
-"""Key words and captions of one source, as `bico.sources.concepts.extract` returns them."""
+"""Key words and captions of one source, as `bico.sources.concepts.extract` returns them; `own_captions` returns no
+"counts"."""
 Frames: TypeAlias = np.ndarray | Sequence[np.ndarray]
 """An image or a clip, or several photographs of one subject."""
 

@@ -25,6 +25,7 @@ number of steps that its DiT was trained. Then change the dates in docs/results/
 """
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from bico.analysis.controls import CLUTTER
 from bico.config.reading import load
 from bico.config.schema import Config
 from bico.config.scores import TRUTH_SCORES, Column
+from bico.core.errors import exit_code
 from bico.core.tables import read_table
 from bico.plan.controls import mixed_cases
 from bico.report.names import counted, scope
@@ -386,4 +388,4 @@ def _agreements(config: Config, scores: dict[str, pd.DataFrame]) -> Iterator[dic
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -20,9 +20,9 @@ from pydantic_core import to_jsonable_python
 
 from bico.cli.main import app
 from bico.config.layout import Layout
-from bico.config.methods import BackboneShape, MethodSettings, method_names, settings_of
+from bico.config.methods import BackboneShape, MethodSettings, settings_of
 from bico.config.reading import load
-from bico.config.reference import explanation, section_within
+from bico.config.reference import by_paper_row, explanation, flow, section_within
 from bico.config.schema import Config
 from bico.config.scores import TRUTH_SCORES, ScoreSettings, columns_of, score_names, settings_of_score
 from bico.config.section import Section
@@ -136,8 +136,7 @@ def commands() -> str:
 
 def configuration() -> str:
     """Every key with its default and its description, a heading for each section."""
-    methods = sorted(method_names(), key=lambda method: (settings_of(method).PAPER_ROW or 0, method))
-    rows = [_settings(f"methods: {method}", settings_of(method)) for method in methods]
+    rows = [_settings(f"methods: {method}", settings_of(method)) for method in by_paper_row()]
     scores = [_settings(f"scoring.scores: {score}", settings_of_score(score)) for score in score_names()]
     return "\n\n".join([*_sections(Config, "", set()), *rows, *scores])
 
@@ -162,16 +161,11 @@ def _sections(section: type[Section], where: str, done: set[type[Section]]) -> I
 def _keys(section: type[Section], sections: set[str]) -> list[str]:
     lines = []
     for key, field in section.model_fields.items():
-        default = "required" if field.is_required() else f"default `{_flow(to_jsonable_python(field.default))}`"
+        default = "required" if field.is_required() else f"default `{flow(to_jsonable_python(field.default))}`"
         if key in sections:
             default = "required" if field.is_required() else "section"
         lines.append(f"* `{key}` ({default}): {explanation(section, key)}")
     return lines
-
-
-def _flow(value: Any) -> str:
-    flow = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True)
-    return flow.removesuffix("...\n").strip()
 
 
 def paths() -> str:

@@ -26,10 +26,12 @@ from bico.media.reading import read_media
 from bico.methods.bico.absorption import with_absorption
 from bico.methods.bico.artifact import LearnedBinder
 from bico.methods.bico.settings import Settings
+from bico.models.binder_form import ABSORPTION
 from bico.models.wan.attention_maps import word_maps
 from bico.models.wan.backbone import Backbone
+from bico.plan.absorption import compared_rows
 from bico.plan.passes import MAP_CAPTIONS
-from bico.plan.trainings import artifact_path, learned_items
+from bico.plan.trainings import artifact_path, toybox_items
 from bico.report.names import counted, scope
 from bico.report.style import GREY, INK, save_pair, styled
 from bico.sources.encoding import EncodedSource
@@ -55,7 +57,7 @@ def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
     where a source has no clutter).
     """
     rows, maps = [], {}
-    for source in (name for name in learned_items(config, with_and_without(config)[0]) if config.sources[name].scene):
+    for source in toybox_items(config, with_and_without(config)[0]):
         scene = scene_of(config.sources[source])
         encoded = EncodedSource.load(config.paths.encoded(source))
         maps[source] = source_maps(config, backbone, source, encoded, scene.actors[0].word)
@@ -73,11 +75,14 @@ def absorption(config: Config, backbone: Backbone) -> pd.DataFrame:
 
 
 def with_and_without(config: Config) -> tuple[str, str]:
-    """The rows of Table 2 that correspond to the paper's full model and its "TDS without absorption"."""
-    rows = {number: row for row, number in config.table("table2").items()}
-    if not {5, 7} <= rows.keys():
+    """The rows that are compared: with the absorption token, and without.
+
+    Raises InputError if the config lacks one of them.
+    """
+    rows = compared_rows(config)
+    if rows is None:
         raise InputError("tables.table2: this compares the rows beside the paper's rows 5 and 7: expected both")
-    return rows[7], rows[5]
+    return rows
 
 
 @torch.no_grad()
@@ -102,7 +107,7 @@ def source_maps(
             contexts, here = [context] * backbone.num_blocks, slots
             if row is not None:
                 settings, counts = cast(Settings, config.methods[row]).absorption, encoded.token_counts[one]
-                token = learned[row].tensors["absorption"].to(context.device)
+                token = learned[row].tensors[ABSORPTION].to(context.device)
                 _, words = with_absorption(context, counts, token[:0], settings)
                 placed, mask = with_absorption(context, counts, token, settings)
                 contexts = binders[row](placed, mask)

@@ -31,15 +31,15 @@ from bico.core.tables import read_table
 from bico.media.reading import read_media
 from bico.models.wan.backbone import Backbone
 from bico.plan.binding import CONTEXTS
-from bico.plan.trainings import learned_items
+from bico.plan.trainings import toybox_items
 from bico.report.statistics import bootstrap, case_interval, named
 from bico.scoring import truth
 from bico.scoring.results import TRUTH
-from bico.toybox.captions import LIGHT_PHRASES, PLACES, STYLE_PHRASES
+from bico.toybox.captions import sentence
 from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import render
-from bico.toybox.scenes import scene_of, toy_scene
-from bico.toybox.words import MOTIONS, SCENES, SUBJECTS
+from bico.toybox.scenes import scene_of, source_frames, toy_scene
+from bico.toybox.words import MOTIONS, ROLES, SCENES, SUBJECTS
 from bico.toybox.world import Scene, compose, sample_scene
 
 LAYOUTS = 20
@@ -79,7 +79,7 @@ def unbound(config: Config, backbone: Backbone) -> None:
     It also measures exact renderings in the same way as `binding` measures a row: `results/binding/truth.csv`.
     """
     probe = truth.open_probe(config)
-    sources = measured_sources(config, TRUTH)
+    sources = _sources(config, TRUTH)
     values = {source: _measured(config, None, backbone, probe, source) for source in sources}
     rows = []
     for source, before in values.items():
@@ -96,7 +96,7 @@ def binding(config: Config, row: str, backbone: Backbone) -> pd.DataFrame:
     """
     probe, rows = truth.open_probe(config), []
     plain = load_json(config.paths.unbound)
-    for source in measured_sources(config, row):
+    for source in _sources(config, row):
         before, after = Measured(**plain[source]), _measured(config, row, backbone, probe, source)
         rows += compared(config, row, source, before, after)
     return _write(config, row, rows)
@@ -108,7 +108,7 @@ def collect(config: Config) -> pd.DataFrame:
     by, parts = ("method", "source", "bound", "measured"), []
     types = dict.fromkeys((*by, "kind"), str) | {"clips": int}
     for row in [TRUTH, *rows]:
-        sources = measured_sources(config, row)
+        sources = _sources(config, row)
         expected = [(row, source, *pair) for source in sources for pair in measurements(config, source)]
         table = read_table(config.paths.binding(row), types, by=by, expected=expected)
         parts.append(table)
@@ -160,8 +160,7 @@ def exact(config: Config, probe: Probe, source: str) -> Measured:
     but another layout.
     """
     scene, entry, media = scene_of(config.sources[source]), config.sources[source], config.media
-    frames = media.num_frames if entry.kind == "video" else 1
-    own = render(scene, frames, media.height)
+    own = source_frames(entry, media)
     planned = list(trials(config, source))
     readings = probe.read(np.stack([render(each.target, media.num_frames, media.height) for each in planned]))
     values = [trial.values(reading) for trial, reading in zip(planned, readings, strict=True)]
@@ -169,7 +168,7 @@ def exact(config: Config, probe: Probe, source: str) -> Measured:
     def elsewhere(seed: int) -> float:
         # The scene's seed alone would give the same scene.
         draw = np.random.default_rng([seed, toy_scene(entry).seed, 1])
-        return float(np.mean([psnr(render(moved(scene, draw), frames, media.height), own) for _ in range(LAYOUTS)]))
+        return float(np.mean([psnr(render(moved(scene, draw), len(own), media.height), own) for _ in range(LAYOUTS)]))
 
     return Measured([elsewhere(seed) for seed in config.seeds], [value for value in values for _ in config.seeds])
 
@@ -193,10 +192,11 @@ def compared(config: Config, row: str, source: str, before: Measured, after: Mea
         yield _row(config, row, source, role, measured, *zip(*values, strict=True))
 
 
-def measured_sources(config: Config, row: str) -> list[str]:
+def _sources(config: Config, row: str) -> list[str]:
     """Toybox sources that a row has learned; all of them for exact renderings (row "truth")."""
-    names = config.sources if row == TRUTH else learned_items(config, row)
-    return [name for name in names if config.sources[name].scene]
+    if row == TRUTH:
+        return [name for name, entry in config.sources.items() if entry.scene]
+    return toybox_items(config, row)
 
 
 def measurements(config: Config, source: str) -> list[tuple[str, str]]:
@@ -222,7 +222,7 @@ def trials(config: Config, source: str) -> Iterator[Trial]:
             rng = np.random.default_rng([seed, number, context])
             words = {name: _other_word(known, own.get(name), rng) for name, known in MAIN_ROLES.items()}
             drawn = sample_scene(rng, subject=words["subject"], scene=words["scene"], motion=words["motion"])
-            roles = dict.fromkeys(("subject", "scene", "motion", "style", "light"), drawn) | {role: scene}
+            roles = dict.fromkeys(ROLES, drawn) | {role: scene}
             yield Trial(source, role, words | {role: own[role]}, compose(**roles))
 
 
@@ -231,14 +231,6 @@ def _other_word(known: tuple[str, ...], own: str | None, rng: np.random.Generato
 
 
 # --- shared ---------------------------------------------------------------------------------------------------------
-
-
-def sentence(words: Mapping[str, str]) -> str:
-    """A prompt with only these words."""
-    style = STYLE_PHRASES[words["style"]][0] if "style" in words else ""
-    light = LIGHT_PHRASES[words["light"]][0] if "light" in words else ""
-    parts = [style, f"a {words['subject']}", words.get("motion", ""), PLACES[words["scene"]][0], light]
-    return " ".join(part for part in parts if part)
 
 
 def _clips(

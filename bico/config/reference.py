@@ -96,14 +96,19 @@ def explanation(section: type[Section], key: str) -> str:
     return next((field.description for field in fields if field and field.description), "")
 
 
+def by_paper_row() -> list[str]:
+    """All methods, in the order of the paper's Table 1; those that it lacks come first."""
+    return sorted(method_names(), key=lambda method: (settings_of(method).PAPER_ROW or 0, method))
+
+
 # --- the reference ---------------------------------------------------------------------------------------------------
 
 
 def reference() -> str:
     """A valid configuration with every key, its default or an example, and its description as a comment."""
-    by_paper_row = sorted(method_names(), key=lambda method: (settings_of(method).PAPER_ROW or 0, method))
-    rows = {method: {} for method in by_paper_row} | EXAMPLE["methods"]
-    defaults = {method: to_jsonable_python(settings_of(method).model_validate(rows[method])) for method in by_paper_row}
+    methods = by_paper_row()
+    rows = {method: {} for method in methods} | EXAMPLE["methods"]
+    defaults = {method: to_jsonable_python(settings_of(method).model_validate(rows[method])) for method in methods}
     usual = Scoring().scores
     further = {name: settings_of_score(name)() for name in score_names() if name not in usual}
     scoring = {"scores": to_jsonable_python(usual), "tested": to_jsonable_python(further)}
@@ -168,14 +173,16 @@ def _entry(name: str, entry: Mapping[str, Any], section: type[Section], explaine
 
 def _plain(key: str, value: Any, width: int) -> list[str]:
     """A key and a value in one line, or a long text folded below it."""
-    line = f"{key}: {_flow(value)}"
+    line = f"{key}: {flow(value)}"
     if isinstance(value, str) and len(line) > width:
         return [f"{key}: >-", *_indented(textwrap.wrap(value, width - 2, break_long_words=False))]
     return [line]
 
 
-def _flow(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).removesuffix("...\n").strip()
+def flow(value: Any) -> str:
+    """A value as YAML in one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
 
 
 def _instead_of_default(field: FieldInfo, value: Any) -> str:
@@ -183,7 +190,7 @@ def _instead_of_default(field: FieldInfo, value: Any) -> str:
     if field.is_required():
         return " Required."
     default = to_jsonable_python(field.default)
-    return "" if value == default or isinstance(field.default, Section) else f" Default: {_flow(default)}."
+    return "" if value == default or isinstance(field.default, Section) else f" Default: {flow(default)}."
 
 
 def section_within(annotation: Any) -> type[Section] | None:

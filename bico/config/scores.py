@@ -14,6 +14,8 @@ from bico.config.section import Section, nearest, problem, read_named
 SCORES = Path(__file__).parents[1] / "scoring" / "scores"
 RESERVED = ("truth_", "human_", "paper_")
 """How columns of tables start that no score of a file may have."""
+QUESTIONS = ("concept", "prompt", "motion")
+"""What the truth scores say of a clip, and what people rate."""
 Answer = Literal["truth_concept", "truth_prompt", "truth_motion"]
 
 

@@ -56,6 +56,11 @@ class Models(Section):
         ),
     )
 
+    @property
+    def vqa_entry(self) -> str:
+        """The entry that answers yes or no, for the VQA score."""
+        return "vqa" if self.vqa else "vlm"
+
 
 class Media(Section):
     """The one size and length in which sources are read and clips are generated."""

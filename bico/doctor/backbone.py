@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bico.analysis.binding import psnr
 from bico.config.schema import Config
 from bico.config.settings import Media, Sampling
 from bico.doctor.finding import Finding, own_and_others
@@ -32,21 +33,20 @@ CLIP_FRAMES, CLIP_STEPS = 33, 20
 
 def examine_vae(backbone: Backbone, config: Config, samples: Mapping[str, np.ndarray]) -> Finding:
     """Tests the reconstruction of each source by the VAE. The worst one counts."""
-    psnr = {name: _psnr(backbone, frames[:LENGTH]) for name, frames in samples.items()}
-    worst = min(psnr, key=lambda name: psnr[name])
+    found = {name: _reconstruction(backbone, frames[:LENGTH]) for name, frames in samples.items()}
+    worst = min(found, key=lambda name: found[name])
     return Finding(
         "VAE, reconstruction",
-        f"PSNR {psnr[worst]:.1f} dB ({worst}) to {max(psnr.values()):.1f} dB",
+        f"PSNR {found[worst]:.1f} dB ({worst}) to {max(found.values()):.1f} dB",
         f"{PSNR:.0f} dB or more",
-        psnr[worst] >= PSNR,
+        found[worst] >= PSNR,
         f"the weights in {config.models.wan}/vae, and latents_mean and latents_std in its config.json",
     )
 
 
-def _psnr(backbone: Backbone, frames: np.ndarray) -> float:
-    decoded = backbone.decode_clip(backbone.encode_clip(frames)[None])[0]
-    error = np.square(decoded.astype(np.float64) - frames).mean()
-    return float(10 * np.log10(255**2 / error))
+def _reconstruction(backbone: Backbone, frames: np.ndarray) -> float:
+    """PSNR in dB of frames uint8 [T, H, W, 3] that pass through the VAE."""
+    return psnr(backbone.decode_clip(backbone.encode_clip(frames)[None])[0], frames)
 
 
 def examine_loss(backbone: Backbone, config: Config, samples: Mapping[str, np.ndarray], contexts: Tensor) -> Finding:

@@ -17,7 +17,7 @@ from bico.config.settings import Look
 from bico.doctor.finding import Finding, Matching, own_and_others
 from bico.models.clip import Clip
 from bico.models.vlm import Vlm
-from bico.plan.dependencies import appearance_model, vqa_model
+from bico.plan.dependencies import appearance_model
 from bico.prompts.content_words import content_words
 from bico.scoring.clip_judge import ClipJudge
 from bico.scoring.dino_judge import DinoJudge
@@ -119,7 +119,7 @@ def examine_yes(
         for (_, kind), yes in zip(asked, answers, strict=True):
             kind.append(yes)
     right, wrong = (float(np.mean(kind)) if kind else np.nan for kind in (own, others))
-    folder = vqa_model(config)
+    folder = config.models.vqa_entry
     return Finding(
         "VQA score, a source's own words",
         f"yes to {right:.0%} of the {len(own)} phrases bound to a source, to {wrong:.0%} of {len(others)} others",

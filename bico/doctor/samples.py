@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from itertools import chain, zip_longest
 from typing import Any
@@ -11,10 +10,10 @@ import numpy as np
 
 from bico.config.schema import Config
 from bico.core.errors import InputError
+from bico.core.records import load_json
 from bico.media.reading import read_media
 from bico.sources.instructions import template
-from bico.toybox.render import render
-from bico.toybox.scenes import scene_of
+from bico.toybox.scenes import source_frames
 
 MOST, COMPARED = 6, 4
 """Largest number of sources, and smallest number that is compared. With fewer, random weights could pass by chance."""
@@ -45,8 +44,7 @@ def _frames(config: Config, name: str) -> np.ndarray:
     source, path = config.sources[name], config.media_path(name)
     if path.is_file():
         return read_media(path, **dict(config.media), start=source.start)
-    frames = config.media.num_frames if source.kind == "video" else 1
-    return render(scene_of(source), num_frames=frames, size=config.media.height)
+    return source_frames(source, config.media)
 
 
 def caption_each(config: Config, samples: Mapping[str, np.ndarray], answers: Mapping[str, Any]) -> dict[str, str]:
@@ -54,7 +52,7 @@ def caption_each(config: Config, samples: Mapping[str, np.ndarray], answers: Map
     captions = {}
     for name in samples:
         path = config.paths.concepts(name)
-        if found := json.loads(path.read_text(encoding="utf-8")) if path.exists() else answers.get(name):
+        if found := load_json(path) if path.exists() else answers.get(name):
             captions[name] = found["captions"][0]
         else:
             words = [word for case in config.cases.values() for word in case.bind.get(name, ())]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from bico.core.transfer import to_device
-from bico.models.binder_form import HIDDEN, WIDTH
+from bico.models.binder_form import ABSORPTION, HIDDEN, WIDTH, has_released_gate, has_temporal_branch
 
 Gate = Literal["learned", "released"]
 """How a binder mixes its two branches: see `TwoBranchBinder` and `ReleasedBinder`."""
@@ -145,13 +145,13 @@ class HierarchicalBinder(nn.Module):
             binder = cls(
                 tensors[WIDTH].shape[0],
                 num_blocks,
-                two_branch="shared.temporal.0.weight" in tensors,
-                gate="released" if "shared.softmax_gate.1.weight" in tensors else "learned",
+                two_branch=has_temporal_branch(tensors),
+                gate="released" if has_released_gate(tensors) else "learned",
                 hierarchical=any(name.startswith("blocks.") for name in tensors),
                 rank=tensors[HIDDEN].shape[0],
                 keys=keys,
             )
-        learned = {name: tensor.float() for name, tensor in tensors.items() if name != "absorption"}
+        learned = {name: tensor.float() for name, tensor in tensors.items() if name != ABSORPTION}
         binder.load_state_dict(learned, assign=True)
         return binder.requires_grad_(False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bico.core.errors import InputError
@@ -14,6 +14,7 @@ WIDTH = "shared.spatial.0.weight"
 HIDDEN = "shared.spatial.1.weight"
 """The tensor whose first dimension is the width of the hidden layers, the rank of the binder's matrices."""
 ABSORPTION = "absorption"
+"""The tensor of the absorption tokens, [tokens, width]."""
 EXPECTED = "what BiCo learned, or `bico import` wrote"
 
 
@@ -27,8 +28,8 @@ def form(path: Path, found: Mapping[str, Shape]) -> dict[str, Shape]:
     width = width_of(found)
     mlp = _mlp(width, found[HIDDEN][0])
     parts = {"spatial": mlp}
-    if "shared.temporal.0.weight" in found:
-        gate = "softmax_gate" if "shared.softmax_gate.1.weight" in found else "gate"
+    if has_temporal_branch(found):
+        gate = "softmax_gate" if has_released_gate(found) else "gate"
         parts |= {"temporal": mlp, gate: _norm(0, width) | {"1.weight": (1, width), "1.bias": (1,)}}
     binder: dict[str, Shape] = {"gamma": ()}
     binder |= {f"{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}
@@ -42,6 +43,16 @@ def form(path: Path, found: Mapping[str, Shape]) -> dict[str, Shape]:
 def width_of(shapes: Mapping[str, Shape]) -> int:
     """Width of the tokens that a binder changes."""
     return shapes[WIDTH][0]
+
+
+def has_temporal_branch(names: Collection[str]) -> bool:
+    """Whether a binder with tensors of these names has two branches, as that of a video has."""
+    return "shared.temporal.0.weight" in names
+
+
+def has_released_gate(names: Collection[str]) -> bool:
+    """Whether its two branches are mixed as in the authors' code; see `bico.models.binder.ReleasedBinder`."""
+    return "shared.softmax_gate.1.weight" in names
 
 
 def num_blocks_in(names: Iterable[str]) -> int:

@@ -21,7 +21,7 @@ from bico.media.inspecting import check_mask, check_media, check_shape
 from bico.models.binder_form import ABSORPTION, EXPECTED, compare_shapes, form, misfit
 from bico.models.weights import check_activation
 from bico.pipeline.model_folders import ENTRY_FILES, check_model, read_json
-from bico.plan.dependencies import scoring_models, vqa_model
+from bico.plan.dependencies import scoring_models
 from bico.prompts.slots import slots, word_offsets
 from bico.prompts.text import casings, clean
 from bico.prompts.words import spans
@@ -84,7 +84,7 @@ def preflight(config: Config) -> None:
                 check_activation(folder)
     if "vlm" not in fetched_later:
         check_vlm_context(config)
-    if vqa_model(config) not in fetched_later:
+    if config.models.vqa_entry not in fetched_later:
         check_vqa(config)
     check_results(config.results)
     check_sources(config)
@@ -131,7 +131,7 @@ def check_vlm_context(config: Config) -> None:
 
 def check_vqa(config: Config) -> None:
     """Checks that the VLM of the VQA score, if a config has that score, can answer and has room for the frames."""
-    name = vqa_model(config)
+    name = config.models.vqa_entry
     folder = getattr(config.models, name)
     for section, scores in (("scores", config.scoring.scores), ("tested", config.scoring.tested)):
         if name not in scoring_models(config, scores):

@@ -6,7 +6,7 @@ from itertools import product
 
 from bico.config.schema import Config
 from bico.plan.counterparts import counterparts
-from bico.plan.trainings import learned_items
+from bico.plan.trainings import toybox_items
 
 ROLES = ("subject", "scene")
 """Roles of which only the word is bound, in the control of absorption."""
@@ -16,8 +16,8 @@ SENTENCES = 2
 
 def measured_sources(config: Config) -> list[str]:
     """Toybox sources that both rows of the control of diversification learn, in the order of their names."""
-    lacks, has = (learned_items(config, row) for row in config.controls.rows()["diversification"])
-    return [source for source in lacks if source in has and config.sources[source].scene]
+    lacks, has = (toybox_items(config, row) for row in config.controls.rows()["diversification"])
+    return [source for source in lacks if source in has]
 
 
 def mixed_cases(config: Config) -> set[str]:

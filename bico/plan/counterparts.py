@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bico.config.benchmark import Case, Source
 from bico.config.schema import Config
-from bico.plan.trainings import learned_items, once
+from bico.plan.trainings import once, toybox_items
 
 
 @once
@@ -16,7 +16,7 @@ def counterparts(config: Config) -> Config:
     """
     assert config.controls.absorption is not None
     row = config.controls.absorption.row
-    sources = {name: entry for name in learned_items(config, row) if (entry := config.sources[name]).scene}
+    sources = {name: config.sources[name] for name in toybox_items(config, row)}
     return config.alone(
         results=config.paths.counterparts.results,
         sources={name: _counterpart(entry) for name, entry in sources.items()},

@@ -226,11 +226,6 @@ def encode(config: Config, dtype: str) -> Dependencies:
     )
 
 
-def vqa_model(config: Config) -> str:
-    """The entry of `models` that answers yes or no, for the VQA score."""
-    return "vqa" if config.models.vqa else "vlm"
-
-
 def appearance_model(config: Config) -> str:
     """The entry of `models` that embeds frames for the methods that learn from these embeddings."""
     return "appearance" if config.models.appearance else "clip"
@@ -454,7 +449,7 @@ def controls(config: Config) -> Dependencies:
 def scoring_models(config: Config, scores: Mapping[str, ScoreSettings]) -> list[str]:
     """Entries of `models` that these scores open."""
     opened = {name for settings in scores.values() for name in settings.models()}
-    return sorted(vqa_model(config) if name == "vqa" else name for name in opened)
+    return sorted(config.models.vqa_entry if name == "vqa" else name for name in opened)
 
 
 def judging(config: Config, scores: Mapping[str, ScoreSettings]) -> dict[str, Any]:

@@ -72,6 +72,11 @@ def learned_items(config: Config, row: str) -> dict[str, list[str]]:
     return dict(sorted(items[config.methods[row].LEARNS_PER].items()))
 
 
+def toybox_items(config: Config, row: str) -> list[str]:
+    """The Toybox sources that a row learns, in the order of their names. The row learns per source, or nothing."""
+    return [name for name in learned_items(config, row) if config.sources[name].scene]
+
+
 @once
 def trainings(config: Config, row: str) -> list[tuple[str, int]]:
     """Every item that a row learns, with every learning seed. The jobs of a row divide them."""

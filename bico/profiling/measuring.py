@@ -120,7 +120,7 @@ def timed(run: Config, rows: Iterable[str]) -> dict[str, Taken]:
     write_text(path, run.to_yaml())
 
     def taken(*command: str) -> Taken:
-        wall, cpu = time.monotonic(), _cpu_of_children()
+        wall, cpu = time.monotonic(), cpu_of_children()
         done = subprocess.run(
             [sys.executable, "-m", "bico.cli", command[0], "--config", str(path), *command[1:]],
             env=os.environ | {"OMP_NUM_THREADS": "1"},  # as Snakemake runs them
@@ -130,7 +130,7 @@ def timed(run: Config, rows: Iterable[str]) -> dict[str, Taken]:
         )
         if done.returncode:
             raise InputError(f"bico {' '.join(command)}: {done.stdout.strip().splitlines()[-1]}")
-        return Taken(time.monotonic() - wall, _cpu_of_children() - cpu)
+        return Taken(time.monotonic() - wall, cpu_of_children() - cpu)
 
     for source in (name for name, entry in run.sources.items() if entry.scene):
         taken("render", source)
@@ -141,7 +141,8 @@ def timed(run: Config, rows: Iterable[str]) -> dict[str, Taken]:
     return {" ".join(command[:2]): taken(*command) for command in commands}
 
 
-def _cpu_of_children() -> float:
+def cpu_of_children() -> float:
+    """CPU seconds of all commands that this process has run."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

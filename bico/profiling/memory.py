@@ -18,7 +18,7 @@ from bico.config.schema import Config
 from bico.core.device import free_device
 from bico.core.errors import InputError
 from bico.models.wan.token_limits import at_once, needs_checkpointing
-from bico.plan.dependencies import scoring_models, vqa_model
+from bico.plan.dependencies import scoring_models
 from bico.plan.trainings import learned_items, unsupported
 from bico.profiling.presets import PRESETS
 from bico.profiling.work import ModelSizes
@@ -182,7 +182,7 @@ class Memory:
     def _scores(self) -> float:
         """GiB of the large models of all scores, which are open at once."""
         opened, needed = scoring_models(self.config, self.config.scoring.scores), 0.0
-        if (vlm := vqa_model(self.config)) in opened:
+        if (vlm := self.config.models.vqa_entry) in opened:
             needed += self._vlm(getattr(self.config.models, vlm))
         return needed + (self._backbone() if "wan" in opened else 0.0)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import Tensor, nn
 
 from bico.config.methods import LearnedSettings
@@ -81,18 +81,6 @@ def plain_step(
     latents = batch.latents.to(device)
     prompt_embeds = padded(batch.prompt_embeds, sizes.text_slots).to(device, dtype)
     encode = encoder(sizes, frames, device, dtype) if encodes else lambda: (latents, prompt_embeds)
-    contexts: list[Tensor] = []
-
-    def bind(layer: nn.Module, inputs: tuple, projected: Tensor) -> None:
-        placed, mask = with_absorption(projected.float(), batch.token_counts, absorption, Absorption())
-        contexts[:] = [context.to(dtype) for context in binder(placed, mask)]
-
-    def hand_over(number: int) -> Callable[[nn.Module, tuple], tuple]:
-        return lambda block, inputs: (inputs[0], contexts[number], *inputs[2:])
-
-    model.condition_embedder.text_embedder.register_forward_hook(bind)
-    for number, block in enumerate(model.blocks):
-        block.register_forward_pre_hook(hand_over(number))
 
     def step() -> None:
         clean, prompt = encode()
@@ -105,9 +93,38 @@ def plain_step(
         loss.backward()
         optimizer.step()
 
-    with _peak_memory(device) as peak:
+    bound = bound_by_hooks(model, binder, absorption, batch.token_counts, Absorption())
+    with bound, _peak_memory(device) as peak:
         seconds = [_seconds(device, step) for _ in range(WARM_UP + steps)]
     return Timing(statistics.median(seconds[WARM_UP:]), peak())
+
+
+@contextmanager
+def bound_by_hooks(
+    model: WanTransformer3DModel, binder: HierarchicalBinder, absorption: Tensor, counts: Tensor, settings: Absorption
+) -> Iterator[None]:
+    """Gives every block of diffusers' transformer its bound context by hooks, in forward and backward passes.
+
+    Args:
+        absorption: the tokens, [tokens, width].
+        counts: of the words of each prompt, with end-of-sequence, [B].
+    """
+    contexts: list[Tensor] = []
+
+    def bind(layer: nn.Module, inputs: tuple, projected: Tensor) -> None:
+        placed, mask = with_absorption(projected.float(), counts, absorption, settings)
+        contexts[:] = [context.to(projected.dtype) for context in binder(placed, mask)]
+
+    def hand_over(number: int) -> Callable[[nn.Module, tuple], tuple]:
+        return lambda block, inputs: (inputs[0], contexts[number], *inputs[2:])
+
+    handles = [model.condition_embedder.text_embedder.register_forward_hook(bind)]
+    handles += [block.register_forward_pre_hook(hand_over(number)) for number, block in enumerate(model.blocks)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def encoder(sizes: Sizes, frames: int, device: torch.device, dtype: torch.dtype) -> Callable[[], tuple[Tensor, Tensor]]:

@@ -13,12 +13,13 @@ from bico.config.methods import BackboneShape, LearnedSettings, MethodSettings
 from bico.config.schema import Config
 from bico.config.settings import Media
 from bico.methods.base.settings import Settings as PlainPrompt
+from bico.plan.absorption import compared_rows
 from bico.plan.binding import CONTEXTS
-from bico.plan.controls import ROLES, SENTENCES, measured_sources, trainings_compared
+from bico.plan.controls import clips_compared, measured_sources, trainings_compared
 from bico.plan.dependencies import appearance_model
 from bico.plan.kept import due_clips, due_trainings
 from bico.plan.passes import MAP_CAPTIONS, NEW_SENTENCES, NOISES
-from bico.plan.trainings import applying_rows, learned_items, trainings, unsupported
+from bico.plan.trainings import applying_rows, learned_items, toybox_items, trainings, unsupported
 from bico.profiling.costs import Costs
 from bico.profiling.flops import forward_flops, training_flops
 from bico.profiling.presets import CAPTION_TOKENS, PRESETS
@@ -212,8 +213,8 @@ class Work:
 
     def _maps(self) -> tuple[float, float]:
         """Seconds and bytes for the frozen backbone and the two rows that are compared."""
-        full = [row for row, number in self.config.table("table2").items() if number == 7]
-        sources = [name for row in full for name in learned_items(self.config, row) if self.config.sources[name].scene]
+        rows = compared_rows(self.config)
+        sources = toybox_items(self.config, rows[0]) if rows else []
         each = 3 * min(MAP_CAPTIONS, self.config.concepts.captions) * MAP_LEVELS
         return each * sum(map(self._pass, sources)), 0
 
@@ -237,9 +238,7 @@ class Work:
 
     def _clutter(self) -> tuple[float, float]:
         (row,) = self.config.controls.rows()["absorption"]
-        sources = [source for source in learned_items(self.config, row) if self.config.sources[source].scene]
-        takes = self._takes(2 * len(ROLES) * SENTENCES * len(sources))
-        return self._clips(self.config.methods[row], takes)[0], 0
+        return self._clips(self.config.methods[row], len(clips_compared(self.config)))[0], 0
 
     def _score(self, row: str) -> tuple[float, float]:
         cases = sum(not unsupported(self.config, row, case) for case in self.config.cases)

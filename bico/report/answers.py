@@ -9,12 +9,12 @@ earlier study still count for the clips that have not changed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bico.config.schema import Config
+from bico.config.scores import QUESTIONS
 from bico.core.errors import InputError
 from bico.core.tables import read_lines
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-QUESTIONS = ("concept", "prompt", "motion")
 CLIP = ("case", "method", "seed", "sha256")  # columns of the key that identify the clip of an item
 COLUMNS = ("study", "rater", "item", *QUESTIONS)
 SCALE = ("1", "2", "3", "4", "5")
@@ -108,8 +107,9 @@ def alpha(ratings: np.ndarray) -> float:
 
 def checksums(config: Config, row: str) -> dict[tuple[str, int], str | None]:
     """(case, seed) -> SHA-256 of a row's clip, from its manifest."""
-    manifest = json.loads((config.paths.all_clips(row)).read_text(encoding="utf-8"))
-    return {(entry["case"], entry["seed"]): entry["sha256"] for entry in manifest}
+    from bico.scoring.results import clips_manifest
+
+    return {(entry["case"], entry["seed"]): entry["sha256"] for entry in clips_manifest(config, row)}
 
 
 def _key(path: Path) -> Key:

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from bico.config.benchmark import Case
 from bico.config.schema import Config
 from bico.config.settings import Media
+from bico.media.frames import spread
 from bico.media.reading import read_media, read_written
 from bico.report.names import TRUTH_LABEL, scope
 from bico.report.style import GREY, INK, PALETTE, PAPER, save_pair, styled
@@ -98,7 +99,7 @@ def _row(axes: Axes, label: str, colour: str, content: np.ndarray | str, columns
         axes.add_patch(Rectangle((0, 0), width, height, color=PAPER, linewidth=0))
         axes.text(0.15, height / 2, content, va="center", style="italic")
     else:
-        picked = content[np.unique(np.linspace(0, len(content) - 1, columns).round().astype(int))]
+        picked = content[spread(len(content), columns)]
         for column, frame in enumerate(picked):
             left = column * (1 + GAP)
             axes.imshow(frame, extent=(left, left + 1, 0, height), interpolation="nearest")

@@ -55,6 +55,14 @@ const unload = (group) => {
     clip.load()
   }
 }
+// Browsers stop loading after some 75 clips, so only groups in sight have any.
+const watch = new IntersectionObserver((changes) => {
+  for (const { target, isIntersecting } of changes) isIntersecting ? load(target) : unload(target)
+}, { rootMargin: "200px" })
+const watchGroups = () => {
+  watch.disconnect()
+  document.querySelectorAll(".group").forEach((group) => watch.observe(group))
+}
 const play = (on) => {
   playing = on
   chosen("play").textContent = on ? "Pause" : "Play"

@@ -52,7 +52,7 @@ class Spread:
         return next(enough, None)
 
 
-def spread(first: np.ndarray, second: np.ndarray) -> Spread | None:
+def variance_components(first: np.ndarray, second: np.ndarray) -> Spread | None:
     """Variance components of first - second, both [trainings, cases], over the cases that all trainings of both have;
     None if these are too few.
 
@@ -83,7 +83,7 @@ def power(config: Config, rows: tuple[str, str], score: str, difference: float |
     found = paired_difference(first, second, **bootstrap(config))
     names = " minus ".join(config.label(row) for row in rows)
     title = f"{names}, {score_columns(config)[score].label}"
-    if (spreads := spread(first, second)) is None:
+    if (spreads := variance_components(first, second)) is None:
         return f"{title}: fewer than {statistics.FEWEST} cases have both scores: too few for an estimate"
     known = len(config.learning_seeds) > 1
     trainings = TRAININGS if known else (1,)

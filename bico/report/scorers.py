@@ -24,12 +24,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bico.config.schema import Config
-from bico.config.scores import TRUTH_SCORES, Column, columns_of
+from bico.config.scores import QUESTIONS, TRUTH_SCORES, Column, columns_of
 from bico.core.errors import InputError
 from bico.core.files import write_text
 from bico.core.saving import save_csv
 from bico.core.tables import read_table
-from bico.report.answers import QUESTIONS, counted_answers, rated
+from bico.report.answers import counted_answers, rated
 from bico.report.markdown import markdown
 from bico.report.names import counted, scope, span
 from bico.report.statistics import bootstrap, case_interval, named, pair_accuracy, rank_correlation

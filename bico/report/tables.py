@@ -15,18 +15,19 @@ import pandas as pd
 from bico import __version__
 from bico.config.methods import module_of
 from bico.config.schema import Config
+from bico.config.scores import QUESTIONS
 from bico.core.files import write_text
 from bico.core.fingerprints import code_digest, folder_digest
-from bico.core.records import load_json
+from bico.core.records import SUFFIX, load_json
 from bico.core.saving import save_csv
 from bico.core.tables import read_table
 from bico.report import latex, statistics
-from bico.report.answers import QUESTIONS, agreement, counted_answers, rated
+from bico.report.answers import agreement, counted_answers, rated
 from bico.report.controls import verdicts
 from bico.report.markdown import markdown
 from bico.report.names import TRUTH_LABEL, counted, scope, span
 from bico.report.partial import REFERENCE, complete_first, covered, lost, on_same_cases, scored_cases
-from bico.report.power import POWER, spread
+from bico.report.power import POWER, variance_components
 from bico.report.statistics import (
     bootstrap,
     case_means,
@@ -224,7 +225,7 @@ def _comparisons(
 
 
 def _smallest(first: np.ndarray, second: np.ndarray, digits: int) -> str:
-    found = spread(first, second)
+    found = variance_components(first, second)
     return f"{found.smallest_difference(_common(first, second), len(first)):.{digits}f}" if found else ""
 
 
@@ -398,7 +399,7 @@ def _legend(config: Config, name: str, table: pd.DataFrame) -> str:
 
 def _precision(config: Config) -> str:
     """Precision of the frozen models that made the clips, from the records beside them; it depends on the machine."""
-    records = config.paths.clips.rglob("*.made_from.json")
+    records = config.paths.clips.rglob(f"*{SUFFIX}")
     settings = [json.loads(path.read_text(encoding="utf-8"))["settings"] for path in records]
     found = {each["dtype"].removeprefix("torch.") for each in settings if "dtype" in each}
     return " and ".join(sorted(found)) or "unknown precision"

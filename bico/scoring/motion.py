@@ -12,6 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from bico.media.frames import spread
+
 SIDE = 192  # pixels: larger frames are scaled down to this size
 GRID = 24  # points along a side
 WINDOW = 0.1  # sides: size of the window that is compared around a point
@@ -47,7 +49,7 @@ def motion_fidelity(clip: np.ndarray, reference: np.ndarray) -> float:
         cases the score is symmetric.
     """
     moments = min(MOMENTS, len(clip), len(reference))
-    (steps, least), (wanted, other) = (_moving(paths[_spread(len(paths), moments)]) for paths in (clip, reference))
+    (steps, least), (wanted, other) = (_moving(paths[spread(len(paths), moments)]) for paths in (clip, reference))
     if not wanted.shape[1]:
         return np.nan
     if not steps.shape[1]:
@@ -142,10 +144,6 @@ def _followed(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> np.n
             held &= ((place >= window // 2) & (place < np.flip(before.shape[:2]) - window // 2)).all(axis=1)
         moved[there] = np.where(held[:, None], ahead, np.nan)
     return moved
-
-
-def _spread(length: int, moments: int) -> np.ndarray:
-    return np.linspace(0, length - 1, moments).round().astype(int)
 
 
 def _moving(paths: np.ndarray) -> tuple[np.ndarray, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import product
+from typing import Any
 
 import pandas as pd
 
@@ -31,10 +32,14 @@ def answering(config: Config) -> dict[str, str]:
     return {name: column.asks for name, column in score_columns(config).items() if column.asks}
 
 
+def clips_manifest(config: Config, row: str) -> list[dict[str, Any]]:
+    """What `generate` wrote of each clip of a row of the table: its case, seed, file, status, error and sha256."""
+    return json.loads(config.paths.all_clips(row).read_text(encoding="utf-8"))
+
+
 def clip_statuses(config: Config, row: str) -> dict[tuple[str, int], str]:
     """(case, seed) -> "ok", "failed", "not supported" or "missing", for every clip of a row of the table."""
-    manifest = json.loads((config.paths.all_clips(row)).read_text())
-    found = {(entry["case"], entry["seed"]): entry["status"] for entry in manifest}
+    found = {(entry["case"], entry["seed"]): entry["status"] for entry in clips_manifest(config, row)}
     wanted = [(case_id, seed) for case_id in config.cases for seed in config.seeds]
     return {clip: _status(config, row, clip, found.get(clip, "missing")) for clip in wanted}
 

@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bico.config.schema import Config
+from bico.config.scores import QUESTIONS
 from bico.media.reading import read_written
 from bico.scoring import unasked
 from bico.toybox.probe import Probe, Reading
@@ -39,7 +40,6 @@ from bico.toybox.render import render, trajectory
 from bico.toybox.words import names
 from bico.toybox.world import Scene, sample_scene
 
-QUESTIONS = ("concept", "prompt", "motion")
 CLEAN = "clean"
 UNRELATED = 32  # scenes drawn at random
 # With a smaller span the truth of a case cannot be distinguished from that of another, and there is no scale.

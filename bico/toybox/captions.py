@@ -8,6 +8,7 @@ the motion, so that no word learns the meaning of its neighbours.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -240,6 +241,18 @@ def phrases(
     if rng.random() < 0.4:
         after.append(Phrase(str(rng.choice(TAILS if motion else STILL_TAILS)), NOWHERE))
     return [*before, *([opening] if opening else []), *cast, *after]
+
+
+def sentence(words: Mapping[str, str]) -> str:
+    """A prompt with only these words, in the order and with the function words of the shipped benchmark.
+
+    Args:
+        words: role -> word. Without a motion, a style or a light the prompt says nothing of it.
+    """
+    style = STYLE_PHRASES[words["style"]][0] if "style" in words else ""
+    light = LIGHT_PHRASES[words["light"]][0] if "light" in words else ""
+    parts = [style, f"a {words['subject']}", words.get("motion", ""), PLACES[words["scene"]][0], light]
+    return " ".join(part for part in parts if part)
 
 
 def key_words(scene: Scene) -> dict[str, list[str]]:

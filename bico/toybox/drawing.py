@@ -27,7 +27,7 @@ import numpy as np
 from bico.config.reading import load
 from bico.config.schema import Config
 from bico.core.errors import InputError
-from bico.toybox.captions import LIGHT_PHRASES, PLACES, STYLE_PHRASES
+from bico.toybox.captions import sentence
 from bico.toybox.scenes import scene_of, truth_of
 from bico.toybox.words import LIGHTS, MOTIONS, SCENES, STYLES, SUBJECTS
 from bico.toybox.world import sample_scene
@@ -152,14 +152,7 @@ def _case(rng: np.random.Generator, kind: str, sources: Entries) -> dict[str, An
     bind: dict[str, list[str]] = {}
     for role, source in played.items():
         bind.setdefault(source, []).append(words[role])
-    return {"prompt": _prompt(words), "bind": bind, "truth": played}
-
-
-def _prompt(words: dict[str, str]) -> str:
-    """A prompt with the word order and function words of the shipped benchmark."""
-    style = f"{STYLE_PHRASES[words['style']][0]} " if "style" in words else ""
-    light = f" {LIGHT_PHRASES[words['light']][0]}" if "light" in words else ""
-    return f"{style}a {words['subject']} {words['motion']} {PLACES[words['scene']][0]}{light}"
+    return {"prompt": sentence(words), "bind": bind, "truth": played}
 
 
 def _name(prompt: str, taken: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bico.config.benchmark import Role, Source, ToyScene
 from bico.config.schema import Config
+from bico.config.settings import Media
 from bico.core.files import write_json
 from bico.core.records import remember
 from bico.media.writing import write_clip, write_image
@@ -20,14 +21,18 @@ from bico.toybox.world import Scene, compose, sample_scene
 def write_source(config: Config, source: str) -> None:
     """Renders a source to `results/media/<source>.png` or `.mp4`, and writes its scene to the JSON beside it."""
     entry, path = config.sources[source], config.media_path(source)
-    scene = scene_of(entry)
-    frames = render(scene, num_frames=config.media.num_frames if entry.kind == "video" else 1, size=config.media.height)
+    frames = source_frames(entry, config.media)
     if entry.kind == "video":
         write_clip(path, frames, config.media.fps)
     else:
         write_image(path, frames[0])
     remember(path, {})
-    write_json(path.with_suffix(".json"), scene.to_dict())
+    write_json(path.with_suffix(".json"), scene_of(entry).to_dict())
+
+
+def source_frames(source: Source, media: Media) -> np.ndarray:
+    """A Toybox source's own frames, uint8 [T, H, W, 3]; T = 1 for an image."""
+    return render(scene_of(source), num_frames=media.num_frames if source.kind == "video" else 1, size=media.height)
 
 
 def write_truth(config: Config, case: str) -> None:

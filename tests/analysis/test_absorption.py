@@ -1,4 +1,4 @@
-"""Areas of a clip and how densely a map looks at them; the maps themselves are made in tests/test_workflow.py."""
+"""Areas of a clip and how densely a map looks at them; tests/pipeline/test_workflow.py makes the maps themselves."""
 
 import numpy as np
 import tiny

@@ -8,7 +8,7 @@ import toy
 from conftest import ROOT, ZOO, needs_zoo
 
 from bico.analysis import binding
-from bico.analysis.binding import Measured, collect, compared, exact, measurements, moved, psnr, sentence, trials
+from bico.analysis.binding import Measured, collect, compared, exact, measurements, moved, psnr, trials
 from bico.config.benchmark import Case
 from bico.config.reading import load
 from bico.config.settings import Media
@@ -21,7 +21,7 @@ from bico.models.wan.backbone import Backbone
 from bico.models.wan.sampling import generate
 from bico.report.statistics import interval
 from bico.sources.encoding import encode_source
-from bico.toybox.captions import caption, key_words
+from bico.toybox.captions import caption, key_words, sentence
 from bico.toybox.probe import Probe
 from bico.toybox.render import render
 from bico.toybox.scenes import scene_of

@@ -9,7 +9,7 @@ from conftest import ROOT
 from bico.cli.main import main
 from bico.core.files import write_text
 from bico.report import statistics
-from bico.report.power import POWER, Spread, power, spread
+from bico.report.power import POWER, Spread, power, variance_components
 
 
 def draw(rng, *, cases: int, trainings: int, of_cases=3.0, of_trainings=1.0, rest=2.0, mean=0.0) -> np.ndarray:
@@ -24,7 +24,7 @@ def draw(rng, *, cases: int, trainings: int, of_cases=3.0, of_trainings=1.0, res
 
 def test_the_three_spreads_are_found():
     rng = np.random.default_rng(0)
-    found = [spread(draw(rng, cases=30, trainings=8), np.zeros((8, 30))) for _ in range(200)]
+    found = [variance_components(draw(rng, cases=30, trainings=8), np.zeros((8, 30))) for _ in range(200)]
     means = np.mean([(each.cases, each.trainings, each.rest) for each in found if each], axis=0)
     assert means == pytest.approx([9, 1, 4], rel=0.1)
 
@@ -50,7 +50,7 @@ def test_no_number_of_cases_makes_up_for_too_few_trainings():
 
 def test_one_training_says_nothing_of_trainings():
     values = draw(np.random.default_rng(2), cases=30, trainings=1)
-    found = spread(values, np.zeros((1, 30)))
+    found = variance_components(values, np.zeros((1, 30)))
     assert found and found.cases == pytest.approx(values.var(ddof=1)) and (found.trainings, found.rest) == (0, 0)
 
 
@@ -58,9 +58,9 @@ def test_cases_that_a_training_lacks_are_left_out_and_too_few_tell_nothing():
     values = draw(np.random.default_rng(3), cases=30, trainings=2)
     lacking = values.copy()
     lacking[0, 20:] = np.nan
-    assert spread(lacking, np.zeros((2, 30))) == spread(values[:, :20], np.zeros((2, 20)))
+    assert variance_components(lacking, np.zeros((2, 30))) == variance_components(values[:, :20], np.zeros((2, 20)))
     lacking[0, 4:] = np.nan
-    assert spread(lacking, np.zeros((2, 30))) is None
+    assert variance_components(lacking, np.zeros((2, 30))) is None
 
 
 def test_p_is_below_a_twentieth_where_the_interval_of_many_cases_and_trainings_leaves_out_zero():

@@ -1,6 +1,6 @@
 # Cross-attention maps of the sources with and without the absorption token: what does it attend to? Toybox only.
 
-COMPARED = [row for row, number in CONFIG.table("table2").items() if number in (5, 7)]
+COMPARED = compared_rows(CONFIG) or ()
 
 
 rule absorption:

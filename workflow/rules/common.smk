@@ -13,6 +13,7 @@ from bico.core.errors import InputError
 from bico.core.records import write_and_hold
 from bico.pipeline.preflight import check_folders, check_own_config, preflight
 from bico.plan import dependencies
+from bico.plan.absorption import compared_rows
 from bico.plan.trainings import (
     applying_rows,
     learned_items,

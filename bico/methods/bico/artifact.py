@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bico.core.errors import InputError
 from bico.models.binder import HierarchicalBinder, Keys
-from bico.models.binder_form import misfit, num_blocks_in, width_of
+from bico.models.binder_form import has_temporal_branch, misfit, num_blocks_in, width_of
 from bico.models.wan.backbone import Backbone
 from bico.training.artifacts import save_artifact
 from bico.training.binders import load_binder
@@ -54,7 +54,7 @@ class LearnedBinder:
     @property
     def kind(self) -> Kind | None:
         """Kind of the source; None for a binder of one branch without temporal decoupling, which fits both kinds."""
-        if "shared.temporal.0.weight" in self.tensors:
+        if has_temporal_branch(self.tensors):
             return "video"
         return "image" if self._settings.get("temporal_decoupling", True) else None
 

@@ -16,6 +16,7 @@ from bico.methods.bico.isolation import isolation_loss
 from bico.methods.bico.schedule import Phase, phases, rate_factor
 from bico.methods.bico.settings import Settings
 from bico.models.binder import HierarchicalBinder, gate_sizes
+from bico.models.binder_form import ABSORPTION
 from bico.models.wan.acceleration import accelerated, clips_at_once
 from bico.models.wan.backbone import Backbone
 from bico.sources.encoding import EncodedSource
@@ -88,7 +89,7 @@ def learn(
         return sizes
 
     def learned() -> dict[str, Tensor]:
-        tensors = binder.state_dict() | {"absorption": absorption}
+        tensors = binder.state_dict() | {ABSORPTION: absorption}
         return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
     plan = phases(settings, encoded.kind, shift)
@@ -157,5 +158,5 @@ def groups(binder: HierarchicalBinder, absorption: nn.Parameter, settings: Setti
         Group(parameters, settings.learning_rate),
         Group(gammas, settings.gamma_learning_rate or settings.learning_rate),
         Group(weights, settings.gate_learning_rate or settings.learning_rate / binder.width),
-        Group({"absorption": absorption}, settings.absorption.learning_rate or settings.learning_rate),
+        Group({ABSORPTION: absorption}, settings.absorption.learning_rate or settings.learning_rate),
     ]

@@ -41,9 +41,16 @@ from torch import Tensor
 from bico.core.errors import InputError
 from bico.core.files import replacing
 from bico.methods.bico.artifact import LearnedBinder
-from bico.models import binder_form
 from bico.models.binder import HierarchicalBinder
-from bico.models.binder_form import HIDDEN, form, num_blocks_in
+from bico.models.binder_form import (
+    ABSORPTION,
+    EXPECTED,
+    HIDDEN,
+    form,
+    has_released_gate,
+    has_temporal_branch,
+    num_blocks_in,
+)
 from bico.training.artifacts import check_tensors, metadata_of, save_artifact
 
 NAMES = {
@@ -56,8 +63,8 @@ NAMES = {
 }
 """Parts of the names of our tensors -> those of theirs."""
 
-ABSORPTION = "absorbing_token.weight"
-WIDTH = "global_concept_adapter.proj.1.weight"
+THEIR_ABSORPTION = "absorbing_token.weight"
+THEIR_WIDTH = "global_concept_adapter.proj.1.weight"
 """The tensor whose shape gives the width of the tokens."""
 
 CONVERSION = (
@@ -72,14 +79,14 @@ def import_checkpoint(checkpoint: Path, out: Path) -> None:
         InputError: not a safetensors file, or tensors are missing, unknown, of another shape, or not finite.
     """
     theirs = _opened(checkpoint)
-    if WIDTH not in theirs:
-        raise InputError(f"{checkpoint}: there is no {WIDTH} in it: expected a checkpoint of BiCo's authors")
+    if THEIR_WIDTH not in theirs:
+        raise InputError(f"{checkpoint}: there is no {THEIR_WIDTH} in it: expected a checkpoint of BiCo's authors")
     numbers = [re.match(r"per_block_concept_adapters\.(\d+)\.", name) for name in theirs]
     num_blocks = len({found[1] for found in numbers if found})
     two_branch = any(name.startswith("global_concept_adapter.gate.") for name in theirs)
-    names = _names(theirs[WIDTH].shape[0], num_blocks, two_branch=two_branch)
+    names = _names(theirs[THEIR_WIDTH].shape[0], num_blocks, two_branch=two_branch)
     shapes = dict(names.values())
-    check_tensors(checkpoint, theirs, shapes, optional=ABSORPTION, expected="a checkpoint of BiCo's authors")
+    check_tensors(checkpoint, theirs, shapes, optional=THEIR_ABSORPTION, expected="a checkpoint of BiCo's authors")
     ours = {name: theirs[theirs_name] for name, (theirs_name, _) in names.items() if theirs_name in theirs}
     ours = {name: tensor.squeeze() if name.endswith("gamma") else tensor for name, tensor in ours.items()}
     save_artifact(out, ours, {"method": "bico", "source": checkpoint.stem})
@@ -94,16 +101,14 @@ def export_checkpoint(artifact: Path, out: Path) -> None:
     """
     ours = _opened(artifact)
     shapes = form(artifact, {name: tuple(tensor.shape) for name, tensor in ours.items()})
-    check_tensors(artifact, ours, shapes, optional=binder_form.ABSORPTION, expected=binder_form.EXPECTED)
-    if "shared.gate.1.weight" in ours:
+    check_tensors(artifact, ours, shapes, optional=ABSORPTION, expected=EXPECTED)
+    if has_temporal_branch(ours) and not has_released_gate(ours):
         raise InputError(
             f"{artifact}: its temporal branch has a gate that was learned, and the authors' is constant: expected a "
             f"binder that was trained with 'gate: released' or without 'temporal_decoupling'"
         )
-    if len(ours.get("absorption", [])) > 1:
-        raise InputError(
-            f"{artifact}: {len(ours['absorption'])} absorption tokens: the authors' code takes one at most"
-        )
+    if len(ours.get(ABSORPTION, [])) > 1:
+        raise InputError(f"{artifact}: {len(ours[ABSORPTION])} absorption tokens: the authors' code takes one at most")
     rank, width = ours[HIDDEN].shape
     if rank != width:
         raise InputError(
@@ -116,7 +121,7 @@ def export_checkpoint(artifact: Path, out: Path) -> None:
             "too: expected a binder that was trained with 'attention_keys: bound'"
         )
     num_blocks = num_blocks_in(ours)
-    names = _names(width, num_blocks, two_branch="shared.temporal.1.weight" in ours)
+    names = _names(width, num_blocks, two_branch=has_temporal_branch(ours))
     theirs = {names[name][0]: tensor.reshape(names[name][1]) for name, tensor in ours.items() if tensor.numel()}
     with replacing(out) as unfinished:
         save_file(theirs, unfinished, metadata={"format": "pt"})
@@ -128,7 +133,7 @@ def _names(width: int, num_blocks: int, *, two_branch: bool) -> dict[str, tuple[
         binder = HierarchicalBinder(
             width, num_blocks, two_branch=two_branch, gate="released", hierarchical=num_blocks > 0
         )
-    names: dict[str, tuple[str, tuple[int, ...]]] = {"absorption": (ABSORPTION, (1, width))}
+    names: dict[str, tuple[str, tuple[int, ...]]] = {ABSORPTION: (THEIR_ABSORPTION, (1, width))}
     for name, tensor in binder.state_dict().items():
         theirs = ".".join(NAMES.get(part, part) for part in name.split("."))
         names[name] = (theirs, tuple(tensor.shape) or (1,))

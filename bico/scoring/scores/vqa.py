@@ -61,4 +61,4 @@ def open_vlm(config: Config, device: str) -> Vlm:
     """The VLM that answers for this score."""
     from bico.models.vlm import Vlm
 
-    return Vlm(config.models.vqa or config.models.vlm, device=device)
+    return Vlm(getattr(config.models, config.models.vqa_entry), device=device)

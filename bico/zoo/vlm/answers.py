@@ -213,13 +213,13 @@ def train_scene(index: int) -> Scene:
 
 
 def train_answers(
-    vlm: Vlm, pool: torch.Tensor, spread: Callable[..., Iterable], workdir: Path, seed: int, course: Course, steps: int
+    vlm: Vlm, pool: torch.Tensor, mapper: Callable[..., Iterable], workdir: Path, seed: int, course: Course, steps: int
 ) -> None:
     """Trains on batches that are half frames, half clips.
 
     Args:
         pool: uint8 [scenes, T, H, W, 3].
-        spread: `map`, or the `map` of several processes, which write lessons ahead.
+        mapper: `map`, or the `map` of several processes, which write lessons ahead.
     """
     model, device = vlm.model.train(), vlm.device
     optimizer = muon(model, model.model.visual.blocks, model.model.language_model.layers)
@@ -227,7 +227,7 @@ def train_answers(
     training = Training("vlm answers", model, optimizer, checkpoint, steps, course.peak, clip_groups=True)
     size = min(course.batch[device], len(pool))
     written = partial(course.write, workdir / "vlm", len(pool), size, seed)
-    lessons = iter(spread(written, range(training.first, steps)))
+    lessons = iter(mapper(written, range(training.first, steps)))
 
     def loss(step: int) -> dict[str, torch.Tensor]:
         part = next(lessons)

@@ -96,14 +96,14 @@ def _sights_of(count: int, start: int) -> dict[str, np.ndarray]:
     return {key: np.stack([entry[key] for entry in seen]) for key in seen[0]}
 
 
-def all_sights(count: int, spread: Callable[..., Iterable]) -> dict[str, torch.Tensor]:
+def all_sights(count: int, mapper: Callable[..., Iterable]) -> dict[str, torch.Tensor]:
     """`sights` of all training scenes, stacked.
 
     Args:
-        spread: `map`, or the `map` of several processes.
+        mapper: `map`, or the `map` of several processes.
     """
     starts = range(0, count, CHUNK)
-    parts = list(spread(_sights_of, [min(CHUNK, count - start) for start in starts], starts))
+    parts = list(mapper(_sights_of, [min(CHUNK, count - start) for start in starts], starts))
     return {key: torch.from_numpy(np.concatenate([part[key] for part in parts])) for key in parts[0]}
 
 

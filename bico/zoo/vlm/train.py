@@ -71,12 +71,12 @@ def teach(
     vlm.device = device
     moved(vlm.model, device)
     sight_steps = SIGHT_STEPS[device] if sight_steps is None else sight_steps
-    with _several(device) as spread:
+    with _several(device) as mapper:
         pool = torch.from_numpy(np.load(path, mmap_mode="c")).to(device)
         if sight_steps:
-            known = {key: value.to(device) for key, value in all_sights(count, spread).items()}
+            known = {key: value.to(device) for key, value in all_sights(count, mapper).items()}
             train_vision(vlm, pool, known, own, seed, sight_steps)
-        train_answers(vlm, pool, spread, own, seed, course, course.steps[device] if steps is None else steps)
+        train_answers(vlm, pool, mapper, own, seed, course, course.steps[device] if steps is None else steps)
     _publish(vlm, out)
 
 

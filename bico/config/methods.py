@@ -6,6 +6,7 @@ A method's own settings are in its folder below `bico/methods`.
 import ast
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -39,6 +40,29 @@ class BackboneShape(NamedTuple):
     ffn_width: int
     appearance_width: int
     num_blocks: int
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a training step keeps: numbers of two bytes for each patch token and channel.
+
+    Attributes:
+        still: in each block, of stills, which pass without gradient checkpointing.
+        clip: in all, of clips with it, besides the input and the attention of each block.
+        encodes: whether the method opens the text encoder.
+        inverts: kinds of sources for which a step needs the text encoder, too.
+        copies: whether clips are made by a copy of the transformer, beside the original.
+        captures: whether steps on stills are captured graphs, which hold their memory between steps, too.
+        whole: whether a batch passes at once, whatever its size; elsewhere long clips pass one by one.
+    """
+
+    still: float = 25
+    clip: float = 45
+    encodes: bool = False
+    inverts: frozenset[Kind] = frozenset()
+    copies: bool = False
+    captures: bool = False
+    whole: bool = False
 
 
 class MethodSettings(Section):
@@ -173,9 +197,23 @@ class MethodSettings(Section):
 
 
 class LearnedSettings(MethodSettings):
-    """Settings that all methods with training have in common."""
+    """Settings that all methods with training have in common.
+
+    Attributes:
+        KEPT: what a step keeps in the memory of a GPU. A method that does not say counts as one that keeps as much as
+            any method here, in every respect, so that no job starts on a GPU that may be too small for it.
+    """
 
     LEARNS_PER = "source"
+    KEPT: ClassVar[Kept] = Kept(
+        still=52,
+        clip=113,
+        encodes=True,
+        inverts=frozenset({"image", "video"}),
+        copies=True,
+        captures=True,
+        whole=True,
+    )
 
     learning_rate: Rate = Field(default=1e-4, description="Learning rate of AdamW.")
     weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of AdamW.")

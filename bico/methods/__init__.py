@@ -4,5 +4,6 @@
     learn.py       `learn`: from encoded sources to an artifact; absent where nothing is learned
     compose.py     `compose`: from a prompt and artifacts to clips
 
-`shared.protocol` defines these functions. Nothing outside a method's folder uses its class or compares its name.
+`shared.protocol` defines these functions. `bico.config`, `plan`, `training`, `scoring`, `report` and `pipeline` import
+none of the methods and find their parts by name (an import contract in pyproject.toml).
 """

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from bico.config.benchmark import Kind
-from bico.config.methods import LearnedSettings, MethodSettings
+from bico.config.methods import Kept, LearnedSettings, MethodSettings
 from bico.config.schema import Config
 from bico.core.device import free_device
 from bico.core.errors import InputError
@@ -44,43 +43,6 @@ SMALLER = {"concepts": "a smaller models.vlm"} | dict.fromkeys(
 """What needs less memory, by rule; for any other one it is smaller clips."""
 
 log = logging.getLogger("bico")
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What a training step keeps: numbers of two bytes for each patch token and channel.
-
-    Attributes:
-        still: in each block, of stills, which pass without gradient checkpointing.
-        clip: in all, of clips with it, besides the input and the attention of each block.
-        encodes: whether the method opens the text encoder.
-        inverts: kinds of sources for which a step needs the text encoder, too.
-        copies: whether clips are made by a copy of the transformer, beside the original.
-        captures: whether steps on stills are captured graphs, which hold their memory between steps, too.
-        whole: whether a batch passes at once, whatever its size; elsewhere long clips pass one by one.
-    """
-
-    still: float = 25
-    clip: float = 45
-    encodes: bool = False
-    inverts: frozenset[Kind] = frozenset()
-    copies: bool = False
-    captures: bool = False
-    whole: bool = False
-
-
-KEPT = {
-    "bico": Kept(captures=True),
-    "textual_inversion": Kept(clip=54, encodes=True, inverts=frozenset({"image", "video"}), captures=True),
-    "db_lora": Kept(still=52, clip=113, encodes=True, copies=True),
-    "dreamvideo": Kept(clip=54, encodes=True, inverts=frozenset({"image"})),
-    "dualreal": Kept(still=30, clip=52, whole=True),
-}
-"""By method; any other one counts as "bico", which keeps least."""
-
-
-def _kept(settings: MethodSettings) -> Kept:
-    return KEPT.get(settings.method, KEPT["bico"])
 
 
 class Memory:
@@ -129,7 +91,7 @@ class Memory:
 
     def _preview(self, settings: LearnedSettings, kind: Kind) -> float:
         """A second backbone makes a clip beside the one that trains, and beside all that training holds then."""
-        kept, has_stills = _kept(settings), settings.steps_of(kind).still
+        kept, has_stills = settings.KEPT, settings.steps_of(kind).still
         encoder_stays = kind in kept.inverts and (self.roomy or has_stills)
         graphs = self._activations(kept, 1, settings.still_batch_size) if kept.captures and has_stills else 0.0
         held = self._transformer() + self._learned(settings, kind) + graphs
@@ -141,7 +103,7 @@ class Memory:
         return 16 * settings.parameters(kind, self.sizes.backbone) / GIB
 
     def _training(self, settings: LearnedSettings, kind: Kind) -> float:
-        kept, transformer, learned = _kept(settings), self._transformer(), self._learned(settings, kind)
+        kept, transformer, learned = settings.KEPT, self._transformer(), self._learned(settings, kind)
         encoder = self._text_encoder()
         opening = transformer + encoder if kept.encodes else transformer
         has_stills, has_clips = settings.steps_of(kind)
@@ -170,8 +132,8 @@ class Memory:
 
     def _sampling(self, settings: MethodSettings, learned: float) -> float:
         """GiB of a clip and the models that make it, with this many GiB of learned parameters."""
-        if _kept(settings).copies:
-            learned = self._transformer()
+        if isinstance(settings, LearnedSettings) and settings.KEPT.copies:
+            learned = max(learned, self._transformer())
         return self._backbone() + learned
 
     def _backbone(self) -> float:

@@ -125,6 +125,17 @@ def test_a_batch_that_goes_through_at_once_needs_more_memory() -> None:
     assert training("db_lora", 4) == training("db_lora", 1)
 
 
+def test_a_method_that_does_not_say_what_it_keeps_counts_as_the_one_that_keeps_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = with_previews(load(ROOT / "config" / "paper.yaml"))
+    for row in ("textual_inversion", "db_lora", "dreamvideo", "dualreal", "bico"):
+        told = [Memory(config).training(row), Memory(config).previews(row), Memory(config).of("generate", row)]
+        monkeypatch.setattr(type(config.methods[row]), "KEPT", LearnedSettings.KEPT)
+        untold = [Memory(config).training(row), Memory(config).previews(row), Memory(config).of("generate", row)]
+        assert all(more >= less for more, less in zip(untold, told, strict=True)) and untold != told
+
+
 def with_previews(config: Config) -> Config:
     rows = {
         row: own.model_copy(update={"preview_every": 100}) if isinstance(own, LearnedSettings) else own

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from bico.config.benchmark import Kind
-from bico.config.methods import BackboneShape, LearnedSettings, Steps
+from bico.config.methods import BackboneShape, Kept, LearnedSettings, Steps
 from bico.config.section import Count, Positive, Rate, Section, Share, problem
 
 
@@ -67,6 +67,7 @@ class Settings(LearnedSettings):
 
     COMPOSE_KEYS = frozenset({"strength"})
     BINDS_WORDS = True
+    KEPT = Kept(captures=True)
     PAPER_ROW = 5
     DISPLAY_NAME = "BiCo"
 

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from bico.config.benchmark import Kind
-from bico.config.methods import BackboneShape, LearnedSettings, Steps
+from bico.config.methods import BackboneShape, Kept, LearnedSettings, Steps
 from bico.config.section import Positive
 
 
@@ -13,6 +13,7 @@ class Settings(LearnedSettings):
     """DreamBooth-LoRA: rare-token prompts, the LoRAs of a case merged at inference."""
 
     COMPOSE_KEYS = frozenset({"merge_weight"})
+    KEPT = Kept(still=52, clip=113, encodes=True, copies=True)
     PAPER_ROW = 2
     DISPLAY_NAME = "DB-LoRA"
 

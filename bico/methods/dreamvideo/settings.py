@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from bico.config.benchmark import Kind
-from bico.config.methods import BackboneShape, LearnedSettings, Steps
+from bico.config.methods import BackboneShape, Kept, LearnedSettings, Steps
 from bico.config.section import Positive, Rate, Share
 
 
@@ -15,6 +15,7 @@ class Settings(LearnedSettings):
 
     COMPOSE_KEYS = frozenset({"guidance_scale"})
     APPEARANCE = True
+    KEPT = Kept(clip=54, encodes=True, inverts=frozenset({"image"}))
     PAPER_ROW = 3
     DISPLAY_NAME = "DreamVideo"
 

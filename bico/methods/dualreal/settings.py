@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from bico.config.benchmark import Kind
-from bico.config.methods import BackboneShape, LearnedSettings, Steps
+from bico.config.methods import BackboneShape, Kept, LearnedSettings, Steps
 from bico.config.section import Count, Positive, Rate, problem
 from bico.methods.dualreal.constants import MOTION_SHARE
 
@@ -31,6 +31,7 @@ class Settings(LearnedSettings):
     LEARNS_PER = "case"
     COMPOSE_KEYS = frozenset({"guidance_scale"})
     APPEARANCE = True
+    KEPT = Kept(still=30, clip=52, whole=True)
     PAPER_ROW = 4
     DISPLAY_NAME = "DualReal"
 

@@ -5,13 +5,14 @@ from typing import Literal, Self
 from pydantic import Field
 
 from bico.config.benchmark import Kind
-from bico.config.methods import LearnedSettings, Steps
+from bico.config.methods import Kept, LearnedSettings, Steps
 from bico.config.section import Positive, Rate
 
 
 class Settings(LearnedSettings):
     """New vectors at the text encoder's input embedding, everything else frozen."""
 
+    KEPT = Kept(clip=54, encodes=True, inverts=frozenset({"image", "video"}), captures=True)
     PAPER_ROW = 1
     DISPLAY_NAME = "Textual Inversion"
 

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,8 @@ def test_without_a_terminal_a_job_takes_as_long_as_since_it_began(tmp_path, monk
     handler.emit(message(LogEvent.RUN_INFO, stats={"total": 2}))
     started = {"jobid": 1, "rule_name": "learn", "wildcards": {}, "log": [str(tmp_path / "learn.log")]}
     handler.emit(message(LogEvent.JOB_INFO, **started))
+    while not handler.share.running:  # it looks by itself, every second
+        time.sleep(0.05)
     clock[0] = 26
     handler.emit(message(LogEvent.JOB_FINISHED, job_id=1))
     handler.close()

@@ -396,3 +396,21 @@ def test_no_result_is_stale_after_an_edit_of_the_api():
 def test_the_page_lists_every_function():
     page = (ROOT / "docs" / "python.md").read_text()
     assert [name for name in api.__all__ if f"`{name}" not in page] == []
+
+
+@pytest.mark.parametrize("changed", ["shift", "settings", "captions", "frames", "masks"])
+def test_a_training_with_another_argument_begins_anew(backbone, image, tmp_path, changed):
+    often, left = FEW.model_copy(update={"checkpoint_every": 2}), np.zeros((32, 32), np.float32)
+    left[:, :16] = 1
+    given = {"frames": image, "captions": api.own_captions(image, CAPTIONS), "settings": often, "shift": 3.0}
+    given |= {"masks": ()}
+    others = {
+        "frames": 255 - image,
+        "captions": api.own_captions(image, ["a video of a cat"]),
+        "shift": 9.0,
+        "settings": often.model_copy(update={"learning_rate": 1e-3}),
+        "masks": [left],
+    }
+    first = api.learn_binder(backbone, **given, workdir=tmp_path).tensors
+    other = api.learn_binder(backbone, **given | {changed: others[changed]}, workdir=tmp_path).tensors
+    assert any(not np.array_equal(first[name], other[name]) for name in first)

@@ -130,3 +130,15 @@ def test_a_case_that_is_not_supported_is_listed_in_the_manifest(small, tmp_path,
     make_clips(config, row)  # with nothing learned
     (entry,) = json.loads((config.results / "clips" / f"{row}.json").read_text())
     assert entry["status"] == "not supported" and entry["error"].startswith("takes")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_clips_are_guided_away_from_the_negative_prompt_of_sampling(backbone, monkeypatch, name: str) -> None:
+    module, seen = METHODS[name][0], []
+    entry = "sample" if name == "dreamvideo" else "generate"
+    plain = getattr(module, entry)
+    monkeypatch.setattr(module, entry, lambda *given, **how: seen.append(given) or plain(*given, **how))
+    composed(backbone, artifacts(), name)
+    negative = project(backbone, tiny.SAMPLING.negative_prompt)
+    assert len(seen) == 2
+    assert all(torch.equal(given[2], negative) and not torch.equal(given[1], negative) for given in seen)

@@ -455,3 +455,31 @@ def test_isolation_steps_have_the_weight_of_the_settings_and_the_eval_loss_has_n
     plan = planned(isolation={"share": 1 - 1e-9, "weight": 2.0})
     assert losses(plan.stages[0].loss) == [6.0] * 4 and losses(plan.evaluation) == [1.0] * 4
     assert losses(planned().stages[0].loss) == [1.0] * 4
+
+
+def test_training_places_the_absorption_tokens_where_the_settings_say(planned, monkeypatch) -> None:
+    seen, place = [], bico_learn.with_absorption
+    monkeypatch.setattr(bico_learn, "flow_matching_loss", lambda *arguments, mask, training: torch.tensor(1.0))
+    monkeypatch.setattr(bico_learn, "with_absorption", lambda *given: seen.append(given[3]) or place(*given))
+    for slot in ("append", "eos"):
+        losses(planned(absorption={"slot": slot}).stages[0].loss)
+    assert [each.slot for each in seen] == ["append"] * 4 + ["eos"] * 4
+
+
+def test_isolation_steps_bind_with_the_binders_and_branches_of_their_stage(planned, monkeypatch) -> None:
+    bound, one = [], {"global_steps": 1, "all_steps": 1}
+
+    def loss(backbone, batch, context, binder, *rest) -> torch.Tensor:
+        bound.append(binder.keywords)
+        return torch.tensor(1.0)
+
+    monkeypatch.setattr(bico_learn, "isolation_loss", loss)
+    for stage in planned(stages=one, clip_stages=one, isolation={"share": 1 - 1e-9}).stages:
+        stage.loss(torch.Generator().manual_seed(0), 1, training=True)
+    ways = [(False, False), (True, False), (False, True), (True, True)]
+    assert bound == [{"per_block": per_block, "temporal": temporal} for per_block, temporal in ways]
+
+
+@pytest.mark.parametrize("keys", ["bound", "plain"])
+def test_a_binder_trains_with_the_keys_with_which_it_composes(backbone, keys: str) -> None:
+    assert bico_learn.initial(backbone, "image", BicoSettings(attention_keys=keys), 0)[0].keys == keys

@@ -12,6 +12,7 @@ from torch._dynamo.utils import counters
 
 from bico.config.methods import method_names, settings_class
 from bico.methods.shared.protocol import compose_of, learn_of
+from bico.models.wan.backbone import Backbone
 from bico.plan.clips import Job
 from bico.training.artifacts import load_artifact, save_artifact
 
@@ -127,3 +128,14 @@ def test_compiled_blocks_learn_the_same_tensors(sources, tmp_path: Path, monkeyp
     compiled = learn_of(name)(opened, sources["clip"], plain.settings, shift=3.0, seed=0, workdir=tmp_path / "work")
     assert counters["stats"]["unique_graphs"] > 0
     torch.testing.assert_close(compiled, load_artifact(plain.artifacts["clip"])[0])
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_is_learned_on_a_bfloat16_backbone_is_float32(sources, tmp_path: Path, name: str) -> None:
+    """As on a GPU. bfloat16 would lose most updates."""
+    half = Backbone.open(tiny.folder(), text_slots=tiny.TEXT_SLOTS, dtype=torch.bfloat16)
+    settings = MADE[name][0]
+    for source in ("still", "clip"):
+        encoded = sources if settings.LEARNS_PER == "case" else sources[source]
+        tensors = learn_of(name)(half, encoded, settings, shift=3.0, seed=0, workdir=tmp_path / source)
+        assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}

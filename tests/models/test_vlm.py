@@ -331,3 +331,18 @@ def test_photographs_give_valid_json(shipped):
         for frames, kind in ((photo[None], "image"), (np.repeat(photo[None], 9, axis=0), "video")):
             answer = shipped.answer([frames], SHORT.concepts[kind], [None], settings, FPS)[0]
             assert concepts.parse_concepts(answer, kind) is not None
+
+
+def test_an_answer_is_to_the_whole_request_and_to_media_as_the_settings_look_at_them(untrained, clip, monkeypatch):
+    seen, inputs = [], untrained.inputs
+
+    def watched(media, texts, fps, look):
+        seen.append((texts, fps, look))
+        return inputs(media, texts, fps, "encoded")
+
+    monkeypatch.setattr(untrained, "inputs", watched)
+    settings = settings_of(max_new_tokens=2, look="original")
+    untrained.answer([clip], "hi", [1], settings, 24.0, "Be exact.")
+    untrained.answer([clip[:1], clip[1:2]], "hi", [1, 2], settings, 24.0, "Be exact.")
+    moving, still = (untrained.chat("hi", still=each, system="Be exact.") for each in (False, True))
+    assert seen == [([moving], 24.0, "original"), ([still], 24.0, "original"), ([still] * 2, 24.0, "original")]

@@ -344,3 +344,14 @@ def test_compose_without_a_config_writes_a_clip(quick, toybox, tmp_path, capsys)
     assert read_media(out, **toybox["media"]).shape == (9, 48, 48, 3)
     progress = capsys.readouterr().err
     assert "concepts: clip, 2 of 2" in progress and "bico: composition 0, 1 of 1" in progress
+
+
+def test_files_are_bound_on_the_machine_of_the_benchmark(small, tmp_path):
+    Image.new("RGB", (64, 48), "orange").save(tmp_path / "cat.jpg")
+    small |= {"device": "cuda", "dtype": "float32", "learned_dtype": "bfloat16", "compile": False}
+    small |= {"gradient_checkpointing": "always", "weights_store": str(tmp_path / "store")}
+    like = load(small)
+    where = {"results": tmp_path / "work", "steps": None, "seed": 0}
+    config = composition(like, "a cat", [(tmp_path / "cat.jpg", "cat")], {}, **where)
+    keys = ("device", "dtype", "learned_dtype", "compile", "gradient_checkpointing", "weights_store")
+    assert [getattr(config, key) for key in keys] == [getattr(like, key) for key in keys]

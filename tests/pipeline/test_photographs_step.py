@@ -7,8 +7,10 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from bico.config.reading import load
+from bico.pipeline.appearance import appearance
 from bico.pipeline.concepts import concepts
 from bico.pipeline.encode import encode
 from bico.pipeline.learn import learn
@@ -97,3 +99,19 @@ def test_photographs_and_masks_of_a_config_are_learned_and_a_change_makes_anew_w
     assert names == {"concepts two", "encoded two", "learned two"}
     again = EncodedSource.load(paths.encoded("two")).photo_latents
     assert torch.equal(again[0], encoded.photo_latents[0]) and not torch.equal(again[1], encoded.photo_latents[1])
+
+
+def test_every_photograph_of_a_source_is_embedded(config, monkeypatch):
+    class Clip:
+        def __init__(self, folder, device):
+            pass
+
+        def image_embeddings(self, frames):
+            return torch.from_numpy(frames.mean(axis=(1, 2), dtype=np.float32))
+
+    monkeypatch.setattr("bico.pipeline.appearance.Clip", Clip)
+    loaded = load(config)
+    appearance(loaded)
+    found = {name: load_file(loaded.paths.appearance(name))["appearance"] for name in loaded.sources}
+    assert {name: len(each) for name, each in found.items()} == {"two": 2, "one": 1}
+    assert not torch.equal(*found["two"])

@@ -324,3 +324,34 @@ def test_scores_are_stale_when_a_source_shows_something_else_that_nobody_asked_f
     scene["clutter"] = not scene.get("clutter", False)
     after = load(small)
     assert step(before).params(before) != step(after).params(after)
+
+
+READS = {
+    "concepts": (dependencies.concepts, ["media.fps", "concepts.seed"]),
+    "encode": (lambda config: dependencies.encode(config, config.dtype), ["media.fps", "text_slots", "dtype"]),
+    "appearance": (dependencies.appearance, ["media.fps"]),
+    "learn": (
+        lambda config: dependencies.learn(config, "bico", 0, config.dtype),
+        ["training_shift", "dtype", "compile", "text_slots"],
+    ),
+    "generate": (
+        lambda config: dependencies.generate(config, "bico", config.dtype),
+        ["sampling.steps", "media.fps", "text_slots", "dtype"],
+    ),
+    "score": (
+        lambda config: dependencies.score(config, "bico"),
+        ["scoring.pooling", "scoring.dino_crop", "media.fps"],
+    ),
+    "binding": (
+        lambda config: dependencies.binding(config, "bico"),
+        ["sampling.steps", "media.fps", "text_slots", "dtype"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("step", "setting"), [(step, each) for step, (_, read) in READS.items() for each in read])
+def test_each_step_itself_knows_the_settings_that_it_reads(config, step, setting):
+    """That another step knows a setting does not make the results of this one stale."""
+    warnings.simplefilter("ignore")  # of values that no validation has seen
+    depends, other = READS[step][0], changed(config, tuple(setting.split(".")))
+    assert depends(config).params(config) != depends(other).params(other)

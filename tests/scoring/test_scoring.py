@@ -19,15 +19,16 @@ from bico.analysis.concept_parts import measure_parts
 from bico.config.scores import TRUTH_SCORES
 from bico.core.files import write_json
 from bico.core.fingerprints import file_digest
-from bico.media.reading import read_media
+from bico.media.reading import read_media, read_source
 from bico.media.writing import write_clip, write_image
 from bico.models.clip import Clip
+from bico.models.vlm import Vlm
 from bico.scoring import scoring, truth, unasked
 from bico.scoring.clip_judge import ClipJudge, notice_unread_prompts
 from bico.scoring.dino_judge import DinoJudge, open_dino_judge
 from bico.scoring.motion import dynamic_degree, motion_fidelity, tracks
 from bico.scoring.pooling import harmonic_mean
-from bico.scoring.protocol import ScoredClip, ScoredSource
+from bico.scoring.protocol import Measured, ScoredClip, ScoredSource
 from bico.toybox.probe import Probe, Reading
 from bico.toybox.render import render, trajectory
 from bico.toybox.scenes import composition
@@ -426,3 +427,29 @@ def test_embeddings_of_images_are_those_of_the_image_tower(judges):
     pixels = torch.stack([clip.preprocess(Image.fromarray(frame)) for frame in frames])
     with torch.no_grad():
         assert torch.equal(clip.image_embeddings(frames), clip.model.encode_image(pixels))  # not of unit length
+
+
+def test_a_clip_is_scored_by_the_prompt_the_phrases_and_the_sources_of_its_own_case(tmp_path, monkeypatch):
+    config = toy.config(tmp_path)
+    toy.write_media(config)
+    scorer, seen = scoring.Scorer(config, {}, "cpu"), []
+    monkeypatch.setattr(scorer.judges, "score", lambda clip, where: seen.append(clip) or Measured({}))
+    for case_id, case in config.cases.items():
+        scorer.score_frames(case_id, np.zeros((9, 48, 48, 3), np.uint8), "")
+        clip = seen.pop()
+        assert (clip.prompt, clip.bind, clip.fps) == (case.prompt, case.bind, config.media.fps)
+        assert list(clip.sources) == list(case.bind)
+        for name, source in clip.sources.items():
+            assert source.kind == config.sources[name].kind
+            own = read_source(config.media_paths(name), config.media)
+            assert np.array_equal(source.frames, own)
+
+
+def test_judges_are_the_models_of_their_own_entries(judges, tmp_path, monkeypatch):
+    models = {"wan": "none", "vlm": "writer", "clip": str(judges / "clip"), "dino": "none"}
+    config, opened = toy.config(tmp_path, models=models | {"appearance": "none", "vqa": "judge"}), []
+    monkeypatch.setattr(Vlm, "__init__", lambda self, folder, device: opened.append(folder))
+    monkeypatch.setattr(ClipJudge, "__init__", lambda self, folder, device: opened.append(folder))
+    for score in ("vqa", "clip_segments"):
+        toy.opened(config, score)
+    assert opened == [config.models.vqa, config.models.clip]

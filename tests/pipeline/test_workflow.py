@@ -217,7 +217,7 @@ def test_every_rule_has_the_params_of_its_own_step(checkout, config_file, small)
     arguments = {
         "render": ("cat_beach",), "encode": ("auto",), "learn": ("bico", 0, "auto"), "generate": ("bico", "auto"),
         "binding": ("bico",), "score": ("bico",), "table": ("table1",), "curve": ("knob",),
-        "absorption": ("bico_tds", "bico"), "plot": ("table1",), "training_plot": ("bico",),
+        "absorption": ("bico", "bico_tds"), "plot": ("table1",), "training_plot": ("bico",),
     }  # fmt: skip
     for rule, (params, _) in found.items():
         step = getattr(dependencies, rule, None)

@@ -89,6 +89,8 @@ def _rounded(value: str, digits: int) -> str:
 
 def _cell(row: Mapping[str, str], column: str) -> str:
     """A value, with the ends of its interval where the table has them."""
+    if column == "p" and row[column] == "0.000":
+        return "< 0.001"
     ends = [row.get(f"{column}_{end}", "") for end in ("low", "high")]
     return f"{row[column]} [{ends[0]},\u00a0{ends[1]}]" if all(ends) and row[column] else row[column]
 

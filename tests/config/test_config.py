@@ -53,7 +53,15 @@ def test_ablations_differ_from_the_full_model_in_what_they_take_away():
         "bico_isolated": {"binds", "isolation"},  # a method of its own, not an ablation
         "bico_key_words": {"binds"},
         "bico_plain_keys": {"attention_keys"},
-        "bico_fast": {"stages", "clip_stages", "learning_rate", "gamma_learning_rate", "batch_size", "binds"},
+        "bico_fast": {
+            "stages",
+            "clip_stages",
+            "learning_rate",
+            "gamma_learning_rate",
+            "batch_size",
+            "binds",
+            "attention_keys",
+        },
         "bico_global": {"hierarchical", "diversification", "absorption", "temporal_decoupling"},
         "bico_hierarchical": {"diversification", "absorption", "temporal_decoupling"},
         "bico_diversified": {"absorption", "temporal_decoupling"},

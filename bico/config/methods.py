@@ -201,7 +201,7 @@ class LearnedSettings(MethodSettings):
 
     Attributes:
         KEPT: what a step keeps in the memory of a GPU. A method that does not say counts as one that keeps as much as
-            any method here, in every respect, so that no job starts on a GPU that may be too small for it.
+            any method here, in every respect. Then a GPU that is too small for that is a notice, and no error.
     """
 
     LEARNS_PER = "source"

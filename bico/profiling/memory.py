@@ -189,7 +189,8 @@ def on_this_gpu(config: Config) -> tuple[Memory, str, float]:
 def check_gpu(config: Config, rule: str, row: str | None = None) -> None:
     """Raises InputError if the job runs on a GPU, and that is too small for it.
 
-    Where only previews do not fit, that is a notice: a training goes on without them.
+    It is a notice where only previews do not fit, because a training goes on without them, and where the method does
+    not say what it keeps, because the size is a guess then.
     """
     if free_device(config.device) == "cpu":
         return
@@ -198,10 +199,10 @@ def check_gpu(config: Config, rule: str, row: str | None = None) -> None:
     needed = (memory.of(rule, row) if trained is None else memory.training(trained)) + CUDA
     if there < needed:
         job, smaller = f"{rule} {row}" if row else rule, SMALLER.get(rule, "a smaller 'media'")
-        raise InputError(
-            f"{job}: it needs about {needed:.1f} GiB of GPU memory, and {name} has {there:.1f} GiB: expected a "
-            f"larger GPU, or {smaller} in the config"
-        )
+        sizes = f"{needed:.1f} GiB of GPU memory, and {name} has {there:.1f} GiB"
+        if row is None or getattr(config.methods[row], "KEPT", None) is not LearnedSettings.KEPT:
+            raise InputError(f"{job}: it needs about {sizes}: expected a larger GPU, or {smaller} in the config")
+        log.warning("notice: %s: it may need up to %s; its method does not say how much (KEPT)", job, sizes)
     if trained is not None and there < (previewing := memory.previews(trained) + CUDA):
         log.warning(
             "notice: learn %s: with previews it needs about %.1f GiB of GPU memory, and %s has %.1f GiB: training "

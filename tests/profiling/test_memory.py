@@ -130,10 +130,21 @@ def test_a_method_that_does_not_say_what_it_keeps_counts_as_the_one_that_keeps_m
 ) -> None:
     config = with_previews(load(ROOT / "config" / "paper.yaml"))
     for row in ("textual_inversion", "db_lora", "dreamvideo", "dualreal", "bico"):
-        told = [Memory(config).training(row), Memory(config).previews(row), Memory(config).of("generate", row)]
+        own = [Memory(config).training(row), Memory(config).previews(row), Memory(config).of("generate", row)]
         monkeypatch.setattr(type(config.methods[row]), "KEPT", LearnedSettings.KEPT)
-        untold = [Memory(config).training(row), Memory(config).previews(row), Memory(config).of("generate", row)]
-        assert all(more >= less for more, less in zip(untold, told, strict=True)) and untold != told
+        guess = [Memory(config).training(row), Memory(config).previews(row), Memory(config).of("generate", row)]
+        assert all(more >= less for more, less in zip(guess, own, strict=True)) and guess != own
+
+
+def test_a_gpu_that_may_be_too_small_for_a_method_that_does_not_say_is_a_notice(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = load(ROOT / "config" / "paper.yaml")
+    gpu(monkeypatch, 15.7)
+    monkeypatch.setattr(type(config.methods["bico"]), "KEPT", LearnedSettings.KEPT)
+    memory.check_gpu(config, "learn", "bico")
+    (line,) = caplog.messages
+    assert line.startswith("notice: learn bico: it may need up to ") and "(KEPT)" in line
 
 
 def with_previews(config: Config) -> Config:

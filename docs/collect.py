@@ -13,15 +13,16 @@
     uv run python docs/collect.py scale 500=results/scale_500/config.yaml ... shipped=results/config.yaml
 
 `table1` writes table1.csv, differences.csv and automatic_scores.csv from the rows of table 1. `parts` writes table2.csv
-and table3.csv of the last of its runs, and parts.csv: what each part of BiCo adds in every run, of which each is given
-with the lean of its text encoder; lines of other leans stay as they are. `worlds` writes worlds.csv: rows of table 1
-with other text encoders, and with the shipped one. `scorers` writes scorers.csv, what each score sees of each fault,
-and agreement.csv, how it ranks the clips of methods. `additions` writes additions.csv and additions_differences.csv:
-variants of ours beside BiCo; `ranks` does the same for binders of low rank. `curves` writes the points of two curves,
-and settings.csv: their differences from BiCo. `controls` rounds the table of the controls, and `applications` says what
-was asked of BiCo in each. `binding` counts what the rows learned of single sources. `scale` writes scale.csv,
-scale_differences.csv and scale_growth.csv, and draws scale.png: rows on backbones of which each is given with the
-number of steps that its DiT was trained. Then change the dates in docs/results/tables.yaml, and run docs/generate.py.
+and table3.csv of the last of its runs if it has all their rows, and parts.csv: what each part of BiCo adds in every
+run, of which each is given with the lean of its text encoder; lines of parts and leans without scores stay as they are.
+`worlds` writes worlds.csv: rows of table 1 with other text encoders, and with the shipped one. `scorers` writes
+scorers.csv, what each score sees of each fault, and agreement.csv, how it ranks the clips of methods. `additions`
+writes additions.csv and additions_differences.csv: variants of ours beside BiCo; `ranks` does the same for binders of
+low rank. `curves` writes the points of two curves, and settings.csv: their differences from BiCo. `controls` rounds the
+table of the controls, and `applications` says what was asked of BiCo in each. `binding` counts what the rows learned of
+single sources. `scale` writes scale.csv, scale_differences.csv and scale_growth.csv, and draws scale.png: rows on
+backbones of which each is given with the number of steps that its DiT was trained. Then change the dates in
+docs/results/tables.yaml, and run docs/generate.py.
 """
 
 import argparse
@@ -134,6 +135,8 @@ def _table1(runs: dict[str, Config]) -> None:
 def _parts(runs: dict[str, Config]) -> None:
     shipped = list(runs.values())[-1]
     for name in ("table2", "table3"):
+        if not _scored(shipped, *shipped.table(name)):
+            continue
         labels = paper_table(name)["configuration"]
         lines = [
             {"configuration": labels.get(number) or shipped.label(row)} | _row(shipped, row, read_scores(shipped, row))
@@ -147,8 +150,9 @@ def _parts(runs: dict[str, Config]) -> None:
         if _scored(config, *rows)
         for line in _part(config, part, lean)
     ]
-    before = pd.read_csv(OUT / "parts.csv", dtype={"lean": str})
-    lines += cast("list[dict[str, Any]]", before[~before["lean"].isin(runs)].to_dict("records"))
+    measured = {(line["part"], line["lean"]) for line in lines}
+    before = cast("list[dict[str, Any]]", pd.read_csv(OUT / "parts.csv", dtype={"lean": str}).to_dict("records"))
+    lines += [line for line in before if (line["part"], line["lean"]) not in measured]
     parts = list(PARTS)
     _save("parts", sorted(lines, key=lambda line: (parts.index(line["part"]), line["lean"])))
 

@@ -1,9 +1,13 @@
 """A WanPipeline folder with random weights, small enough for tests to open and run in a second."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from tempfile import mkdtemp
 
+import pytest
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -95,6 +99,22 @@ def compiling(monkeypatch, gradient_checkpointing: str = "never") -> Backbone:
     torch._dynamo.reset()
     counters.clear()
     return Backbone.open(folder(), text_slots=TEXT_SLOTS, compiles=True, gradient_checkpointing=gradient_checkpointing)
+
+
+@contextmanager
+def breaking_off(monkeypatch, step: int) -> Iterator[None]:
+    """Within the context a training breaks off in this one, from 0, of its passes with a gradient. An evaluation has
+    none."""
+    velocity_of, calls = Backbone.velocity, count()
+
+    def breaking(self, *arguments, training: bool = False, **options):
+        if training and next(calls) == step:
+            raise KeyboardInterrupt
+        return velocity_of(self, *arguments, training=training, **options)
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(Backbone, "velocity", breaking)
+        yield
 
 
 def source(kind: str = "video", seed: int = 0) -> EncodedSource:

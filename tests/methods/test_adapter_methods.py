@@ -51,15 +51,7 @@ def test_a_resumed_training_ends_in_the_same_tensors_as_an_uninterrupted_one(
     backbone, sources, tmp_path, monkeypatch, name: str, stop_at: int
 ) -> None:
     whole = learn(name, backbone, sources, tmp_path / "whole")
-    velocity_of, calls = type(backbone).velocity, iter(range(100))
-
-    def breaking(self, *arguments, training: bool = False, **options):
-        if training and next(calls) == stop_at:  # passes without a gradient are those of the evaluation
-            raise KeyboardInterrupt
-        return velocity_of(self, *arguments, training=training, **options)
-
-    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-        broken.setattr(type(backbone), "velocity", breaking)
+    with tiny.breaking_off(monkeypatch, stop_at):
         learn(name, backbone, sources, tmp_path / "broken")
     assert (tmp_path / "broken" / CHECKPOINT).exists()
     again = learn(name, tiny.backbone(), sources, tmp_path / "broken")
